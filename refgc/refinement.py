@@ -1,0 +1,167 @@
+"""Refinement from files, PIL images or arrays: opened and checked once here, then handed to an engine."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Literal
+
+from refgc.engines import SCALES, EngineName, Progress, RefineRequest, RefineResult, choose, no_progress
+from refgc.errors import InputError
+from refgc.images import MAX_PIXELS, MAX_SIDE, ImageSource, open_image, open_mask
+
+MAX_OBJECT_NAME = 200
+# Random generators of every library in use take seeds of 63 bits.
+SEED_LIMIT = 2**63
+
+
+def refine(
+    reference: ImageSource,
+    generated: ImageSource,
+    *,
+    scale: int = 4,
+    engine: EngineName | Literal["auto"] = "auto",
+    reference_mask: ImageSource | None = None,
+    generated_mask: ImageSource | None = None,
+    object_name: str = "object",
+    seed: int = 0,
+    strength: float = 1.0,
+    progress: Progress = no_progress,
+) -> RefineResult:
+    """Bring the reference's true object back into the generated picture, at `scale` times its size.
+
+    Args:
+        reference: the HRRI, the sharp photo of the object; `make_request` tells what each argument may be.
+        generated: the LRGI, the generated picture to refine.
+        scale: output size over generated size; 1, 2 or 4.
+        engine: "correspondence" works without weights, "diffusion" is the paper's model, "auto" takes the best one
+            that this machine can run.
+        reference_mask: the object in the reference.
+        generated_mask: the object in the generated picture.
+        object_name: the object in words.
+        seed: seed of everything random; the same arguments give the same pixels.
+        strength: how much of the reference to bring in, from 0 to 1.
+        progress: called as the stages begin and advance.
+
+    Raises:
+        InputError: a picture, mask or option cannot be used.
+        EngineError: the engine cannot run here, or failed.
+    """
+    request = make_request(
+        reference,
+        generated,
+        scale=scale,
+        reference_mask=reference_mask,
+        generated_mask=generated_mask,
+        object_name=object_name,
+        seed=seed,
+        strength=strength,
+    )
+    return choose(engine).refine(request, progress)
+
+
+def make_request(
+    reference: ImageSource,
+    generated: ImageSource,
+    *,
+    scale: int = 4,
+    reference_mask: ImageSource | None = None,
+    generated_mask: ImageSource | None = None,
+    object_name: str = "object",
+    seed: int = 0,
+    strength: float = 1.0,
+) -> RefineRequest:
+    """Open and check everything one refinement needs.
+
+    Args:
+        reference: the HRRI, the sharp photo of the object. Where it is partly transparent, its transparency serves as
+            the reference mask unless one is given.
+        generated: the LRGI, the generated picture to refine.
+        scale: output size over generated size; 1, 2 or 4. The output may have at most `refgc.images.MAX_PIXELS` pixels
+            and sides of at most `refgc.images.MAX_SIDE`.
+        reference_mask: the object in the reference, bright on dark, of the same size or aspect ratio; None lets the
+            engine find it.
+        generated_mask: the same for the generated picture.
+        object_name: the object in words, one line of at most 200 characters.
+        seed: a whole number from 0 to 2**63 - 1.
+        strength: how much of the reference to bring in, from 0 (plain upscale) to 1.
+
+    Raises:
+        InputError: any of these cannot be used; the sentence says what to do.
+    """
+    checked_scale = _whole_number(scale, "scale")
+    if checked_scale not in SCALES:
+        raise InputError(f"The scale is {checked_scale}; choose 1, 2 or 4.")
+    checked_seed = _whole_number(seed, "seed")
+    if not 0 <= checked_seed < SEED_LIMIT:
+        raise InputError(f"The seed is {checked_seed}; choose a whole number from 0 to {SEED_LIMIT - 1}.")
+    checked_strength = _strength(strength)
+    checked_object_name = _object_name(object_name)
+
+    reference_image = open_image(reference, name="reference")
+    generated_image = open_image(generated, name="generated picture")
+    _check_output_size(generated_image.size, checked_scale)
+    checked_reference_mask = reference_image.alpha
+    if reference_mask is not None:
+        checked_reference_mask = open_mask(reference_mask, size=reference_image.size, name="reference mask")
+    checked_generated_mask = None
+    if generated_mask is not None:
+        checked_generated_mask = open_mask(generated_mask, size=generated_image.size, name="generated mask")
+    return RefineRequest(
+        reference=reference_image,
+        generated=generated_image,
+        scale=checked_scale,
+        reference_mask=checked_reference_mask,
+        generated_mask=checked_generated_mask,
+        object_name=checked_object_name,
+        seed=checked_seed,
+        strength=checked_strength,
+    )
+
+
+def _whole_number(value: int, name: str) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError as error:
+        raise InputError(f"The {name} is {value!r}; give a whole number.") from error
+
+
+def _strength(value: float) -> float:
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The strength is {value!r}; give a number from 0 to 1.") from error
+    if not (math.isfinite(number) and 0 <= number <= 1):
+        raise InputError(f"The strength is {number:g}; choose a number from 0 to 1.")
+    return number
+
+
+def _object_name(value: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InputError('The object name is empty; say in a few words what the object is, such as "red teapot".')
+    name = value.strip()
+    if not name.isprintable():
+        raise InputError("The object name has a line break or another control character; write it on one line.")
+    if len(name) > MAX_OBJECT_NAME:
+        raise InputError(
+            f"The object name has {len(name)} characters; shorten it to at most {MAX_OBJECT_NAME} characters."
+        )
+    return name
+
+
+def _check_output_size(size: tuple[int, int], scale: int) -> None:
+    width, height = size
+
+    def fits(candidate: int) -> bool:
+        return candidate**2 * width * height <= MAX_PIXELS and candidate * max(size) <= MAX_SIDE
+
+    if not fits(scale):
+        largest = max(candidate for candidate in SCALES if fits(candidate))
+        raise InputError(
+            f"At scale {scale} the result would be {scale * width}x{scale * height} pixels, over the limit of "
+            f"{MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} pixels a side; choose scale {largest}."
+        )
