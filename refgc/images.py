@@ -39,7 +39,7 @@ ASPECT_TOLERANCE = 0.02
 MARKED = 0.5
 
 # Kinds that hold photographs; everything else Pillow reads (EPS, PSD, WMF, ...) is refused, since some start programs.
-FORMATS: tuple[str, ...] = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
 READABLE = "PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP, GIF or PPM"
 # High enough that the compression takes away nothing that refinement brought in.
 LOSSY_QUALITY = 95
