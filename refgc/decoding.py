@@ -1,0 +1,144 @@
+"""From a file or a PIL image to decoded, upright pixels; limits are checked before anything is decoded."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from refgc.errors import InputError
+
+ImageSource: TypeAlias = str | os.PathLike[str] | PILImage.Image | NDArray[Any]
+
+# A smaller picture holds less than one patch of a feature detector, so nothing could be recognised in it.
+MIN_SIDE = 16
+# OpenCV's remap addresses pixels with signed 16-bit coordinates.
+MAX_SIDE = 32_767
+# Full-frame cameras stay under this, and a picture of this size with its working copies still fits in 4 GB of memory.
+MAX_PIXELS = 64_000_000
+
+# Kinds that hold photographs; the others that Pillow reads (EPS, PSD, WMF, ...) are refused, since some start programs.
+FORMATS: tuple[str, ...] = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "AVIF", "TIFF")
+READABLE = "PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP, GIF or PPM"
+
+
+def decode(source: str | os.PathLike[str] | PILImage.Image, name: str) -> PILImage.Image:
+    """The first frame of a file, or a PIL image, decoded and turned upright, in its own mode, with its profile.
+
+    Raises:
+        InputError: it cannot be opened, is damaged, or its size is outside the limits.
+    """
+    with _pillow_warnings_off():
+        if isinstance(source, PILImage.Image):
+            check_size(source.size, name)
+            try:
+                upright = ImageOps.exif_transpose(source)
+            except Exception as error:  # as many kinds of error as there are formats
+                raise damaged(source, name) from error
+            upright.format = source.format
+            return upright
+        if not isinstance(source, str | os.PathLike):
+            raise InputError(
+                f"The {name} is of type {type(source).__name__}; give the path of a file, a PIL image or a NumPy array."
+            )
+        return _decode_file(Path(os.fsdecode(source)), name)
+
+
+def check_size(size: tuple[int, int], name: str) -> None:
+    """Raises `InputError` where (width, height) in pixels is outside the limits."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise _too_many_pixels(name, f" ({width}x{height} pixels)")
+    if max(size) > MAX_SIDE:
+        raise InputError(
+            f"The {name} is {width}x{height} pixels and no side may exceed {MAX_SIDE}; make it smaller or crop it."
+        )
+    if min(size) < MIN_SIDE:
+        raise InputError(
+            f"The {name} is {width}x{height} pixels, too small to work with; give one of at least "
+            f"{MIN_SIDE}x{MIN_SIDE}."
+        )
+
+
+def damaged(source: ImageSource, name: str) -> InputError:
+    """The error for a picture whose pixels cannot be had."""
+    file = f" {Path(os.fsdecode(source)).name!r}" if isinstance(source, str | os.PathLike) else ""
+    return InputError(f"The {name}{file} is damaged or cut off; save or download it again.")
+
+
+def _too_many_pixels(name: str, stated: str = "") -> InputError:
+    return InputError(
+        f"The {name} has more than {MAX_PIXELS // 1_000_000} megapixels{stated}; make it smaller or crop it."
+    )
+
+
+def _decode_file(path: Path, name: str) -> PILImage.Image:
+    _check_file(path, name)
+    try:
+        with path.open("rb") as file:
+            is_isobmff = file.read(12)[4:8] == b"ftyp"
+            try:
+                opened = PILImage.open(file, formats=(*FORMATS, _heif()) if is_isobmff else FORMATS)
+                check_size(opened.size, name)
+                ImageOps.exif_transpose(opened, in_place=True)
+            except InputError:
+                raise
+            except PILImage.DecompressionBombError as error:
+                raise _too_many_pixels(name) from error
+            except UnidentifiedImageError as error:
+                raise InputError(
+                    f"The {name} {path.name!r} is not a picture that can be read, or its beginning is damaged; give "
+                    f"it as {READABLE}."
+                ) from error
+            except Exception as error:  # as many kinds of error as there are formats
+                raise damaged(path, name) from error
+    except OSError as error:
+        raise InputError(
+            f"The {name} {str(path)!r} cannot be opened ({error.strerror}); check its permissions or give another."
+        ) from error
+    # Some containers state one size in the header and hold another.
+    check_size(opened.size, name)
+    return opened
+
+
+def _check_file(path: Path, name: str) -> None:
+    if re.match(r"(?i)[a-z][a-z0-9+.-]+:/|data:", str(path)):
+        raise InputError(f"The {name} is an address, not a file; download the picture and give the path of the file.")
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise InputError(f"The {name} {str(path)!r} cannot be found; check the path.") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"The {name} {str(path)!r} is a folder; give the path of one picture.")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"The {name} {str(path)!r} is not a file; give the path of one picture.")
+    if status.st_size == 0:
+        raise InputError(f"The {name} {path.name!r} is empty (0 bytes); save or download the picture again.")
+
+
+@cache
+def _heif() -> str:
+    """The name of the HEIC format, once Pillow has learned it; loaded on first need, since it takes a while."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return "HEIF"
+
+
+@contextmanager
+def _pillow_warnings_off() -> Iterator[None]:
+    """Hush Pillow about damaged metadata, which keeps no picture from being read, and sizes, which are checked here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)
+        yield
