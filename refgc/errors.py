@@ -11,3 +11,17 @@ class InputError(RefGCError):
 
 class EngineError(RefGCError):
     """An engine that cannot run here, or that failed while it ran (exit status 1 of the command)."""
+
+
+def sentence_about(error: Exception) -> str:
+    """What to tell the person who asked, on one line, about an error of any kind."""
+    match error:
+        case RefGCError():
+            sentence = str(error)
+        case MemoryError():
+            sentence = "The memory of this machine is not enough; choose a smaller scale or smaller pictures."
+        case OSError(filename=name, strerror=reason) if name is not None:
+            sentence = f"{str(name)!r} cannot be used ({reason}); free space or choose another place."
+        case _:
+            sentence = f"RefGC failed with {type(error).__name__} ({error}); run this again with --debug to see where."
+    return " ".join(sentence.split())

@@ -1,0 +1,68 @@
+# `make app` starts the page, `make test` checks everything; both first set up what they need in .venv.
+# With another Python than the first fitting one on the PATH: make app PYTHON=/path/to/python3.12
+
+VENV := .venv
+BIN := $(VENV)/bin
+comma := ,
+
+FITS := -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) $(FITS) && echo $(name))))
+
+# The diffusion engine is installed only where an NVIDIA GPU can run it.
+GPU := $(shell nvidia-smi -L 2>/dev/null | grep '^GPU')
+APP := $(VENV)/installed-demo$(if $(GPU),$(comma)diffusion)
+TEST := $(VENV)/installed-demo,test
+
+CHROMIUM := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name) 2>/dev/null)))
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --non-interactive)
+
+.DEFAULT_GOAL := help
+.PHONY: help app test format benchmark clean chromium
+
+help:
+	@echo "make app        start the page at http://127.0.0.1:7860"
+	@echo "make test       linter, type checker and all tests, those in the browser too"
+	@echo "make format     put the code into the project's format"
+	@echo "make benchmark  measure the correspondence engine on this machine"
+	@echo "make clean      remove .venv and everything else that was built"
+
+app: $(APP)
+	$(BIN)/python app.py
+
+test: $(TEST) chromium
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+format: $(TEST)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(TEST)
+	$(BIN)/python benchmarks/correspondence.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp for each set of extras: pip runs again only when the project's requirements changed.
+$(VENV)/installed-%: pyproject.toml requirements.txt | $(BIN)/python
+	@echo "Installing refgc-sr2[$*] into $(VENV); the first time this takes some minutes."
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install -c requirements.txt -e '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@$(or $(PYTHON),false) $(FITS) || { echo "RefGC needs Python 3.11 or newer: install it, or name it with PYTHON=/path/to/python3." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module: install it, on Debian and Ubuntu with 'apt install python3-venv'." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# Debian's own Chromium where it can be installed, else the one that Playwright brings.
+chromium: $(TEST)
+ifeq ($(CHROMIUM),)
+	@if grep -qsx 'ID=debian' /etc/os-release && $(SUDO) apt-get update -qq 2>/dev/null; then \
+		$(SUDO) apt-get install -y -qq --no-install-recommends chromium fonts-liberation >/dev/null; \
+	else \
+		$(BIN)/playwright install chromium; \
+	fi
+endif
