@@ -1,0 +1,1 @@
+"""The Gradio page on which people meet the project."""

@@ -1,0 +1,82 @@
+"""What the browser gets of a result: light pictures to look at, and the exact PNG to keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import PIL.Image
+
+from refgc.demo.crop import object_window
+from refgc.engines import RefineResult, Report
+from refgc.images import Image, save_image, to_pil
+
+# A 4096 pixel PNG is tens of megabytes; 2048 pixels fill any screen, and the object's window is cut before scaling.
+LONGEST_SIDE = 2048
+LONGEST_STAGE_SIDE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ShownResult:
+    """Files of one result, ready for the page.
+
+    Attributes:
+        whole: upscaled generated picture and result, whole frame.
+        close_up: the same two, cut to the object; None when nothing was placed.
+        stages: (picture, caption) in the order they were made.
+        download: the result as PNG, exact, with the report in its text metadata.
+        report: what happened.
+    """
+
+    whole: tuple[Path, Path]
+    close_up: tuple[Path, Path] | None
+    stages: tuple[tuple[Path, str], ...]
+    download: Path
+    report: Report
+
+
+def write_result(result: RefineResult, folder: Path) -> ShownResult:
+    """Writes everything the page shows of `result` into `folder`, which is made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before, after = to_pil(result.stages["upscaled"]), to_pil(result.image)
+    report = result.report
+    window = object_window(report.object_box, after.size) if report.placed and report.object_box else None
+    download = folder / download_name(report)
+    save_image(result.image, download, text={"Software": "RefGC-SR2", "refgc-report": report.model_dump_json()})
+    return ShownResult(
+        whole=(
+            write_picture(before, folder / "before.webp", LONGEST_SIDE),
+            write_picture(after, folder / "after.webp", LONGEST_SIDE),
+        ),
+        close_up=(
+            write_picture(before.crop(window), folder / "close-up-before.webp", LONGEST_SIDE),
+            write_picture(after.crop(window), folder / "close-up-after.webp", LONGEST_SIDE),
+        )
+        if window
+        else None,
+        stages=tuple(
+            (write_stage(picture, folder / f"stage-{number}.webp"), name[:1].upper() + name[1:])
+            for number, (name, picture) in enumerate(result.stages.items(), start=1)
+        ),
+        download=download,
+        report=report,
+    )
+
+
+def download_name(report: Report) -> str:
+    """A file name that says what the file is: refined-4x-1024x1024.png."""
+    width, height = report.output_size
+    return f"refined-{report.scale}x-{width}x{height}.png"
+
+
+def write_stage(picture: Image, path: Path) -> Path:
+    """Writes one stage picture, at most 1024 pixels long."""
+    return write_picture(to_pil(picture), path, LONGEST_STAGE_SIDE)
+
+
+def write_picture(picture: PIL.Image.Image, path: Path, longest_side: int) -> Path:
+    """Writes `picture` as near-lossless WebP, scaled down where it is longer than `longest_side` pixels."""
+    shown = picture.convert("RGB")
+    shown.thumbnail((longest_side, longest_side), PIL.Image.Resampling.LANCZOS)
+    shown.save(path, "WEBP", quality=92, method=2)
+    return path

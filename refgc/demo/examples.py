@@ -1,0 +1,61 @@
+"""The clickable examples: pairs of our own from `examples/`, as the folders there say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageOps
+from pydantic import BaseModel
+
+from refgc.images import open_image, to_pil
+
+THUMBNAIL_SIDE = 320
+INSET_SIDE = 120
+
+
+class ExampleMeta(BaseModel):
+    """`meta.json` of an example's folder."""
+
+    title: str
+    description: str
+    simulated: bool
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One pair; `name` is its folder's name."""
+
+    name: str
+    reference: Path
+    generated: Path
+    meta: ExampleMeta
+
+
+def find_examples(folder: Path) -> list[Example]:
+    """Every example in `folder`, by folder name; empty where the folder is missing."""
+    return [_read_example(meta.parent) for meta in sorted(folder.glob("*/meta.json"))]
+
+
+def _read_example(folder: Path) -> Example:
+    return Example(
+        name=folder.name,
+        reference=next(folder.glob("hrri.*")),
+        generated=next(folder.glob("lrgi.*")),
+        meta=ExampleMeta.model_validate_json((folder / "meta.json").read_bytes()),
+    )
+
+
+def thumbnail(example: Example) -> PIL.Image.Image:
+    """The generated picture with the reference set into its corner, 320 x 320 pixels."""
+    generated = to_pil(open_image(example.generated, name="generated picture"))
+    reference = to_pil(open_image(example.reference, name="reference"))
+    picture = PIL.ImageOps.fit(generated, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), PIL.Image.Resampling.LANCZOS)
+    inset = PIL.ImageOps.fit(reference, (INSET_SIDE, INSET_SIDE), PIL.Image.Resampling.LANCZOS)
+    corner = THUMBNAIL_SIDE - INSET_SIDE - 10
+    frame = PIL.ImageOps.expand(inset, border=4, fill="white")
+    picture.paste(frame, (corner - 4, 10 - 4))
+    return picture

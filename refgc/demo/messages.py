@@ -1,0 +1,27 @@
+"""Sentences on the page: how things stand, and what to do when they went wrong."""
+
+from __future__ import annotations
+
+from html import escape
+
+import gradio as gr
+
+
+def status_line(sentence: str) -> str:
+    """The line under the button; screen readers say it when they have finished what they are saying."""
+    return f'<p class="status fine" role="status">{escape(sentence)}</p>'
+
+
+def problem_line(sentence: str, title: str = "Not refined") -> str:
+    """The same for a problem, announced at once; it stays until the next run, and a passing notice repeats it."""
+    gr.Warning(sentence, title=title)
+    return f'<p class="status problem" role="alert">{escape(sentence)}</p>'
+
+
+def missing_pictures(reference: str | None, generated: str | None) -> str:
+    """One sentence that says which of the two pictures is still to be given."""
+    if reference is None and generated is None:
+        return "Add the two pictures first: the reference photo and the generated picture."
+    if reference is None:
+        return "Add the reference photo first: the sharp picture of the real object."
+    return "Add the generated picture first: the one to refine."

@@ -1,0 +1,62 @@
+"""The whole page: header, tabs, footer, and the settings it is launched with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from refgc.demo.refine_tab import build_refine_tab
+from refgc.demo.theme import build_theme
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+TITLE = "RefGC-SR²"
+PROMISE = (
+    "Image generators blur the lettering, texture and shape of your object. Give us its sharp photo and the generated "
+    "picture: you get the same scene, up to four times as large, with the real object’s detail back in place."
+)
+MAX_FILE_SIZE = "100mb"
+# Hourly, files older than six hours go.
+DELETE_CACHE = (3600, 6 * 3600)
+MAX_WAITING = 32
+
+
+def build_demo() -> gr.Blocks:
+    """The page, not yet launched; it sends nothing to anyone and loads nothing from other hosts."""
+    title = f"{TITLE}: true objects in generated pictures"
+    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=DELETE_CACHE)
+    with demo:
+        gr.HTML(_header())
+        build_refine_tab(demo)
+        gr.HTML(_footer())
+    demo.queue(max_size=MAX_WAITING)
+    return demo
+
+
+def launch_settings() -> dict[str, Any]:
+    """What `launch` needs for the page to look and behave as built; host and port are left to Gradio's variables."""
+    script = (ASSETS / "page.js").read_text(encoding="utf-8")
+    return {
+        "theme": build_theme(),
+        "css_paths": ASSETS / "page.css",
+        "head": f'<meta name="description" content="{PROMISE}"><script>{script}</script>',
+        "favicon_path": ASSETS / "logo.svg",
+        "footer_links": ["api"],
+        "max_file_size": MAX_FILE_SIZE,
+        "share": False,
+        "ssr_mode": False,
+    }
+
+
+def _header() -> str:
+    logo = (ASSETS / "logo.svg").read_text(encoding="utf-8")
+    return f'<header class="masthead">{logo}<div><h1>{TITLE}</h1><p>{PROMISE}</p></div></header>'
+
+
+def _footer() -> str:
+    return (
+        '<p class="hint closing">Drag the white handle to compare, or focus it and use the arrow keys. Uploads stay on '
+        "this server and are deleted after a few hours. The examples are our own, and their generated pictures are "
+        "simulated.</p>"
+    )

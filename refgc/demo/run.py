@@ -1,0 +1,49 @@
+"""Running the engine for the page: progress on the way, files for the browser at the end, a sentence when it fails."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from refgc.demo.display import ShownResult, write_result
+from refgc.engines import RefineRequest, choose
+from refgc.errors import RefGCError
+
+logger = logging.getLogger(__name__)
+
+# One refinement uses every core already; the next visitor waits in the queue and is told the place there.
+ENGINE_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "engine"}
+# Brings the result into view where it is off the screen; defined in assets/page.js.
+SCROLL_TO_RESULT = "() => window.refgcShowResult()"
+
+OUR_FAULT = (
+    "Something went wrong on our side and the pictures are not to blame; try again, and if it happens again, "
+    "try smaller pictures."
+)
+
+
+def run(request: RefineRequest, folder: Path, progress: gr.Progress) -> ShownResult:
+    """Refines and writes everything the page shows into `folder`; `progress` names each stage as it begins."""
+
+    def show_stage(stage: str, fraction: float) -> None:
+        progress(fraction, desc=capitalised(stage))
+
+    result = choose("auto").refine(request, show_stage)
+    progress(1, desc="Saving the pictures")
+    return write_result(result, folder)
+
+
+def sentence_for(error: Exception) -> str:
+    """What the visitor reads; an error nobody foresaw is logged in full and told without its details."""
+    if isinstance(error, RefGCError):
+        return str(error)
+    logger.error("A refinement failed.", exc_info=error)
+    return OUR_FAULT
+
+
+def capitalised(words: str) -> str:
+    """The words with a capital at the beginning, the rest as it is."""
+    return words[:1].upper() + words[1:]

@@ -1,0 +1,264 @@
+"""What a visitor does on the page, in a real browser against the real app."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from refgc.engines import Report
+
+RESULT_MILLISECONDS = 120_000
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*/meta.json"))
+
+
+def upload(page: Page, drop_zone: str, path: Path) -> None:
+    page.locator(f"#{drop_zone} input[type=file]").set_input_files(path)
+
+
+def give(page: Page, pair) -> None:
+    """Uploads both pictures and waits until the page shows them as it read them."""
+    upload(page, "reference", pair.reference)
+    upload(page, "generated", pair.generated)
+    for name in ("reference", "generated"):
+        expect(page.locator(f"#{name}-preview img")).to_be_visible()
+
+
+def refine(page: Page) -> None:
+    page.locator("#refine").click()
+    expect(page.locator("#caption")).to_have_text("Result", timeout=RESULT_MILLISECONDS)
+    expect(page.locator("#status .fine")).to_be_visible()
+
+
+def clear_screen(page: Page, pair) -> None:
+    """Waits for the example that is shown at first, so that what follows is told apart from it."""
+    if EXAMPLES:
+        expect(page.locator("#caption")).to_contain_text("Example", timeout=RESULT_MILLISECONDS)
+    give(page, pair)
+
+
+def handle_of(page: Page, slider: str) -> Locator:
+    return page.locator(f"#{slider} [data-testid=slider]")
+
+
+def middle(locator: Locator) -> tuple[float, float]:
+    box = locator.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def shown_size(picture: Locator) -> list[int]:
+    return picture.evaluate(
+        "async picture => { await picture.decode(); return [picture.naturalWidth, picture.naturalHeight]; }"
+    )
+
+
+def download(page: Page, folder: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.locator("#download").click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def test_page_opens_whole_and_quiet(opened: Page) -> None:
+    expect(opened).to_have_title(re.compile("RefGC-SR²"))
+    expect(opened.get_by_role("heading", level=1)).to_have_text("RefGC-SR²")
+    for name in ("Reference photo: choose or drop a file", "Generated picture: choose or drop a file", "Refine"):
+        expect(opened.get_by_role("button", name=name)).to_be_visible()
+    opened.wait_for_load_state("networkidle")
+    loaded = opened.evaluate("[...document.fonts].filter(font => font.status === 'error').map(font => font.family)")
+    assert loaded == []
+
+
+def test_first_example_is_shown_from_the_start(opened: Page) -> None:
+    if not EXAMPLES:
+        pytest.skip("there are no examples yet")
+    title = json.loads(EXAMPLES[0].read_text())["title"]
+    expect(opened.locator("#caption")).to_have_text(f"Example: {title}", timeout=RESULT_MILLISECONDS)
+    expect(opened.locator("#whole img").first).to_be_visible()
+
+
+def test_upload_refine_compare_and_download(opened: Page, pair, tmp_path: Path) -> None:
+    clear_screen(opened, pair)
+    refine(opened)
+
+    for slider in ("whole", "close-up"):
+        handle = handle_of(opened, slider)
+        handle.scroll_into_view_if_needed()
+        pictures = opened.locator(f"#{slider} img")
+        assert shown_size(pictures.nth(0)) == shown_size(pictures.nth(1))
+        x, y = middle(handle)
+        revealed = pictures.nth(1).evaluate("picture => picture.style.clipPath")
+        opened.mouse.move(x, y)
+        opened.mouse.down()
+        opened.mouse.move(x - 120, y, steps=6)
+        opened.mouse.up()
+        assert middle(handle)[0] == pytest.approx(x - 120, abs=4)
+        assert pictures.nth(1).evaluate("picture => picture.style.clipPath") != revealed
+    assert shown_size(opened.locator("#whole img").nth(1)) == [768, 576]
+
+    stages = opened.locator("#stages .thumbnail-item")
+    assert stages.count() >= 3
+    expect(stages.first).to_have_attribute("aria-label", "Upscaled")
+    for number in range(stages.count()):
+        stages.nth(number).scroll_into_view_if_needed()
+        assert min(shown_size(stages.nth(number).locator("img"))) > 0
+
+    summary = opened.locator("#summary")
+    expect(summary.locator(".message")).not_to_be_empty()
+    for figure in ("Confidence", "Matching points", "Time"):
+        expect(summary).to_contain_text(figure)
+    expect(summary).to_contain_text("768 × 576 pixels")
+
+    path = download(opened, tmp_path)
+    with PIL.Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (4 * 192, 4 * 144)
+        report = Report.model_validate_json(picture.info["refgc-report"])
+    assert report.placed
+    assert report.output_size == (768, 576)
+    assert report.message == summary.locator(".message").inner_text()
+
+
+def test_slider_obeys_the_arrow_keys(opened: Page, pair) -> None:
+    clear_screen(opened, pair)
+    refine(opened)
+    handle = opened.get_by_role("slider", name=re.compile("Whole picture"))
+    before = middle(handle)[0]
+    handle.focus()
+    for _ in range(5):
+        opened.keyboard.press("ArrowLeft")
+    width = opened.locator("#whole .slider-wrap").bounding_box()["width"]
+    assert before - middle(handle)[0] == pytest.approx(0.1 * width, abs=6)
+    assert int(handle.get_attribute("aria-valuenow")) == pytest.approx(40, abs=2)
+
+
+def test_wheel_over_a_slider_scrolls_the_page(opened: Page, pair) -> None:
+    clear_screen(opened, pair)
+    refine(opened)
+    opened.mouse.move(*middle(opened.locator("#whole .slider-wrap")))
+    opened.mouse.move(100 + middle(opened.locator("#whole .slider-wrap"))[0], middle(opened.locator("#whole"))[1])
+    start = opened.evaluate("window.scrollY")
+    opened.mouse.wheel(0, 200)
+    opened.wait_for_function(f"window.scrollY > {start} + 50")
+
+
+def test_phone_files_are_read_upright(opened: Page, phone_pair, tmp_path: Path) -> None:
+    clear_screen(opened, phone_pair)
+    assert shown_size(opened.locator("#reference-preview img")) == [768, 576]
+    assert shown_size(opened.locator("#generated-preview img")) == [192, 144]
+    opened.locator("#options button").first.click()
+    opened.get_by_label("2× the size").check()
+    refine(opened)
+    with PIL.Image.open(download(opened, tmp_path)) as picture:
+        assert picture.size == (2 * 192, 2 * 144)
+        assert Report.model_validate_json(picture.info["refgc-report"]).placed
+
+
+def test_strength_zero_is_a_plain_upscale(opened: Page, pair) -> None:
+    clear_screen(opened, pair)
+    opened.locator("#options button").first.click()
+    strength = opened.get_by_label("number input for Strength")
+    strength.fill("0")
+    strength.press("Tab")
+    refine(opened)
+    report = opened.locator("#json")
+    report.get_by_role("button").first.click()
+    expect(report).to_contain_text("strength")
+
+
+def test_nothing_placed_is_said(opened: Page, pair, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.png"
+    PIL.Image.new("RGB", (400, 400), (120, 140, 160)).save(plain)
+    clear_screen(opened, pair)
+    opened.locator("#reference").get_by_label("Clear").click()
+    upload(opened, "reference", plain)
+    expect(opened.locator("#reference-preview img")).to_be_visible()
+    refine(opened)
+    expect(opened.locator("#no-close-up")).to_be_visible()
+    expect(opened.locator("#close-up")).to_be_hidden()
+    expect(opened.locator("#summary .unplaced")).to_be_visible()
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=[path.parent.name for path in EXAMPLES])
+def test_example_loads_and_shows_its_result(opened: Page, number: int) -> None:
+    meta = json.loads(EXAMPLES[number].read_text())
+    opened.get_by_role("button", name=meta["title"]).click()
+    expect(opened.locator("#caption")).to_have_text(f"Example: {meta['title']}", timeout=RESULT_MILLISECONDS)
+    for name in ("reference", "generated"):
+        expect(opened.locator(f"#{name}-preview img")).to_be_visible()
+    expect(opened.locator("#status")).to_contain_text(meta["description"])
+    assert min(shown_size(opened.locator("#whole img").nth(1))) > 0
+
+
+def test_missing_picture_is_asked_for(opened: Page, pair) -> None:
+    opened.locator("#refine").click()
+    problem = opened.locator("#status").get_by_role("alert")
+    expect(problem).to_have_text("Add the two pictures first: the reference photo and the generated picture.")
+    upload(opened, "reference", pair.reference)
+    expect(opened.locator("#reference-preview img")).to_be_visible()
+    opened.locator("#refine").click()
+    expect(problem).to_have_text("Add the generated picture first: the one to refine.")
+
+
+def test_text_named_png_is_refused_in_a_sentence(opened: Page, pair, tmp_path: Path) -> None:
+    text = tmp_path / "notes.png"
+    text.write_text("not a picture")
+    upload(opened, "reference", pair.reference)
+    upload(opened, "generated", text)
+    note = opened.locator("#generated-note").get_by_role("alert")
+    expect(note).to_contain_text("The generated picture 'notes.png' is not a picture that can be read")
+    opened.locator("#refine").click()
+    expect(opened.locator("#status").get_by_role("alert")).to_contain_text("'notes.png' is not a picture")
+    expect(opened.get_by_test_id("toast-body").first).to_be_visible()
+
+    opened.locator("#generated").get_by_label("Clear").click()
+    expect(note).to_be_hidden()
+    upload(opened, "generated", pair.generated)
+    expect(opened.locator("#generated-preview img")).to_be_visible()
+    refine(opened)
+
+
+def test_mask_of_another_shape_is_refused_in_a_sentence(opened: Page, pair, tmp_path: Path) -> None:
+    mask = tmp_path / "mask.png"
+    PIL.Image.new("L", (100, 300), 255).save(mask)
+    clear_screen(opened, pair)
+    opened.locator("#options button").first.click()
+    upload(opened, "generated-mask", mask)
+    expect(opened.locator("#generated-mask-preview img")).to_be_visible()
+    opened.locator("#refine").click()
+    expect(opened.locator("#status").get_by_role("alert")).to_contain_text("generated mask")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(360, 740), (1440, 900)])
+def test_fits_the_screen_in_both_themes(
+    page: Page, server: str, watch, pair, width: int, height: int, theme: str, output_path: str
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.goto(f"{server}/?__theme={theme}")
+    clear_screen(page, pair)
+    refine(page)
+    dark = page.evaluate("document.querySelector('.dark') !== null")
+    assert dark == (theme == "dark")
+    lightness = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
+    assert (lightness < 60) == (theme == "dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if width < 500:
+        wider = page.evaluate(
+            """width => [...document.querySelectorAll('#refine, #whole, #close-up, #summary, #download, .upload')]
+                .filter(element => element.getBoundingClientRect().right > width + 1).map(element => element.id)""",
+            width,
+        )
+        assert wider == []
+        assert page.locator("#whole").evaluate(
+            "element => { const box = element.getBoundingClientRect(); return box.top < innerHeight && box.bottom > 0; }"
+        )
+    picture = Path(output_path) / f"page-{width}-{theme}.png"
+    page.screenshot(path=picture, full_page=True)
+    assert picture.stat().st_size > 0
