@@ -63,6 +63,6 @@ ifeq ($(CHROMIUM),)
 	@if grep -qsx 'ID=debian' /etc/os-release && $(SUDO) apt-get update -qq 2>/dev/null; then \
 		$(SUDO) apt-get install -y -qq --no-install-recommends chromium fonts-liberation >/dev/null; \
 	else \
-		$(BIN)/playwright install chromium; \
+		{ test -z "$(SUDO)" && $(BIN)/playwright install --with-deps chromium; } || $(BIN)/playwright install chromium; \
 	fi
 endif

@@ -201,10 +201,11 @@ def _is_in_hub_cache(repository: str) -> bool:
 
 
 def _version_of(module: str) -> str | None:
-    """The version of the distribution that a module comes from, None when the module cannot be found."""
+    """The version of the package that a module comes from; None when there is no such module."""
     if not _is_importable(module):
         return None
-    return metadata.version(_distributions()[module][0])
+    distributions = _distributions().get(module)
+    return "unknown" if distributions is None else metadata.version(distributions[0])
 
 
 @cache
