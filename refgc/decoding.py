@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,9 +87,12 @@ def _decode_file(path: Path, name: str) -> PILImage.Image:
     _check_file(path, name)
     try:
         with path.open("rb") as file:
-            is_isobmff = file.read(12)[4:8] == b"ftyp"
+            formats = FORMATS
+            if file.read(12)[4:8] == b"ftyp":
+                _check_declared_sizes(file.read(), name)
+                formats = (*FORMATS, _heif())
             try:
-                opened = PILImage.open(file, formats=(*FORMATS, _heif()) if is_isobmff else FORMATS)
+                opened = PILImage.open(file, formats=formats)
                 check_size(opened.size, name)
                 ImageOps.exif_transpose(opened, in_place=True)
             except InputError:
@@ -124,6 +128,14 @@ def _check_file(path: Path, name: str) -> None:
         raise InputError(f"The {name} {str(path)!r} is not a file; give the path of one picture.")
     if status.st_size == 0:
         raise InputError(f"The {name} {path.name!r} is empty (0 bytes); save or download the picture again.")
+
+
+def _check_declared_sizes(content: bytes, name: str) -> None:
+    """AVIF and HEIC may show a small cut-out of a huge picture, which would have to be decoded whole."""
+    for declared in re.findall(rb"ispe\0{4}(.{8})", content, re.DOTALL):
+        width, height = struct.unpack(">II", declared)
+        if width * height > MAX_PIXELS:
+            raise _too_many_pixels(name, f" ({width}x{height} pixels)")
 
 
 @cache

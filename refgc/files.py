@@ -18,7 +18,14 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         InputError: the folder is missing, `path` is a folder, or the file cannot be written.
     """
     asked = os.fspath(path)
-    target = Path(os.path.realpath(asked))
+    try:
+        _write(asked, Path(os.path.realpath(asked)), content)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{asked!r} cannot be written ({reason}); choose another place.") from error
+
+
+def _write(asked: str, target: Path, content: bytes) -> None:
     if target.is_dir():
         raise InputError(f"{asked!r} is a folder; give the name of a file to write.")
     if target.exists() and not os.access(target, os.W_OK):
@@ -27,14 +34,10 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         raise InputError(f"The folder of {asked!r} does not exist; make it first or choose another.")
     unfinished = target.parent / f".refgc-{secrets.token_hex(8)}.tmp"
     try:
-        try:
-            with unfinished.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"{asked!r} cannot be written ({reason}); choose another place.") from error
+        with unfinished.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
