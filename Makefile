@@ -13,7 +13,8 @@ GPU := $(shell nvidia-smi -L 2>/dev/null | grep '^GPU')
 APP := $(VENV)/installed-demo$(if $(GPU),$(comma)diffusion)
 TEST := $(VENV)/installed-demo,test
 
-CHROMIUM := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name) 2>/dev/null)))
+# Where the browser tests look before they take the one that Playwright brings.
+CHROMIUM := $(wildcard /usr/bin/chromium)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --non-interactive)
 
 .DEFAULT_GOAL := help

@@ -107,7 +107,7 @@ def image_text(report: Report) -> dict[str, str]:
 
     The seconds are left out, so that the same request gives the same bytes.
     """
-    return {"Software": f"RefGC-SR2 {__version__}", "RefGC-SR2": report.model_dump_json(exclude={"seconds"})}
+    return {"Software": f"RefGC-SR2 {__version__}", "refgc-report": report.model_dump_json(exclude={"seconds"})}
 
 
 def _save_report(report: Report, path: Path) -> None:

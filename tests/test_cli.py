@@ -105,7 +105,7 @@ def test_same_command_same_bytes_and_an_existing_output_is_replaced(pair_files: 
     assert output.read_bytes() == first
     with PILImage.open(output) as picture:
         assert picture.text["Software"] == f"RefGC-SR2 {refgc.__version__}"  # type: ignore[attr-defined]
-        assert json.loads(picture.text["RefGC-SR2"])["scale"] == 2  # type: ignore[attr-defined]
+        assert json.loads(picture.text["refgc-report"])["scale"] == 2  # type: ignore[attr-defined]
 
 
 def test_masks_are_taken(pair_files: PairFiles, tmp_path: Path) -> None:
