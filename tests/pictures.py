@@ -116,7 +116,7 @@ def srgb_of(pixels: np.ndarray, colorants: tuple[tuple[float, float, float], ...
     xyz = linear @ np.array(colorants)
     wanted = np.clip(xyz @ np.linalg.inv(np.array(SRGB)), 0, 1)
     curved = np.where(wanted <= 0.0031308, wanted * 12.92, 1.055 * wanted ** (1 / 2.4) - 0.055)
-    return np.rint(curved * 255).astype(np.uint8)
+    return np.asarray(np.rint(curved * 255), np.uint8)
 
 
 def _xyz(value: tuple[float, float, float]) -> bytes:

@@ -9,6 +9,7 @@ import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pillow_heif
@@ -21,7 +22,7 @@ from tests.pictures import assert_close, encoded, noise, png_chunk, quadrants, r
 pillow_heif.register_heif_opener()
 
 # For each kind: how to save without or with little loss, and how far apart a level may then be.
-KINDS = {
+KINDS: dict[str, tuple[str, dict[str, Any], int]] = {
     "png": ("PNG", {}, 0),
     "bmp": ("BMP", {}, 0),
     "tif": ("TIFF", {"compression": "tiff_lzw"}, 0),
@@ -347,8 +348,11 @@ def test_too_many_pixels_are_refused_by_the_header_alone(header, size, tmp_path,
     path = tmp_path / "bomb"
     path.write_bytes(header(*size))
     tracemalloc.start()
-    for opened in (open_image, lambda source, name: open_mask(source, size=size, name=name)):
-        sentence = refusal(lambda opened=opened: opened(path, name="reference"))
+    for call in (
+        lambda: open_image(path, name="reference"),
+        lambda: open_mask(path, size=size, name="reference"),
+    ):
+        sentence = refusal(call)
         assert sentence.startswith("The reference has more than 64 megapixels")
         assert sentence.endswith("; make it smaller or crop it.")
     assert tracemalloc.get_traced_memory()[1] < 20_000_000

@@ -156,4 +156,4 @@ def _marks(array: np.ndarray) -> np.ndarray:
         alpha = levels[..., 3]
         seen = brightness[alpha > 0]
         brightness = alpha if np.ptp(seen) == 0 else brightness * alpha
-    return brightness.astype(np.float32)
+    return np.asarray(brightness, np.float32)
