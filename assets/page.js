@@ -58,7 +58,7 @@
   function nameControls() {
     for (const zone of document.querySelectorAll(".upload button.upload-container")) {
       const label = zone.closest(".block")?.querySelector("[data-testid=block-label]")?.textContent.trim();
-      if (label) zone.setAttribute("aria-label", `${label}: choose or drop a file`);
+      if (label) zone.setAttribute("aria-label", `${label}: ${zone.textContent.replace(/\s+/g, " ").trim()}`);
     }
     for (const thumbnail of document.querySelectorAll(".thumbnail-item")) {
       const caption = thumbnail.querySelector(".caption-label")?.textContent.trim();

@@ -44,7 +44,8 @@ def build_pictures() -> tuple[gr.File, gr.File]:
         generated = picture_upload("Generated picture", "generated picture", "generated")
     gr.HTML(
         '<p class="hint">The <b>reference photo</b> shows the real object, sharp. The <b>generated picture</b> is what '
-        "an image generator made of it: right scene, wrong details. JPEG, PNG, WebP, HEIC, AVIF or TIFF.</p>"
+        "an image generator made of it: right scene, wrong details. JPEG, PNG, WebP, HEIC, AVIF or TIFF, up to 100 MB "
+        "each.</p>"
     )
     return reference, generated
 

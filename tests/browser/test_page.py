@@ -70,7 +70,7 @@ def download(page: Page, folder: Path) -> Path:
 def test_page_opens_whole_and_quiet(opened: Page) -> None:
     expect(opened).to_have_title(re.compile("RefGC-SR²"))
     expect(opened.get_by_role("heading", level=1)).to_have_text("RefGC-SR²")
-    for name in ("Reference photo: choose or drop a file", "Generated picture: choose or drop a file", "Refine"):
+    for name in ("Reference photo: Drop File Here", "Generated picture: Drop File Here", "Refine"):
         expect(opened.get_by_role("button", name=name)).to_be_visible()
     opened.wait_for_load_state("networkidle")
     loaded = opened.evaluate("[...document.fonts].filter(font => font.status === 'error').map(font => font.family)")
