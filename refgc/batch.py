@@ -111,8 +111,9 @@ def check_outputs(entries: Iterable[Entry], folders: Folders) -> None:
     for label, pair in pairs:
         for path in pair.inputs:
             if path.resolve() in owners:
+                owner = owners[path.resolve()]
                 raise InputError(
-                    f"The result of {owners[path.resolve()]} would overwrite {str(path)!r}, which {label} is made from; "
+                    f"The result of {owner} would overwrite {str(path)!r}, which {label} is made from; "
                     "choose another output folder."
                 )
 

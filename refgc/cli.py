@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -33,6 +34,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Runs the command and ends the process: 0 done, 2 bad input, 1 anything else, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name that is no text must not stop the line that names it.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = typer.main.get_command(app).main(prog_name="refgc", standalone_mode=False)
     except typer.TyperException as error:

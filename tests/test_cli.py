@@ -151,6 +151,16 @@ def test_quiet_prints_nothing(pair_files: PairFiles, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_file_names_that_are_no_text(pair_files: PairFiles, tmp_path: Path) -> None:
+    reference = pair_files[0].rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    output = tmp_path / os.fsdecode(b"r\xe9sultat.png")
+    done = run_refgc(
+        "refine", "--reference", reference, "--generated", pair_files[1], "--output", output, "--scale", "1"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert output.is_file()
+
+
 def test_version_and_help() -> None:
     assert run_refgc("--version").stdout == f"refgc {refgc.__version__}\n"
     shown = run_refgc("--help")
