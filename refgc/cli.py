@@ -75,7 +75,7 @@ def _remember_debug(debug: bool) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"refgc {__version__}")
+        print(f"refgc {__version__}")
         raise typer.Exit
 
 
@@ -171,7 +171,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
 
     examination = examine()
     if as_json:
-        typer.echo(examination.model_dump_json(indent=2))
+        print(examination.model_dump_json(indent=2))
     else:
         show(examination)
 
@@ -183,7 +183,7 @@ def report_schema() -> None:
 
     from refgc.engines import Report
 
-    typer.echo(json.dumps(Report.model_json_schema(), indent=2))
+    print(json.dumps(Report.model_json_schema(), indent=2))
 
 
 def _refine_one(pair: Pair, destination: Destination, defaults: Defaults, engine: EngineChoice, quiet: bool) -> None:
@@ -220,7 +220,7 @@ def _refine_many(
             finished=(lambda path, report: None) if quiet else _show_result,
         )
     if not quiet:
-        typer.echo(f"{outcome.done} refined, {outcome.skipped} finished before, {len(outcome.bad)} without a result.")
+        print(f"{outcome.done} refined, {outcome.skipped} finished before, {len(outcome.bad)} without a result.")
     if outcome.bad:
         show_bad_pairs(outcome.bad)
         raise typer.Exit(BAD_INPUT)
@@ -228,7 +228,7 @@ def _refine_many(
 
 def _show_result(path: Path, report: Report) -> None:
     width, height = report.output_size
-    typer.echo(f"{path} ({width}x{height}): {report.message}")
+    print(f"{path} ({width}x{height}): {report.message}")
 
 
 if __name__ == "__main__":
