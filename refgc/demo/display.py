@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import PIL.Image
 
 from refgc.demo.crop import object_window
+from refgc.demo.report_text import capitalised
 from refgc.engines import RefineResult, Report
 from refgc.images import Image, save_image, to_pil
 
@@ -38,29 +40,28 @@ class ShownResult:
 def write_result(result: RefineResult, folder: Path) -> ShownResult:
     """Writes everything the page shows of `result` into `folder`, which is made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    before, after = to_pil(result.stages["upscaled"]), to_pil(result.image)
     report = result.report
-    window = object_window(report.object_box, after.size) if report.placed and report.object_box else None
     download = folder / download_name(report)
-    save_image(result.image, download, text={"Software": "RefGC-SR2", "refgc-report": report.model_dump_json()})
-    return ShownResult(
-        whole=(
+    text = {"Software": "RefGC-SR2", "refgc-report": report.model_dump_json()}
+    before, after = to_pil(result.stages["upscaled"]), to_pil(result.image)
+    window = object_window(report.object_box, after.size) if report.placed and report.object_box else None
+    # Compressing a large PNG takes seconds, on one core and without Python's lock: the others are written meanwhile.
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        saving = beside.submit(save_image, result.image, download, text=text)
+        whole = (
             write_picture(before, folder / "before.webp", LONGEST_SIDE),
             write_picture(after, folder / "after.webp", LONGEST_SIDE),
-        ),
-        close_up=(
+        )
+        close_up = window and (
             write_picture(before.crop(window), folder / "close-up-before.webp", LONGEST_SIDE),
             write_picture(after.crop(window), folder / "close-up-after.webp", LONGEST_SIDE),
         )
-        if window
-        else None,
-        stages=tuple(
-            (write_stage(picture, folder / f"stage-{number}.webp"), name[:1].upper() + name[1:])
+        stages = tuple(
+            (write_stage(picture, folder / f"stage-{number}.webp"), capitalised(name))
             for number, (name, picture) in enumerate(result.stages.items(), start=1)
-        ),
-        download=download,
-        report=report,
-    )
+        )
+        saving.result()
+    return ShownResult(whole, close_up, stages, download, report)
 
 
 def download_name(report: Report) -> str:

@@ -42,7 +42,7 @@ def launch_settings() -> dict[str, Any]:
         "css_paths": ASSETS / "page.css",
         "head": f'<meta name="description" content="{PROMISE}"><script>{script}</script>',
         "favicon_path": ASSETS / "logo.svg",
-        "footer_links": ["api"],
+        "footer_links": [],
         "max_file_size": MAX_FILE_SIZE,
         "share": False,
         "ssr_mode": False,

@@ -71,7 +71,7 @@ def _connect_button(button: gr.Button, inputs: Inputs, status: gr.HTML, view: Re
         refine,
         inputs=list(inputs),
         outputs=[status, *view],
-        api_name="refine",
+        api_visibility="private",
         show_progress_on=[status],
         **ENGINE_QUEUE,
     ).then(None, js=SCROLL_TO_RESULT, api_visibility="private")

@@ -31,3 +31,8 @@ def _figures(report: Report) -> list[tuple[str, str]]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}%"
+
+
+def capitalised(words: str) -> str:
+    """The words with a capital at the beginning, the rest as it is."""
+    return words[:1].upper() + words[1:]

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from refgc.demo.display import ShownResult, write_result
+from refgc.demo.report_text import capitalised
 from refgc.engines import RefineRequest, choose
 from refgc.errors import RefGCError
 
@@ -42,8 +43,3 @@ def sentence_for(error: Exception) -> str:
         return str(error)
     logger.error("A refinement failed.", exc_info=error)
     return OUR_FAULT
-
-
-def capitalised(words: str) -> str:
-    """The words with a capital at the beginning, the rest as it is."""
-    return words[:1].upper() + words[1:]
