@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from refgc.errors import EngineError
 from refgc.images import Image, Mask
 
 EngineName = Literal["correspondence", "diffusion"]
@@ -96,3 +97,16 @@ class Engine(Protocol):
     def refine(self, request: RefineRequest, progress: Progress = no_progress) -> RefineResult:
         """Raises `EngineError` with one sentence when it cannot."""
         ...
+
+
+def choose(name: Literal["auto", "correspondence", "diffusion"] = "auto") -> Engine:
+    """The engine of that name; "auto" takes the best one this machine can run.
+
+    Raises:
+        EngineError: that engine cannot run here.
+    """
+    if name == "diffusion":
+        raise EngineError("The diffusion engine is not part of this version; choose --engine correspondence.")
+    from refgc.correspondence.engine import CorrespondenceEngine
+
+    return CorrespondenceEngine()

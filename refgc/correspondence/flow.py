@@ -1,0 +1,55 @@
+"""Dense correspondence: optical flow from the generated picture to the placed reference, and which of it to believe."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from refgc.correspondence.arrays import Bytes, Floats, Size, luma, size_of
+from refgc.correspondence.warp import follow, prefilter, sample
+
+# Smoother than DIS's own 20: a generated picture's detail is wrong, and must not bend the flow.
+SMOOTHNESS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A map into the reference and how well it holds.
+
+    Attributes:
+        mapping: (height, width, 2), the map in the original reference's coordinates.
+        inconsistency: (height, width), pixels by which flow forth and back misses its start; small where both agree.
+    """
+
+    mapping: Floats
+    inconsistency: Floats
+
+
+def register(generated: Bytes, reference: Bytes, mapping: Floats, sharpness: float, pixels_per_pixel: float) -> Registration:
+    """Refine a map by dense inverse search flow (Kroeger et al., 2016), in both directions.
+
+    Args:
+        generated: RGB of the flow frame.
+        reference: RGB, the original.
+        mapping: map from the flow frame into `reference`, near the truth.
+        sharpness: pixels of the generated picture per pixel of the flow frame, at most 1; the reference is blurred to it.
+        pixels_per_pixel: pixels of `reference` per pixel of the flow frame.
+    """
+    size = size_of(generated)
+    placed = np.asarray(sample(prefilter(reference, pixels_per_pixel), mapping, size_of(reference)), np.uint8)
+    target, source = luma(generated), luma(_as_soft_as_generated(placed, sharpness, size))
+    forth, back = _flow(target, source), _flow(source, target)
+    inconsistency = np.linalg.norm(forth + follow(back, forth), axis=2).astype(np.float32)
+    return Registration(follow(mapping, forth), inconsistency)
+
+
+def _as_soft_as_generated(placed: Bytes, sharpness: float, size: Size) -> Bytes:
+    small = (max(1, round(size[0] * sharpness)), max(1, round(size[1] * sharpness)))
+    return np.asarray(cv2.resize(cv2.resize(placed, small, interpolation=cv2.INTER_AREA), size, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _flow(target: Bytes, source: Bytes) -> Floats:
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(0)
+    search.setVariationalRefinementAlpha(SMOOTHNESS)
+    return np.asarray(search.calc(target, source, None), np.float32)

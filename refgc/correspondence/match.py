@@ -1,0 +1,215 @@
+"""Features of both pictures, matched, and the placement that enough of the matches agree on."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from refgc.correspondence.arrays import Bytes, Floats, Size
+
+FEATURE_LIMIT = 8000
+# Generated pictures are soft: SIFT's default of 0.04 would leave a blurred object without features.
+CONTRAST_THRESHOLD = 0.01
+# A match must be this much nearer than the runner-up (Lowe, 2004).
+RATIO = 0.85
+# How far, in pixels of the matching frame, a match may lie from where the placement says: generated objects wobble.
+TOLERANCE = 8.0
+# A match's own change of size and direction must be that of the placement within these (natural log, degrees).
+SIZE_TOLERANCE = 0.7
+ANGLE_TOLERANCE = 35.0
+# log10 of the number of placements as good as this one that chance alone would give; below it a placement is real.
+FALSE_ALARMS = -4.0
+CHUNK = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """SIFT features: `points` (n, 2) in pixels, `sizes` (n,) in pixels, `angles` (n,) in degrees, `descriptors` (n, 128)."""
+
+    points: Floats
+    sizes: Floats
+    angles: Floats
+    descriptors: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Matched features; row i of `generated` and of `reference` (n, 2) show the same spot."""
+
+    generated: Floats
+    reference: Floats
+    size_ratios: Floats
+    turns: Floats
+
+    def __len__(self) -> int:
+        return len(self.generated)
+
+    def subset(self, keep: NDArray[np.bool_]) -> "Matches":
+        """The matches where `keep` (n,) is true."""
+        return Matches(self.generated[keep], self.reference[keep], self.size_ratios[keep], self.turns[keep])
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the reference lies in the generated picture.
+
+    Attributes:
+        homography: 3x3, generated to reference coordinates.
+        matches: those that agree with it.
+        log_false_alarms: log10 of how many as good placements chance would give; the lower, the surer.
+    """
+
+    homography: NDArray[np.float64]
+    matches: Matches
+    log_false_alarms: float
+
+    @property
+    def confidence(self) -> float:
+        """0 at the point of doubt, near 1 from a false alarm in 10^20 on."""
+        return float(1.0 - 10.0 ** (min(0.0, self.log_false_alarms - FALSE_ALARMS) / 10.0))
+
+
+def find_features(grey: Bytes, mask: Bytes | None = None) -> Features:
+    """SIFT with RootSIFT descriptors (Lowe, 2004; Arandjelovic and Zisserman, 2012), unit length, where `mask` is not 0."""
+    keypoints, descriptors = cv2.SIFT_create(FEATURE_LIMIT, contrastThreshold=CONTRAST_THRESHOLD).detectAndCompute(grey, mask)
+    if descriptors is None or len(keypoints) == 0:
+        return Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros((0, 128), np.float32))
+    root = np.sqrt(descriptors / (descriptors.sum(axis=1, keepdims=True) + 1e-7))
+    return Features(
+        np.array([k.pt for k in keypoints], np.float32),
+        np.array([k.size for k in keypoints], np.float32),
+        np.array([k.angle for k in keypoints], np.float32),
+        root.astype(np.float32),
+    )
+
+
+def match_features(generated: Features, reference: Features) -> Matches:
+    """Nearest neighbours that pass the ratio test, each spot of either picture used once."""
+    if len(generated.points) < 2 or len(reference.points) < 2:
+        return _pair(generated, reference, np.zeros(0, np.intp), np.zeros(0, np.intp))
+    nearest = np.empty(len(generated.points), np.intp)
+    ratios = np.empty(len(generated.points), np.float32)
+    for start in range(0, len(nearest), CHUNK):
+        likeness = generated.descriptors[start : start + CHUNK] @ reference.descriptors.T
+        rows = np.arange(len(likeness))
+        best = likeness.argmax(axis=1)
+        first = likeness[rows, best]
+        likeness[rows, best] = -1.0
+        second = likeness.max(axis=1)
+        nearest[start : start + CHUNK] = best
+        # Unit descriptors: the squared distance is twice what the likeness lacks to one.
+        ratios[start : start + CHUNK] = np.sqrt(np.maximum(1.0 - first, 0.0) / np.maximum(1.0 - second, 1e-9))
+    order = np.argsort(ratios, kind="stable")
+    order = order[ratios[order] < RATIO]
+    order = order[_first_of_each(generated.points[order])]
+    order = order[_first_of_each(reference.points[nearest[order]])]
+    return _pair(generated, reference, order, nearest[order])
+
+
+def _first_of_each(points: Floats) -> NDArray[np.intp]:
+    """Indices of the first point in each spot of 3 pixels: one spot gives several features, but is one witness."""
+    _, first = np.unique(np.round(points / 3.0).astype(np.int64), axis=0, return_index=True)
+    return np.sort(first)
+
+
+def _pair(generated: Features, reference: Features, i: NDArray[np.intp], j: NDArray[np.intp]) -> Matches:
+    return Matches(
+        generated.points[i],
+        reference.points[j],
+        np.log(reference.sizes[j] / generated.sizes[i]),
+        reference.angles[j] - generated.angles[i],
+    )
+
+
+def place(matches: Matches, reference_frame: Size) -> Placement | None:
+    """The placement that the matches agree on beyond chance, or None.
+
+    An affinity by MAGSAC++ (Barath et al., 2020) over matches whose size and direction agree with it, judged a
+    contrario (Moisan and Stival, 2004), then a homography where it keeps more matches.
+
+    Args:
+        matches: in the coordinates of the two matching frames.
+        reference_frame: size of the reference's matching frame.
+    """
+    best: Placement | None = None
+    for candidates in _by_similarity(matches):
+        placement = _agree(candidates, matches, reference_frame)
+        if placement is not None and (best is None or placement.log_false_alarms < best.log_false_alarms):
+            best = placement
+    if best is None or best.log_false_alarms > FALSE_ALARMS or not _is_plausible(best.homography):
+        return None
+    return best
+
+
+def _by_similarity(matches: Matches) -> list[Matches]:
+    """Groups of matches with about the same change of size and direction, the largest first, then all of them."""
+    if len(matches) < 4:
+        return []
+    bins = 12
+    turn = np.floor(((matches.turns % 360.0) / 360.0) * bins).astype(int)
+    size = np.floor(matches.size_ratios / 0.7).astype(int)
+    groups: list[tuple[int, NDArray[np.bool_]]] = []
+    for t in range(bins):
+        near_turn = ((turn - t) % bins <= 1)
+        for s in range(int(size.min()), int(size.max()) + 1):
+            keep = near_turn & ((size == s) | (size == s + 1))
+            groups.append((int(keep.sum()), keep))
+    groups.sort(key=lambda group: -group[0])
+    return [matches.subset(keep) for count, keep in groups[:4] if count >= 4] + [matches]
+
+
+def _agree(candidates: Matches, everything: Matches, reference_frame: Size) -> Placement | None:
+    cv2.setRNGSeed(0)
+    affine, _ = cv2.estimateAffine2D(
+        candidates.generated, candidates.reference, method=cv2.USAC_MAGSAC, ransacReprojThreshold=TOLERANCE,
+        maxIters=5000, confidence=0.999,
+    )
+    if affine is None:
+        return None
+    homography = np.vstack([affine, [0.0, 0.0, 1.0]])
+    keep = consistent(everything, homography)
+    if keep.sum() >= 8:
+        cv2.setRNGSeed(0)
+        agreeing = everything.subset(keep)
+        better, _ = cv2.findHomography(agreeing.generated, agreeing.reference, cv2.USAC_MAGSAC, TOLERANCE)
+        if better is not None:
+            wider = consistent(everything, better)
+            if wider.sum() > keep.sum():
+                homography, keep = better, wider
+    return Placement(homography, everything.subset(keep), _log_false_alarms(int(keep.sum()), len(everything), homography, reference_frame))
+
+
+def consistent(matches: Matches, homography: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which matches (n,) lie where the homography says, with the size and direction it gives them."""
+    predicted = cv2.perspectiveTransform(matches.generated.reshape(-1, 1, 2), homography).reshape(-1, 2)
+    ahead = cv2.perspectiveTransform((matches.generated + np.float32([1, 0])).reshape(-1, 1, 2), homography).reshape(-1, 2) - predicted
+    below = cv2.perspectiveTransform((matches.generated + np.float32([0, 1])).reshape(-1, 1, 2), homography).reshape(-1, 2) - predicted
+    area = ahead[:, 0] * below[:, 1] - ahead[:, 1] * below[:, 0]
+    size = 0.5 * np.log(np.maximum(area, 1e-9))
+    turn = np.degrees(np.arctan2(ahead[:, 1] - below[:, 0], ahead[:, 0] + below[:, 1]))
+    off_turn = np.abs((matches.turns - turn + 180.0) % 360.0 - 180.0)
+    # The tolerance is in the generated picture's pixels.
+    distance = np.linalg.norm(predicted - matches.reference, axis=1) / np.exp(size)
+    return np.asarray(
+        (area > 0) & (distance < TOLERANCE) & (np.abs(matches.size_ratios - size) < SIZE_TOLERANCE) & (off_turn < ANGLE_TOLERANCE)
+    )
+
+
+def _log_false_alarms(agreeing: int, total: int, homography: NDArray[np.float64], reference_frame: Size) -> float:
+    """log10 of the expected number of affinities with as many agreeing matches if all matches were random."""
+    if agreeing <= 3:
+        return float("inf")
+    scale = float(np.sqrt(abs(np.linalg.det(homography[:2, :2]))))
+    disc = np.pi * (TOLERANCE * scale) ** 2 / (reference_frame[0] * reference_frame[1])
+    chance = np.log(min(1.0, disc * (2 * ANGLE_TOLERANCE / 360.0) * 0.5))
+    choose = gammaln(total + 1) - gammaln(agreeing + 1) - gammaln(total - agreeing + 1)
+    triples = gammaln(agreeing + 1) - gammaln(4) - gammaln(agreeing - 2)
+    return float((np.log(total) + choose + triples + (agreeing - 3) * chance) / np.log(10.0))
+
+
+def _is_plausible(homography: NDArray[np.float64]) -> bool:
+    """Whether it is how a camera sees an object from another side: no mirror, no needle, no speck."""
+    singular = np.linalg.svd(homography[:2, :2] / homography[2, 2], compute_uv=False)
+    return bool(np.linalg.det(homography[:2, :2]) > 0 and singular[0] / max(singular[1], 1e-9) < 4.0 and 1 / 40 < singular[1] and singular[0] < 40)

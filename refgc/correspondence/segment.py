@@ -1,0 +1,92 @@
+"""Where the object is: in the reference, and where it stands in the generated picture."""
+
+import cv2
+import numpy as np
+
+from refgc.correspondence.arrays import Bytes, Floats, Size, shrink, size_of
+from refgc.correspondence.match import Matches
+
+# Product photos stand on one colour: so much of the border lies within so many grey levels of its median.
+PLAIN_SHARE = 0.8
+PLAIN_TOLERANCE = 10
+# Matches over this share of both pictures show one scene from two sides rather than an object put elsewhere.
+SCENE_SHARE = 0.35
+# GrabCut is for the rough shape; edges are refined where they are used.
+SEGMENTATION_SIDE = 256
+
+
+def hull_share(points: Floats, size: Size) -> float:
+    """Share of a picture of `size` that the convex hull of `points` (n, 2) covers."""
+    return float(cv2.contourArea(cv2.convexHull(points))) / (size[0] * size[1]) if len(points) >= 3 else 0.0
+
+
+def shows_one_scene(matches: Matches, frame: Size, reference_frame: Size) -> bool:
+    """Whether the two pictures show the same scene, so that there is no object to cut out."""
+    return (
+        hull_share(matches.generated, frame) > SCENE_SHARE and hull_share(matches.reference, reference_frame) > SCENE_SHARE
+    )
+
+
+def object_on_plain_background(reference: Bytes) -> Floats | None:
+    """Mask (height, width) of what stands on a background of one colour, or None where the background is not plain."""
+    border = np.concatenate([reference[0], reference[-1], reference[:, 0], reference[:, -1]]).astype(np.int16)
+    colour = np.median(border, axis=0)
+    if float(np.mean(np.abs(border - colour).max(axis=1) <= PLAIN_TOLERANCE)) < PLAIN_SHARE:
+        return None
+    like = (np.abs(reference.astype(np.int16) - colour).max(axis=2) <= PLAIN_TOLERANCE).astype(np.uint8)
+    # What joins the border is background; the same colour enclosed by the object belongs to the object.
+    _, labels = cv2.connectedComponents(np.pad(like, 1, constant_values=1), connectivity=4)
+    background = (labels == labels[0, 0])[1:-1, 1:-1]
+    solid = cv2.morphologyEx((~background).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    share = float(solid.mean())
+    return solid.astype(np.float32) if 0.01 < share < 0.95 else None
+
+
+def object_around(reference: Bytes, points: Floats) -> Floats:
+    """Mask (height, width) of the object that carries `points` (n, 2), by GrabCut (Rother et al., 2004).
+
+    The hull of the points is taken for object, what lies well outside of it for background, and the rest is decided
+    by colour and edges.
+    """
+    frame = size_of(reference)
+    width_of_hull, height_of_hull = (points.max(axis=0) - points.min(axis=0) + 1.0).tolist()
+    left, top = (points.min(axis=0) - np.float32([0.8 * width_of_hull, 0.8 * height_of_hull])).astype(int).tolist()
+    right, bottom = (points.max(axis=0) + np.float32([0.8 * width_of_hull, 0.8 * height_of_hull])).astype(int).tolist()
+    left, top, right, bottom = max(0, left), max(0, top), min(frame[0], right), min(frame[1], bottom)
+    crop = reference[top:bottom, left:right]
+    mask = np.zeros((frame[1], frame[0]), np.float32)
+    mask[top:bottom, left:right] = _cut_out(crop, points - np.float32([left, top]))
+    return mask
+
+
+def _cut_out(crop: Bytes, points: Floats) -> Floats:
+    frame = size_of(crop)
+    scale = min(1.0, SEGMENTATION_SIDE / max(frame))
+    size = (max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale)))
+    small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+    hull = cv2.convexHull((points * np.float32(scale)).astype(np.int32))
+    left, top, width, height = cv2.boundingRect(hull)
+    labels = np.full((size[1], size[0]), cv2.GC_PR_BGD, np.uint8)
+    x0, y0 = max(0, int(left - 0.25 * width)), max(0, int(top - 0.25 * height))
+    labels[y0 : int(top + 1.25 * height) + 1, x0 : int(left + 1.25 * width) + 1] = cv2.GC_PR_FGD
+    inner = np.zeros_like(labels)
+    cv2.fillConvexPoly(inner, hull, 1)
+    reach = max(1, min(width, height) // 10)
+    labels[cv2.erode(inner, np.ones((reach, reach), np.uint8)) > 0] = cv2.GC_FGD
+    # The rim of the crop is background by construction, unless the picture itself ends there.
+    labels[[0, -1], :] = cv2.GC_BGD
+    labels[:, [0, -1]] = cv2.GC_BGD
+    cv2.setRNGSeed(0)
+    cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
+    solid = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
+    return np.asarray(np.clip(shrink(_main_part(solid, inner).astype(np.float32), frame), 0, 1), np.float32)
+
+
+def _main_part(solid: Bytes, seed: Bytes) -> Bytes:
+    """The connected part that shares most with the seed, its holes closed."""
+    count, labels = cv2.connectedComponents(solid)
+    overlap = np.bincount(labels[(seed > 0) & (solid > 0)], minlength=count)
+    overlap[0] = 0
+    part = (labels == int(overlap.argmax())).astype(np.uint8)
+    contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(np.zeros_like(part), contours, -1, 1, cv2.FILLED), np.uint8)
