@@ -97,10 +97,12 @@ def test_transparent_gif(tmp_path):
 
 @pytest.mark.parametrize("depth", [8, 16])
 def test_one_transparent_colour_in_rgb_and_grey(depth, tmp_path):
-    steps = 257 if depth == 16 else 1
-    colours = quadrants().astype(np.uint16) * steps
-    # White is also what Pillow's clipped comparison of 16-bit colours would hide.
-    colours[24:] = 255 * steps
+    colours = quadrants().astype(np.uint16)
+    if depth == 16:
+        # What Pillow would hide if it compared the lower bits of the key, or the key clipped.
+        colours[24:, :32] = 17
+        colours[24:, 32:] = 255
+        colours = colours * 256 + 17
     key = struct.pack(">3H", *(int(value) for value in colours[0, 0]))
     image = opened(png(colours, depth, 2, (b"tRNS", key)), tmp_path)
     assert image.alpha is not None
