@@ -19,7 +19,7 @@ from refgc.engines import EngineName
 
 BASE_WEIGHTS = "black-forest-labs/FLUX.1-Kontext-dev"
 # By the name they are imported under, since OpenCV is installed under several names.
-CORE_MODULES = ("numpy", "cv2", "PIL", "pillow_heif", "pydantic", "typer", "rich")
+CORE_MODULES = ("numpy", "scipy", "cv2", "PIL", "pillow_heif", "pydantic", "typer", "rich")
 PAGE_MODULES = ("gradio",)
 DIFFUSION_MODULES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "huggingface_hub")
 
