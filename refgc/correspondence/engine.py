@@ -8,28 +8,18 @@ from importlib.metadata import version
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from refgc import __version__
 from refgc.correspondence import segment
-from refgc.correspondence.arrays import Bytes, Floats, Size, blur, luma, shrink, size_of
-from refgc.correspondence.epipolar import straighten
-from refgc.correspondence.flow import register
+from refgc.correspondence.align import align_object, align_scene
+from refgc.correspondence.arrays import Bytes, Floats, Size, luma, shrink, size_of
 from refgc.correspondence.fuse import fuse
-from refgc.correspondence.harmonize import light
 from refgc.correspondence.match import Placement, find_features, match_features, place
-from refgc.correspondence.rigidity import regularise
-from refgc.correspondence.trust import gather, judge
+from refgc.correspondence.region import Region, around
 from refgc.correspondence.upscale import clean_upscale
-from refgc.correspondence.warp import (
-    fitted,
-    homography_map,
-    inside,
-    magnification,
-    prefilter,
-    rescaling,
-    resize_field,
-    sample,
-)
+from refgc.correspondence.warp import fitted, prefilter, rescaling
+from refgc.correspondence.weigh import weigh_object, weigh_scene
 from refgc.engines import Progress, RefineRequest, RefineResult, Report, no_progress
 from refgc.images import Image
 
@@ -37,14 +27,8 @@ from refgc.images import Image
 MATCHING_SIDE = 1024
 REFERENCE_SIDE = 1280
 MATCHING_ENLARGEMENT = 4.0
-# Flow is estimated at twice the generated picture's size: finer than its pixels, as fine as its content.
-FLOW_ENLARGEMENT = 2.0
-FLOW_SIDE = 1024
-PASSES = 2
-# Flow forth and back that meet within this many pixels of the flow frame are believed.
-BELIEF = 0.5
-# Reach of the light estimate, as a share of the frame's longer side.
-LIGHT_REACH = 0.05
+# The surroundings an object needs to be aligned in, as a share of its longer side.
+MARGIN = 0.15
 
 
 @dataclass
@@ -63,25 +47,6 @@ class Stopwatch:
         self.seconds[name] = round(time.perf_counter() - started, 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Alignment:
-    """The reference laid over the generated picture, on the flow frame's grid.
-
-    Attributes:
-        mapping: (height, width, 2), into the original reference.
-        scale: reference pixels per pixel of the flow frame.
-        base: the map of the placement alone.
-        flow: the map before regularisation.
-        believed: (height, width), 1 where flow forth and back agree.
-    """
-
-    mapping: Floats
-    scale: float
-    base: Floats
-    flow: Floats
-    believed: Floats
-
-
 class CorrespondenceEngine:
     """Places, aligns, harmonises and fuses the reference's own pixels; no weights, no GPU, deterministic."""
 
@@ -96,15 +61,33 @@ class CorrespondenceEngine:
             found = find(request)
         if found is None:
             return RefineResult(Image(upscaled), _report(request, watch), {"upscaled": Image(upscaled)})
+        region = found.region
+        seen = np.asarray(region.of(generated), np.uint8)
+        homography = found.homography @ region.to_frame()
         with watch.stage("aligning", 0.35):
-            aligned = align(request, found)
+            if found.object_mask is None:
+                aligned = align_scene(seen, reference, homography)
+            else:
+                aligned = align_object(seen, reference, homography, found.object_mask)
         with watch.stage("harmonising", 0.75):
-            gain, veil, trust = weigh(request, found, aligned)
+            if found.object_mask is None:
+                gain, veil, trust = weigh_scene(seen, reference, aligned)
+            else:
+                gain, veil, trust = weigh_object(seen, reference, aligned, found.object_mask)
+            if request.generated_mask is not None:
+                trust = trust * shrink(np.asarray(region.of(request.generated_mask.values), np.float32), size_of(trust))
         with watch.stage("fusing", 0.85):
-            sharp = prefilter(reference, aligned.scale * size_of(aligned.mapping)[0] / output[0])
-            fused, placed = fuse(upscaled, sharp, size_of(reference), aligned.mapping, gain, veil, trust * request.strength)
-        stages = {"upscaled": Image(upscaled), "aligned reference": Image(placed), "trust": Image(_grey(trust, output))}
-        return RefineResult(Image(fused), _report(request, watch, found.placement, trust), stages)
+            part = np.asarray(region.of(upscaled, request.scale), np.uint8)
+            sharp = prefilter(reference, aligned.scale * size_of(aligned.mapping)[0] / size_of(part)[0])
+            share = np.asarray(trust * request.strength, np.float32)
+            fused_part, placed_part = fuse(part, sharp, size_of(reference), aligned.mapping, gain, veil, share)
+            fused, placed = upscaled.copy(), np.full_like(upscaled, 255)
+            region.of(fused, request.scale)[:] = fused_part
+            region.of(placed, request.scale)[:] = placed_part
+            trusted = np.zeros(upscaled.shape[:2], np.float32)
+            region.of(trusted, request.scale)[:] = cv2.resize(trust, size_of(part), interpolation=cv2.INTER_LINEAR)
+        stages = {"upscaled": Image(upscaled), "aligned reference": Image(placed), "trust": Image(_grey(trusted))}
+        return RefineResult(Image(fused), _report(request, watch, found.placement, trusted), stages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +96,14 @@ class Finding:
 
     Attributes:
         placement: in the coordinates of the two matching frames.
-        frame: size of the generated picture's matching frame.
-        reference_frame: size of the reference's.
+        homography: 3x3, generated to reference coordinates of the original pictures.
+        region: the part of the generated picture to work on.
         object_mask: (height, width) of the original reference, or None where both pictures show one scene.
     """
 
     placement: Placement
-    frame: Size
-    reference_frame: Size
+    homography: NDArray[np.float64]
+    region: Region
     object_mask: Floats | None
 
 
@@ -138,9 +121,15 @@ def find(request: RefineRequest) -> Finding | None:
     placement = place(match_features(generated_features, reference_features), reference_frame)
     if placement is None:
         return None
-    if mask is None and not segment.shows_one_scene(placement.matches, frame, reference_frame):
+    homography = (
+        rescaling(reference_frame, size_of(reference)) @ placement.homography @ rescaling(size_of(generated), frame)
+    )
+    if mask is None and segment.shows_one_scene(placement.matches, frame, reference_frame):
+        return Finding(placement, homography, Region(0, 0, *size_of(generated)), None)
+    if mask is None:
         mask = shrink(segment.object_around(smaller, placement.matches.reference), size_of(reference))
-    return Finding(placement, frame, reference_frame, mask)
+    region = around(homography, mask, size_of(generated), MARGIN)
+    return Finding(placement, homography, region, mask) if region is not None else None
 
 
 def _reference_mask(request: RefineRequest) -> Floats | None:
@@ -161,71 +150,9 @@ def _marked(mask: Floats | None, size: Size) -> Bytes | None:
     return np.asarray(cv2.dilate(small, np.ones((reach, reach), np.uint8)) * 255, np.uint8)
 
 
-def align(request: RefineRequest, found: Finding) -> Alignment:
-    """Dense, regularised correspondence, from the placement inwards."""
-    generated, reference = request.generated.pixels, request.reference.pixels
-    size = fitted(size_of(generated), FLOW_SIDE, FLOW_ENLARGEMENT)
-    picture = np.asarray(cv2.resize(generated, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-    homography = (
-        rescaling(found.reference_frame, size_of(reference))
-        @ found.placement.homography
-        @ rescaling(size, found.frame)
-    )
-    base = homography_map(homography, size)
-    scale = magnification(base)
-    sharpness = min(1.0, generated.shape[1] / size[0])
-    mapping = flow = base
-    believed = np.ones(base.shape[:2], np.float32)
-    for _ in range(PASSES):
-        registration = register(picture, reference, mapping, sharpness, scale)
-        believed = (registration.inconsistency < BELIEF).astype(np.float32) * inside(registration.mapping, size_of(reference))
-        if found.object_mask is not None:
-            believed = believed * object_in_place(found.object_mask, registration.mapping)
-        flow = registration.mapping
-        straight = straighten(flow, believed, scale)
-        mapping = regularise(straight, base, believed, picture, scale)
-    return Alignment(mapping, scale, base, flow, believed)
-
-
-def object_in_place(mask: Floats, mapping: Floats) -> Floats:
-    """The reference's mask seen through a map, 0 where the map points outside."""
-    return np.asarray(sample(mask, mapping, size_of(mask), cv2.INTER_LINEAR), np.float32) * inside(mapping, size_of(mask))
-
-
-def weigh(request: RefineRequest, found: Finding, aligned: Alignment) -> tuple[Floats, Floats, Floats]:
-    """Light and trust on the trust grid: gain (h, w, 3), veil (3,), trust (h, w)."""
-    generated, reference = request.generated.pixels, request.reference.pixels
-    flow_size = size_of(aligned.mapping)
-    grid = fitted(flow_size, 1e9, 0.5)
-    fine = prefilter(reference, aligned.scale / 2)
-    mapping_fine = resize_field(aligned.mapping, fitted(flow_size, 1e9, 2.0))
-    placed_fine = np.asarray(sample(fine, mapping_fine, size_of(reference)), np.float32)
-    placed = shrink(placed_fine, grid)
-    seen = shrink(generated.astype(np.float32), grid)
-    believed = shrink(aligned.believed, grid)
-    weight = np.asarray(believed + 1e-3, np.float32)
-    gain, veil = light(placed, seen, weight, LIGHT_REACH * max(grid))
-    detail_fine = ((placed_fine - blur(placed_fine, 2.0)) ** 2).mean(axis=2)
-    evidence = gather(
-        np.asarray(np.clip(placed * gain + veil, 0, 255), np.float32),
-        seen,
-        np.sqrt(shrink(np.asarray(detail_fine, np.float32), grid)),
-        believed,
-        np.asarray(shrink(aligned.mapping, grid) / (2 * aligned.scale), np.float32),
-        shrink(np.asarray(np.linalg.norm(aligned.flow - aligned.mapping, axis=2).clip(0, 20 * aligned.scale), np.float32), grid) / np.float32(2 * aligned.scale),
-    )
-    trust = blur(judge(evidence), 1.0) * shrink(inside(aligned.mapping, size_of(reference)), grid)
-    if found.object_mask is not None:
-        trust = trust * shrink(object_in_place(found.object_mask, aligned.mapping), grid)
-    if request.generated_mask is not None:
-        trust = trust * shrink(request.generated_mask.values, grid)
-    return gain, veil, np.asarray(trust, np.float32)
-
-
-def _grey(values: Floats, size: Size) -> Bytes:
+def _grey(values: Floats) -> Bytes:
     """A field in [0, 1] as a grey picture."""
-    enlarged = cv2.resize(values, size, interpolation=cv2.INTER_LINEAR)
-    return np.repeat((np.clip(enlarged, 0, 1) * 255 + 0.5).astype(np.uint8)[..., None], 3, axis=2)
+    return np.repeat((np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _report(
@@ -238,11 +165,7 @@ def _report(
         coverage = float((trust > 0.5).mean())
         rows, columns = np.nonzero(trust > 0.5)
         if len(rows):
-            x, y = output[0] / trust.shape[1], output[1] / trust.shape[0]
-            box = (
-                int(columns.min() * x), int(rows.min() * y),
-                min(output[0], int(np.ceil((columns.max() + 1) * x))), min(output[1], int(np.ceil((rows.max() + 1) * y))),
-            )
+            box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
     placed = placement is not None and box is not None
     return Report(
         engine="correspondence",

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from refgc.correspondence.arrays import Bytes, Floats, Size, luma, size_of
-from refgc.correspondence.warp import follow, prefilter, sample
+from refgc.correspondence.warp import follow
 
 # Smoother than DIS's own 20: a generated picture's detail is wrong, and must not bend the flow.
 SMOOTHNESS = 60.0
@@ -18,29 +18,28 @@ class Registration:
 
     Attributes:
         mapping: (height, width, 2), the map in the original reference's coordinates.
+        flow: (height, width, 2), how far each pixel moved from the map before, in pixels of the flow frame.
         inconsistency: (height, width), pixels by which flow forth and back misses its start; small where both agree.
     """
 
     mapping: Floats
+    flow: Floats
     inconsistency: Floats
 
 
-def register(generated: Bytes, reference: Bytes, mapping: Floats, sharpness: float, pixels_per_pixel: float) -> Registration:
+def register(generated: Bytes, placed: Bytes, mapping: Floats, sharpness: float) -> Registration:
     """Refine a map by dense inverse search flow (Kroeger et al., 2016), in both directions.
 
     Args:
         generated: RGB of the flow frame.
-        reference: RGB, the original.
-        mapping: map from the flow frame into `reference`, near the truth.
-        sharpness: pixels of the generated picture per pixel of the flow frame, at most 1; the reference is blurred to it.
-        pixels_per_pixel: pixels of `reference` per pixel of the flow frame.
+        placed: RGB of the flow frame, the reference seen through `mapping`.
+        mapping: map from the flow frame into the reference, near the truth.
+        sharpness: pixels of the generated picture per pixel of the flow frame, at most 1; `placed` is blurred to it.
     """
-    size = size_of(generated)
-    placed = np.asarray(sample(prefilter(reference, pixels_per_pixel), mapping, size_of(reference)), np.uint8)
-    target, source = luma(generated), luma(_as_soft_as_generated(placed, sharpness, size))
+    target, source = luma(generated), luma(_as_soft_as_generated(placed, sharpness, size_of(generated)))
     forth, back = _flow(target, source), _flow(source, target)
     inconsistency = np.linalg.norm(forth + follow(back, forth), axis=2).astype(np.float32)
-    return Registration(follow(mapping, forth), inconsistency)
+    return Registration(follow(mapping, forth), forth, inconsistency)
 
 
 def _as_soft_as_generated(placed: Bytes, sharpness: float, size: Size) -> Bytes:

@@ -3,17 +3,20 @@
 import cv2
 import numpy as np
 
+from refgc.correspondence import warp
 from refgc.correspondence.arrays import Bytes, Floats, shrink, size_of
 
-# Distance of the nodes in pixels of the flow frame, and how many nodes around each one take part in its fit.
-NODE_SPACING = 4
-RADIUS = 12
+# Nodes along the frame's longer side, and how many of them around each one take part in its fit.
+NODES = 96
+RADIUS = 9
 # Colour distance (grey levels) and map distance (reference pixels per pixel of the flow frame) that halve a node's say.
 COLOUR_SCALE = 30.0
 MAP_SCALE = 0.75
 
 
-def regularise(mapping: Floats, base: Floats, believed: Floats, guide: Bytes, scale: float, passes: int = 2) -> Floats:
+def regularise(
+    mapping: Floats, base: Floats, believed: Floats, guide: Bytes, scale: float, prior: float = 0.0, passes: int = 2
+) -> Floats:
     """Replace a map, seen from a base map, by its robust local affine regression.
 
     Around each node an affinity is fitted to the believed neighbours of similar colour whose map agrees (iteratively
@@ -25,53 +28,74 @@ def regularise(mapping: Floats, base: Floats, believed: Floats, guide: Bytes, sc
         believed: (height, width) in [0, 1].
         guide: RGB (height, width, 3), whose edges may be edges of the map.
         scale: reference pixels per pixel of the map's frame.
+        prior: how many believed neighbours' worth of say the base map has everywhere.
         passes: how often the fit is made anew with the neighbours that agreed with the last one.
     """
     width, height = size_of(mapping)
-    nodes = (-(-width // NODE_SPACING), -(-height // NODE_SPACING))
+    nodes = warp.fitted((width, height), NODES)
     say = shrink(believed + np.float32(1e-3), nodes)
     offset = shrink((mapping - base) * (believed + np.float32(1e-3))[..., None], nodes) / say[..., None]
     colour = shrink(guide.astype(np.float32), nodes)
-    fitted = _local_affine(offset, say, colour, MAP_SCALE * max(scale, 1e-3), passes)
+    fitted = _local_affine(offset, say, colour, MAP_SCALE * max(scale, 1e-3), prior, passes)
     smooth = cv2.resize(fitted, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.asarray(base + smooth, np.float32)
 
 
-def _local_affine(offset: Floats, say: Floats, colour: Floats, map_scale: float, passes: int) -> Floats:
+def _local_affine(offset: Floats, say: Floats, colour: Floats, map_scale: float, prior: float, passes: int) -> Floats:
     height, width = say.shape
     reach = min(RADIUS, max(1, min(height, width) - 1))
-    pad = ((reach, reach), (reach, reach))
-    say_padded = np.pad(say, pad)
-    colour_padded = np.pad(colour, (*pad, (0, 0)), mode="edge")
-    offset_padded = np.pad(offset, (*pad, (0, 0)), mode="edge")
-    fitted, slope = offset, np.zeros((height, width, 2, 2), np.float32)
+    # Planes, because the innermost loops run over them.
+    offsets, colours = _padded(offset, reach), _padded(colour, reach)
+    say_padded = np.pad(say, reach)
+    here = np.ascontiguousarray(np.moveaxis(colour, 2, 0))
+    fitted = np.ascontiguousarray(np.moveaxis(offset, 2, 0))
+    slope = np.zeros((2, 2, height, width), np.float32)
     for _ in range(passes):
-        normal = np.zeros((height, width, 3, 3), np.float32)
-        right = np.zeros((height, width, 3, 2), np.float32)
-        for dy in range(-reach, reach + 1):
-            for dx in range(-reach, reach + 1):
-                near = dx * dx + dy * dy
-                if near > reach * reach:
-                    continue
-                window = (slice(reach + dy, reach + dy + height), slice(reach + dx, reach + dx + width))
-                theirs = offset_padded[window]
-                off_colour = ((colour_padded[window] - colour) ** 2).sum(axis=2)
-                off_map = ((theirs - fitted - slope[..., 0, :] * dx - slope[..., 1, :] * dy) ** 2).sum(axis=2)
-                weight = say_padded[window] * np.exp(
-                    -near / (2 * (reach / 1.7) ** 2) - off_colour / (6 * COLOUR_SCALE**2), dtype=np.float32
-                )
-                weight /= (1.0 + off_map / map_scale**2) ** 2
-                terms = (1.0, float(dx), float(dy))
-                for i in range(3):
-                    for j in range(i, 3):
-                        normal[..., i, j] += weight * (terms[i] * terms[j])
-                    right[..., i, :] += (weight * terms[i])[..., None] * theirs
-        for i in range(1, 3):
-            for j in range(i):
-                normal[..., i, j] = normal[..., j, i]
-        # A little ridge on the slopes keeps a node with few neighbours from tilting.
-        strength = np.maximum(normal[..., 0, 0], 1e-6)[..., None]
-        normal[..., (0, 1, 2), (0, 1, 2)] += strength * np.float32([1e-4, 0.5, 0.5])
-        solution = np.linalg.solve(normal, right).astype(np.float32)
-        fitted, slope = solution[..., 0, :], solution[..., 1:, :]
-    return fitted
+        moments = np.zeros((6, height, width), np.float32)
+        right = np.zeros((3, 2, height, width), np.float32)
+        for dy, dx in _disc(reach):
+            window = (slice(reach + dy, reach + dy + height), slice(reach + dx, reach + dx + width))
+            theirs = offsets[:, window[0], window[1]]
+            weight = _closeness(colours[:, window[0], window[1]], here, (dx * dx + dy * dy) / (2 * (reach / 1.7) ** 2))
+            weight *= say_padded[window]
+            missed = theirs - fitted - slope[0] * np.float32(dx) - slope[1] * np.float32(dy)
+            agreeing = 1.0 / (1.0 + (missed[0] ** 2 + missed[1] ** 2) * np.float32(1 / map_scale**2))
+            weight *= agreeing * agreeing
+            weighted = weight * theirs
+            for i, term in enumerate((1, dx, dy, dx * dx, dx * dy, dy * dy)):
+                if term:
+                    moments[i] += weight * np.float32(term)
+            for i, term in enumerate((1, dx, dy)):
+                if term:
+                    right[i] += weighted * np.float32(term)
+        solution = _solve(moments, right, prior)
+        fitted, slope = solution[0], solution[1:]
+    return np.ascontiguousarray(np.moveaxis(fitted, 0, 2))
+
+
+def _padded(field: Floats, reach: int) -> Floats:
+    return np.ascontiguousarray(np.pad(np.moveaxis(field, 2, 0), ((0, 0), (reach, reach), (reach, reach)), mode="edge"))
+
+
+def _disc(reach: int) -> list[tuple[int, int]]:
+    steps = range(-reach, reach + 1)
+    return [(dy, dx) for dy in steps for dx in steps if dx * dx + dy * dy <= reach * reach]
+
+
+def _closeness(theirs: Floats, here: Floats, remoteness: float) -> Floats:
+    """Weight in [0, 1] of a neighbour by its colour and its distance."""
+    difference = theirs - here
+    squared = difference[0] ** 2 + difference[1] ** 2 + difference[2] ** 2
+    return np.asarray(np.exp(squared * np.float32(-1 / (6 * COLOUR_SCALE**2)) - np.float32(remoteness)), np.float32)
+
+
+def _solve(moments: Floats, right: Floats, prior: float) -> Floats:
+    """The affinities (3, 2, height, width): value, slope along x and slope along y of both coordinates."""
+    one, x, y, xx, xy, yy = moments
+    # A little ridge on the slopes keeps a node with few neighbours from tilting.
+    ridge = np.maximum(one, 1e-6)
+    normal = np.stack([one + prior + 1e-4 * ridge, x, y, x, xx + 0.5 * ridge, xy, y, xy, yy + 0.5 * ridge])
+    height, width = one.shape
+    systems = np.moveaxis(normal, 0, 2).reshape(height, width, 3, 3)
+    solution = np.linalg.solve(systems, np.moveaxis(right, (0, 1), (2, 3)))
+    return np.ascontiguousarray(np.moveaxis(solution, (2, 3), (0, 1)), np.float32)

@@ -1,0 +1,121 @@
+"""Alignment: from the placement to a dense map, for a whole scene or for one object cut out of it."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from refgc.correspondence.arrays import Bytes, Floats, blur, luma, size_of
+from refgc.correspondence.epipolar import straighten
+from refgc.correspondence.flow import register
+from refgc.correspondence.harmonize import light
+from refgc.correspondence.rigidity import regularise
+from refgc.correspondence.warp import fitted, homography_map, inside, magnification, prefilter, rescaling, sample
+
+# Flow is estimated at twice the generated picture's size: finer than its pixels, as fine as its content.
+FLOW_ENLARGEMENT = 2.0
+FLOW_SIDE = 1024
+PASSES = 2
+# Flow forth and back that meet within so many pixels of the flow frame is believed.
+BELIEF = 0.5
+# An object's flow beyond this share of the frame follows something else.
+OBJECT_REACH = 0.08
+# Flow in an object is believed where the picture has so much contrast (grey levels), for flat colour moves freely.
+OBJECT_CONTRAST = 4.0
+# How much the placement itself weighs against an object's flow, in believed neighbours.
+OBJECT_PRIOR = 20.0
+# Reach of the light estimate, as a share of the frame's longer side.
+LIGHT_REACH = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """The reference laid over (a region of) the generated picture, on the flow frame's grid.
+
+    Attributes:
+        mapping: (height, width, 2), into the original reference.
+        flow: the map before regularisation.
+        believed: (height, width), 1 where the flow is to be believed.
+        scale: reference pixels per pixel of the flow frame.
+    """
+
+    mapping: Floats
+    flow: Floats
+    believed: Floats
+    scale: float
+
+
+def align_scene(generated: Bytes, reference: Bytes, homography: NDArray[np.float64]) -> Alignment:
+    """Dense map of one scene seen from two sides.
+
+    Args:
+        generated: RGB of the generated picture.
+        reference: RGB of the original reference.
+        homography: generated to reference coordinates.
+    """
+    picture, base, scale, sharpness = _prepare(generated, homography)
+    mapping = flow = base
+    believed = np.ones(base.shape[:2], np.float32)
+    sharp = prefilter(reference, scale)
+    for _ in range(PASSES):
+        placed = np.asarray(sample(sharp, mapping, size_of(reference)), np.uint8)
+        registration = register(picture, placed, mapping, sharpness)
+        flow = registration.mapping
+        believed = (registration.inconsistency < BELIEF).astype(np.float32) * inside(flow, size_of(reference))
+        mapping = regularise(straighten(flow, believed, scale), base, believed, picture, scale)
+    return Alignment(mapping, flow, believed, scale)
+
+
+def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.float64], mask: Floats) -> Alignment:
+    """Dense map of an object that stands elsewhere in the reference.
+
+    The placed object is laid over the generated picture before the flow is estimated, so that the two pictures differ
+    in the object alone and the background cannot pull at it.
+
+    Args:
+        generated: RGB of the generated picture's region around the object.
+        reference: RGB of the original reference.
+        homography: region to reference coordinates.
+        mask: the object in the reference, (height, width).
+    """
+    picture, base, scale, sharpness = _prepare(generated, homography)
+    seen = picture.astype(np.float32)
+    sharp = prefilter(reference, scale)
+    contrast = _contrast(luma(picture))
+    mapping = flow = base
+    believed = np.zeros(base.shape[:2], np.float32)
+    for _ in range(PASSES):
+        placed = np.asarray(sample(sharp, mapping, size_of(reference)), np.float32)
+        share = object_in_place(mask, mapping)
+        gain, veil = light(placed, seen, share, LIGHT_REACH * max(size_of(picture)))
+        laid_over = seen + share[..., None] * (np.clip(gain * placed + veil, 0, 255) - seen)
+        registration = register(picture, laid_over.astype(np.uint8), mapping, sharpness)
+        flow = registration.mapping
+        believed = (
+            (registration.inconsistency < BELIEF)
+            & (np.linalg.norm(registration.flow, axis=2) < OBJECT_REACH * max(size_of(picture)))
+            & (contrast > OBJECT_CONTRAST)
+        ).astype(np.float32) * share
+        mapping = regularise(straighten(flow, believed, scale), base, believed, picture, scale, OBJECT_PRIOR)
+    return Alignment(mapping, flow, believed, scale)
+
+
+def object_in_place(mask: Floats, mapping: Floats) -> Floats:
+    """The reference's mask seen through a map, 0 where the map points outside."""
+    seen = np.asarray(sample(mask, mapping, size_of(mask), cv2.INTER_LINEAR), np.float32)
+    return seen * inside(mapping, size_of(mask))
+
+
+def _prepare(generated: Bytes, homography: NDArray[np.float64]) -> tuple[Bytes, Floats, float, float]:
+    """The picture in the flow frame, the placement's map, reference pixels per flow pixel, and the picture's sharpness."""
+    size = fitted(size_of(generated), FLOW_SIDE, FLOW_ENLARGEMENT)
+    picture = np.asarray(cv2.resize(generated, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    base = homography_map(homography @ rescaling(size, size_of(generated)), size)
+    return picture, base, magnification(base), min(1.0, generated.shape[1] / size[0])
+
+
+def _contrast(grey: Bytes) -> Floats:
+    values = grey.astype(np.float32)
+    mean = blur(values, 3.0)
+    return np.asarray(np.sqrt(np.maximum(blur(values * values, 3.0) - mean * mean, 0.0)), np.float32)
