@@ -12,6 +12,7 @@ from refgc.demo.crop import object_window
 from refgc.demo.report_text import capitalised
 from refgc.engines import RefineResult, Report
 from refgc.images import Image, save_image, to_pil
+from refgc.outputs import image_text
 
 # A 4096 pixel PNG is tens of megabytes; 2048 pixels fill any screen, and the object's window is cut before scaling.
 LONGEST_SIDE = 2048
@@ -42,12 +43,11 @@ def write_result(result: RefineResult, folder: Path) -> ShownResult:
     folder.mkdir(parents=True, exist_ok=True)
     report = result.report
     download = folder / download_name(report)
-    text = {"Software": "RefGC-SR2", "refgc-report": report.model_dump_json()}
     before, after = to_pil(result.stages["upscaled"]), to_pil(result.image)
     window = object_window(report.object_box, after.size) if report.placed and report.object_box else None
     # Compressing a large PNG takes seconds, on one core and without Python's lock: the others are written meanwhile.
     with ThreadPoolExecutor(max_workers=1) as beside:
-        saving = beside.submit(save_image, result.image, download, text=text)
+        saving = beside.submit(save_image, result.image, download, text=image_text(report))
         whole = (
             write_picture(before, folder / "before.webp", LONGEST_SIDE),
             write_picture(after, folder / "after.webp", LONGEST_SIDE),

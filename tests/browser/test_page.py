@@ -11,8 +11,6 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from refgc.engines import Report
-
 RESULT_MILLISECONDS = 120_000
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*/meta.json"))
 
@@ -31,8 +29,8 @@ def give(page: Page, pair) -> None:
 
 def refine(page: Page) -> None:
     page.locator("#refine").click()
-    expect(page.locator("#caption")).to_have_text("Result", timeout=RESULT_MILLISECONDS)
-    expect(page.locator("#status .fine")).to_be_visible()
+    expect(page.locator("#status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
+    expect(page.locator("#caption")).to_have_text("Result")
 
 
 def clear_screen(page: Page, pair) -> None:
@@ -121,10 +119,10 @@ def test_upload_refine_compare_and_download(opened: Page, pair, tmp_path: Path) 
     with PIL.Image.open(path) as picture:
         assert picture.format == "PNG"
         assert picture.size == (4 * 192, 4 * 144)
-        report = Report.model_validate_json(picture.info["refgc-report"])
-    assert report.placed
-    assert report.output_size == (768, 576)
-    assert report.message == summary.locator(".message").inner_text()
+        report = json.loads(picture.info["refgc-report"])
+    assert report["placed"]
+    assert report["output_size"] == [768, 576]
+    assert report["message"] == summary.locator(".message").inner_text()
 
 
 def test_slider_obeys_the_arrow_keys(opened: Page, pair) -> None:
@@ -159,7 +157,7 @@ def test_phone_files_are_read_upright(opened: Page, phone_pair, tmp_path: Path) 
     refine(opened)
     with PIL.Image.open(download(opened, tmp_path)) as picture:
         assert picture.size == (2 * 192, 2 * 144)
-        assert Report.model_validate_json(picture.info["refgc-report"]).placed
+        assert json.loads(picture.info["refgc-report"])["placed"]
 
 
 def test_strength_zero_is_a_plain_upscale(opened: Page, pair) -> None:
@@ -260,9 +258,7 @@ def test_fits_the_screen_in_both_themes(
             width,
         )
         assert wider == []
-        assert page.locator("#whole").evaluate(
-            "element => element.getBoundingClientRect().top < innerHeight && element.getBoundingClientRect().bottom > 0"
-        )
+        expect(page.locator("#whole")).to_be_in_viewport()
     picture = Path(output_path) / f"page-{width}-{theme}.png"
     page.screenshot(path=picture, full_page=True)
     assert picture.stat().st_size > 0
