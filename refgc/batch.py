@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from refgc.engines import Engine, Progress, Report
+from refgc.engines import Engine, Progress, RefineRequest, Report
 from refgc.errors import InputError, sentence_about
 from refgc.outputs import Destination, check_destination, check_folder, write_result
 from refgc.pairs import Entry, Pair
@@ -65,15 +65,13 @@ class Outcome:
     bad: list[tuple[str, str]] = field(default_factory=list)
 
 
-def refine_pair(pair: Pair, destination: Destination, defaults: Defaults, engine: Engine, progress: Progress) -> Report:
-    """Opens, refines and writes one pair; `check_destination` has let the destination pass.
+def request_for(pair: Pair, defaults: Defaults) -> RefineRequest:
+    """The pair, opened and checked, with `defaults` for what it leaves open.
 
     Raises:
         InputError: a picture, mask or option cannot be used.
-        EngineError: the engine failed.
-        OSError: the result cannot be written.
     """
-    request = make_request(
+    return make_request(
         pair.reference,
         pair.generated,
         scale=defaults.scale if pair.scale is None else pair.scale,
@@ -83,9 +81,6 @@ def refine_pair(pair: Pair, destination: Destination, defaults: Defaults, engine
         seed=defaults.seed if pair.seed is None else pair.seed,
         strength=defaults.strength if pair.strength is None else pair.strength,
     )
-    result = engine.refine(request, progress)
-    write_result(result, destination)
-    return result.report
 
 
 def check_outputs(entries: Iterable[Entry], folders: Folders) -> None:
@@ -153,12 +148,14 @@ def run_batch(
             continue
         try:
             check_destination(destination, entry.pair.inputs, make_folders=True)
-            report = refine_pair(entry.pair, destination, defaults, engine, begin(number, entry.label))
+            progress = begin(number, entry.label)
+            result = engine.refine(request_for(entry.pair, defaults), progress)
+            write_result(result, destination)
         except OSError:
             raise
         except Exception as error:  # whatever is wrong with one pair, the others are still to be refined
             outcome.bad.append((entry.label, sentence_about(error)))
             continue
         outcome.done += 1
-        finished(destination.image, report)
+        finished(destination.image, result.report)
     return outcome

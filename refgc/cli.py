@@ -187,16 +187,18 @@ def report_schema() -> None:
 
 
 def _refine_one(pair: Pair, destination: Destination, defaults: Defaults, engine: EngineChoice, quiet: bool) -> None:
-    from refgc.batch import refine_pair
+    from refgc.batch import request_for
     from refgc.engines import choose
-    from refgc.outputs import check_destination
+    from refgc.outputs import check_destination, write_result
     from refgc.terminal import stage_bar
 
     check_destination(destination, pair.inputs, make_folders=False)
     with stage_bar(quiet=quiet) as progress:
-        report = refine_pair(pair, destination, defaults, choose(engine), progress)
+        request = request_for(pair, defaults)
+        result = choose(engine).refine(request, progress)
+        write_result(result, destination)
     if not quiet:
-        _show_result(destination.image, report)
+        _show_result(destination.image, result.report)
 
 
 def _refine_many(
