@@ -9,7 +9,7 @@ from typing import Any
 
 import PIL.Image
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 RESULT_MILLISECONDS = 120_000
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*/meta.json"))
@@ -146,6 +146,33 @@ def test_wheel_over_a_slider_scrolls_the_page(opened: Page, pair) -> None:
     start = opened.evaluate("window.scrollY")
     opened.mouse.wheel(0, 200)
     opened.wait_for_function(f"window.scrollY > {start} + 50")
+
+
+def swipe(page: Page, start: tuple[float, float], step: tuple[float, float]) -> None:
+    """A finger put down at `start`, moved eight times by `step` and lifted."""
+    finger = page.context.new_cdp_session(page)
+    x, y = start
+    finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+    for _ in range(8):
+        x, y = x + step[0], y + step[1]
+        finger.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": y}]})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_finger_drags_the_handle_and_scrolls_over_the_picture(browser: Browser, server: str, pair) -> None:
+    with browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True) as context:
+        page = context.new_page()
+        page.goto(server)
+        clear_screen(page, pair)
+        refine(page)
+        page.locator("#whole").scroll_into_view_if_needed()
+        handle = handle_of(page, "whole")
+        x, y = middle(handle)
+        swipe(page, (x, y), (-10, 0))
+        assert middle(handle)[0] == pytest.approx(x - 80, abs=4)
+        start = page.evaluate("window.scrollY")
+        swipe(page, (x + 90, y), (0, -15))
+        page.wait_for_function(f"window.scrollY > {start} + 30")
 
 
 def test_phone_files_are_read_upright(opened: Page, phone_pair, tmp_path: Path) -> None:
