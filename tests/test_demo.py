@@ -185,6 +185,9 @@ def examples_folder(tmp_path: Path) -> Path:
         PIL.Image.new("RGB", (128, 160), "olive").save(folder / "lrgi.png")
         (folder / "meta.json").write_text(json.dumps(meta))
     (tmp_path / "make").mkdir()
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "meta.json").write_text(json.dumps(meta))
     return tmp_path
 
 

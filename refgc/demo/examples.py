@@ -36,17 +36,21 @@ class Example:
 
 
 def find_examples(folder: Path) -> list[Example]:
-    """Every example in `folder`, by folder name; empty where the folder is missing."""
-    return [_read_example(meta.parent) for meta in sorted(folder.glob("*/meta.json"))]
+    """Every example in `folder`, by folder name; empty where the folder is missing.
 
-
-def _read_example(folder: Path) -> Example:
-    return Example(
-        name=folder.name,
-        reference=next(folder.glob("hrri.*")),
-        generated=next(folder.glob("lrgi.*")),
-        meta=ExampleMeta.model_validate_json((folder / "meta.json").read_bytes()),
-    )
+    A folder without all of hrri.*, lrgi.* and meta.json is no example (yet).
+    """
+    return [
+        Example(
+            name=meta.parent.name,
+            reference=reference,
+            generated=generated,
+            meta=ExampleMeta.model_validate_json(meta.read_bytes()),
+        )
+        for meta in sorted(folder.glob("*/meta.json"))
+        for reference in meta.parent.glob("hrri.*")
+        for generated in meta.parent.glob("lrgi.*")
+    ]
 
 
 def thumbnail(example: Example) -> PIL.Image.Image:

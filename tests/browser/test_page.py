@@ -11,8 +11,11 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from refgc.demo.examples import Example, find_examples
+from refgc.demo.refine_tab import EXAMPLES_FOLDER
+
 RESULT_MILLISECONDS = 120_000
-EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*/meta.json"))
+EXAMPLES = find_examples(EXAMPLES_FOLDER)
 
 
 def upload(page: Page, drop_zone: str, path: Path) -> None:
@@ -78,8 +81,7 @@ def test_page_opens_whole_and_quiet(opened: Page) -> None:
 def test_first_example_is_shown_from_the_start(opened: Page) -> None:
     if not EXAMPLES:
         pytest.skip("there are no examples yet")
-    title = json.loads(EXAMPLES[0].read_text())["title"]
-    expect(opened.locator("#caption")).to_have_text(f"Example: {title}", timeout=RESULT_MILLISECONDS)
+    expect(opened.locator("#caption")).to_have_text(f"Example: {EXAMPLES[0].meta.title}", timeout=RESULT_MILLISECONDS)
     expect(opened.locator("#whole img").first).to_be_visible()
 
 
@@ -212,14 +214,13 @@ def test_nothing_placed_is_said(opened: Page, pair, tmp_path: Path) -> None:
     expect(opened.locator("#summary .unplaced")).to_be_visible()
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=[path.parent.name for path in EXAMPLES])
-def test_example_loads_and_shows_its_result(opened: Page, number: int) -> None:
-    meta = json.loads(EXAMPLES[number].read_text())
-    opened.get_by_role("button", name=meta["title"]).click()
-    expect(opened.locator("#caption")).to_have_text(f"Example: {meta['title']}", timeout=RESULT_MILLISECONDS)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_example_loads_and_shows_its_result(opened: Page, example: Example) -> None:
+    opened.get_by_role("button", name=example.meta.title).click()
+    expect(opened.locator("#caption")).to_have_text(f"Example: {example.meta.title}", timeout=RESULT_MILLISECONDS)
     for name in ("reference", "generated"):
         expect(opened.locator(f"#{name}-preview img")).to_be_visible()
-    expect(opened.locator("#status")).to_contain_text(meta["description"])
+    expect(opened.locator("#status")).to_contain_text(example.meta.description)
     assert min(shown_size(opened.locator("#whole img").nth(1))) > 0
 
 
