@@ -1,0 +1,1 @@
+"""Makes the example pictures: draws the labels, renders the scenes, simulates the generated pictures."""

@@ -1,0 +1,1 @@
+"""One module an example: its artwork, its shape, its two views."""
