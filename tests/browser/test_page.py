@@ -34,6 +34,14 @@ def refine(page: Page) -> None:
     page.locator("#refine").click()
     expect(page.locator("#status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
     expect(page.locator("#caption")).to_have_text("Result")
+    # The divider finds its place once the pictures have arrived.
+    page.wait_for_function(
+        """() => {
+            const middle = part => { const box = part.getBoundingClientRect(); return box.left + box.width / 2; };
+            const slider = document.querySelector("#whole .slider-wrap");
+            return Math.abs(middle(slider) - middle(slider.querySelector("[data-testid=slider]"))) < 2;
+        }"""
+    )
 
 
 def clear_screen(page: Page, pair) -> None:
