@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from refgc.demo.refine_tab import build_refine_tab
+from refgc.demo.refine_tab import EXAMPLES_FOLDER, build_refine_tab
 from refgc.demo.theme import build_theme
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -43,6 +43,7 @@ def launch_settings() -> dict[str, Any]:
         "head": f'<meta name="description" content="{PROMISE}"><script>{script}</script>',
         "favicon_path": ASSETS / "logo.svg",
         "footer_links": [],
+        "allowed_paths": [str(EXAMPLES_FOLDER)],
         "max_file_size": MAX_FILE_SIZE,
         "share": False,
         "ssr_mode": False,
