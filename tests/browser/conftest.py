@@ -53,7 +53,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     address = f"http://127.0.0.1:{port}"
     with (folder / "log.txt").open("w+") as log:
-        process = subprocess.Popen([sys.executable, ROOT / "app.py"], cwd=folder, env=environment, stdout=log, stderr=log)
+        command = [sys.executable, str(ROOT / "app.py")]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         try:
             _wait_until_up(address, process, folder / "log.txt")
             yield address

@@ -81,9 +81,11 @@ def test_page_opens_whole_and_quiet(opened: Page) -> None:
     expect(opened.get_by_role("heading", level=1)).to_have_text("RefGC-SR²")
     for name in ("Reference photo: Drop File Here", "Generated picture: Drop File Here", "Refine"):
         expect(opened.get_by_role("button", name=name)).to_be_visible()
-    opened.wait_for_load_state("networkidle")
-    loaded = opened.evaluate("[...document.fonts].filter(font => font.status === 'error').map(font => font.family)")
-    assert loaded == []
+    fonts = opened.evaluate(
+        "document.fonts.ready.then(() => [...document.fonts].map(font => [font.family, font.status]))"
+    )
+    assert ["IBM Plex Sans", "loaded"] in fonts
+    assert "error" not in [status for _, status in fonts]
 
 
 def test_first_example_is_shown_from_the_start(opened: Page) -> None:
@@ -197,16 +199,22 @@ def test_phone_files_are_read_upright(opened: Page, phone_pair, tmp_path: Path) 
         assert json.loads(picture.info["refgc-report"])["placed"]
 
 
-def test_strength_zero_is_a_plain_upscale(opened: Page, pair) -> None:
+def test_options_reach_the_engine(opened: Page, pair, tmp_path: Path) -> None:
     clear_screen(opened, pair)
     opened.locator("#options button").first.click()
-    strength = opened.get_by_label("number input for Strength")
-    strength.fill("0")
-    strength.press("Tab")
+    for label, value in (("number input for Strength", "0"), ("Seed", "17")):
+        opened.get_by_label(label).fill(value)
+        opened.get_by_label(label).press("Tab")
     refine(opened)
-    report = opened.locator("#json")
-    report.get_by_role("button").first.click()
-    expect(report).to_contain_text("strength")
+    before, after = (opened.locator("#whole img").nth(number).get_attribute("src") for number in (0, 1))
+    assert before is not None
+    assert after is not None
+    assert opened.request.get(before).body() == opened.request.get(after).body()
+    with PIL.Image.open(download(opened, tmp_path)) as picture:
+        report = json.loads(picture.info["refgc-report"])
+    assert (report["strength"], report["seed"]) == (0, 17)
+    opened.locator("#json").get_by_role("button").first.click()
+    expect(opened.locator("#json")).to_contain_text("reference_size")
 
 
 def test_nothing_placed_is_said(opened: Page, pair, tmp_path: Path) -> None:
@@ -287,14 +295,13 @@ def test_fits_the_screen_in_both_themes(
     )
     assert (lightness < 60) == (theme == "dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    if width < 500:
-        wider = page.evaluate(
-            """width => [...document.querySelectorAll('#refine, #whole, #close-up, #summary, #download, .upload')]
-                .filter(element => element.getBoundingClientRect().right > width + 1).map(element => element.id)""",
-            width,
-        )
-        assert wider == []
-        expect(page.locator("#whole")).to_be_in_viewport()
+    cut_off = page.evaluate(
+        """() => [...document.querySelectorAll('#refine, #whole, #close-up, #summary dd, #download, .upload')]
+            .filter(part => part.getBoundingClientRect().right > innerWidth || part.scrollWidth > part.clientWidth + 1)
+            .map(part => part.outerHTML)"""
+    )
+    assert cut_off == []
+    expect(page.locator("#whole")).to_be_in_viewport()
     picture = Path(output_path) / f"page-{width}-{theme}.png"
     page.screenshot(path=picture, full_page=True)
     assert picture.stat().st_size > 0
