@@ -16,7 +16,7 @@ from refgc.correspondence.warp import fitted, homography_map, inside, magnificat
 # Flow is estimated at twice the generated picture's size: finer than its pixels, as fine as its content.
 FLOW_ENLARGEMENT = 2.0
 FLOW_SIDE = 1024
-PASSES = 2
+OBJECT_PASSES = 2
 # Flow forth and back that meet within so many pixels of the flow frame is believed.
 BELIEF = 0.5
 # An object's flow beyond this share of the frame follows something else.
@@ -55,15 +55,11 @@ def align_scene(generated: Bytes, reference: Bytes, homography: NDArray[np.float
         homography: generated to reference coordinates.
     """
     picture, base, scale, sharpness = _prepare(generated, homography)
-    mapping = flow = base
-    believed = np.ones(base.shape[:2], np.float32)
-    sharp = prefilter(reference, scale)
-    for _ in range(PASSES):
-        placed = np.asarray(sample(sharp, mapping, size_of(reference)), np.uint8)
-        registration = register(picture, placed, mapping, sharpness)
-        flow = registration.mapping
-        believed = (registration.inconsistency < BELIEF).astype(np.float32) * inside(flow, size_of(reference))
-        mapping = regularise(straighten(flow, believed, scale), base, believed, picture, scale)
+    placed = np.asarray(sample(prefilter(reference, scale), base, size_of(reference)), np.uint8)
+    registration = register(picture, placed, base, sharpness)
+    flow = registration.mapping
+    believed = (registration.inconsistency < BELIEF).astype(np.float32) * inside(flow, size_of(reference))
+    mapping = regularise(straighten(flow, believed, scale), base, believed, picture, scale)
     return Alignment(mapping, flow, believed, scale)
 
 
@@ -85,11 +81,11 @@ def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.floa
     contrast = _contrast(luma(picture))
     mapping = flow = base
     believed = np.zeros(base.shape[:2], np.float32)
-    for _ in range(PASSES):
+    for _ in range(OBJECT_PASSES):
         placed = np.asarray(sample(sharp, mapping, size_of(reference)), np.float32)
         share = object_in_place(mask, mapping)
-        gain, veil = light(placed, seen, share, LIGHT_REACH * max(size_of(picture)))
-        laid_over = seen + share[..., None] * (np.clip(gain * placed + veil, 0, 255) - seen)
+        gain = light(placed, seen, share, LIGHT_REACH * max(size_of(picture)))
+        laid_over = seen + share[..., None] * (np.clip(gain * placed, 0, 255) - seen)
         registration = register(picture, laid_over.astype(np.uint8), mapping, sharpness)
         flow = registration.mapping
         believed = (

@@ -71,16 +71,16 @@ class CorrespondenceEngine:
                 aligned = align_object(seen, reference, homography, found.object_mask)
         with watch.stage("harmonising", 0.75):
             if found.object_mask is None:
-                gain, veil, trust = weigh_scene(seen, reference, aligned)
+                gain, trust = weigh_scene(seen, reference, aligned)
             else:
-                gain, veil, trust = weigh_object(seen, reference, aligned, found.object_mask)
+                gain, trust = weigh_object(seen, reference, aligned, found.object_mask)
             if request.generated_mask is not None:
                 trust = trust * shrink(np.asarray(region.of(request.generated_mask.values), np.float32), size_of(trust))
         with watch.stage("fusing", 0.85):
             part = np.asarray(region.of(upscaled, request.scale), np.uint8)
             sharp = prefilter(reference, aligned.scale * size_of(aligned.mapping)[0] / size_of(part)[0])
             share = np.asarray(trust * request.strength, np.float32)
-            fused_part, placed_part = fuse(part, sharp, size_of(reference), aligned.mapping, gain, veil, share)
+            fused_part, placed_part = fuse(part, sharp, size_of(reference), aligned.mapping, gain, share)
             fused, placed = upscaled.copy(), np.full_like(upscaled, 255)
             region.of(fused, request.scale)[:] = fused_part
             region.of(placed, request.scale)[:] = placed_part

@@ -10,7 +10,7 @@ STRIP = 256
 
 
 def fuse(
-    upscaled: Bytes, reference: Bytes, frame: Size, mapping: Floats, gain: Floats, veil: Floats, trust: Floats
+    upscaled: Bytes, reference: Bytes, frame: Size, mapping: Floats, gain: Floats, trust: Floats
 ) -> tuple[Bytes, Bytes]:
     """Blend the harmonised, placed reference over the upscale.
 
@@ -20,7 +20,6 @@ def fuse(
         frame: size of the original reference, whose coordinates `mapping` holds.
         mapping: (h, w, 2) on any grid over the output's frame, into the original reference.
         gain: (h, w, 3) on any such grid.
-        veil: (3,) grey levels.
         trust: (h, w) in [0, 1] on any such grid.
 
     Returns:
@@ -32,7 +31,7 @@ def fuse(
         rows = slice(top, min(top + STRIP, height))
         strip_map = _strip(mapping, rows, (width, height))
         placed = np.asarray(sample(reference, strip_map, frame), np.float32)
-        placed = np.clip(placed * _strip(gain, rows, (width, height)) + veil, 0.0, 255.0)
+        placed = np.clip(placed * _strip(gain, rows, (width, height)), 0.0, 255.0)
         share = _strip(trust, rows, (width, height))[..., None]
         base = upscaled[rows].astype(np.float32)
         fused[rows] = np.clip(base + share * (placed - base), 0.0, 255.0) + 0.5

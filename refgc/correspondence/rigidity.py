@@ -6,12 +6,14 @@ import numpy as np
 from refgc.correspondence import warp
 from refgc.correspondence.arrays import Bytes, Floats, shrink, size_of
 
-# Nodes along the frame's longer side, and how many of them around each one take part in its fit.
-NODES = 96
-RADIUS = 9
+# Pixels of the flow frame from node to node, at most how many nodes along a side, and how many of them around each
+# one take part in its fit: wide enough to average a generative model's wobble away.
+NODE_SPACING = 4
+MAXIMUM_NODES = 160
+RADIUS = 28
 # Colour distance (grey levels) and map distance (reference pixels per pixel of the flow frame) that halve a node's say.
 COLOUR_SCALE = 30.0
-MAP_SCALE = 0.75
+MAP_SCALE = 0.5
 
 
 def regularise(
@@ -32,7 +34,7 @@ def regularise(
         passes: how often the fit is made anew with the neighbours that agreed with the last one.
     """
     width, height = size_of(mapping)
-    nodes = warp.fitted((width, height), NODES)
+    nodes = warp.fitted((width, height), MAXIMUM_NODES, 1.0 / NODE_SPACING)
     say = shrink(believed + np.float32(1e-3), nodes)
     offset = shrink((mapping - base) * (believed + np.float32(1e-3))[..., None], nodes) / say[..., None]
     colour = shrink(guide.astype(np.float32), nodes)
@@ -78,7 +80,8 @@ def _padded(field: Floats, reach: int) -> Floats:
 
 
 def _disc(reach: int) -> list[tuple[int, int]]:
-    steps = range(-reach, reach + 1)
+    """Every second node of a disc: neighbours say nearly the same."""
+    steps = range(-(reach // 2) * 2, reach + 1, 2)
     return [(dy, dx) for dy in steps for dx in steps if dx * dx + dy * dy <= reach * reach]
 
 

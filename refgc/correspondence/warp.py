@@ -34,13 +34,6 @@ def rescale_points(points: Floats, source: Size, target: Size) -> Floats:
     return np.asarray((points + np.float32(0.5)) * scale - np.float32(0.5), np.float32)
 
 
-def resize_field(field: Floats, size: Size) -> Floats:
-    """A smooth field sampled on a grid of another size over the same frame."""
-    if size == size_of(field):
-        return field
-    return np.asarray(cv2.resize(field, size, interpolation=cv2.INTER_LINEAR), np.float32)
-
-
 def follow(field: Floats, flow: Floats) -> Floats:
     """`field` sampled where `flow` (displacements in pixels of the field's grid) points."""
     positions = pixel_grid(size_of(field)) + flow
