@@ -34,12 +34,12 @@ def printed_linen() -> Texture:
         art.leaf(1024, 1480, 250, side * 82, OLIVE, LINEN)
         art.leaf(1024 + side * 70, 1470, 180, side * 42, RUST, LINEN)
         art.leaf(1024 + side * 180, 620, 130, side * 120, OCHRE, NAVY)
-        art.shape([(1024, 740), (1024 + side * 140, 600), (1024 + side * 60, 560)], RUST)
+        art.shape([(1024, 745), (1024 + side * 131, 626), (1024 + side * 66, 560), (1024, 560)], RUST)
         art.disc(1024 + side * 66, 590, 74, fill=RUST)
-    art.text(1024, 880, "HYGGE", "roboto-black", 250, NAVY, gap=22)
-    art.text(1024, 1060, "HOUSE", "roboto-black", 250, RUST, gap=22)
-    art.text(1024, 1240, "sit down, stay a while", "serif-italic", 118, NAVY)
-    art.text(1024, 1580, "WOVEN IN 1975 BY HAND", "roboto-bold", 46, OLIVE, gap=9)
+    art.text(1024, 862, "HYGGE", "roboto-black", 250, NAVY, gap=22)
+    art.text(1024, 1078, "HOUSE", "roboto-black", 250, RUST, gap=22)
+    art.text(1024, 1258, "sit down, stay a while", "serif-italic", 118, NAVY)
+    art.text(1024, 1545, "WOVEN IN 1975 BY HAND", "roboto-bold", 46, OLIVE, gap=9)
     weave = linen(101, (255, 255, 255), threads=300).astype(float) / 255
     return np.clip(art.texture() * weave * 1.04, 0, 255).astype(np.uint8)
 
