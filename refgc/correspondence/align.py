@@ -11,12 +11,12 @@ from refgc.correspondence.epipolar import straighten
 from refgc.correspondence.flow import register
 from refgc.correspondence.harmonize import light
 from refgc.correspondence.rigidity import regularise
-from refgc.correspondence.warp import fitted, homography_map, inside, magnification, prefilter, rescaling, sample
+from refgc.correspondence.warp import fitted, homography_map, inside, magnification, pixel_grid, prefilter, rescaling, sample
 
 # Flow is estimated at twice the generated picture's size: finer than its pixels, as fine as its content.
 FLOW_ENLARGEMENT = 2.0
 FLOW_SIDE = 1024
-OBJECT_PASSES = 2
+OBJECT_PASSES = 3
 # Flow forth and back that meet within so many pixels of the flow frame is believed.
 BELIEF = 0.5
 # An object's flow beyond this share of the frame follows something else.
@@ -24,7 +24,11 @@ OBJECT_REACH = 0.08
 # Flow in an object is believed where the picture has so much contrast (grey levels), for flat colour moves freely.
 OBJECT_CONTRAST = 4.0
 # How much the placement itself weighs against an object's flow, in believed neighbours.
-OBJECT_PRIOR = 20.0
+OBJECT_PRIOR = 3.0
+# Flow that meets a plane within so many of its pixels is that plane's.
+PLANE_TOLERANCE = 1.5
+PLANE_SHARE = 0.4
+PLANE_SAMPLES = 100
 # Reach of the light estimate, as a share of the frame's longer side.
 LIGHT_REACH = 0.05
 
@@ -81,7 +85,7 @@ def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.floa
     contrast = _contrast(luma(picture))
     mapping = flow = base
     believed = np.zeros(base.shape[:2], np.float32)
-    for _ in range(OBJECT_PASSES):
+    for turn in range(OBJECT_PASSES):
         placed = np.asarray(sample(sharp, mapping, size_of(reference)), np.float32)
         share = object_in_place(mask, mapping)
         gain = light(placed, seen, share, LIGHT_REACH * max(size_of(picture)))
@@ -93,8 +97,27 @@ def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.floa
             & (np.linalg.norm(registration.flow, axis=2) < OBJECT_REACH * max(size_of(picture)))
             & (contrast > OBJECT_CONTRAST)
         ).astype(np.float32) * share
-        mapping = regularise(straighten(flow, believed, scale), base, believed, picture, scale, OBJECT_PRIOR)
+        if turn < OBJECT_PASSES - 1:
+            mapping = base = _refit_plane(flow, base, believed, scale)
+        else:
+            mapping = regularise(flow, base, believed, picture, scale, OBJECT_PRIOR)
     return Alignment(mapping, flow, believed, scale)
+
+
+def _refit_plane(flow: Floats, base: Floats, believed: Floats, scale: float) -> Floats:
+    """The homography's map that most of the believed flow agrees on, or `base` where the flow shows no plane."""
+    keep = believed[::2, ::2] > 0.5
+    size = size_of(flow)
+    here, there = pixel_grid(size)[::2, ::2][keep], flow[::2, ::2][keep]
+    if len(here) < PLANE_SAMPLES:
+        return base
+    cv2.setRNGSeed(0)
+    homography, agreeing = cv2.findHomography(here, there, cv2.USAC_MAGSAC, PLANE_TOLERANCE * scale)
+    if homography is None or float(np.mean(agreeing)) < PLANE_SHARE:
+        return base
+    refitted = homography_map(homography, size)
+    strayed = np.linalg.norm(refitted - base, axis=2)[believed > 0.5] / scale
+    return refitted if float(strayed.max()) < OBJECT_REACH * max(size) else base
 
 
 def object_in_place(mask: Floats, mapping: Floats) -> Floats:

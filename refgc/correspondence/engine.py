@@ -64,6 +64,8 @@ class CorrespondenceEngine:
         region = found.region
         seen = np.asarray(region.of(generated), np.uint8)
         homography = found.homography @ region.to_frame()
+        mask = request.generated_mask
+        marked = np.asarray(region.of(mask.values), np.float32) if mask is not None else None
         with watch.stage("aligning", 0.35):
             if found.object_mask is None:
                 aligned = align_scene(seen, reference, homography)
@@ -73,9 +75,9 @@ class CorrespondenceEngine:
             if found.object_mask is None:
                 gain, trust = weigh_scene(seen, reference, aligned)
             else:
-                gain, trust = weigh_object(seen, reference, aligned, found.object_mask)
-            if request.generated_mask is not None:
-                trust = trust * shrink(np.asarray(region.of(request.generated_mask.values), np.float32), size_of(trust))
+                gain, trust = weigh_object(seen, reference, aligned, found.object_mask, marked)
+            if marked is not None:
+                trust = trust * shrink(marked, size_of(trust))
         with watch.stage("fusing", 0.85):
             part = np.asarray(region.of(upscaled, request.scale), np.uint8)
             sharp = prefilter(reference, aligned.scale * size_of(aligned.mapping)[0] / size_of(part)[0])

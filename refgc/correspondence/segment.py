@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, shrink, size_of
+from refgc.correspondence.arrays import Bytes, Floats, Size, blur, shrink, size_of
 from refgc.correspondence.match import Matches
 
 # Product photos stand on one colour: so much of the border lies within so many grey levels of its median.
@@ -80,6 +80,54 @@ def _cut_out(crop: Bytes, points: Floats) -> Floats:
     cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
     solid = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
     return np.asarray(np.clip(shrink(_main_part(solid, inner).astype(np.float32), frame), 0, 1), np.float32)
+
+
+def object_at(picture: Bytes, placed: Floats, believed: Floats) -> Floats:
+    """Mask (height, width) of the object in the generated picture, by GrabCut from where it was placed.
+
+    Args:
+        picture: RGB of the region around the object.
+        placed: (height, width), the reference's mask in this frame.
+        believed: (height, width), 1 where flow agrees: surely object.
+    """
+    solid = (placed > 0.5).astype(np.uint8)
+    reach = max(3, round(0.1 * max(solid.shape)))
+    labels = np.full(solid.shape, cv2.GC_PR_BGD, np.uint8)
+    labels[solid > 0] = cv2.GC_PR_FGD
+    core = cv2.erode(solid, np.ones((reach, reach), np.uint8))
+    labels[(core > 0) & (believed > 0.5)] = cv2.GC_FGD
+    labels[cv2.dilate(solid, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) == 0] = cv2.GC_BGD
+    labels[[0, -1], :] = cv2.GC_BGD
+    labels[:, [0, -1]] = cv2.GC_BGD
+    if not (labels == cv2.GC_PR_FGD).any() and not (labels == cv2.GC_FGD).any():
+        return placed
+    cv2.setRNGSeed(0)
+    cv2.grabCut(picture, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
+    found = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
+    return _main_part(found, solid).astype(np.float32) if found.any() else placed
+
+
+def without_thin_parts(mask: Floats) -> Floats:
+    """The mask less straps, handles and wires, which the object's pose does not fix."""
+    solid = (mask > 0.5).astype(np.uint8)
+    reach = max(3, round(0.12 * float(np.sqrt(solid.sum()))))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    opened = cv2.morphologyEx(solid, cv2.MORPH_OPEN, kernel)
+    # Opening rounds corners off; a little wider, it gives them back.
+    return mask * cv2.dilate(opened, np.ones((5, 5), np.uint8))
+
+
+def widened(mask: Floats, pixels: int) -> Floats:
+    """The mask grown by so many pixels, its edge softened."""
+    grown = cv2.dilate(mask, np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8))
+    return blur(np.asarray(grown, np.float32), max(1.0, pixels / 2))
+
+
+def overlap(a: Floats, b: Floats) -> float:
+    """Intersection over union of two masks."""
+    one, other = a > 0.5, b > 0.5
+    union = int((one | other).sum())
+    return float((one & other).sum()) / union if union else 0.0
 
 
 def _main_part(solid: Bytes, seed: Bytes) -> Bytes:

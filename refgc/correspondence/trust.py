@@ -54,10 +54,11 @@ def bending(mapping: Floats) -> Floats:
 
 def judge(evidence: Evidence) -> Floats:
     """Trust (height, width) in [0, 1]: the larger of what agreement and what plain geometry allow."""
-    return np.maximum(_agreement(evidence), _plain_geometry(evidence))
+    return np.maximum(agreement(evidence), _plain_geometry(evidence))
 
 
-def _agreement(evidence: Evidence) -> Floats:
+def agreement(evidence: Evidence) -> Floats:
+    """Trust (height, width) in [0, 1] from agreement alone: the probability that the reference is nearer to the truth."""
     return _logistic(
         CONSTANT
         + PER_LOG_DISAGREEMENT * np.log(blur(evidence.disagreement, AROUND) + 2.0)

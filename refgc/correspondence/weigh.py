@@ -3,11 +3,17 @@
 import cv2
 import numpy as np
 
+from refgc.correspondence import segment
 from refgc.correspondence.align import LIGHT_REACH, Alignment, object_in_place
-from refgc.correspondence.arrays import Bytes, Floats, blur, shrink, size_of
+from refgc.correspondence.arrays import Bytes, Floats, blur, shrink, size_of, smoothstep
 from refgc.correspondence.harmonize import light
-from refgc.correspondence.trust import Evidence, bending, judge
+from refgc.correspondence.trust import Evidence, agreement, bending, judge
 from refgc.correspondence.warp import fitted, inside, prefilter, sample
+
+# Overlap of the placed object with its outline in the generated picture, from another side to the same side.
+SAME_OUTLINE = (0.78, 0.86)
+# How far an outline found in a soft picture may be off, in pixels of the flow frame.
+OUTLINE_SLACK = 4
 
 
 def weigh_scene(generated: Bytes, reference: Bytes, aligned: Alignment) -> tuple[Floats, Floats]:
@@ -16,12 +22,51 @@ def weigh_scene(generated: Bytes, reference: Bytes, aligned: Alignment) -> tuple
     Returns:
         gain (h, w, 3), trust (h, w) in [0, 1].
     """
+    everywhere = np.ones(aligned.mapping.shape[:2], np.float32)
+    return _weigh(generated, reference, aligned, everywhere, LIGHT_REACH, geometry_alone=True)
+
+
+def weigh_object(
+    generated: Bytes, reference: Bytes, aligned: Alignment, mask: Floats, generated_mask: Floats | None
+) -> tuple[Floats, Floats]:
+    """Light and trust of an aligned object; see `weigh_scene`.
+
+    Where the placed object fills the outline it has in the generated picture, it is seen from the same side, and all
+    of it is trusted. Where it does not (a turned bottle, a box that shows another face), each spot must agree by
+    itself, and nothing reaches beyond the generated object's outline.
+
+    Args:
+        generated: RGB of the generated picture's region around the object.
+        reference: RGB of the original reference.
+        aligned: the alignment of the two.
+        mask: the object in the reference, (height, width).
+        generated_mask: the object in `generated`, same size, or None to find it.
+    """
+    size = size_of(aligned.mapping)
+    placed_mask = object_in_place(mask, aligned.mapping)
+    if generated_mask is None:
+        picture = np.asarray(cv2.resize(generated, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        outline = segment.object_at(picture, placed_mask, aligned.believed)
+    else:
+        outline = shrink(generated_mask, size)
+    gain, trust = _weigh(generated, reference, aligned, placed_mask, 2 * LIGHT_REACH, geometry_alone=False)
+    core = segment.without_thin_parts(placed_mask)
+    whole = float(smoothstep(np.float32(segment.overlap(core, outline)), *SAME_OUTLINE))
+    trust = np.maximum(cv2.resize(trust, size, interpolation=cv2.INTER_LINEAR), whole * core)
+    allowed = outline if generated_mask is not None else np.maximum(segment.widened(outline, OUTLINE_SLACK), whole * core)
+    return gain, np.asarray(trust * placed_mask * allowed, np.float32)
+
+
+def _weigh(
+    generated: Bytes, reference: Bytes, aligned: Alignment, share: Floats, reach: float, *, geometry_alone: bool
+) -> tuple[Floats, Floats]:
     grid = fitted(size_of(aligned.mapping), 1e9, 0.5)
     placed = sample(prefilter(reference, aligned.scale), aligned.mapping, size_of(reference))
     placed = shrink(np.asarray(placed, np.float32), grid)
     seen = shrink(generated.astype(np.float32), grid)
     believed = shrink(aligned.believed, grid)
-    gain = light(placed, seen, believed + np.float32(1e-3), LIGHT_REACH * max(grid))
+    said = believed if geometry_alone else shrink(share, grid)
+    gain = light(placed, seen, said + np.float32(1e-3), reach * max(grid))
     cell = 2.0 * aligned.scale
     strayed = np.linalg.norm(aligned.flow - aligned.mapping, axis=2).clip(0, 10 * cell).astype(np.float32)
     evidence = Evidence(
@@ -30,15 +75,5 @@ def weigh_scene(generated: Bytes, reference: Bytes, aligned: Alignment) -> tuple
         deviation=shrink(strayed, grid) / np.float32(cell),
         bending=bending(shrink(aligned.mapping, grid) / np.float32(cell)),
     )
-    trust = blur(judge(evidence), 1.0) * shrink(inside(aligned.mapping, size_of(reference)), grid)
-    return gain, trust
-
-
-def weigh_object(generated: Bytes, reference: Bytes, aligned: Alignment, mask: Floats) -> tuple[Floats, Floats]:
-    """Light and trust of an aligned object: its whole mask, on the flow frame's grid; see `weigh_scene`."""
-    grid = size_of(aligned.mapping)
-    placed = np.asarray(sample(prefilter(reference, aligned.scale), aligned.mapping, size_of(reference)), np.float32)
-    seen = np.asarray(cv2.resize(generated, grid, interpolation=cv2.INTER_CUBIC), np.float32)
-    share = object_in_place(mask, aligned.mapping)
-    gain = light(placed, seen, share, 2 * LIGHT_REACH * max(grid))
-    return gain, share
+    judged = judge(evidence) if geometry_alone else agreement(evidence)
+    return gain, blur(judged, 1.0) * shrink(inside(aligned.mapping, size_of(reference)), grid)
