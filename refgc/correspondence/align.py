@@ -24,7 +24,9 @@ OBJECT_REACH = 0.08
 # Flow in an object is believed where the picture has so much contrast (grey levels), for flat colour moves freely.
 OBJECT_CONTRAST = 4.0
 # How much the placement itself weighs against an object's flow, in believed neighbours.
-OBJECT_PRIOR = 3.0
+OBJECT_PRIOR = 0.3
+# Nodes around each one that its fit hears: an object is smaller than a scene, and bends sooner.
+OBJECT_RADIUS = 20
 # Flow that meets a plane within so many of its pixels is that plane's.
 PLANE_TOLERANCE = 1.5
 PLANE_SHARE = 0.4
@@ -100,7 +102,7 @@ def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.floa
         if turn < OBJECT_PASSES - 1:
             mapping = base = _refit_plane(flow, base, believed, scale)
         else:
-            mapping = regularise(flow, base, believed, picture, scale, OBJECT_PRIOR)
+            mapping = regularise(flow, base, believed, picture, scale, OBJECT_RADIUS, OBJECT_PRIOR)
     return Alignment(mapping, flow, believed, scale)
 
 

@@ -1,5 +1,6 @@
 """Features of both pictures, matched, and the placement that enough of the matches agree on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,8 +13,8 @@ from refgc.correspondence.arrays import Bytes, Floats, Size
 FEATURE_LIMIT = 8000
 # Generated pictures are soft: SIFT's default of 0.04 would leave a blurred object without features.
 CONTRAST_THRESHOLD = 0.01
-# A match must be this much nearer than the runner-up (Lowe, 2004).
-RATIO = 0.85
+# A match must be this much nearer than the runner-up (Lowe, 2004): strict where there are many, loose where few.
+RATIOS = (0.85, 0.92)
 # How far, in pixels of the matching frame, a match may lie from where the placement says: generated objects wobble.
 TOLERANCE = 8.0
 # A match's own change of size and direction must be that of the placement within these (natural log, degrees).
@@ -21,6 +22,8 @@ SIZE_TOLERANCE = 0.7
 ANGLE_TOLERANCE = 35.0
 # log10 of the number of placements as good as this one that chance alone would give; below it a placement is real.
 FALSE_ALARMS = -4.0
+# How many groups of matches with like size and direction are tried, the largest first.
+GROUPS = 32
 CHUNK = 2048
 
 
@@ -36,19 +39,44 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Matched features; row i of `generated` and of `reference` (n, 2) show the same spot."""
+    """Matched features.
+
+    Attributes:
+        generated: (n, 2), and
+        reference: (n, 2), where row i shows the same spot.
+        size_ratios: (n,), natural log of the reference feature's size over the generated one's.
+        turns: (n,), degrees by which the reference feature is turned.
+        ambiguity: (n,), distance of the match over that of the runner-up.
+    """
 
     generated: Floats
     reference: Floats
     size_ratios: Floats
     turns: Floats
+    ambiguity: Floats
 
     def __len__(self) -> int:
         return len(self.generated)
 
     def subset(self, keep: NDArray[np.bool_]) -> "Matches":
         """The matches where `keep` (n,) is true."""
-        return Matches(self.generated[keep], self.reference[keep], self.size_ratios[keep], self.turns[keep])
+        return Matches(
+            self.generated[keep],
+            self.reference[keep],
+            self.size_ratios[keep],
+            self.turns[keep],
+            self.ambiguity[keep],
+        )
+
+    def at(self, generated: Floats, reference: Floats) -> "Matches":
+        """The same matches in other coordinates."""
+        return Matches(generated, reference, self.size_ratios, self.turns, self.ambiguity)
+
+    @staticmethod
+    def joined(several: "Sequence[Matches]") -> "Matches":
+        """All matches of several sets, in order."""
+        columns = ((m.generated, m.reference, m.size_ratios, m.turns, m.ambiguity) for m in several)
+        return Matches(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +116,8 @@ def find_features(grey: Bytes, mask: Bytes | None = None) -> Features:
 def match_features(generated: Features, reference: Features) -> Matches:
     """Nearest neighbours that pass the ratio test, each spot of either picture used once."""
     if len(generated.points) < 2 or len(reference.points) < 2:
-        return _pair(generated, reference, np.zeros(0, np.intp), np.zeros(0, np.intp))
+        nothing = np.zeros(0, np.intp)
+        return _pair(generated, reference, nothing, nothing, np.zeros(0, np.float32))
     nearest = np.empty(len(generated.points), np.intp)
     ratios = np.empty(len(generated.points), np.float32)
     for start in range(0, len(nearest), CHUNK):
@@ -102,10 +131,10 @@ def match_features(generated: Features, reference: Features) -> Matches:
         # Unit descriptors: the squared distance is twice what the likeness lacks to one.
         ratios[start : start + CHUNK] = np.sqrt(np.maximum(1.0 - first, 0.0) / np.maximum(1.0 - second, 1e-9))
     order = np.argsort(ratios, kind="stable")
-    order = order[ratios[order] < RATIO]
+    order = order[ratios[order] < max(RATIOS)]
     order = order[_first_of_each(generated.points[order])]
     order = order[_first_of_each(reference.points[nearest[order]])]
-    return _pair(generated, reference, order, nearest[order])
+    return _pair(generated, reference, order, nearest[order], ratios[order])
 
 
 def _first_of_each(points: Floats) -> NDArray[np.intp]:
@@ -114,12 +143,13 @@ def _first_of_each(points: Floats) -> NDArray[np.intp]:
     return np.sort(first)
 
 
-def _pair(generated: Features, reference: Features, i: NDArray[np.intp], j: NDArray[np.intp]) -> Matches:
+def _pair(generated: Features, reference: Features, i: NDArray[np.intp], j: NDArray[np.intp], ambiguity: Floats) -> Matches:
     return Matches(
         generated.points[i],
         reference.points[j],
         np.log(reference.sizes[j] / generated.sizes[i]),
         reference.angles[j] - generated.angles[i],
+        ambiguity,
     )
 
 
@@ -133,14 +163,29 @@ def place(matches: Matches, reference_frame: Size) -> Placement | None:
         matches: in the coordinates of the two matching frames.
         reference_frame: size of the reference's matching frame.
     """
-    best: Placement | None = None
-    for candidates in _by_similarity(matches):
-        placement = _agree(candidates, matches, reference_frame)
-        if placement is not None and (best is None or placement.log_false_alarms < best.log_false_alarms):
-            best = placement
-    if best is None or best.log_false_alarms > FALSE_ALARMS or not _is_plausible(best.homography):
-        return None
-    return best
+    for ratio in RATIOS:
+        placement = _surest(matches.subset(matches.ambiguity < ratio), reference_frame)
+        if placement is not None and placement.log_false_alarms <= FALSE_ALARMS:
+            return placement
+    return None
+
+
+def place_all(matches: Matches, reference_frame: Size, limit: int) -> list[Placement]:
+    """Up to `limit` placements, the surest first, each of matches that agree with none before: the faces of a box."""
+    placements: list[Placement] = []
+    left = matches
+    while len(placements) < limit:
+        placement = place(left, reference_frame)
+        if placement is None:
+            break
+        placements.append(placement)
+        left = left.subset(~consistent(left, placement.homography))
+    return placements
+
+
+def _surest(matches: Matches, reference_frame: Size) -> Placement | None:
+    candidates = (_agree(group, matches, reference_frame) for group in _by_similarity(matches))
+    return min((c for c in candidates if c is not None), key=lambda c: c.log_false_alarms, default=None)
 
 
 def _by_similarity(matches: Matches) -> list[Matches]:
@@ -157,7 +202,7 @@ def _by_similarity(matches: Matches) -> list[Matches]:
             keep = near_turn & ((size == s) | (size == s + 1))
             groups.append((int(keep.sum()), keep))
     groups.sort(key=lambda group: -group[0])
-    return [matches.subset(keep) for count, keep in groups[:4] if count >= 4] + [matches]
+    return [matches.subset(keep) for count, keep in groups[:GROUPS] if count >= 4] + [matches]
 
 
 def _agree(candidates: Matches, everything: Matches, reference_frame: Size) -> Placement | None:
@@ -178,6 +223,8 @@ def _agree(candidates: Matches, everything: Matches, reference_frame: Size) -> P
             wider = consistent(everything, better)
             if wider.sum() > keep.sum():
                 homography, keep = better, wider
+    if not _is_plausible(homography):
+        return None
     return Placement(homography, everything.subset(keep), _log_false_alarms(int(keep.sum()), len(everything), homography, reference_frame))
 
 

@@ -17,7 +17,14 @@ MAP_SCALE = 0.5
 
 
 def regularise(
-    mapping: Floats, base: Floats, believed: Floats, guide: Bytes, scale: float, prior: float = 0.0, passes: int = 2
+    mapping: Floats,
+    base: Floats,
+    believed: Floats,
+    guide: Bytes,
+    scale: float,
+    radius: int = RADIUS,
+    prior: float = 0.0,
+    passes: int = 2,
 ) -> Floats:
     """Replace a map, seen from a base map, by its robust local affine regression.
 
@@ -30,6 +37,7 @@ def regularise(
         believed: (height, width) in [0, 1].
         guide: RGB (height, width, 3), whose edges may be edges of the map.
         scale: reference pixels per pixel of the map's frame.
+        radius: how many nodes around each one take part in its fit.
         prior: how many believed neighbours' worth of say the base map has everywhere.
         passes: how often the fit is made anew with the neighbours that agreed with the last one.
     """
@@ -38,14 +46,16 @@ def regularise(
     say = shrink(believed + np.float32(1e-3), nodes)
     offset = shrink((mapping - base) * (believed + np.float32(1e-3))[..., None], nodes) / say[..., None]
     colour = shrink(guide.astype(np.float32), nodes)
-    fitted = _local_affine(offset, say, colour, MAP_SCALE * max(scale, 1e-3), prior, passes)
+    fitted = _local_affine(offset, say, colour, MAP_SCALE * max(scale, 1e-3), radius, prior, passes)
     smooth = cv2.resize(fitted, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.asarray(base + smooth, np.float32)
 
 
-def _local_affine(offset: Floats, say: Floats, colour: Floats, map_scale: float, prior: float, passes: int) -> Floats:
+def _local_affine(
+    offset: Floats, say: Floats, colour: Floats, map_scale: float, radius: int, prior: float, passes: int
+) -> Floats:
     height, width = say.shape
-    reach = min(RADIUS, max(1, min(height, width) - 1))
+    reach = min(radius, max(1, min(height, width) - 1))
     # Planes, because the innermost loops run over them.
     offsets, colours = _padded(offset, reach), _padded(colour, reach)
     say_padded = np.pad(say, reach)

@@ -1,5 +1,7 @@
 """Weighing: the light the placed reference must take on, and how far each spot of it may be trusted."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -14,22 +16,41 @@ from refgc.correspondence.warp import fitted, inside, prefilter, sample
 SAME_OUTLINE = (0.78, 0.86)
 # How far an outline found in a soft picture may be off, in pixels of the flow frame.
 OUTLINE_SLACK = 4
+# Agreement from which a face of an object counts, and from which it counts fully: half of it would be a ghost.
+AGREEING = (0.35, 0.75)
 
 
-def weigh_scene(generated: Bytes, reference: Bytes, aligned: Alignment) -> tuple[Floats, Floats]:
-    """Light and trust of an aligned scene, on a grid of half the flow frame.
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """What the placed reference must take on, and how far it is to be trusted; each field on a grid of its own.
 
-    Returns:
-        gain (h, w, 3), trust (h, w) in [0, 1].
+    Attributes:
+        gain: (h, w, 3), the light.
+        trust: (h, w) in [0, 1].
+        outline: (h, w) in [0, 1], the object in the generated picture.
     """
+
+    gain: Floats
+    trust: Floats
+    outline: Floats
+
+
+def weigh_scene(generated: Bytes, reference: Bytes, aligned: Alignment) -> Weighing:
+    """Light and trust of an aligned scene, on a grid of half the flow frame."""
     everywhere = np.ones(aligned.mapping.shape[:2], np.float32)
-    return _weigh(generated, reference, aligned, everywhere, LIGHT_REACH, geometry_alone=True)
+    return Weighing(*_weigh(generated, reference, aligned, everywhere, LIGHT_REACH, geometry_alone=True), everywhere)
 
 
 def weigh_object(
-    generated: Bytes, reference: Bytes, aligned: Alignment, mask: Floats, generated_mask: Floats | None
-) -> tuple[Floats, Floats]:
-    """Light and trust of an aligned object; see `weigh_scene`.
+    generated: Bytes,
+    reference: Bytes,
+    aligned: Alignment,
+    mask: Floats,
+    generated_mask: Floats | None,
+    *,
+    may_be_whole: bool,
+) -> Weighing:
+    """Light and trust of an aligned object, trust on the flow frame's grid; see `weigh_scene`.
 
     Where the placed object fills the outline it has in the generated picture, it is seen from the same side, and all
     of it is trusted. Where it does not (a turned bottle, a box that shows another face), each spot must agree by
@@ -41,20 +62,23 @@ def weigh_object(
         aligned: the alignment of the two.
         mask: the object in the reference, (height, width).
         generated_mask: the object in `generated`, same size, or None to find it.
+        may_be_whole: whether the outline may speak for all of the object, not just for one face of it.
     """
     size = size_of(aligned.mapping)
-    placed_mask = object_in_place(mask, aligned.mapping)
+    placed = object_in_place(mask, aligned.mapping)
     if generated_mask is None:
         picture = np.asarray(cv2.resize(generated, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-        outline = segment.object_at(picture, placed_mask, aligned.believed)
+        outline = segment.object_at(picture, placed, aligned.believed)
     else:
         outline = shrink(generated_mask, size)
-    gain, trust = _weigh(generated, reference, aligned, placed_mask, 2 * LIGHT_REACH, geometry_alone=False)
-    core = segment.without_thin_parts(placed_mask)
-    whole = float(smoothstep(np.float32(segment.overlap(core, outline)), *SAME_OUTLINE))
-    trust = np.maximum(cv2.resize(trust, size, interpolation=cv2.INTER_LINEAR), whole * core)
-    allowed = outline if generated_mask is not None else np.maximum(segment.widened(outline, OUTLINE_SLACK), whole * core)
-    return gain, np.asarray(trust * placed_mask * allowed, np.float32)
+    gain, agreeing = _weigh(generated, reference, aligned, placed, 2 * LIGHT_REACH, geometry_alone=False)
+    agreeing = smoothstep(np.asarray(cv2.resize(agreeing, size, interpolation=cv2.INTER_LINEAR), np.float32), *AGREEING)
+    core = segment.without_thin_parts(placed)
+    filled = segment.overlap(core, outline)
+    whole = core * (smoothstep(np.float32(filled), *SAME_OUTLINE) if may_be_whole else np.float32(0.0))
+    if generated_mask is None:
+        outline = np.maximum(segment.widened(outline, OUTLINE_SLACK), whole)
+    return Weighing(gain, np.asarray(np.maximum(agreeing, whole) * placed * outline, np.float32), outline)
 
 
 def _weigh(

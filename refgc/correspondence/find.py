@@ -1,0 +1,85 @@
+"""Finding: which part of the generated picture shows the reference's object, and from which side."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from refgc.correspondence import segment
+from refgc.correspondence.arrays import Bytes, Floats, Size, luma, shrink, size_of
+from refgc.correspondence.match import Matches, find_features, match_features, place_all
+from refgc.correspondence.region import Region, around
+from refgc.correspondence.warp import fitted, rescale_points, rescaling
+from refgc.engines import RefineRequest
+
+# SIFT sees enough at this size, and costs four times as much at twice of it.
+MATCHING_SIDE = 1024
+REFERENCE_SIDE = 1280
+MATCHING_ENLARGEMENT = 4.0
+# Faces of one object that are placed each by itself.
+FACES = 3
+# The surroundings an object needs to be aligned in, as a share of its longer side.
+MARGIN = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Where the object is; coordinates are those of the original pictures.
+
+    Attributes:
+        homographies: 3x3 each, generated to reference, one for each face of the object, the surest first.
+        matches: the matches that agree with any of them.
+        confidence: of the surest placement, in [0, 1].
+        region: the part of the generated picture to work on.
+        object_mask: (height, width) of the reference, or None where both pictures show one scene.
+    """
+
+    homographies: tuple[NDArray[np.float64], ...]
+    matches: Matches
+    confidence: float
+    region: Region
+    object_mask: Floats | None
+
+
+def find(request: RefineRequest) -> Finding | None:
+    """Match both pictures and place the reference, or None where chance could explain the matches."""
+    generated, reference = request.generated.pixels, request.reference.pixels
+    frame = fitted(size_of(generated), MATCHING_SIDE, MATCHING_ENLARGEMENT)
+    reference_frame = fitted(size_of(reference), REFERENCE_SIDE)
+    enlarged = np.asarray(cv2.resize(generated, frame, interpolation=cv2.INTER_CUBIC), np.uint8)
+    smaller = np.asarray(cv2.resize(reference, reference_frame, interpolation=cv2.INTER_AREA), np.uint8)
+    mask = request.reference_mask.values if request.reference_mask else segment.object_on_plain_background(reference)
+    generated_mask = request.generated_mask.values if request.generated_mask else None
+    matches = match_features(
+        find_features(luma(enlarged), _searched(generated_mask, frame)),
+        find_features(luma(smaller), _searched(mask, reference_frame)),
+    )
+    placements = place_all(matches, reference_frame, FACES)
+    if not placements:
+        return None
+    best = placements[0]
+    one_scene = mask is None and segment.shows_one_scene(best.matches, frame, reference_frame)
+    faces = placements[:1] if one_scene else placements
+    to_frame, from_frame = rescaling(size_of(generated), frame), rescaling(reference_frame, size_of(reference))
+    homographies = tuple(from_frame @ face.homography @ to_frame for face in faces)
+    agreeing = Matches.joined([face.matches for face in faces])
+    located = agreeing.at(
+        rescale_points(agreeing.generated, frame, size_of(generated)),
+        rescale_points(agreeing.reference, reference_frame, size_of(reference)),
+    )
+    if one_scene:
+        return Finding(homographies, located, best.confidence, Region(0, 0, *size_of(generated)), None)
+    if mask is None:
+        mask = shrink(segment.object_around(smaller, best.matches.reference), size_of(reference))
+    region = around(homographies[0], mask, size_of(generated), MARGIN)
+    return Finding(homographies, located, best.confidence, region, mask) if region is not None else None
+
+
+def _searched(mask: Floats | None, size: Size) -> Bytes | None:
+    """Where features may lie: the mask, a little wider, since features at the outline are good ones."""
+    if mask is None:
+        return None
+    marked = (shrink(mask, size) > 0.25).astype(np.uint8)
+    reach = max(3, max(size) // 100)
+    return np.asarray(cv2.dilate(marked, np.ones((reach, reach), np.uint8)) * 255, np.uint8)
