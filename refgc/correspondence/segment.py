@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, blur, shrink, size_of
+from refgc.correspondence.arrays import Bytes, Floats, Size, blur, shrink, size_of, smoothstep
 from refgc.correspondence.match import Matches
 
 # Product photos stand on one colour: so much of the border lies within so many grey levels of its median.
@@ -12,7 +12,11 @@ PLAIN_TOLERANCE = 10
 # Matches over this share of both pictures show one scene from two sides rather than an object put elsewhere.
 SCENE_SHARE = 0.35
 # GrabCut is for the rough shape; edges are refined where they are used.
-SEGMENTATION_SIDE = 256
+SEGMENTATION_SIDE = 360
+# Uncovered parts thicker than this, in pixels of the flow frame, are more than the outline's error; they speak against
+# what lies beside them, from so near to so far in object sizes.
+LEFTOVER = 7
+LEFTOVER_REACH = (0.02, 0.15)
 
 
 def hull_share(points: Floats, size: Size) -> float:
@@ -79,7 +83,9 @@ def _cut_out(crop: Bytes, points: Floats) -> Floats:
     cv2.setRNGSeed(0)
     cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
     solid = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
-    return np.asarray(np.clip(shrink(_main_part(solid, inner).astype(np.float32), frame), 0, 1), np.float32)
+    # GrabCut's outline is a staircase of its pixels; the object's is smooth, and its rim is mixed with the background.
+    smooth = blur(_main_part(solid, inner).astype(np.float32), 1.5)
+    return smoothstep(np.asarray(cv2.resize(smooth, frame, interpolation=cv2.INTER_CUBIC), np.float32), 0.45, 0.75)
 
 
 def object_at(picture: Bytes, placed: Floats, believed: Floats) -> Floats:
@@ -115,6 +121,20 @@ def without_thin_parts(mask: Floats) -> Floats:
     opened = cv2.morphologyEx(solid, cv2.MORPH_OPEN, kernel)
     # Opening rounds corners off; a little wider, it gives them back.
     return mask * cv2.dilate(opened, np.ones((5, 5), np.uint8))
+
+
+def away_from_leftovers(placed: Floats, outline: Floats) -> Floats:
+    """0 beside parts of the generated object that the placed one leaves uncovered, 1 well away from them.
+
+    There the two are not seen from the same side, and the old edge would stand beside the new one.
+    """
+    leftover = ((outline > 0.5) & (placed < 0.5)).astype(np.uint8)
+    leftover = cv2.morphologyEx(leftover, cv2.MORPH_OPEN, np.ones((LEFTOVER, LEFTOVER), np.uint8))
+    if not leftover.any():
+        return np.ones_like(placed)
+    distance = cv2.distanceTransform(1 - leftover, cv2.DIST_L2, 5)
+    side = float(np.sqrt((outline > 0.5).sum()))
+    return smoothstep(np.asarray(distance, np.float32), LEFTOVER_REACH[0] * side, LEFTOVER_REACH[1] * side)
 
 
 def widened(mask: Floats, pixels: int) -> Floats:

@@ -22,6 +22,8 @@ PER_LOG_BENDING = -0.5
 # where at least this share of the flow is consistent.
 STRAIGHT = 0.12
 CONSISTENT = 0.6
+# Variance, in grey levels squared, below which a surface is flat: nothing on it can be misplaced.
+FLAT = 36.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,17 @@ class Evidence:
     believed: Floats
     deviation: Floats
     bending: Floats
+
+
+def likeness(placed: Floats, generated: Floats) -> Floats:
+    """Local correlation (height, width) in [-1, 1] of two grey pictures; 1 where both are flat."""
+    mean_placed, mean_generated = blur(placed, AROUND), blur(generated, AROUND)
+    together = blur(placed * generated, AROUND) - mean_placed * mean_generated
+    spread = np.sqrt(
+        np.maximum(blur(placed * placed, AROUND) - mean_placed**2, 0.0)
+        * np.maximum(blur(generated * generated, AROUND) - mean_generated**2, 0.0)
+    )
+    return np.asarray((together + FLAT) / (spread + FLAT), np.float32)
 
 
 def bending(mapping: Floats) -> Floats:

@@ -9,7 +9,7 @@ from refgc.correspondence import segment
 from refgc.correspondence.align import LIGHT_REACH, Alignment, object_in_place
 from refgc.correspondence.arrays import Bytes, Floats, blur, shrink, size_of, smoothstep
 from refgc.correspondence.harmonize import light
-from refgc.correspondence.trust import Evidence, agreement, bending, judge
+from refgc.correspondence.trust import Evidence, agreement, bending, judge, likeness
 from refgc.correspondence.warp import fitted, inside, prefilter, sample
 
 # Overlap of the placed object with its outline in the generated picture, from another side to the same side.
@@ -17,7 +17,10 @@ SAME_OUTLINE = (0.78, 0.86)
 # How far an outline found in a soft picture may be off, in pixels of the flow frame.
 OUTLINE_SLACK = 4
 # Agreement from which a face of an object counts, and from which it counts fully: half of it would be a ghost.
-AGREEING = (0.35, 0.75)
+AGREEING = (0.5, 0.8)
+# Likeness of a face's print from which it may count: print set beside itself would read double.
+ALIKE = (0.2, 0.5)
+LUMA = np.float32([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ def weigh_object(
     core = segment.without_thin_parts(placed)
     filled = segment.overlap(core, outline)
     whole = core * (smoothstep(np.float32(filled), *SAME_OUTLINE) if may_be_whole else np.float32(0.0))
+    whole = whole * segment.away_from_leftovers(placed, outline)
     if generated_mask is None:
         outline = np.maximum(segment.widened(outline, OUTLINE_SLACK), whole)
     return Weighing(gain, np.asarray(np.maximum(agreeing, whole) * placed * outline, np.float32), outline)
@@ -99,5 +103,9 @@ def _weigh(
         deviation=shrink(strayed, grid) / np.float32(cell),
         bending=bending(shrink(aligned.mapping, grid) / np.float32(cell)),
     )
-    judged = judge(evidence) if geometry_alone else agreement(evidence)
+    if geometry_alone:
+        judged = judge(evidence)
+    else:
+        alike = likeness(np.asarray(placed @ LUMA, np.float32), np.asarray(seen @ LUMA, np.float32))
+        judged = agreement(evidence) * smoothstep(alike, *ALIKE)
     return gain, blur(judged, 1.0) * shrink(inside(aligned.mapping, size_of(reference)), grid)
