@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence.arrays import Bytes, Floats, blur, luma, size_of
+from refgc.correspondence.arrays import Bytes, Floats, Size, blur, luma, size_of
 from refgc.correspondence.epipolar import straighten
 from refgc.correspondence.flow import register
 from refgc.correspondence.harmonize import light
@@ -16,7 +16,7 @@ from refgc.correspondence.warp import fitted, homography_map, inside, magnificat
 # Flow is estimated at twice the generated picture's size: finer than its pixels, as fine as its content.
 FLOW_ENLARGEMENT = 2.0
 FLOW_SIDE = 1024
-OBJECT_PASSES = 3
+OBJECT_PASSES = 4
 # Flow forth and back that meet within so many pixels of the flow frame is believed.
 BELIEF = 0.5
 # An object's flow beyond this share of the frame follows something else.
@@ -31,6 +31,8 @@ OBJECT_RADIUS = 20
 PLANE_TOLERANCE = 1.5
 PLANE_SHARE = 0.4
 PLANE_SAMPLES = 100
+# A quadratic must meet so much more of the flow than a plane does to be worth its freedom.
+BENT_GAIN = 0.05
 # Reach of the light estimate, as a share of the frame's longer side.
 LIGHT_REACH = 0.05
 
@@ -117,9 +119,37 @@ def _refit_plane(flow: Floats, base: Floats, believed: Floats, scale: float) -> 
     homography, agreeing = cv2.findHomography(here, there, cv2.USAC_MAGSAC, PLANE_TOLERANCE * scale)
     if homography is None or float(np.mean(agreeing)) < PLANE_SHARE:
         return base
-    refitted = homography_map(homography, size)
+    refitted = _bent(homography_map(homography, size), flow, believed, scale)
     strayed = np.linalg.norm(refitted - base, axis=2)[believed > 0.5] / scale
     return refitted if float(strayed.max()) < OBJECT_REACH * max(size) else base
+
+
+def _bent(plane: Floats, flow: Floats, believed: Floats, scale: float) -> Floats:
+    """The plane's map bent by a quadratic where that meets clearly more of the flow: a cylinder, seen turned.
+
+    Robust least squares (iteratively reweighted, Geman-McClure) of what the believed flow leaves of the plane.
+    """
+    size = size_of(flow)
+    keep = believed[::2, ::2] > 0.5
+    terms = _quadratic(pixel_grid(size), size)
+    design, missed = terms[::2, ::2][keep].astype(np.float64), (flow - plane)[::2, ::2][keep].astype(np.float64) / scale
+    bend = np.zeros((6, 2))
+    for spread in (8.0, 4.0, 2.0, PLANE_TOLERANCE, PLANE_TOLERANCE):
+        off = ((missed - design @ bend) ** 2).sum(axis=1)
+        weight = (1.0 / (1.0 + off / spread**2)) ** 2
+        normal = (design * weight[:, None]).T @ design + 1e-3 * len(design) * np.diag([0, 0, 0, 1.0, 1.0, 1.0]) * 0.01
+        bend = np.linalg.solve(normal + 1e-9 * np.eye(6), (design * weight[:, None]).T @ missed)
+    met = float((np.linalg.norm(missed - design @ bend, axis=1) < PLANE_TOLERANCE).mean())
+    met_by_plane = float((np.linalg.norm(missed, axis=1) < PLANE_TOLERANCE).mean())
+    if met < met_by_plane + BENT_GAIN:
+        return plane
+    return np.asarray(plane + (terms @ bend) * scale, np.float32)
+
+
+def _quadratic(grid: Floats, size: Size) -> Floats:
+    """The monomials up to the second degree (height, width, 6) of coordinates scaled to [-1, 1]."""
+    x, y = 2 * grid[..., 0] / size[0] - 1, 2 * grid[..., 1] / size[1] - 1
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2)
 
 
 def object_in_place(mask: Floats, mapping: Floats) -> Floats:

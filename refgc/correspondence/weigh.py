@@ -13,7 +13,7 @@ from refgc.correspondence.trust import Evidence, agreement, bending, judge, like
 from refgc.correspondence.warp import fitted, inside, prefilter, sample
 
 # Overlap of the placed object with its outline in the generated picture, from another side to the same side.
-SAME_OUTLINE = (0.78, 0.86)
+SAME_OUTLINE = (0.85, 0.88)
 # How far an outline found in a soft picture may be off, in pixels of the flow frame.
 OUTLINE_SLACK = 4
 # Agreement from which a face of an object counts, and from which it counts fully: half of it would be a ghost.
