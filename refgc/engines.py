@@ -106,7 +106,9 @@ def choose(name: Literal["auto", "correspondence", "diffusion"] = "auto") -> Eng
         EngineError: that engine cannot run here.
     """
     if name == "diffusion":
-        raise EngineError("The diffusion engine is not part of this version; choose --engine correspondence.")
+        raise EngineError("The diffusion engine is not part of this version; use the engine correspondence.")
+    if name not in ("auto", "correspondence"):
+        raise EngineError(f"There is no engine called {name!r}; use auto or correspondence.")
     from refgc.correspondence.engine import CorrespondenceEngine
 
     return CorrespondenceEngine()

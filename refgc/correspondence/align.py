@@ -6,12 +6,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, blur, luma, size_of
+from refgc.correspondence.arrays import Bytes, Floats, blur, luma, size_of
 from refgc.correspondence.epipolar import straighten
 from refgc.correspondence.flow import register
 from refgc.correspondence.harmonize import light
 from refgc.correspondence.rigidity import regularise
-from refgc.correspondence.warp import fitted, homography_map, inside, magnification, pixel_grid, prefilter, rescaling, sample
+from refgc.correspondence.surface import fit_surface
+from refgc.correspondence.warp import (
+    fitted,
+    homography_map,
+    inside,
+    magnification,
+    prefilter,
+    rescaling,
+    sample,
+)
 
 # Flow is estimated at twice the generated picture's size: finer than its pixels, as fine as its content.
 FLOW_ENLARGEMENT = 2.0
@@ -27,12 +36,6 @@ OBJECT_CONTRAST = 4.0
 OBJECT_PRIOR = 0.3
 # Nodes around each one that its fit hears: an object is smaller than a scene, and bends sooner.
 OBJECT_RADIUS = 20
-# Flow that meets a plane within so many of its pixels is that plane's.
-PLANE_TOLERANCE = 1.5
-PLANE_SHARE = 0.4
-PLANE_SAMPLES = 100
-# A quadratic must meet so much more of the flow than a plane does to be worth its freedom.
-BENT_GAIN = 0.05
 # Reach of the light estimate, as a share of the frame's longer side.
 LIGHT_REACH = 0.05
 
@@ -102,54 +105,19 @@ def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.floa
             & (contrast > OBJECT_CONTRAST)
         ).astype(np.float32) * share
         if turn < OBJECT_PASSES - 1:
-            mapping = base = _refit_plane(flow, base, believed, scale)
+            mapping = base = _refitted(flow, base, believed, scale)
         else:
             mapping = regularise(flow, base, believed, picture, scale, OBJECT_RADIUS, OBJECT_PRIOR)
     return Alignment(mapping, flow, believed, scale)
 
 
-def _refit_plane(flow: Floats, base: Floats, believed: Floats, scale: float) -> Floats:
-    """The homography's map that most of the believed flow agrees on, or `base` where the flow shows no plane."""
-    keep = believed[::2, ::2] > 0.5
-    size = size_of(flow)
-    here, there = pixel_grid(size)[::2, ::2][keep], flow[::2, ::2][keep]
-    if len(here) < PLANE_SAMPLES:
+def _refitted(flow: Floats, base: Floats, believed: Floats, scale: float) -> Floats:
+    """The map of the surface the flow shows, or `base` where it shows none near."""
+    refitted = fit_surface(flow, believed, scale)
+    if refitted is None:
         return base
-    cv2.setRNGSeed(0)
-    homography, agreeing = cv2.findHomography(here, there, cv2.USAC_MAGSAC, PLANE_TOLERANCE * scale)
-    if homography is None or float(np.mean(agreeing)) < PLANE_SHARE:
-        return base
-    refitted = _bent(homography_map(homography, size), flow, believed, scale)
     strayed = np.linalg.norm(refitted - base, axis=2)[believed > 0.5] / scale
-    return refitted if float(strayed.max()) < OBJECT_REACH * max(size) else base
-
-
-def _bent(plane: Floats, flow: Floats, believed: Floats, scale: float) -> Floats:
-    """The plane's map bent by a quadratic where that meets clearly more of the flow: a cylinder, seen turned.
-
-    Robust least squares (iteratively reweighted, Geman-McClure) of what the believed flow leaves of the plane.
-    """
-    size = size_of(flow)
-    keep = believed[::2, ::2] > 0.5
-    terms = _quadratic(pixel_grid(size), size)
-    design, missed = terms[::2, ::2][keep].astype(np.float64), (flow - plane)[::2, ::2][keep].astype(np.float64) / scale
-    bend = np.zeros((6, 2))
-    for spread in (8.0, 4.0, 2.0, PLANE_TOLERANCE, PLANE_TOLERANCE):
-        off = ((missed - design @ bend) ** 2).sum(axis=1)
-        weight = (1.0 / (1.0 + off / spread**2)) ** 2
-        normal = (design * weight[:, None]).T @ design + 1e-3 * len(design) * np.diag([0, 0, 0, 1.0, 1.0, 1.0]) * 0.01
-        bend = np.linalg.solve(normal + 1e-9 * np.eye(6), (design * weight[:, None]).T @ missed)
-    met = float((np.linalg.norm(missed - design @ bend, axis=1) < PLANE_TOLERANCE).mean())
-    met_by_plane = float((np.linalg.norm(missed, axis=1) < PLANE_TOLERANCE).mean())
-    if met < met_by_plane + BENT_GAIN:
-        return plane
-    return np.asarray(plane + (terms @ bend) * scale, np.float32)
-
-
-def _quadratic(grid: Floats, size: Size) -> Floats:
-    """The monomials up to the second degree (height, width, 6) of coordinates scaled to [-1, 1]."""
-    x, y = 2 * grid[..., 0] / size[0] - 1, 2 * grid[..., 1] / size[1] - 1
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2)
+    return refitted if float(strayed.max()) < OBJECT_REACH * max(size_of(flow)) else base
 
 
 def object_in_place(mask: Floats, mapping: Floats) -> Floats:
@@ -159,7 +127,7 @@ def object_in_place(mask: Floats, mapping: Floats) -> Floats:
 
 
 def _prepare(generated: Bytes, homography: NDArray[np.float64]) -> tuple[Bytes, Floats, float, float]:
-    """The picture in the flow frame, the placement's map, reference pixels per flow pixel, and the picture's sharpness."""
+    """The picture in the flow frame, the placement's map, its reference pixels per pixel, the picture's sharpness."""
     size = fitted(size_of(generated), FLOW_SIDE, FLOW_ENLARGEMENT)
     picture = np.asarray(cv2.resize(generated, size, interpolation=cv2.INTER_CUBIC), np.uint8)
     base = homography_map(homography @ rescaling(size, size_of(generated)), size)

@@ -23,7 +23,9 @@ def blur(array: Floats, sigma: float) -> Floats:
 def shrink(array: Floats, size: Size) -> Floats:
     """Area average to a smaller size, bilinear where the size is larger."""
     smaller = size[0] <= array.shape[1] and size[1] <= array.shape[0]
-    return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR), np.float32)
+    return np.asarray(
+        cv2.resize(array, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR), np.float32
+    )
 
 
 def luma(pixels: Bytes) -> Bytes:

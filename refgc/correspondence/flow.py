@@ -44,7 +44,10 @@ def register(generated: Bytes, placed: Bytes, mapping: Floats, sharpness: float)
 
 def _as_soft_as_generated(placed: Bytes, sharpness: float, size: Size) -> Bytes:
     small = (max(1, round(size[0] * sharpness)), max(1, round(size[1] * sharpness)))
-    return np.asarray(cv2.resize(cv2.resize(placed, small, interpolation=cv2.INTER_AREA), size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    return np.asarray(
+        cv2.resize(cv2.resize(placed, small, interpolation=cv2.INTER_AREA), size, interpolation=cv2.INTER_CUBIC),
+        np.uint8,
+    )
 
 
 def _flow(target: Bytes, source: Bytes) -> Floats:

@@ -41,14 +41,6 @@ def fuse(
 
 def _strip(field: Floats, rows: slice, size: Size) -> Floats:
     """Rows of a field as they are when it is enlarged to `size`."""
-    width, height = size
-    x = rescale_points(np.column_stack([np.arange(width), np.zeros(width)]).astype(np.float32), size, size_of(field))[:, 0]
-    y = rescale_points(
-        np.column_stack([np.zeros(rows.stop - rows.start), np.arange(rows.start, rows.stop)]).astype(np.float32),
-        size,
-        size_of(field),
-    )[:, 1]
-    grid_x, grid_y = np.meshgrid(x, y)
-    return np.asarray(
-        cv2.remap(field, grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
-    )
+    x, y = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(rows.start, rows.stop, dtype=np.float32))
+    positions = rescale_points(np.dstack([x, y]), size, size_of(field))
+    return np.asarray(cv2.remap(field, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)

@@ -29,7 +29,7 @@ CHUNK = 2048
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """SIFT features: `points` (n, 2) in pixels, `sizes` (n,) in pixels, `angles` (n,) in degrees, `descriptors` (n, 128)."""
+    """SIFT features: `points` (n, 2) and `sizes` (n,) in pixels, `angles` (n,) in degrees, `descriptors` (n, 128)."""
 
     points: Floats
     sizes: Floats
@@ -100,10 +100,17 @@ class Placement:
 
 
 def find_features(grey: Bytes, mask: Bytes | None = None) -> Features:
-    """SIFT with RootSIFT descriptors (Lowe, 2004; Arandjelovic and Zisserman, 2012), unit length, where `mask` is not 0."""
-    keypoints, descriptors = cv2.SIFT_create(FEATURE_LIMIT, contrastThreshold=CONTRAST_THRESHOLD).detectAndCompute(grey, mask)
+    """SIFT where `mask` is not 0 (Lowe, 2004), as unit RootSIFT descriptors (Arandjelovic and Zisserman, 2012)."""
+    keypoints, descriptors = cv2.SIFT_create(FEATURE_LIMIT, contrastThreshold=CONTRAST_THRESHOLD).detectAndCompute(
+        grey, mask
+    )
     if descriptors is None or len(keypoints) == 0:
-        return Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros((0, 128), np.float32))
+        return Features(
+            np.zeros((0, 2), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.float32),
+            np.zeros((0, 128), np.float32),
+        )
     root = np.sqrt(descriptors / (descriptors.sum(axis=1, keepdims=True) + 1e-7))
     return Features(
         np.array([k.pt for k in keypoints], np.float32),
@@ -143,7 +150,9 @@ def _first_of_each(points: Floats) -> NDArray[np.intp]:
     return np.sort(first)
 
 
-def _pair(generated: Features, reference: Features, i: NDArray[np.intp], j: NDArray[np.intp], ambiguity: Floats) -> Matches:
+def _pair(
+    generated: Features, reference: Features, i: NDArray[np.intp], j: NDArray[np.intp], ambiguity: Floats
+) -> Matches:
     return Matches(
         generated.points[i],
         reference.points[j],
@@ -197,7 +206,7 @@ def _by_similarity(matches: Matches) -> list[Matches]:
     size = np.floor(matches.size_ratios / 0.7).astype(int)
     groups: list[tuple[int, NDArray[np.bool_]]] = []
     for t in range(bins):
-        near_turn = ((turn - t) % bins <= 1)
+        near_turn = (turn - t) % bins <= 1
         for s in range(int(size.min()), int(size.max()) + 1):
             keep = near_turn & ((size == s) | (size == s + 1))
             groups.append((int(keep.sum()), keep))
@@ -208,8 +217,12 @@ def _by_similarity(matches: Matches) -> list[Matches]:
 def _agree(candidates: Matches, everything: Matches, reference_frame: Size) -> Placement | None:
     cv2.setRNGSeed(0)
     affine, _ = cv2.estimateAffine2D(
-        candidates.generated, candidates.reference, method=cv2.USAC_MAGSAC, ransacReprojThreshold=TOLERANCE,
-        maxIters=5000, confidence=0.999,
+        candidates.generated,
+        candidates.reference,
+        method=cv2.USAC_MAGSAC,
+        ransacReprojThreshold=TOLERANCE,
+        maxIters=5000,
+        confidence=0.999,
     )
     if affine is None:
         return None
@@ -225,14 +238,28 @@ def _agree(candidates: Matches, everything: Matches, reference_frame: Size) -> P
                 homography, keep = better, wider
     if not _is_plausible(homography):
         return None
-    return Placement(homography, everything.subset(keep), _log_false_alarms(int(keep.sum()), len(everything), homography, reference_frame))
+    return Placement(
+        homography,
+        everything.subset(keep),
+        _log_false_alarms(int(keep.sum()), len(everything), homography, reference_frame),
+    )
 
 
 def consistent(matches: Matches, homography: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which matches (n,) lie where the homography says, with the size and direction it gives them."""
     predicted = cv2.perspectiveTransform(matches.generated.reshape(-1, 1, 2), homography).reshape(-1, 2)
-    ahead = cv2.perspectiveTransform((matches.generated + np.float32([1, 0])).reshape(-1, 1, 2), homography).reshape(-1, 2) - predicted
-    below = cv2.perspectiveTransform((matches.generated + np.float32([0, 1])).reshape(-1, 1, 2), homography).reshape(-1, 2) - predicted
+    ahead = (
+        cv2.perspectiveTransform(
+            (matches.generated + np.array([1, 0], np.float32)).reshape(-1, 1, 2), homography
+        ).reshape(-1, 2)
+        - predicted
+    )
+    below = (
+        cv2.perspectiveTransform(
+            (matches.generated + np.array([0, 1], np.float32)).reshape(-1, 1, 2), homography
+        ).reshape(-1, 2)
+        - predicted
+    )
     area = ahead[:, 0] * below[:, 1] - ahead[:, 1] * below[:, 0]
     size = 0.5 * np.log(np.maximum(area, 1e-9))
     turn = np.degrees(np.arctan2(ahead[:, 1] - below[:, 0], ahead[:, 0] + below[:, 1]))
@@ -240,7 +267,10 @@ def consistent(matches: Matches, homography: NDArray[np.float64]) -> NDArray[np.
     # The tolerance is in the generated picture's pixels.
     distance = np.linalg.norm(predicted - matches.reference, axis=1) / np.exp(size)
     return np.asarray(
-        (area > 0) & (distance < TOLERANCE) & (np.abs(matches.size_ratios - size) < SIZE_TOLERANCE) & (off_turn < ANGLE_TOLERANCE)
+        (area > 0)
+        & (distance < TOLERANCE)
+        & (np.abs(matches.size_ratios - size) < SIZE_TOLERANCE)
+        & (off_turn < ANGLE_TOLERANCE)
     )
 
 
@@ -259,4 +289,9 @@ def _log_false_alarms(agreeing: int, total: int, homography: NDArray[np.float64]
 def _is_plausible(homography: NDArray[np.float64]) -> bool:
     """Whether it is how a camera sees an object from another side: no mirror, no needle, no speck."""
     singular = np.linalg.svd(homography[:2, :2] / homography[2, 2], compute_uv=False)
-    return bool(np.linalg.det(homography[:2, :2]) > 0 and singular[0] / max(singular[1], 1e-9) < 4.0 and 1 / 40 < singular[1] and singular[0] < 40)
+    return bool(
+        np.linalg.det(homography[:2, :2]) > 0
+        and singular[0] / max(singular[1], 1e-9) < 4.0
+        and singular[1] > 1 / 40
+        and singular[0] < 40
+    )

@@ -29,7 +29,7 @@ def side_by_side(reference: Bytes, generated: Bytes, matches: Matches) -> Bytes:
     right, placed_right = _framed(generated)
     canvas = np.hstack([left, right])
     there = rescale_points(matches.reference, size_of(reference), placed_left)
-    here = rescale_points(matches.generated, size_of(generated), placed_right) + np.float32([MATCHES_SIDE, 0])
+    here = rescale_points(matches.generated, size_of(generated), placed_right) + np.array([MATCHES_SIDE, 0], np.float32)
     order = np.argsort(matches.ambiguity, kind="stable")[:MATCHES_SHOWN]
     for a, b in zip(there[order].round().astype(int).tolist(), here[order].round().astype(int).tolist(), strict=True):
         cv2.line(canvas, a, b, (64, 220, 120), 1, cv2.LINE_AA)

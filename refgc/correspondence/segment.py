@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, blur, shrink, size_of, smoothstep
+from refgc.correspondence.arrays import Bytes, Floats, Size, blur, size_of, smoothstep
 from refgc.correspondence.match import Matches
 
 # Product photos stand on one colour: so much of the border lies within so many grey levels of its median.
@@ -13,6 +13,9 @@ PLAIN_TOLERANCE = 10
 SCENE_SHARE = 0.35
 # GrabCut is for the rough shape; edges are refined where they are used.
 SEGMENTATION_SIDE = 360
+# How much around the matches' hull may be object or background, and how much is rather object, in hull sizes.
+SURROUNDINGS = 0.8
+LIKELY = 0.25
 # Uncovered parts thicker than this, in pixels of the flow frame, are more than the outline's error; they speak against
 # what lies beside them, from so near to so far in object sizes.
 LEFTOVER = 7
@@ -27,7 +30,8 @@ def hull_share(points: Floats, size: Size) -> float:
 def shows_one_scene(matches: Matches, frame: Size, reference_frame: Size) -> bool:
     """Whether the two pictures show the same scene, so that there is no object to cut out."""
     return (
-        hull_share(matches.generated, frame) > SCENE_SHARE and hull_share(matches.reference, reference_frame) > SCENE_SHARE
+        hull_share(matches.generated, frame) > SCENE_SHARE
+        and hull_share(matches.reference, reference_frame) > SCENE_SHARE
     )
 
 
@@ -53,13 +57,12 @@ def object_around(reference: Bytes, points: Floats) -> Floats:
     by colour and edges.
     """
     frame = size_of(reference)
-    width_of_hull, height_of_hull = (points.max(axis=0) - points.min(axis=0) + 1.0).tolist()
-    left, top = (points.min(axis=0) - np.float32([0.8 * width_of_hull, 0.8 * height_of_hull])).astype(int).tolist()
-    right, bottom = (points.max(axis=0) + np.float32([0.8 * width_of_hull, 0.8 * height_of_hull])).astype(int).tolist()
-    left, top, right, bottom = max(0, left), max(0, top), min(frame[0], right), min(frame[1], bottom)
+    space = SURROUNDINGS * (points.max(axis=0) - points.min(axis=0) + 1.0)
+    left, top = np.maximum(points.min(axis=0) - space, 0).astype(int).tolist()
+    right, bottom = np.minimum(points.max(axis=0) + space, frame).astype(int).tolist()
     crop = reference[top:bottom, left:right]
     mask = np.zeros((frame[1], frame[0]), np.float32)
-    mask[top:bottom, left:right] = _cut_out(crop, points - np.float32([left, top]))
+    mask[top:bottom, left:right] = _cut_out(crop, points - np.array([left, top], np.float32))
     return mask
 
 
@@ -71,20 +74,14 @@ def _cut_out(crop: Bytes, points: Floats) -> Floats:
     hull = cv2.convexHull((points * np.float32(scale)).astype(np.int32))
     left, top, width, height = cv2.boundingRect(hull)
     labels = np.full((size[1], size[0]), cv2.GC_PR_BGD, np.uint8)
-    x0, y0 = max(0, int(left - 0.25 * width)), max(0, int(top - 0.25 * height))
-    labels[y0 : int(top + 1.25 * height) + 1, x0 : int(left + 1.25 * width) + 1] = cv2.GC_PR_FGD
+    x0, y0 = max(0, int(left - LIKELY * width)), max(0, int(top - LIKELY * height))
+    labels[y0 : int(top + (1 + LIKELY) * height) + 1, x0 : int(left + (1 + LIKELY) * width) + 1] = cv2.GC_PR_FGD
     inner = np.zeros_like(labels)
     cv2.fillConvexPoly(inner, hull, 1)
     reach = max(1, min(width, height) // 10)
     labels[cv2.erode(inner, np.ones((reach, reach), np.uint8)) > 0] = cv2.GC_FGD
-    # The rim of the crop is background by construction, unless the picture itself ends there.
-    labels[[0, -1], :] = cv2.GC_BGD
-    labels[:, [0, -1]] = cv2.GC_BGD
-    cv2.setRNGSeed(0)
-    cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
-    solid = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
     # GrabCut's outline is a staircase of its pixels; the object's is smooth, and its rim is mixed with the background.
-    smooth = blur(_main_part(solid, inner).astype(np.float32), 1.5)
+    smooth = blur(_grab(small, labels, inner), 1.5)
     return smoothstep(np.asarray(cv2.resize(smooth, frame, interpolation=cv2.INTER_CUBIC), np.float32), 0.45, 0.75)
 
 
@@ -103,14 +100,7 @@ def object_at(picture: Bytes, placed: Floats, believed: Floats) -> Floats:
     core = cv2.erode(solid, np.ones((reach, reach), np.uint8))
     labels[(core > 0) & (believed > 0.5)] = cv2.GC_FGD
     labels[cv2.dilate(solid, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) == 0] = cv2.GC_BGD
-    labels[[0, -1], :] = cv2.GC_BGD
-    labels[:, [0, -1]] = cv2.GC_BGD
-    if not (labels == cv2.GC_PR_FGD).any() and not (labels == cv2.GC_FGD).any():
-        return placed
-    cv2.setRNGSeed(0)
-    cv2.grabCut(picture, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
-    found = ((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)).astype(np.uint8)
-    return _main_part(found, solid).astype(np.float32) if found.any() else placed
+    return _grab(picture, labels, solid)
 
 
 def without_thin_parts(mask: Floats) -> Floats:
@@ -129,7 +119,7 @@ def away_from_leftovers(placed: Floats, outline: Floats) -> Floats:
     There the two are not seen from the same side, and the old edge would stand beside the new one.
     """
     leftover = ((outline > 0.5) & (placed < 0.5)).astype(np.uint8)
-    leftover = cv2.morphologyEx(leftover, cv2.MORPH_OPEN, np.ones((LEFTOVER, LEFTOVER), np.uint8))
+    leftover = np.asarray(cv2.morphologyEx(leftover, cv2.MORPH_OPEN, np.ones((LEFTOVER, LEFTOVER), np.uint8)), np.uint8)
     if not leftover.any():
         return np.ones_like(placed)
     distance = cv2.distanceTransform(1 - leftover, cv2.DIST_L2, 5)
@@ -150,11 +140,25 @@ def overlap(a: Floats, b: Floats) -> float:
     return float((one & other).sum()) / union if union else 0.0
 
 
+def _grab(picture: Bytes, labels: Bytes, seed: Bytes) -> Floats:
+    """GrabCut from labels, the part that shares most with `seed`; `seed` itself where the colours give no choice."""
+    # The rim of the crop is background by construction, unless the picture itself ends there.
+    labels[[0, -1], :] = cv2.GC_BGD
+    labels[:, [0, -1]] = cv2.GC_BGD
+    object_labels = [cv2.GC_FGD, cv2.GC_PR_FGD]
+    if not np.isin(labels, object_labels).any():
+        return seed.astype(np.float32)
+    cv2.setRNGSeed(0)
+    cv2.grabCut(picture, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
+    solid = np.isin(labels, object_labels).astype(np.uint8)
+    return _main_part(solid, seed).astype(np.float32) if solid.any() else seed.astype(np.float32)
+
+
 def _main_part(solid: Bytes, seed: Bytes) -> Bytes:
     """The connected part that shares most with the seed, its holes closed."""
     count, labels = cv2.connectedComponents(solid)
-    overlap = np.bincount(labels[(seed > 0) & (solid > 0)], minlength=count)
-    overlap[0] = 0
-    part = (labels == int(overlap.argmax())).astype(np.uint8)
+    shared = np.bincount(labels[(seed > 0) & (solid > 0)], minlength=count)
+    shared[0] = 0
+    part = (labels == int(shared.argmax())).astype(np.uint8)
     contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(np.zeros_like(part), contours, -1, 1, cv2.FILLED), np.uint8)

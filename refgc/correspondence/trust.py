@@ -71,7 +71,7 @@ def judge(evidence: Evidence) -> Floats:
 
 
 def agreement(evidence: Evidence) -> Floats:
-    """Trust (height, width) in [0, 1] from agreement alone: the probability that the reference is nearer to the truth."""
+    """Trust (height, width) in [0, 1] from agreement alone: the chance that the reference is nearer to the truth."""
     return _logistic(
         CONSTANT
         + PER_LOG_DISAGREEMENT * np.log(blur(evidence.disagreement, AROUND) + 2.0)

@@ -20,9 +20,7 @@ def pixel_grid(size: Size) -> Floats:
 def homography_map(homography: NDArray[np.float64], size: Size) -> Floats:
     """The map of a 3x3 homography that takes generated to reference coordinates."""
     points = pixel_grid(size).reshape(-1, 1, 2)
-    return np.asarray(
-        cv2.perspectiveTransform(points, homography).reshape(size[1], size[0], 2), np.float32
-    )
+    return np.asarray(cv2.perspectiveTransform(points, homography).reshape(size[1], size[0], 2), np.float32)
 
 
 def rescale_points(points: Floats, source: Size, target: Size) -> Floats:
@@ -30,16 +28,14 @@ def rescale_points(points: Floats, source: Size, target: Size) -> Floats:
 
     The edges of both pictures coincide, so that centres at whole numbers shift by half a pixel times the scale.
     """
-    scale = np.float32([target[0] / source[0], target[1] / source[1]])
+    scale = np.array([target[0] / source[0], target[1] / source[1]], np.float32)
     return np.asarray((points + np.float32(0.5)) * scale - np.float32(0.5), np.float32)
 
 
 def follow(field: Floats, flow: Floats) -> Floats:
     """`field` sampled where `flow` (displacements in pixels of the field's grid) points."""
     positions = pixel_grid(size_of(field)) + flow
-    return np.asarray(
-        cv2.remap(field, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
-    )
+    return np.asarray(cv2.remap(field, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def magnification(mapping: Floats) -> float:
@@ -58,7 +54,9 @@ def prefilter(reference: Bytes, pixels_per_pixel: float) -> Bytes:
     return np.asarray(cv2.resize(reference, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def sample(picture: Bytes | Floats, mapping: Floats, frame: Size, interpolation: int = cv2.INTER_CUBIC) -> Bytes | Floats:
+def sample(
+    picture: Bytes | Floats, mapping: Floats, frame: Size, interpolation: int = cv2.INTER_CUBIC
+) -> Bytes | Floats:
     """`picture` seen through a map whose coordinates are those of a picture of size `frame` (the original)."""
     positions = rescale_points(mapping, frame, size_of(picture))
     return cv2.remap(picture, positions, None, interpolation, borderMode=cv2.BORDER_REPLICATE)

@@ -20,7 +20,7 @@ OUTLINE_SLACK = 4
 AGREEING = (0.5, 0.8)
 # Likeness of a face's print from which it may count: print set beside itself would read double.
 ALIKE = (0.2, 0.5)
-LUMA = np.float32([0.299, 0.587, 0.114])
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,8 @@ def weigh_object(
     gain, agreeing = _weigh(generated, reference, aligned, placed, 2 * LIGHT_REACH, geometry_alone=False)
     agreeing = smoothstep(np.asarray(cv2.resize(agreeing, size, interpolation=cv2.INTER_LINEAR), np.float32), *AGREEING)
     core = segment.without_thin_parts(placed)
-    filled = segment.overlap(core, outline)
-    whole = core * (smoothstep(np.float32(filled), *SAME_OUTLINE) if may_be_whole else np.float32(0.0))
-    whole = whole * segment.away_from_leftovers(placed, outline)
+    filled = np.array(segment.overlap(core, outline) if may_be_whole else 0.0, np.float32)
+    whole = core * smoothstep(filled, *SAME_OUTLINE) * segment.away_from_leftovers(placed, outline)
     if generated_mask is None:
         outline = np.maximum(segment.widened(outline, OUTLINE_SLACK), whole)
     return Weighing(gain, np.asarray(np.maximum(agreeing, whole) * placed * outline, np.float32), outline)
