@@ -40,9 +40,11 @@ MARKED = 0.5
 
 # High enough that the compression takes away nothing that refinement brought in.
 LOSSY_QUALITY = 95
+# On results of 4096 pixels zlib's default of 6 takes twice to three times as long, for a file 3 to 7% smaller.
+PNG_COMPRESSION = 4
 # How each suffix is saved; JPEG keeps colour at full resolution.
 SAVING: Mapping[str, tuple[str, Mapping[str, int]]] = {
-    ".png": ("PNG", {}),
+    ".png": ("PNG", {"compress_level": PNG_COMPRESSION}),
     ".jpg": ("JPEG", {"quality": LOSSY_QUALITY, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": LOSSY_QUALITY, "subsampling": 0}),
     ".webp": ("WEBP", {"quality": LOSSY_QUALITY}),
