@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from refgc.demo.crop import MARGIN, object_window
 from refgc.demo.display import LONGEST_SIDE, write_picture, write_result
-from refgc.demo.examples import THUMBNAIL_SIDE, find_examples, thumbnail
+from refgc.demo.examples import ORDER, THUMBNAIL_SIDE, find_examples, thumbnail
 from refgc.demo.messages import missing_pictures, status_line
 from refgc.demo.page import build_demo, launch_settings
+from refgc.demo.refine_tab import EXAMPLES_FOLDER
 from refgc.demo.report_text import report_summary
 from refgc.demo.run import OUR_FAULT, sentence_for
 from refgc.demo.theme import build_theme
@@ -151,7 +152,7 @@ def test_result_files_are_exact_and_complete(tmp_path: Path) -> None:
     for path in shown.close_up:
         with PIL.Image.open(path) as picture:
             assert picture.size == (right - left, bottom - top)
-    assert [caption for _, caption in shown.stages] == ["Upscaled", "Object mask"]
+    assert [caption for _, caption in shown.stages] == ["The picture, only enlarged", "Object mask"]
 
 
 def test_before_and_after_are_not_exchanged(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_large_picture_is_shown_smaller(tmp_path: Path) -> None:
 @pytest.fixture
 def examples_folder(tmp_path: Path) -> Path:
     meta = {"title": "Tin", "description": "A tin.", "simulated": True, "licence": "CC0-1.0"}
-    for name in ("tin", "box"):
+    for name in ("tin", "vase", "box", "paperback"):
         folder = tmp_path / name
         folder.mkdir()
         PIL.Image.new("RGB", (500, 400), "navy").save(folder / "hrri.jpg")
@@ -191,13 +192,17 @@ def examples_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_examples_are_found_by_their_folders(examples_folder: Path) -> None:
+def test_examples_are_found_and_the_best_known_come_first(examples_folder: Path) -> None:
     examples = find_examples(examples_folder)
-    assert [example.name for example in examples] == ["box", "tin"]
+    assert [example.name for example in examples] == ["paperback", "vase", "box", "tin"]
     assert examples[0].reference.name == "hrri.jpg"
     assert examples[0].generated.name == "lrgi.png"
     assert examples[0].meta.title == "Tin"
     assert find_examples(examples_folder / "nowhere") == []
+
+
+def test_every_example_of_ours_has_its_place() -> None:
+    assert [example.name for example in find_examples(EXAMPLES_FOLDER)] == list(ORDER)
 
 
 def test_thumbnail_shows_both_pictures(examples_folder: Path) -> None:

@@ -16,7 +16,16 @@ from refgc.outputs import image_text
 
 # A 4096 pixel PNG is tens of megabytes; 2048 pixels fill any screen, and the object's window is cut before scaling.
 LONGEST_SIDE = 2048
-LONGEST_STAGE_SIDE = 1024
+LONGEST_STAGE_SIDE = 1280
+# What a stage picture shows, in a visitor's words; a stage that is not named here keeps its own name.
+STAGE_CAPTIONS = {
+    "upscaled": "The picture, only enlarged",
+    "matches": "Points found in both pictures",
+    "aligned reference": "The reference, bent into place",
+    "confidence": "White: taken from the reference",
+    "object in the reference": "Object found in the reference",
+    "object in the picture": "Object found in the picture",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ def write_result(result: RefineResult, folder: Path) -> ShownResult:
             write_picture(after.crop(window), folder / "close-up-after.webp", LONGEST_SIDE),
         )
         stages = tuple(
-            (write_stage(picture, folder / f"stage-{number}.webp"), capitalised(name))
+            (write_stage(picture, folder / f"stage-{number}.webp"), STAGE_CAPTIONS.get(name, capitalised(name)))
             for number, (name, picture) in enumerate(result.stages.items(), start=1)
         )
         saving.result()
@@ -71,7 +80,7 @@ def download_name(report: Report) -> str:
 
 
 def write_stage(picture: Image, path: Path) -> Path:
-    """Writes one stage picture, at most 1024 pixels long."""
+    """Writes one stage picture, at most 1280 pixels long."""
     return write_picture(to_pil(picture), path, LONGEST_STAGE_SIDE)
 
 

@@ -25,7 +25,7 @@ def build_gallery(examples: list[Example]) -> gr.Gallery:
         [(thumbnail(example), example.meta.title) for example in examples],
         label="Examples",
         show_label=False,
-        columns=3,
+        columns=4,
         height="auto",
         object_fit="cover",
         allow_preview=False,
@@ -43,15 +43,18 @@ def connect_gallery(
 
     The first example's result is on the page from the start, so that a visitor sees what is promised.
     """
+    named = {example.name: example for example in examples}
     results: dict[str, ShownResult] = {}
     folder = tempfile.TemporaryDirectory(prefix="refgc-examples-")
-    # (example's name, number of its own): set when a result has to be made, and new each time so that a change is seen.
+    # The name of the example chosen last: the only one whose result may come onto the page.
     wanted = gr.State(None)
+    # (name, number of its own) of a result that has to be made; the number makes every time a change that is seen.
+    missing = gr.State(None)
 
     def show(example: Example) -> dict[Any, Any]:
         if example.name not in results:
-            return {wanted: (example.name, uuid4().hex)}
-        return view.show(results[example.name], f"Example: {example.meta.title}")
+            return {wanted: example.name, missing: (example.name, uuid4().hex)}
+        return {wanted: example.name, **view.show(results[example.name], f"Example: {example.meta.title}")}
 
     def choose_example(event: gr.SelectData) -> dict[Any, Any]:
         example = examples[int(event.index)]
@@ -63,35 +66,45 @@ def connect_gallery(
         }
         return chosen | show(example)
 
-    def make(wanted_example: tuple[str, str], progress: gr.Progress = gr.Progress()) -> dict[Any, Any]:  # noqa: B008
-        example = next(example for example in examples if example.name == wanted_example[0])
+    def make(asked: tuple[str, str], progress: gr.Progress = gr.Progress()) -> dict[Any, Any]:  # noqa: B008
+        example = named[asked[0]]
         try:
             if example.name not in results:
                 request = make_request(example.reference, example.generated)
                 results[example.name] = run(request, Path(folder.name) / example.name, progress)
         except Exception as error:
             return {status: problem_line(sentence_for(error))}
-        return show(example)
+        return {status: gr.skip()}
+
+    def show_made(asked: tuple[str, str], name: str) -> dict[Any, Any]:
+        return show(named[name]) if asked[0] == name and name in results else {missing: gr.skip()}
 
     gallery.select(
         choose_example,
-        outputs=[*inputs, status, gallery, wanted, *view],
+        outputs=[*inputs, status, gallery, wanted, missing, *view],
         api_visibility="private",
         show_progress="hidden",
         concurrency_limit=None,
     ).then(None, js=SCROLL_TO_RESULT, api_visibility="private")
     demo.load(
         lambda: show(examples[0]),
-        outputs=[wanted, *view],
+        outputs=[wanted, missing, *view],
         api_visibility="private",
         show_progress="hidden",
         concurrency_limit=None,
     )
-    wanted.change(
+    missing.change(
         make,
-        inputs=wanted,
-        outputs=[status, wanted, *view],
+        inputs=missing,
+        outputs=status,
         api_visibility="private",
         show_progress_on=[view.whole],
         **ENGINE_QUEUE,
+    ).then(
+        show_made,
+        inputs=[missing, wanted],
+        outputs=[wanted, missing, *view],
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=None,
     )

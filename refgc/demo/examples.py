@@ -14,6 +14,19 @@ from refgc.images import open_image, to_pil
 
 THUMBNAIL_SIDE = 320
 INSET_SIDE = 120
+# The most convincing first, what is out of reach last.
+ORDER = (
+    "paperback",
+    "record_sleeve",
+    "cushion",
+    "camera",
+    "oats_box",
+    "shoe_box",
+    "sauce_bottle",
+    "mug",
+    "tea_tin",
+    "vase",
+)
 
 
 class ExampleMeta(BaseModel):
@@ -36,21 +49,26 @@ class Example:
 
 
 def find_examples(folder: Path) -> list[Example]:
-    """Every example in `folder`, by folder name; empty where the folder is missing.
+    """Every example in `folder`, the most convincing first; empty where the folder is missing.
 
     A folder without all of hrri.*, lrgi.* and meta.json is no example (yet).
     """
-    return [
+    examples = [
         Example(
             name=meta.parent.name,
             reference=reference,
             generated=generated,
             meta=ExampleMeta.model_validate_json(meta.read_bytes()),
         )
-        for meta in sorted(folder.glob("*/meta.json"))
+        for meta in folder.glob("*/meta.json")
         for reference in meta.parent.glob("hrri.*")
         for generated in meta.parent.glob("lrgi.*")
     ]
+    return sorted(examples, key=lambda example: _place(example.name))
+
+
+def _place(name: str) -> tuple[int, str]:
+    return ORDER.index(name) if name in ORDER else len(ORDER), name
 
 
 def thumbnail(example: Example) -> PIL.Image.Image:

@@ -18,6 +18,8 @@ from refgc.demo.run import ENGINE_QUEUE, SCROLL_TO_RESULT, run, sentence_for
 from refgc.refinement import make_request
 
 EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "examples"
+DONE = "Done. Drag the handle to compare."
+ONLY_ENLARGED = "Done, but only enlarged: the object could not be found with confidence."
 
 
 def build_refine_tab(demo: gr.Blocks) -> None:
@@ -65,7 +67,7 @@ def _connect_button(button: gr.Button, inputs: Inputs, status: gr.HTML, view: Re
             shown = run(request, Path(get_upload_folder()) / "refined" / uuid4().hex, progress)
         except Exception as error:
             return {status: problem_line(sentence_for(error))}
-        return {status: status_line("Done. Drag the handle to compare."), **view.show(shown, "Result")}
+        return {status: status_line(DONE if shown.report.placed else ONLY_ENLARGED), **view.show(shown, "Result")}
 
     button.click(
         refine,

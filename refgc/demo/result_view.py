@@ -12,8 +12,8 @@ from refgc.demo.report_text import report_summary
 
 MAX_HEIGHT = 720
 NOTHING_PLACED = (
-    "There is no close-up: the reference could not be placed in this picture with confidence, so the result is a "
-    "clean upscale and nothing was pasted in."
+    "There is no close-up, because nothing was brought in. A reference that shows the same side of the object, sharp "
+    "and with lettering or texture on it, can be found more easily; so can an object that is large in both pictures."
 )
 
 

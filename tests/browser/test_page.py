@@ -44,10 +44,13 @@ def refine(page: Page) -> None:
     )
 
 
+def shows(page: Page, example: Example) -> None:
+    expect(page.locator("#caption")).to_have_text(f"Example: {example.meta.title}", timeout=RESULT_MILLISECONDS)
+
+
 def clear_screen(page: Page, pair) -> None:
     """Waits for the example that is shown at first, so that what follows is told apart from it."""
-    if EXAMPLES:
-        expect(page.locator("#caption")).to_contain_text("Example", timeout=RESULT_MILLISECONDS)
+    shows(page, EXAMPLES[0])
     give(page, pair)
 
 
@@ -81,6 +84,10 @@ def test_page_opens_whole_and_quiet(opened: Page) -> None:
     expect(opened.get_by_role("heading", level=1)).to_have_text("RefGC-SR²")
     for name in ("Reference photo: Drop File Here", "Generated picture: Drop File Here", "Refine"):
         expect(opened.get_by_role("button", name=name)).to_be_visible()
+    thumbnails = opened.locator("#examples .thumbnail-item")
+    expect(thumbnails.locator(".caption-label")).to_have_text([example.meta.title for example in EXAMPLES])
+    for number in range(len(EXAMPLES)):
+        assert min(shown_size(thumbnails.nth(number).locator("img"))) > 0
     fonts = opened.evaluate(
         "document.fonts.ready.then(() => [...document.fonts].map(font => [font.family, font.status]))"
     )
@@ -89,9 +96,7 @@ def test_page_opens_whole_and_quiet(opened: Page) -> None:
 
 
 def test_first_example_is_shown_from_the_start(opened: Page) -> None:
-    if not EXAMPLES:
-        pytest.skip("there are no examples yet")
-    expect(opened.locator("#caption")).to_have_text(f"Example: {EXAMPLES[0].meta.title}", timeout=RESULT_MILLISECONDS)
+    shows(opened, EXAMPLES[0])
     expect(opened.locator("#whole img").first).to_be_visible()
 
 
@@ -116,7 +121,7 @@ def test_upload_refine_compare_and_download(opened: Page, pair, tmp_path: Path) 
 
     stages = opened.locator("#stages .thumbnail-item")
     assert stages.count() >= 3
-    expect(stages.first).to_have_attribute("aria-label", "Upscaled")
+    expect(stages.first).to_have_attribute("aria-label", "The picture, only enlarged")
     for number in range(stages.count()):
         stages.nth(number).scroll_into_view_if_needed()
         assert min(shown_size(stages.nth(number).locator("img"))) > 0
@@ -189,7 +194,7 @@ def test_finger_drags_the_handle_and_scrolls_over_the_picture(browser: Browser, 
 
 def test_phone_files_are_read_upright(opened: Page, phone_pair, tmp_path: Path) -> None:
     clear_screen(opened, phone_pair)
-    assert shown_size(opened.locator("#reference-preview img")) == [768, 576]
+    assert shown_size(opened.locator("#reference-preview img")) == [640, 480]
     assert shown_size(opened.locator("#generated-preview img")) == [192, 144]
     opened.locator("#options button").first.click()
     opened.get_by_label("2× the size").check()
@@ -228,12 +233,42 @@ def test_nothing_placed_is_said(opened: Page, pair, tmp_path: Path) -> None:
     expect(opened.locator("#no-close-up")).to_be_visible()
     expect(opened.locator("#close-up")).to_be_hidden()
     expect(opened.locator("#summary .unplaced")).to_be_visible()
+    expect(opened.locator("#status")).to_contain_text("only enlarged")
+    assert (
+        opened.locator("#whole .slider-wrap").evaluate("slider => getComputedStyle(slider, '::after').content")
+        == '"Result, not refined"'
+    )
+
+
+def choose(page: Page, example: Example) -> None:
+    page.get_by_role("button", name=example.meta.title, exact=True).click()
+
+
+def test_result_that_comes_late_does_not_replace_what_was_chosen_since(opened: Page) -> None:
+    """The server must not have made the second and the third example before."""
+    first, second, third = EXAMPLES[:3]
+    shows(opened, first)
+    opened.evaluate(
+        """() => {
+            window.captions = [];
+            const caption = document.querySelector("#caption");
+            const note = () => window.captions.push(caption.textContent.trim());
+            new MutationObserver(note).observe(caption, { childList: true, subtree: true, characterData: true });
+        }"""
+    )
+    for example in (second, first, third):
+        choose(opened, example)
+        expect(opened.locator("#status")).to_contain_text(example.meta.description)
+    shows(opened, third)
+    assert f"Example: {second.meta.title}" not in opened.evaluate("window.captions")
+    choose(opened, second)
+    shows(opened, second)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_example_loads_and_shows_its_result(opened: Page, example: Example) -> None:
-    opened.get_by_role("button", name=example.meta.title).click()
-    expect(opened.locator("#caption")).to_have_text(f"Example: {example.meta.title}", timeout=RESULT_MILLISECONDS)
+    choose(opened, example)
+    shows(opened, example)
     for name in ("reference", "generated"):
         expect(opened.locator(f"#{name}-preview img")).to_be_visible()
     expect(opened.locator("#status")).to_contain_text(example.meta.description)
