@@ -25,7 +25,9 @@ from refgc.correspondence.warp import (
 # Flow is estimated at twice the generated picture's size: finer than its pixels, as fine as its content.
 FLOW_ENLARGEMENT = 2.0
 FLOW_SIDE = 1024
-OBJECT_PASSES = 4
+# How often an object's surface is fitted anew at most, and the move, in pixels of the flow frame, that ends it.
+SURFACE_PASSES = 3
+SETTLED = 0.25
 # Flow forth and back that meet within so many pixels of the flow frame is believed.
 BELIEF = 0.5
 # An object's flow beyond this share of the frame follows something else.
@@ -90,28 +92,32 @@ def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.floa
     seen = picture.astype(np.float32)
     sharp = prefilter(reference, scale)
     contrast = _contrast(luma(picture))
-    mapping = flow = base
-    believed = np.zeros(base.shape[:2], np.float32)
-    for turn in range(OBJECT_PASSES):
-        placed = np.asarray(sample(sharp, mapping, size_of(reference)), np.float32)
-        share = object_in_place(mask, mapping)
+
+    def search(surface: Floats, finest: int) -> tuple[Floats, Floats]:
+        placed = np.asarray(sample(sharp, surface, size_of(reference)), np.float32)
+        share = object_in_place(mask, surface)
         gain = light(placed, seen, share, LIGHT_REACH * max(size_of(picture)))
         laid_over = seen + share[..., None] * (np.clip(gain * placed, 0, 255) - seen)
-        registration = register(picture, laid_over.astype(np.uint8), mapping, sharpness)
-        flow = registration.mapping
+        registration = register(picture, laid_over.astype(np.uint8), surface, sharpness, finest)
         believed = (
             (registration.inconsistency < BELIEF)
             & (np.linalg.norm(registration.flow, axis=2) < OBJECT_REACH * max(size_of(picture)))
             & (contrast > OBJECT_CONTRAST)
-        ).astype(np.float32) * share
-        if turn < OBJECT_PASSES - 1:
-            mapping = base = _refitted(flow, base, believed, scale)
-        else:
-            mapping = regularise(flow, base, believed, picture, scale, OBJECT_RADIUS, OBJECT_PRIOR)
+        )
+        return registration.mapping, believed.astype(np.float32) * share
+
+    for _ in range(SURFACE_PASSES):
+        surface = _refitted(*search(base, finest=1), base, scale)
+        moved = float(np.median(np.linalg.norm(surface - base, axis=2))) / scale
+        base = surface
+        if moved < SETTLED:
+            break
+    flow, believed = search(base, finest=0)
+    mapping = regularise(flow, base, believed, picture, scale, OBJECT_RADIUS, OBJECT_PRIOR)
     return Alignment(mapping, flow, believed, scale)
 
 
-def _refitted(flow: Floats, base: Floats, believed: Floats, scale: float) -> Floats:
+def _refitted(flow: Floats, believed: Floats, base: Floats, scale: float) -> Floats:
     """The map of the surface the flow shows, or `base` where it shows none near."""
     refitted = fit_surface(flow, believed, scale)
     if refitted is None:

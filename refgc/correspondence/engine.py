@@ -44,7 +44,10 @@ class CorrespondenceEngine:
                 Image(upscaled), report.not_placed(request, watch.seconds), {"upscaled": Image(upscaled)}
             )
         with watch.stage("aligning", 0.4):
-            layers = [_layer(request, found, face) for face in range(len(found.homographies))]
+            layers = [_layer(request, found, 0)]
+            # Where the first face is all of the object that is seen, the others are parts of it.
+            if not layers[0].weighed.is_whole:
+                layers += [_layer(request, found, face) for face in range(1, len(found.homographies))]
         with watch.stage("fusing", 0.8):
             fused, aligned, taken = _fuse_layers(request, found, layers, upscaled)
         progress("done", 1.0)
@@ -64,7 +67,9 @@ def _layer(request: RefineRequest, found: Finding, face: int) -> Layer:
         aligned = align_scene(seen, reference, here)
         weighed = weigh_scene(seen, reference, aligned)
         if marked is not None:
-            weighed = Weighing(weighed.gain, weighed.trust * shrink(marked, size_of(weighed.trust)), marked)
+            weighed = Weighing(
+                weighed.gain, weighed.trust * shrink(marked, size_of(weighed.trust)), marked, is_whole=True
+            )
         return Layer(aligned, weighed)
     aligned = align_object(seen, reference, here, found.object_mask)
     return Layer(aligned, weigh_object(seen, reference, aligned, found.object_mask, marked, may_be_whole=face == 0))

@@ -27,7 +27,7 @@ class Registration:
     inconsistency: Floats
 
 
-def register(generated: Bytes, placed: Bytes, mapping: Floats, sharpness: float) -> Registration:
+def register(generated: Bytes, placed: Bytes, mapping: Floats, sharpness: float, finest: int = 0) -> Registration:
     """Refine a map by dense inverse search flow (Kroeger et al., 2016), in both directions.
 
     Args:
@@ -35,9 +35,10 @@ def register(generated: Bytes, placed: Bytes, mapping: Floats, sharpness: float)
         placed: RGB of the flow frame, the reference seen through `mapping`.
         mapping: map from the flow frame into the reference, near the truth.
         sharpness: pixels of the generated picture per pixel of the flow frame, at most 1; `placed` is blurred to it.
+        finest: how often the finest level of the search is halved; each costs a quarter of the one before.
     """
     target, source = luma(generated), luma(_as_soft_as_generated(placed, sharpness, size_of(generated)))
-    forth, back = _flow(target, source), _flow(source, target)
+    forth, back = _flow(target, source, finest), _flow(source, target, finest)
     inconsistency = np.linalg.norm(forth + follow(back, forth), axis=2).astype(np.float32)
     return Registration(follow(mapping, forth), forth, inconsistency)
 
@@ -50,8 +51,8 @@ def _as_soft_as_generated(placed: Bytes, sharpness: float, size: Size) -> Bytes:
     )
 
 
-def _flow(target: Bytes, source: Bytes) -> Floats:
+def _flow(target: Bytes, source: Bytes, finest: int) -> Floats:
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    search.setFinestScale(0)
+    search.setFinestScale(finest)
     search.setVariationalRefinementAlpha(SMOOTHNESS)
     return np.asarray(search.calc(target, source, None), np.float32)

@@ -1,12 +1,16 @@
 """Light: make the reference's colours those it would have in the generated picture's light."""
 
+import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Floats, blur
+from refgc.correspondence.arrays import Floats, blur, shrink, size_of
+from refgc.correspondence.warp import fitted
 
 GAIN_LIMITS = (0.4, 2.5)
 # Grey levels at which a disagreement stops counting as light.
 COLOUR_TOLERANCE = 24.0
+# Light varies slowly: it is estimated on a grid of this many cells along the longer side.
+LIGHT_SIDE = 128
 
 
 def light(placed: Floats, generated: Floats, weight: Floats, sigma: float) -> Floats:
@@ -25,7 +29,10 @@ def light(placed: Floats, generated: Floats, weight: Floats, sigma: float) -> Fl
     Returns:
         The gain, (height, width, 3).
     """
-    trusted = weight[..., None]
+    full = size_of(placed)
+    grid = fitted(full, LIGHT_SIDE)
+    sigma *= grid[0] / full[0]
+    placed, generated, trusted = shrink(placed, grid), shrink(generated, grid), shrink(weight, grid)[..., None]
     robust, gain = trusted, np.ones(3, np.float32)
     for _ in range(5):
         energy = (robust * placed**2).sum(axis=(0, 1)) + 1e-6
@@ -35,4 +42,5 @@ def light(placed: Floats, generated: Floats, weight: Floats, sigma: float) -> Fl
     prior = 1e-2 * float(np.mean(placed**2)) + 1.0
     above = blur(np.asarray(robust * placed * generated, np.float32), sigma) + prior * gain
     below = blur(np.asarray(robust * placed**2, np.float32), sigma) + prior
-    return np.asarray(np.clip(above / below, *GAIN_LIMITS), np.float32)
+    gain = np.clip(above / below, *GAIN_LIMITS)
+    return np.asarray(cv2.resize(gain, full, interpolation=cv2.INTER_LINEAR), np.float32)

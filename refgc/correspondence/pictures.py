@@ -9,6 +9,7 @@ from refgc.correspondence.warp import fitted, rescale_points
 
 MATCHES_SIDE = 640
 MATCHES_SHOWN = 200
+SHOWN_SIDE = 1024
 
 
 def grey(values: Floats, size: Size) -> Bytes:
@@ -18,9 +19,11 @@ def grey(values: Floats, size: Size) -> Bytes:
 
 
 def marked(picture: Bytes, mask: Floats) -> Bytes:
-    """A picture, dimmed outside of the mask."""
-    share = cv2.resize(mask, size_of(picture), interpolation=cv2.INTER_LINEAR)[..., None]
-    return np.asarray(picture * (0.25 + 0.75 * np.clip(share, 0, 1)) + 0.5, np.uint8)
+    """A picture, at most `SHOWN_SIDE` pixels a side, dimmed outside of the mask."""
+    size = fitted(size_of(picture), SHOWN_SIDE)
+    share = cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)[..., None]
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small * (0.25 + 0.75 * np.clip(share, 0, 1)) + 0.5, np.uint8)
 
 
 def side_by_side(reference: Bytes, generated: Bytes, matches: Matches) -> Bytes:

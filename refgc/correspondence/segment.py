@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, blur, size_of, smoothstep
+from refgc.correspondence.arrays import Bytes, Floats, Size, blur, shrink, size_of, smoothstep
 from refgc.correspondence.match import Matches
+from refgc.correspondence.warp import fitted
 
 # Product photos stand on one colour: so much of the border lies within so many grey levels of its median.
 PLAIN_SHARE = 0.8
@@ -68,8 +69,8 @@ def object_around(reference: Bytes, points: Floats) -> Floats:
 
 def _cut_out(crop: Bytes, points: Floats) -> Floats:
     frame = size_of(crop)
-    scale = min(1.0, SEGMENTATION_SIDE / max(frame))
-    size = (max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale)))
+    size = fitted(frame, SEGMENTATION_SIDE)
+    scale = size[0] / frame[0]
     small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
     hull = cv2.convexHull((points * np.float32(scale)).astype(np.int32))
     left, top, width, height = cv2.boundingRect(hull)
@@ -93,6 +94,10 @@ def object_at(picture: Bytes, placed: Floats, believed: Floats) -> Floats:
         placed: (height, width), the reference's mask in this frame.
         believed: (height, width), 1 where flow agrees: surely object.
     """
+    frame = size_of(placed)
+    size = fitted(frame, SEGMENTATION_SIDE)
+    picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    placed, believed = shrink(placed, size), shrink(believed, size)
     solid = (placed > 0.5).astype(np.uint8)
     reach = max(3, round(0.1 * max(solid.shape)))
     labels = np.full(solid.shape, cv2.GC_PR_BGD, np.uint8)
@@ -100,7 +105,8 @@ def object_at(picture: Bytes, placed: Floats, believed: Floats) -> Floats:
     core = cv2.erode(solid, np.ones((reach, reach), np.uint8))
     labels[(core > 0) & (believed > 0.5)] = cv2.GC_FGD
     labels[cv2.dilate(solid, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) == 0] = cv2.GC_BGD
-    return _grab(picture, labels, solid)
+    found = cv2.resize(_grab(picture, labels, solid), frame, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(found, np.float32)
 
 
 def without_thin_parts(mask: Floats) -> Floats:
@@ -110,7 +116,7 @@ def without_thin_parts(mask: Floats) -> Floats:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
     opened = cv2.morphologyEx(solid, cv2.MORPH_OPEN, kernel)
     # Opening rounds corners off; a little wider, it gives them back.
-    return mask * cv2.dilate(opened, np.ones((5, 5), np.uint8))
+    return mask * np.asarray(cv2.dilate(opened, np.ones((5, 5), np.uint8)), np.float32)
 
 
 def away_from_leftovers(placed: Floats, outline: Floats) -> Floats:

@@ -59,7 +59,8 @@ def sample(
 ) -> Bytes | Floats:
     """`picture` seen through a map whose coordinates are those of a picture of size `frame` (the original)."""
     positions = rescale_points(mapping, frame, size_of(picture))
-    return cv2.remap(picture, positions, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
+    seen: Bytes | Floats = cv2.remap(picture, positions, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
+    return seen
 
 
 def inside(mapping: Floats, frame: Size) -> Floats:

@@ -31,17 +31,21 @@ class Weighing:
         gain: (h, w, 3), the light.
         trust: (h, w) in [0, 1].
         outline: (h, w) in [0, 1], the object in the generated picture.
+        is_whole: whether the placed object fills that outline.
     """
 
     gain: Floats
     trust: Floats
     outline: Floats
+    is_whole: bool
 
 
 def weigh_scene(generated: Bytes, reference: Bytes, aligned: Alignment) -> Weighing:
     """Light and trust of an aligned scene, on a grid of half the flow frame."""
     everywhere = np.ones(aligned.mapping.shape[:2], np.float32)
-    return Weighing(*_weigh(generated, reference, aligned, everywhere, LIGHT_REACH, geometry_alone=True), everywhere)
+    return Weighing(
+        *_weigh(generated, reference, aligned, everywhere, LIGHT_REACH, geometry_alone=True), everywhere, is_whole=True
+    )
 
 
 def weigh_object(
@@ -81,7 +85,8 @@ def weigh_object(
     whole = core * smoothstep(filled, *SAME_OUTLINE) * segment.away_from_leftovers(placed, outline)
     if generated_mask is None:
         outline = np.maximum(segment.widened(outline, OUTLINE_SLACK), whole)
-    return Weighing(gain, np.asarray(np.maximum(agreeing, whole) * placed * outline, np.float32), outline)
+    trust = np.asarray(np.maximum(agreeing, whole) * placed * outline, np.float32)
+    return Weighing(gain, trust, outline, is_whole=float(filled) >= SAME_OUTLINE[1])
 
 
 def _weigh(
