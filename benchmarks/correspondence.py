@@ -3,8 +3,8 @@
 usage: python benchmarks/correspondence.py [--runs N] [--json FILE]
 
 The yardstick is measured in the same run, in turn with the engine: SIFT on the reference and on the generated picture
-(enlarged to the engine's matching size where it is smaller), and a Lanczos upscale to the output's size. Every case runs in a process of its own, so that its peak
-memory is its own. The pictures are the project's own examples.
+(enlarged to the engine's matching size where it is smaller), and a Lanczos upscale to the output's size. Every case
+runs in a process of its own, so that its peak memory is its own. The pictures are the project's own examples.
 """
 
 import argparse
