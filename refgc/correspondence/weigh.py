@@ -12,7 +12,8 @@ from refgc.correspondence.harmonize import light
 from refgc.correspondence.trust import Evidence, agreement, bending, judge, likeness
 from refgc.correspondence.warp import fitted, inside, prefilter, sample
 
-# Overlap of the placed object with its outline in the generated picture, from another side to the same side.
+# Overlap of the placed object with its outline in the generated picture, or the share of it where the flow agrees, from
+# another side to the same side.
 SAME_OUTLINE = (0.85, 0.88)
 # How far an outline found in a soft picture may be off, in pixels of the flow frame.
 OUTLINE_SLACK = 4
@@ -59,9 +60,9 @@ def weigh_object(
 ) -> Weighing:
     """Light and trust of an aligned object, trust on the flow frame's grid; see `weigh_scene`.
 
-    Where the placed object fills the outline it has in the generated picture, it is seen from the same side, and all
-    of it is trusted. Where it does not (a turned bottle, a box that shows another face), each spot must agree by
-    itself, and nothing reaches beyond the generated object's outline.
+    Where the placed object fills the outline it has in the generated picture, or the flow agrees nearly all over it, it
+    is seen from the same side, and all of it is trusted. Where it does not (a turned bottle, a box that shows another
+    face), each spot must agree by itself, and nothing reaches beyond the generated object's outline.
 
     Args:
         generated: RGB of the generated picture's region around the object.
@@ -81,7 +82,8 @@ def weigh_object(
     gain, agreeing = _weigh(generated, reference, aligned, placed, 2 * LIGHT_REACH, geometry_alone=False)
     agreeing = smoothstep(np.asarray(cv2.resize(agreeing, size, interpolation=cv2.INTER_LINEAR), np.float32), *AGREEING)
     core = segment.without_thin_parts(placed)
-    filled = np.array(segment.overlap(core, outline) if may_be_whole else 0.0, np.float32)
+    agreed = float((core * aligned.believed).sum() / max(1.0, float(core.sum())))
+    filled = np.array(max(segment.overlap(core, outline), agreed) if may_be_whole else 0.0, np.float32)
     whole = core * smoothstep(filled, *SAME_OUTLINE) * segment.away_from_leftovers(placed, outline)
     if generated_mask is None:
         outline = np.maximum(segment.widened(outline, OUTLINE_SLACK), whole)

@@ -21,7 +21,7 @@ LONGEST_STAGE_SIDE = 1280
 STAGE_CAPTIONS = {
     "upscaled": "The picture, only enlarged",
     "matches": "Points found in both pictures",
-    "aligned reference": "The reference, bent into place",
+    "aligned reference": "The reference, fitted into place",
     "confidence": "White: taken from the reference",
     "object in the reference": "Object found in the reference",
     "object in the picture": "Object found in the picture",
