@@ -336,6 +336,12 @@ def test_fits_the_screen_in_both_themes(
             .map(part => part.outerHTML)"""
     )
     assert cut_off == []
+    covered = page.evaluate(
+        """() => [...document.querySelectorAll('#stages .thumbnail-item')].filter(stage =>
+            stage.querySelector('.caption-label').getBoundingClientRect().top
+                < stage.querySelector('img').getBoundingClientRect().bottom - 1).length"""
+    )
+    assert covered == 0
     expect(page.locator("#whole")).to_be_in_viewport()
     picture = Path(output_path) / f"page-{width}-{theme}.png"
     page.screenshot(path=picture, full_page=True)
