@@ -39,6 +39,14 @@ def test_a_black_print_shown_grey_is_not_bleached():
     assert (placed * light(placed, generated, np.ones((80, 80), np.float32), 12.0))[32:48, 32:48].max() < 20
 
 
+def test_a_spot_that_shows_something_else_does_not_pass_for_light():
+    placed = np.full((160, 160, 3), 200, np.float32)
+    placed[72:88, 72:88] = 120
+    generated = placed.copy()
+    generated[72:88, 72:88] = 230
+    assert np.abs(light(placed, generated, EVERYWHERE, 16.0) - 1).max() < 0.03
+
+
 def test_what_has_no_weight_does_not_speak():
     generated = PLACED * np.float32(0.8)
     generated[:, 80:] = 255

@@ -13,6 +13,7 @@ from tests.correspondence_pairs import (
     beside,
     changed,
     enlarged,
+    on_plain_ground,
     refined,
     two_cards,
     upscaled,
@@ -65,6 +66,29 @@ def test_what_the_reference_mask_leaves_out_is_not_used(wanted):
     assert result.report.placed
     assert changed(result)[enlarged(seen, 4)].mean() > 0.6
     assert not changed(result)[enlarged(beside(seen, 4), 4)].any()
+
+
+def test_what_the_reference_mask_leaves_out_is_not_found_either():
+    reference, generated, left, _ = two_cards()
+    right_card = np.ascontiguousarray(generated[:, 60:])
+    assert not refine(reference, right_card, reference_mask=left).report.placed
+    assert refine(reference, right_card, reference_mask=left[:, ::-1]).report.placed
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_of_two_of_a_kind_the_generated_mask_chooses(side):
+    card = draw_card(180, 1)
+    scene = np.full((240, 480, 3), (90, 120, 100), np.uint8)
+    scene[30:210, 20:200] = card
+    scene[45:195, 310:460] = cv2.resize(card, (150, 150), interpolation=cv2.INTER_AREA)
+    soft = cv2.GaussianBlur(scene, (0, 0), 1.5)
+    generated = np.asarray(cv2.resize(soft, (120, 60), interpolation=cv2.INTER_AREA), np.uint8)
+    mask = np.zeros((60, 120), bool)
+    mask[:, :60] = True
+    mask = mask if side == "left" else ~mask
+    result = refine(on_plain_ground(card, 30), generated, generated_mask=mask)
+    assert result.report.placed
+    assert changed(result)[enlarged(mask, 4)].mean() > 0.2
 
 
 def test_without_a_reference_mask_both_objects_are_used():

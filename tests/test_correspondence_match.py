@@ -71,6 +71,23 @@ def test_chance_is_refused(count):
     assert [seed for seed in range(15) if place(by_chance(count, seed), FRAME) is not None] == []
 
 
+@pytest.mark.parametrize("count", [20, 60, 300])
+def test_chance_is_refused_where_everything_stands_upright(count):
+    placed = []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        matches = by_chance(count, seed)
+        upright = Matches(
+            matches.generated,
+            matches.reference,
+            random.normal(0, 0.15, count).astype(np.float32),
+            random.normal(0, 8, count).astype(np.float32),
+            matches.ambiguity,
+        )
+        placed += [seed] if place(upright, FRAME) is not None else []
+    assert placed == []
+
+
 def test_a_placement_is_found_among_chance():
     matches = Matches.joined([by_chance(60, 0), following(TURNED_AND_SMALLER, 12, 1)])
     placement = place(matches, FRAME)

@@ -40,6 +40,11 @@ def test_an_object_outside_of_the_picture_has_no_region(x, y):
     assert around(placed_at(x, y), MASK, (300, 200), 0.15) is None
 
 
+def test_an_object_of_which_next_to_nothing_is_in_the_picture_has_no_region():
+    # The object ends at x = -4, its margin at 5.
+    assert around(placed_at(-38.5, 60), MASK, (300, 200), 0.15) is None
+
+
 def test_an_empty_mask_has_no_region():
     assert around(placed_at(100, 60), 0 * MASK, (300, 200), 0.15) is None
 

@@ -74,6 +74,18 @@ def test_an_object_is_cut_out_around_its_features():
     assert np.array_equal(mask, segment.object_around(picture, points))
 
 
+def test_cutting_out_does_not_depend_on_what_ran_before():
+    picture, where = on_ground(clutter())
+    points = np.argwhere(where[::10, ::10])[:, ::-1].astype(np.float32) * 10
+    masks = []
+    for seed in range(6):
+        cv2.setRNGSeed(seed)
+        masks.append(segment.object_around(picture, points))
+        cv2.setRNGSeed(seed)
+        masks[-1] = np.dstack([masks[-1], segment.object_at(picture, where, 0 * where)])
+    assert all(np.array_equal(mask, masks[0]) for mask in masks)
+
+
 def test_an_object_is_found_where_it_was_placed_though_a_little_off():
     picture, where = on_ground(np.full((200, 220, 3), 100, np.uint8))
     placed = np.roll(where, (3, -4), axis=(0, 1))
