@@ -19,7 +19,7 @@ from refgc.refinement import make_request
 
 EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "examples"
 DONE = "Done. Drag the handle to compare."
-ONLY_ENLARGED = "Done, but only enlarged: the object could not be found with confidence."
+ONLY_ENLARGED = "Done, but only enlarged; the report below the picture says why."
 
 
 def build_refine_tab(demo: gr.Blocks) -> None:

@@ -31,8 +31,11 @@ def give(page: Page, pair) -> None:
 
 
 def refine(page: Page) -> None:
+    shown = page.locator("#whole img").nth(1)
+    earlier = shown.get_attribute("src") or ""
     page.locator("#refine").click()
     expect(page.locator("#status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
+    expect(shown).not_to_have_attribute("src", earlier)
     expect(page.locator("#caption")).to_have_text("Result")
     # The divider finds its place once the pictures have arrived.
     page.wait_for_function(
