@@ -188,17 +188,18 @@ def test_pictures_of_one_colour_stay_as_they_are(level):
     assert result.image.size == (80, 60)
 
 
-@pytest.mark.xfail(strict=True, reason="trust below the reporting threshold still reaches the pixels")
-def test_what_is_not_placed_is_not_changed():
-    ground = np.full((200, 400, 3), 128, np.uint8)
-    ground[..., 0], ground[..., 1] = np.linspace(0, 255, 400), np.linspace(0, 255, 200)[:, None]
-    print_of_it = cv2.resize(draw_card(512, 3)[200:240], (380, 12), interpolation=cv2.INTER_AREA)[3:9]
-    reference = ground.copy()
-    reference[100:106, 10:390] = print_of_it
-    generated = np.full((160, 160, 3), 128, np.uint8)
-    generated[..., 0], generated[..., 1] = np.linspace(255, 0, 160), np.linspace(0, 255, 160)[:, None]
-    generated[80:82, 4:156] = cv2.resize(print_of_it, (152, 2), interpolation=cv2.INTER_AREA)
-    result = refine(reference, generated)
+def test_what_is_not_placed_is_not_changed(monkeypatch):
+    monkeypatch.setattr("refgc.correspondence.report.TAKEN", 2.0)
+    result = refine(PAIR.reference, PAIR.generated)
     assert not result.report.placed
-    assert not changed(result).any()
+    assert result.report.object_box is None
+    assert "nowhere does it fit" in result.report.message
     assert list(result.stages) == ["upscaled"]
+    assert (result.image.pixels == upscaled(result)).all()
+
+
+def test_strength_nothing_reports_nothing_taken():
+    report = refine(PAIR.reference, PAIR.generated, strength=0.0).report
+    assert not report.placed
+    assert report.coverage == 0
+    assert "strength 0" in report.message

@@ -31,9 +31,6 @@ def test_a_generated_mask_confines_the_change():
     assert changed(refined())[enlarged(beside(LEFT_HALF, 1), 4)].any()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the mask is enlarged bilinearly with the trust and reaches half a pixel too far"
-)
 def test_a_generated_mask_is_obeyed_to_the_pixel():
     result = refine(PRODUCT_PHOTO, PAIR.generated, generated_mask=LEFT_HALF)
     assert not changed(result)[enlarged(~LEFT_HALF, 4)].any()

@@ -21,6 +21,12 @@ def on_ground(ground: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return picture, where
 
 
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union."""
+    a, b = one > 0.5, other > 0.5
+    return float((a & b).sum() / (a | b).sum())
+
+
 def clutter() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (200, 220, 3), dtype=np.uint8)
 
@@ -33,7 +39,7 @@ def test_an_object_on_a_plain_ground_is_found(colour):
     cv2.rectangle(picture, (62, 52), (157, 147), (200, 30, 90), 4)
     mask = segment.object_on_plain_background(picture)
     assert mask is not None
-    assert segment.overlap(mask, where) > 0.98
+    assert overlap(mask, where) > 0.98
 
 
 def test_a_ground_that_is_not_plain_is_told():
@@ -70,7 +76,7 @@ def test_an_object_is_cut_out_around_its_features():
     points = find_features(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (255 * where).astype(np.uint8)).points
     mask = segment.object_around(picture, points)
     assert mask.shape == (200, 220)
-    assert segment.overlap(mask, where) > 0.85
+    assert overlap(mask, where) > 0.85
     assert np.array_equal(mask, segment.object_around(picture, points))
 
 
@@ -89,7 +95,7 @@ def test_cutting_out_does_not_depend_on_what_ran_before():
 def test_an_object_is_found_where_it_was_placed_though_a_little_off():
     picture, where = on_ground(np.full((200, 220, 3), 100, np.uint8))
     placed = np.roll(where, (3, -4), axis=(0, 1))
-    assert segment.overlap(segment.object_at(picture, placed, where), where) > 0.95
+    assert overlap(segment.object_at(picture, placed, where), where) > 0.95
 
 
 def test_a_handle_is_a_thin_part_and_a_body_is_not():
@@ -120,12 +126,12 @@ def test_a_mask_is_widened_by_about_so_many_pixels():
     assert wider[30, 8] == pytest.approx(0, abs=1e-3)
 
 
-def test_overlap_is_intersection_over_union():
-    a, b = np.zeros((2, 10, 10), np.float32)
-    a[:, :4], b[:, 2:6] = 1, 1
-    assert segment.overlap(a, b) == pytest.approx(1 / 3)
-    assert segment.overlap(a, a) == 1
-    assert segment.overlap(0 * a, 0 * a) == 0
+def test_the_share_of_a_mask_within_another():
+    part, whole = np.zeros((2, 10, 10), np.float32)
+    part[:, :4], whole[:, 1:6] = 1, 1
+    assert segment.share_within(part, whole) == pytest.approx(3 / 4)
+    assert segment.share_within(whole, part) == pytest.approx(3 / 5)
+    assert segment.share_within(0 * part, whole) == 0
 
 
 def test_the_hulls_share_of_a_picture():

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence.arrays import Bytes, Floats, blur, luma, size_of
+from refgc.correspondence.arrays import Bytes, Floats, blur, luma, resized, size_of
 from refgc.correspondence.epipolar import straighten
 from refgc.correspondence.flow import register
 from refgc.correspondence.harmonize import light
@@ -25,6 +25,9 @@ from refgc.correspondence.warp import (
 # Flow is estimated at twice the generated picture's size: finer than its pixels, as fine as its content.
 FLOW_ENLARGEMENT = 2.0
 FLOW_SIDE = 1024
+SEARCHABLE = 24
+# A scene that moved so many pixels of the flow frame from the plane it started on is searched again from there.
+FAR = 2.0
 # How often an object's surface is fitted anew at most, and the move, in pixels of the flow frame, that ends it.
 SURFACE_PASSES = 3
 SETTLED = 0.25
@@ -68,12 +71,19 @@ def align_scene(generated: Bytes, reference: Bytes, homography: NDArray[np.float
         homography: generated to reference coordinates.
     """
     picture, base, scale, sharpness = _prepare(generated, homography)
-    placed = np.asarray(sample(prefilter(reference, scale), base, size_of(reference)), np.uint8)
-    registration = register(picture, placed, base, sharpness)
-    flow = registration.mapping
-    believed = (registration.inconsistency < BELIEF).astype(np.float32) * inside(flow, size_of(reference))
-    mapping = regularise(straighten(flow, believed, scale), base, believed, picture, scale)
-    return Alignment(mapping, flow, believed, scale)
+    sharp = prefilter(reference, scale)
+
+    def search(start: Floats) -> Alignment:
+        placed = np.asarray(sample(sharp, start, size_of(reference)), np.uint8)
+        registration = register(picture, placed, start, sharpness)
+        flow = registration.mapping
+        believed = (registration.inconsistency < BELIEF).astype(np.float32) * inside(flow, size_of(reference))
+        mapping = regularise(straighten(flow, believed, scale), base, believed, picture, scale)
+        return Alignment(mapping, flow, believed, scale)
+
+    aligned = search(base)
+    moved = float(np.median(np.linalg.norm(aligned.mapping - base, axis=2))) / scale
+    return search(aligned.mapping) if moved > FAR else aligned
 
 
 def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.float64], mask: Floats) -> Alignment:
@@ -98,7 +108,7 @@ def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.floa
         share = object_in_place(mask, surface)
         gain = light(placed, seen, share, LIGHT_REACH * max(size_of(picture)))
         laid_over = seen + share[..., None] * (np.clip(gain * placed, 0, 255) - seen)
-        registration = register(picture, laid_over.astype(np.uint8), surface, sharpness, finest)
+        registration = register(picture, (laid_over + 0.5).astype(np.uint8), surface, sharpness, finest)
         believed = (
             (registration.inconsistency < BELIEF)
             & (np.linalg.norm(registration.flow, axis=2) < OBJECT_REACH * max(size_of(picture)))
@@ -123,7 +133,7 @@ def _refitted(flow: Floats, believed: Floats, base: Floats, scale: float) -> Flo
     if refitted is None:
         return base
     strayed = np.linalg.norm(refitted - base, axis=2)[believed > 0.5] / scale
-    return refitted if float(strayed.max()) < OBJECT_REACH * max(size_of(flow)) else base
+    return refitted if float(np.percentile(strayed, 99)) < OBJECT_REACH * max(size_of(flow)) else base
 
 
 def object_in_place(mask: Floats, mapping: Floats) -> Floats:
@@ -135,7 +145,9 @@ def object_in_place(mask: Floats, mapping: Floats) -> Floats:
 def _prepare(generated: Bytes, homography: NDArray[np.float64]) -> tuple[Bytes, Floats, float, float]:
     """The picture in the flow frame, the placement's map, its reference pixels per pixel, the picture's sharpness."""
     size = fitted(size_of(generated), FLOW_SIDE, FLOW_ENLARGEMENT)
-    picture = np.asarray(cv2.resize(generated, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    # Inverse search needs some pixels to search in, however thin the picture.
+    size = (max(SEARCHABLE, size[0]), max(SEARCHABLE, size[1]))
+    picture = resized(generated, size)
     base = homography_map(homography @ rescaling(size, size_of(generated)), size)
     return picture, base, magnification(base), min(1.0, generated.shape[1] / size[0])
 

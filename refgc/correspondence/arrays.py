@@ -20,6 +20,12 @@ def blur(array: Floats, sigma: float) -> Floats:
     return np.asarray(cv2.GaussianBlur(array, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.float32)
 
 
+def resized(pixels: Bytes, size: Size) -> Bytes:
+    """A picture at another size: averaged where that is smaller, bicubic where it is larger."""
+    interpolation = cv2.INTER_AREA if size[0] < pixels.shape[1] or size[1] < pixels.shape[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), np.uint8)
+
+
 def shrink(array: Floats, size: Size) -> Floats:
     """Area average to a smaller size, bilinear where the size is larger."""
     smaller = size[0] <= array.shape[1] and size[1] <= array.shape[0]

@@ -7,7 +7,7 @@ import numpy as np
 
 from refgc.correspondence import pictures, report
 from refgc.correspondence.align import Alignment, align_object, align_scene
-from refgc.correspondence.arrays import Bytes, Floats, shrink, size_of, smoothstep
+from refgc.correspondence.arrays import Bytes, Floats, size_of, smoothstep
 from refgc.correspondence.find import Finding, find
 from refgc.correspondence.fuse import fuse
 from refgc.correspondence.upscale import clean_upscale
@@ -51,11 +51,10 @@ class CorrespondenceEngine:
         with watch.stage("fusing", 0.8):
             fused, aligned, taken = _fuse_layers(request, found, layers, upscaled)
         progress("done", 1.0)
-        return RefineResult(
-            Image(fused),
-            report.placed(request, watch.seconds, found, taken),
-            _stages(request, found, layers, upscaled, aligned, taken),
-        )
+        summary = report.placed(request, watch.seconds, found, taken)
+        if not summary.placed:
+            return RefineResult(Image(upscaled), summary, {"upscaled": Image(upscaled)})
+        return RefineResult(Image(fused), summary, _stages(request, found, layers, upscaled, aligned, taken))
 
 
 def _layer(request: RefineRequest, found: Finding, face: int) -> Layer:
@@ -65,12 +64,7 @@ def _layer(request: RefineRequest, found: Finding, face: int) -> Layer:
     marked = np.asarray(found.region.of(request.generated_mask.values), np.float32) if request.generated_mask else None
     if found.object_mask is None:
         aligned = align_scene(seen, reference, here)
-        weighed = weigh_scene(seen, reference, aligned)
-        if marked is not None:
-            weighed = Weighing(
-                weighed.gain, weighed.trust * shrink(marked, size_of(weighed.trust)), marked, is_whole=True
-            )
-        return Layer(aligned, weighed)
+        return Layer(aligned, weigh_scene(seen, reference, aligned))
     aligned = align_object(seen, reference, here, found.object_mask)
     return Layer(aligned, weigh_object(seen, reference, aligned, found.object_mask, marked, may_be_whole=face == 0))
 
@@ -84,9 +78,13 @@ def _fuse_layers(
     taken = np.zeros(upscaled.shape[:2], np.float32)
     part, part_aligned = region.of(fused, scale), region.of(aligned, scale)
     part_taken = region.of(taken, scale)
-    size = (part.shape[1], part.shape[0])
+    size = size_of(part)
     for layer in layers:
         trust = np.asarray(cv2.resize(layer.weighed.trust, size, interpolation=cv2.INTER_LINEAR), np.float32)
+        if request.generated_mask is not None:
+            # What is marked is obeyed to the pixel; trust, on a coarser grid, would reach beyond it.
+            marked = np.asarray(region.of(request.generated_mask.values), np.float32)
+            trust = np.minimum(trust, cv2.resize(marked, size, interpolation=cv2.INTER_NEAREST))
         takeover = smoothstep(np.asarray(trust - part_taken, np.float32), *TAKEOVER)
         sharp = prefilter(reference, layer.aligned.scale * size_of(layer.aligned.mapping)[0] / size[0])
         over, placed = fuse(

@@ -45,9 +45,11 @@ def straighten(mapping: Floats, believed: Floats, scale: float) -> Floats:
         return mapping
     matrix = _polish(matrix, here.astype(np.float64), there.astype(np.float64), tolerance)
     lines = np.dstack([grid, np.ones(grid.shape[:2], np.float32)]).astype(np.float64) @ matrix.T
-    normal = lines[..., :2] / np.linalg.norm(lines[..., :2], axis=2, keepdims=True)
+    # At the epipole itself every direction is along the line.
+    length = np.maximum(np.linalg.norm(lines[..., :2], axis=2), 1e-12)
+    normal = lines[..., :2] / length[..., None]
     offset = (lines[..., :2] * mapping).sum(axis=2) + lines[..., 2]
-    distance = offset / np.linalg.norm(lines[..., :2], axis=2)
+    distance = offset / length
     # What lies many tolerances off its line moves on its own; it stays where the flow found it.
     distance *= np.exp(-0.5 * (distance / (4.0 * tolerance)) ** 2)
     return np.asarray(mapping - normal * distance[..., None], np.float32)

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgc.correspondence import segment
-from refgc.correspondence.arrays import Bytes, Floats, Size, luma, shrink, size_of
-from refgc.correspondence.match import Matches, find_features, match_features, place_all
+from refgc.correspondence.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
+from refgc.correspondence.match import Matches, find_features, match_features, middle_plane, place_all
 from refgc.correspondence.region import Region, around
 from refgc.correspondence.warp import fitted, rescale_points, rescaling
 from refgc.engines import RefineRequest
@@ -47,8 +47,7 @@ def find(request: RefineRequest) -> Finding | None:
     generated, reference = request.generated.pixels, request.reference.pixels
     frame = fitted(size_of(generated), MATCHING_SIDE, MATCHING_ENLARGEMENT)
     reference_frame = fitted(size_of(reference), REFERENCE_SIDE)
-    enlarged = np.asarray(cv2.resize(generated, frame, interpolation=cv2.INTER_CUBIC), np.uint8)
-    smaller = np.asarray(cv2.resize(reference, reference_frame, interpolation=cv2.INTER_AREA), np.uint8)
+    enlarged, smaller = resized(generated, frame), resized(reference, reference_frame)
     mask = request.reference_mask.values if request.reference_mask else segment.object_on_plain_background(reference)
     generated_mask = request.generated_mask.values if request.generated_mask else None
     matches = match_features(
@@ -61,8 +60,9 @@ def find(request: RefineRequest) -> Finding | None:
     best = placements[0]
     one_scene = mask is None and segment.shows_one_scene(best.matches, frame, reference_frame)
     faces = placements[:1] if one_scene else placements
+    planes = [middle_plane(matches, best)] if one_scene else [face.homography for face in faces]
     to_frame, from_frame = rescaling(size_of(generated), frame), rescaling(reference_frame, size_of(reference))
-    homographies = tuple(from_frame @ face.homography @ to_frame for face in faces)
+    homographies = tuple(from_frame @ plane @ to_frame for plane in planes)
     agreeing = Matches.joined([face.matches for face in faces])
     located = agreeing.at(
         rescale_points(agreeing.generated, frame, size_of(generated)),

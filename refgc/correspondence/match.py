@@ -17,6 +17,8 @@ CONTRAST_THRESHOLD = 0.01
 RATIOS = (0.85, 0.92)
 # How far, in pixels of the matching frame, a match may lie from where the placement says: generated objects wobble.
 TOLERANCE = 8.0
+# Matches of one scene may lie so many tolerances off a plane: parallax.
+DEPTH = 8.0
 # A match's own change of size and direction must be that of the placement within these (natural log, degrees).
 SIZE_TOLERANCE = 0.7
 ANGLE_TOLERANCE = 35.0
@@ -101,9 +103,9 @@ class Placement:
 
 def find_features(grey: Bytes, mask: Bytes | None = None) -> Features:
     """SIFT where `mask` is not 0 (Lowe, 2004), as unit RootSIFT descriptors (Arandjelovic and Zisserman, 2012)."""
-    keypoints, descriptors = cv2.SIFT_create(FEATURE_LIMIT, contrastThreshold=CONTRAST_THRESHOLD).detectAndCompute(
-        grey, mask
-    )
+    keypoints, descriptors = cv2.SIFT_create(
+        FEATURE_LIMIT, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True
+    ).detectAndCompute(grey, mask)
     if descriptors is None or len(keypoints) == 0:
         return Features(
             np.zeros((0, 2), np.float32),
@@ -245,8 +247,19 @@ def _agree(candidates: Matches, everything: Matches, reference_frame: Size) -> P
     )
 
 
-def consistent(matches: Matches, homography: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which matches (n,) lie where the homography says, with the size and direction it gives them."""
+def middle_plane(matches: Matches, placement: Placement) -> NDArray[np.float64]:
+    """The homography (3, 3) of a plane through the middle of a deep scene, from which no part of it is far.
+
+    The surest plane may be the wall at the back; flow then starts too far from what stands in front.
+    """
+    near = matches.subset(consistent(matches, placement.homography, DEPTH * TOLERANCE))
+    cv2.setRNGSeed(0)
+    middle, _ = cv2.findHomography(near.generated, near.reference, cv2.RANSAC, 0.5 * DEPTH * TOLERANCE, maxIters=3000)
+    return placement.homography if middle is None or not _is_plausible(middle) else np.asarray(middle)
+
+
+def consistent(matches: Matches, homography: NDArray[np.float64], tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
+    """Which matches (n,) lie within `tolerance` of where the homography says, with the size and turn it gives them."""
     predicted = cv2.perspectiveTransform(matches.generated.reshape(-1, 1, 2), homography).reshape(-1, 2)
     ahead = (
         cv2.perspectiveTransform(
@@ -268,7 +281,7 @@ def consistent(matches: Matches, homography: NDArray[np.float64]) -> NDArray[np.
     distance = np.linalg.norm(predicted - matches.reference, axis=1) / np.exp(size)
     return np.asarray(
         (area > 0)
-        & (distance < TOLERANCE)
+        & (distance < tolerance)
         & (np.abs(matches.size_ratios - size) < SIZE_TOLERANCE)
         & (off_turn < ANGLE_TOLERANCE)
     )

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, size_of
+from refgc.correspondence.arrays import Bytes, Floats, Size, resized, size_of
 from refgc.correspondence.match import Matches
 from refgc.correspondence.warp import fitted, rescale_points
 
@@ -22,7 +22,7 @@ def marked(picture: Bytes, mask: Floats) -> Bytes:
     """A picture, at most `SHOWN_SIDE` pixels a side, dimmed outside of the mask."""
     size = fitted(size_of(picture), SHOWN_SIDE)
     share = cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)[..., None]
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    small = resized(picture, size)
     return np.asarray(small * (0.25 + 0.75 * np.clip(share, 0, 1)) + 0.5, np.uint8)
 
 
@@ -45,5 +45,5 @@ def _framed(picture: Bytes) -> tuple[Bytes, Size]:
     """The picture fitted into the top left of a white square, and the size it has there."""
     size = fitted(size_of(picture), MATCHES_SIDE, MATCHES_SIDE)
     square = np.full((MATCHES_SIDE, MATCHES_SIDE, 3), 255, np.uint8)
-    square[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    square[: size[1], : size[0]] = resized(picture, size)
     return square, size

@@ -15,8 +15,12 @@ from refgc.correspondence.find import Finding
 from refgc.engines import Progress, RefineRequest, Report
 
 # From this trust on a pixel counts as taken from the reference.
-TAKEN = 0.5
+TAKEN = 0.25
 NOT_PLACED = "The reference could not be found in the picture with confidence, so the result is a clean upscale."
+NOT_TRUSTED = (
+    "The reference was found, but nowhere does it fit the picture well enough, so the result is a clean upscale."
+)
+NOT_WANTED = "Nothing of the reference was asked for (strength 0), so the result is a clean upscale."
 
 
 @dataclass
@@ -35,9 +39,9 @@ class Stopwatch:
         self.seconds[name] = round(time.perf_counter() - started, 4)
 
 
-def not_placed(request: RefineRequest, seconds: dict[str, float]) -> Report:
-    """The report of a plain upscale."""
-    return _report(request, seconds, NOT_PLACED, placed=False, confidence=0.0, coverage=0.0, matches=0, object_box=None)
+def not_placed(request: RefineRequest, seconds: dict[str, float], why: str = NOT_PLACED) -> Report:
+    """The report of a plain upscale, with the sentence that says why it is one."""
+    return _report(request, seconds, why, placed=False, confidence=0.0, coverage=0.0, matches=0, object_box=None)
 
 
 def placed(request: RefineRequest, seconds: dict[str, float], found: Finding, taken: Floats) -> Report:
@@ -50,8 +54,8 @@ def placed(request: RefineRequest, seconds: dict[str, float], found: Finding, ta
         taken: (height, width) of the output, share of each pixel that may come from the reference.
     """
     rows, columns = np.flatnonzero(taken.max(axis=1) > TAKEN), np.flatnonzero(taken.max(axis=0) > TAKEN)
-    if len(rows) == 0:
-        return not_placed(request, seconds)
+    if request.strength == 0.0 or len(rows) == 0:
+        return not_placed(request, seconds, NOT_WANTED if request.strength == 0.0 else NOT_TRUSTED)
     coverage = float((taken > TAKEN).mean())
     what = "scene" if found.object_mask is None else "object"
     return _report(

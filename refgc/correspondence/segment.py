@@ -63,11 +63,13 @@ def object_around(reference: Bytes, points: Floats) -> Floats:
     right, bottom = np.minimum(points.max(axis=0) + space, frame).astype(int).tolist()
     crop = reference[top:bottom, left:right]
     mask = np.zeros((frame[1], frame[0]), np.float32)
-    mask[top:bottom, left:right] = _cut_out(crop, points - np.array([left, top], np.float32))
+    # Where the crop ends inside the picture, its rim is background; where the picture ends, the object may go on.
+    rims = (top > 0, bottom < frame[1], left > 0, right < frame[0])
+    mask[top:bottom, left:right] = _cut_out(crop, points - np.array([left, top], np.float32), rims)
     return mask
 
 
-def _cut_out(crop: Bytes, points: Floats) -> Floats:
+def _cut_out(crop: Bytes, points: Floats, rims: tuple[bool, bool, bool, bool]) -> Floats:
     frame = size_of(crop)
     size = fitted(frame, SEGMENTATION_SIDE)
     scale = size[0] / frame[0]
@@ -81,6 +83,9 @@ def _cut_out(crop: Bytes, points: Floats) -> Floats:
     cv2.fillConvexPoly(inner, hull, 1)
     reach = max(1, min(width, height) // 10)
     labels[cv2.erode(inner, np.ones((reach, reach), np.uint8)) > 0] = cv2.GC_FGD
+    for rim, edge in zip(rims, (labels[0], labels[-1], labels[:, 0], labels[:, -1]), strict=True):
+        if rim:
+            edge[:] = cv2.GC_BGD
     # GrabCut's outline is a staircase of its pixels; the object's is smooth, and its rim is mixed with the background.
     smooth = blur(_grab(small, labels, inner), 1.5)
     return smoothstep(np.asarray(cv2.resize(smooth, frame, interpolation=cv2.INTER_CUBIC), np.float32), 0.45, 0.75)
@@ -139,20 +144,16 @@ def widened(mask: Floats, pixels: int) -> Floats:
     return blur(np.asarray(grown, np.float32), max(1.0, pixels / 2))
 
 
-def overlap(a: Floats, b: Floats) -> float:
-    """Intersection over union of two masks."""
-    one, other = a > 0.5, b > 0.5
-    union = int((one | other).sum())
-    return float((one & other).sum()) / union if union else 0.0
+def share_within(part: Floats, whole: Floats) -> float:
+    """Share of the mask `part` that lies in the mask `whole`."""
+    inner = part > 0.5
+    return float((whole > 0.5)[inner].mean()) if inner.any() else 0.0
 
 
 def _grab(picture: Bytes, labels: Bytes, seed: Bytes) -> Floats:
-    """GrabCut from labels, the part that shares most with `seed`; `seed` itself where the colours give no choice."""
-    # The rim of the crop is background by construction, unless the picture itself ends there.
-    labels[[0, -1], :] = cv2.GC_BGD
-    labels[:, [0, -1]] = cv2.GC_BGD
+    """GrabCut from labels, the part that shares most with `seed`; `seed` itself where the labels leave no choice."""
     object_labels = [cv2.GC_FGD, cv2.GC_PR_FGD]
-    if not np.isin(labels, object_labels).any():
+    if np.isin(labels, object_labels).all() or not np.isin(labels, object_labels).any():
         return seed.astype(np.float32)
     cv2.setRNGSeed(0)
     cv2.grabCut(picture, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
@@ -165,6 +166,8 @@ def _main_part(solid: Bytes, seed: Bytes) -> Bytes:
     count, labels = cv2.connectedComponents(solid)
     shared = np.bincount(labels[(seed > 0) & (solid > 0)], minlength=count)
     shared[0] = 0
+    if not shared.any():
+        return seed
     part = (labels == int(shared.argmax())).astype(np.uint8)
     contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(np.zeros_like(part), contours, -1, 1, cv2.FILLED), np.uint8)

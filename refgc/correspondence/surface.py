@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from refgc.correspondence.arrays import Floats, Size, size_of
 from refgc.correspondence.warp import homography_map, pixel_grid
@@ -39,15 +40,16 @@ def fit_surface(flow: Floats, believed: Floats, scale: float) -> Floats | None:
     if homography is None or float(np.mean(agreeing)) < PLANE_SHARE:
         return None
     plane = homography_map(homography, size)
-    return plane + _bend(flow - plane, believed, scale)
+    return plane + _bend(flow - plane, keep, scale)
 
 
-def _bend(missed: Floats, believed: Floats, scale: float) -> Floats:
+def _bend(missed: Floats, keep: NDArray[np.bool_], scale: float) -> Floats:
     """The quadratic (height, width, 2) that a plane misses the flow by, or nothing where it misses little.
+
+    `keep` is true at every second pixel of every second row where the flow is believed.
 
     Robust least squares, iteratively reweighted after Geman and McClure from coarse to fine.
     """
-    keep = believed[::2, ::2] > 0.5
     terms = _quadratic(size_of(missed))
     design = terms[::2, ::2][keep].astype(np.float64)
     target = missed[::2, ::2][keep].astype(np.float64) / scale

@@ -7,14 +7,17 @@ import numpy as np
 
 from refgc.correspondence import segment
 from refgc.correspondence.align import LIGHT_REACH, Alignment, object_in_place
-from refgc.correspondence.arrays import Bytes, Floats, blur, shrink, size_of, smoothstep
+from refgc.correspondence.arrays import Bytes, Floats, blur, resized, shrink, size_of, smoothstep
 from refgc.correspondence.harmonize import light
 from refgc.correspondence.trust import Evidence, agreement, bending, judge, likeness
 from refgc.correspondence.warp import fitted, inside, prefilter, sample
 
-# Overlap of the placed object with its outline in the generated picture, or the share of it where the flow agrees, from
-# another side to the same side.
-SAME_OUTLINE = (0.85, 0.88)
+# The placed object is all of the one in the picture, from not at all to surely, by the share of the found outline that
+# it covers (what it leaves would stand beside it) and by the share of it that the outline keeps; or, where colours give
+# no good outline, by the share of it where the flow agrees.
+COVERED = (0.93, 0.96)
+KEPT = (0.78, 0.84)
+AGREED = (0.85, 0.9)
 # How far an outline found in a soft picture may be off, in pixels of the flow frame.
 OUTLINE_SLACK = 4
 # Agreement from which a face of an object counts, and from which it counts fully: half of it would be a ghost.
@@ -75,20 +78,27 @@ def weigh_object(
     size = size_of(aligned.mapping)
     placed = object_in_place(mask, aligned.mapping)
     if generated_mask is None:
-        picture = np.asarray(cv2.resize(generated, size, interpolation=cv2.INTER_CUBIC), np.uint8)
-        outline = segment.object_at(picture, placed, aligned.believed)
+        outline = segment.object_at(resized(generated, size), placed, aligned.believed)
     else:
         outline = shrink(generated_mask, size)
     gain, agreeing = _weigh(generated, reference, aligned, placed, 2 * LIGHT_REACH, geometry_alone=False)
     agreeing = smoothstep(np.asarray(cv2.resize(agreeing, size, interpolation=cv2.INTER_LINEAR), np.float32), *AGREEING)
     core = segment.without_thin_parts(placed)
-    agreed = float((core * aligned.believed).sum() / max(1.0, float(core.sum())))
-    filled = np.array(max(segment.overlap(core, outline), agreed) if may_be_whole else 0.0, np.float32)
-    whole = core * smoothstep(filled, *SAME_OUTLINE) * segment.away_from_leftovers(placed, outline)
+    whole = core * _fills(placed, core, outline, aligned.believed) if may_be_whole else np.zeros_like(core)
+    whole = whole * segment.away_from_leftovers(placed, outline)
     if generated_mask is None:
         outline = np.maximum(segment.widened(outline, OUTLINE_SLACK), whole)
     trust = np.asarray(np.maximum(agreeing, whole) * placed * outline, np.float32)
-    return Weighing(gain, trust, outline, is_whole=float(filled) >= SAME_OUTLINE[1])
+    return Weighing(gain, trust, outline, is_whole=bool((whole[core > 0.5] > 0.5).any()))
+
+
+def _fills(placed: Floats, core: Floats, outline: Floats, believed: Floats) -> float:
+    """How sure it is, in [0, 1], that the placed object is all of the one in the picture, seen from the same side."""
+    covered = np.array(segment.share_within(outline, placed), np.float32)
+    kept = np.array(segment.share_within(core, outline), np.float32)
+    agreed = np.array(segment.share_within(core, believed), np.float32)
+    same_outline = min(float(smoothstep(covered, *COVERED)), float(smoothstep(kept, *KEPT)))
+    return max(same_outline, float(smoothstep(agreed, *AGREED)))
 
 
 def _weigh(
