@@ -29,7 +29,7 @@ SEARCHABLE = 24
 # A scene that moved so many pixels of the flow frame from the plane it started on is searched again from there.
 FAR = 2.0
 # How often an object's surface is fitted anew at most, and the move, in pixels of the flow frame, that ends it.
-SURFACE_PASSES = 3
+SURFACE_PASSES = 2
 SETTLED = 0.25
 # Flow forth and back that meet within so many pixels of the flow frame is believed.
 BELIEF = 0.5

@@ -79,24 +79,26 @@ def _fuse_layers(
     part, part_aligned = region.of(fused, scale), region.of(aligned, scale)
     part_taken = region.of(taken, scale)
     size = size_of(part)
-    for layer in layers:
+    for position, layer in enumerate(layers):
         trust = np.asarray(cv2.resize(layer.weighed.trust, size, interpolation=cv2.INTER_LINEAR), np.float32)
         if request.generated_mask is not None:
             # What is marked is obeyed to the pixel; trust, on a coarser grid, would reach beyond it.
             marked = np.asarray(region.of(request.generated_mask.values), np.float32)
             trust = np.minimum(trust, cv2.resize(marked, size, interpolation=cv2.INTER_NEAREST))
-        takeover = smoothstep(np.asarray(trust - part_taken, np.float32), *TAKEOVER)
-        sharp = prefilter(reference, layer.aligned.scale * size_of(layer.aligned.mapping)[0] / size[0])
+        share = trust
+        if position > 0:
+            takeover = smoothstep(np.asarray(trust - part_taken, np.float32), *TAKEOVER)
+            share = trust * takeover
         over, placed = fuse(
             np.asarray(part, np.uint8),
-            sharp,
+            prefilter(reference, layer.aligned.scale * size_of(layer.aligned.mapping)[0] / size[0]),
             size_of(reference),
             layer.aligned.mapping,
             layer.weighed.gain,
-            np.asarray(trust * takeover * request.strength, np.float32),
+            np.asarray(share * request.strength, np.float32),
         )
         part[:] = over
-        part_aligned[:] = np.where((takeover > 0.5)[..., None], placed, part_aligned)
+        part_aligned[:] = placed if position == 0 else np.where((takeover > 0.5)[..., None], placed, part_aligned)
         np.maximum(part_taken, trust, out=part_taken)
     return fused, aligned, taken
 

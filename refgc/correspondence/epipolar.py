@@ -15,6 +15,8 @@ TOLERANCE = 1.0
 # Below this share of agreeing samples the scene is not rigid, or the flow is not of it.
 AGREEMENT = 0.6
 MINIMUM_SAMPLES = 200
+# The final fit gains nothing from more samples than this: neighbours wobble together.
+POLISHING_SAMPLES = 2000
 
 
 def straighten(mapping: Floats, believed: Floats, scale: float) -> Floats:
@@ -43,7 +45,8 @@ def straighten(mapping: Floats, believed: Floats, scale: float) -> Floats:
     matrix, agreeing = cv2.findFundamentalMat(here, there, cv2.USAC_MAGSAC, tolerance, 0.9999, 5000)
     if matrix is None or matrix.shape != (3, 3) or float(np.mean(agreeing)) < AGREEMENT:
         return mapping
-    matrix = _polish(matrix, here.astype(np.float64), there.astype(np.float64), tolerance)
+    few = slice(None, None, -(-len(here) // POLISHING_SAMPLES))
+    matrix = _polish(matrix, here[few].astype(np.float64), there[few].astype(np.float64), tolerance)
     lines = np.dstack([grid, np.ones(grid.shape[:2], np.float32)]).astype(np.float64) @ matrix.T
     # At the epipole itself every direction is along the line.
     length = np.maximum(np.linalg.norm(lines[..., :2], axis=2), 1e-12)

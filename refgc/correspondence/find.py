@@ -18,7 +18,7 @@ MATCHING_SIDE = 1024
 REFERENCE_SIDE = 1280
 MATCHING_ENLARGEMENT = 4.0
 # Faces of one object that are placed each by itself.
-FACES = 3
+FACES = 2
 # The surroundings an object needs to be aligned in, as a share of its longer side.
 MARGIN = 0.15
 

@@ -41,10 +41,10 @@ def around(homography: NDArray[np.float64], mask: Floats, size: Size, margin: fl
         size: of the generated picture.
         margin: added on each side, as a share of the object's longer side.
     """
-    rows, columns = np.nonzero(mask > 0.5)
-    if len(rows) == 0:
+    outlines, _ = cv2.findContours((mask > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not outlines:
         return None
-    corners = cv2.convexHull(np.column_stack([columns, rows]).astype(np.float32))
+    corners = cv2.convexHull(np.concatenate(outlines).astype(np.float32))
     seen = cv2.perspectiveTransform(corners, np.linalg.inv(homography)).reshape(-1, 2)
     low, high = seen.min(axis=0), seen.max(axis=0)
     space = margin * float((high - low).max()) + 4.0

@@ -14,6 +14,8 @@ PLAIN_TOLERANCE = 10
 SCENE_SHARE = 0.35
 # GrabCut is for the rough shape; edges are refined where they are used.
 SEGMENTATION_SIDE = 360
+# The generated object's outline is only as sharp as its picture.
+OUTLINE_SIDE = 240
 # How much around the matches' hull may be object or background, and how much is rather object, in hull sizes.
 SURROUNDINGS = 0.8
 LIKELY = 0.25
@@ -100,7 +102,7 @@ def object_at(picture: Bytes, placed: Floats, believed: Floats) -> Floats:
         believed: (height, width), 1 where flow agrees: surely object.
     """
     frame = size_of(placed)
-    size = fitted(frame, SEGMENTATION_SIDE)
+    size = fitted(frame, OUTLINE_SIDE)
     picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     placed, believed = shrink(placed, size), shrink(believed, size)
     solid = (placed > 0.5).astype(np.uint8)
