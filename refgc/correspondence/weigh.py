@@ -15,9 +15,9 @@ from refgc.correspondence.warp import fitted, inside, prefilter, sample
 # The placed object is all of the one in the picture, from not at all to surely, by the share of the found outline that
 # it covers (what it leaves would stand beside it) and by the share of it that the outline keeps; or, where colours give
 # no good outline, by the share of it where the flow agrees.
-COVERED = (0.93, 0.96)
-KEPT = (0.78, 0.84)
-AGREED = (0.85, 0.9)
+COVERED = (0.95, 0.96)
+KEPT = (0.84, 0.87)
+AGREED = (0.9, 0.95)
 # How far an outline found in a soft picture may be off, in pixels of the flow frame.
 OUTLINE_SLACK = 4
 # Agreement from which a face of an object counts, and from which it counts fully: half of it would be a ghost.
