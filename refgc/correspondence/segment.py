@@ -10,6 +10,8 @@ from refgc.correspondence.warp import fitted
 # Product photos stand on one colour: so much of the border lies within so many grey levels of its median.
 PLAIN_SHARE = 0.8
 PLAIN_TOLERANCE = 10
+# Parts of an object smaller than this share of its largest part are none.
+LEAST_PART = 0.05
 # Matches over this share of both pictures show one scene from two sides rather than an object put elsewhere.
 SCENE_SHARE = 0.35
 # GrabCut is for the rough shape; edges are refined where they are used.
@@ -49,6 +51,11 @@ def object_on_plain_background(reference: Bytes) -> Floats | None:
     _, labels = cv2.connectedComponents(np.pad(like, 1, constant_values=1), connectivity=4)
     background = (labels == labels[0, 0])[1:-1, 1:-1]
     solid = cv2.morphologyEx((~background).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    # Streaks and specks of the backdrop are no parts of the object.
+    _, parts, figures, _ = cv2.connectedComponentsWithStats(solid)
+    areas = figures[1:, cv2.CC_STAT_AREA]
+    if len(areas):
+        solid = np.isin(parts, 1 + np.flatnonzero(areas >= LEAST_PART * areas.max())).astype(np.uint8)
     share = float(solid.mean())
     return solid.astype(np.float32) if 0.01 < share < 0.95 else None
 
