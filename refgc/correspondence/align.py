@@ -24,7 +24,8 @@ from refgc.correspondence.warp import (
 
 # Flow is estimated at twice the generated picture's size: finer than its pixels, as fine as its content.
 FLOW_ENLARGEMENT = 2.0
-FLOW_SIDE = 1024
+SCENE_SIDE = 1024
+OBJECT_SIDE = 768
 SEARCHABLE = 24
 # A scene that moved so many pixels of the flow frame from the plane it started on is searched again from there.
 FAR = 2.0
@@ -70,7 +71,7 @@ def align_scene(generated: Bytes, reference: Bytes, homography: NDArray[np.float
         reference: RGB of the original reference.
         homography: generated to reference coordinates.
     """
-    picture, base, scale, sharpness = _prepare(generated, homography)
+    picture, base, scale, sharpness = _prepare(generated, homography, SCENE_SIDE)
     sharp = prefilter(reference, scale)
 
     def search(start: Floats) -> Alignment:
@@ -98,7 +99,7 @@ def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.floa
         homography: region to reference coordinates.
         mask: the object in the reference, (height, width).
     """
-    picture, base, scale, sharpness = _prepare(generated, homography)
+    picture, base, scale, sharpness = _prepare(generated, homography, OBJECT_SIDE)
     seen = picture.astype(np.float32)
     sharp = prefilter(reference, scale)
     contrast = _contrast(luma(picture))
@@ -142,9 +143,9 @@ def object_in_place(mask: Floats, mapping: Floats) -> Floats:
     return seen * inside(mapping, size_of(mask))
 
 
-def _prepare(generated: Bytes, homography: NDArray[np.float64]) -> tuple[Bytes, Floats, float, float]:
+def _prepare(generated: Bytes, homography: NDArray[np.float64], side: int) -> tuple[Bytes, Floats, float, float]:
     """The picture in the flow frame, the placement's map, its reference pixels per pixel, the picture's sharpness."""
-    size = fitted(size_of(generated), FLOW_SIDE, FLOW_ENLARGEMENT)
+    size = fitted(size_of(generated), side, FLOW_ENLARGEMENT)
     # Inverse search needs some pixels to search in, however thin the picture.
     size = (max(SEARCHABLE, size[0]), max(SEARCHABLE, size[1]))
     picture = resized(generated, size)
