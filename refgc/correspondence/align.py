@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence.arrays import Bytes, Floats, blur, luma, resized, size_of
+from refgc.correspondence.arrays import Bytes, Floats, local_variance, luma, resized, size_of
 from refgc.correspondence.epipolar import straighten
 from refgc.correspondence.flow import register
 from refgc.correspondence.harmonize import light
@@ -154,6 +154,4 @@ def _prepare(generated: Bytes, homography: NDArray[np.float64], side: int) -> tu
 
 
 def _contrast(grey: Bytes) -> Floats:
-    values = grey.astype(np.float32)
-    mean = blur(values, 3.0)
-    return np.asarray(np.sqrt(np.maximum(blur(values * values, 3.0) - mean * mean, 0.0)), np.float32)
+    return np.sqrt(local_variance(grey.astype(np.float32), 3.0))

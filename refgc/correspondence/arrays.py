@@ -20,6 +20,12 @@ def blur(array: Floats, sigma: float) -> Floats:
     return np.asarray(cv2.GaussianBlur(array, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.float32)
 
 
+def local_variance(values: Floats, sigma: float) -> Floats:
+    """Variance around each pixel, weighted by a Gaussian of `sigma` pixels; never below 0."""
+    mean = blur(values, sigma)
+    return np.asarray(np.maximum(blur(values * values, sigma) - mean * mean, 0.0), np.float32)
+
+
 def resized(pixels: Bytes, size: Size) -> Bytes:
     """A picture at another size: averaged where that is smaller, bicubic where it is larger."""
     interpolation = cv2.INTER_AREA if size[0] < pixels.shape[1] or size[1] < pixels.shape[0] else cv2.INTER_CUBIC

@@ -13,7 +13,7 @@ from refgc.correspondence.fuse import fuse
 from refgc.correspondence.upscale import clean_upscale
 from refgc.correspondence.warp import prefilter
 from refgc.correspondence.weigh import Weighing, weigh_object, weigh_scene
-from refgc.engines import Progress, RefineRequest, RefineResult, no_progress
+from refgc.engines import Progress, RefineRequest, RefineResult, Report, no_progress
 from refgc.images import Image
 
 # A face takes over where it is trusted more than those before it, without a hard seam.
@@ -40,9 +40,7 @@ class CorrespondenceEngine:
         with watch.stage("finding the object", 0.05):
             found = find(request)
         if found is None:
-            return RefineResult(
-                Image(upscaled), report.not_placed(request, watch.seconds), {"upscaled": Image(upscaled)}
-            )
+            return _plain(upscaled, report.not_placed(request, watch.seconds))
         with watch.stage("aligning", 0.4):
             layers = [_layer(request, found, 0)]
             # Where the first face is all of the object that is seen, the others are parts of it.
@@ -53,8 +51,14 @@ class CorrespondenceEngine:
         progress("done", 1.0)
         summary = report.placed(request, watch.seconds, found, taken)
         if not summary.placed:
-            return RefineResult(Image(upscaled), summary, {"upscaled": Image(upscaled)})
+            return _plain(upscaled, summary)
         return RefineResult(Image(fused), summary, _stages(request, found, layers, upscaled, aligned, taken))
+
+
+def _plain(upscaled: Bytes, summary: Report) -> RefineResult:
+    """The result where nothing comes from the reference."""
+    picture = Image(upscaled)
+    return RefineResult(picture, summary, {"upscaled": picture})
 
 
 def _layer(request: RefineRequest, found: Finding, face: int) -> Layer:

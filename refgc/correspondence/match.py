@@ -205,7 +205,7 @@ def _by_similarity(matches: Matches) -> list[Matches]:
         return []
     bins = 12
     turn = np.floor(((matches.turns % 360.0) / 360.0) * bins).astype(int)
-    size = np.floor(matches.size_ratios / 0.7).astype(int)
+    size = np.floor(matches.size_ratios / SIZE_TOLERANCE).astype(int)
     groups: list[tuple[int, NDArray[np.bool_]]] = []
     for t in range(bins):
         near_turn = (turn - t) % bins <= 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Floats, blur
+from refgc.correspondence.arrays import Floats, blur, local_variance
 
 # How near, in cells of the trust grid, evidence must lie to count: the artifacts of a generated picture are local and
 # must not speak against the geometry that their surroundings confirm.
@@ -45,12 +45,8 @@ class Evidence:
 
 def likeness(placed: Floats, generated: Floats) -> Floats:
     """Local correlation (height, width) in [-1, 1] of two grey pictures; 1 where both are flat."""
-    mean_placed, mean_generated = blur(placed, AROUND), blur(generated, AROUND)
-    together = blur(placed * generated, AROUND) - mean_placed * mean_generated
-    spread = np.sqrt(
-        np.maximum(blur(placed * placed, AROUND) - mean_placed**2, 0.0)
-        * np.maximum(blur(generated * generated, AROUND) - mean_generated**2, 0.0)
-    )
+    together = blur(placed * generated, AROUND) - blur(placed, AROUND) * blur(generated, AROUND)
+    spread = np.sqrt(local_variance(placed, AROUND) * local_variance(generated, AROUND))
     return np.asarray((together + FLAT) / (spread + FLAT), np.float32)
 
 
