@@ -40,33 +40,37 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     return functional.pixel_shuffle(tokens.mT.reshape(len(tokens), -1, height // PATCH, width // PATCH), PATCH)
 
 
-def position_ids(height: int, width: int, picture: int, *, step: float = 1.0, device: torch.device) -> Tensor:
+def position_ids(
+    size: tuple[int, int], picture: int, *, over: tuple[int, int] | None = None, device: torch.device
+) -> Tensor:
     """Picture, row and column of each token of a picture.
 
     Args:
-        height: of the latents, a multiple of 2.
-        width: of the latents, a multiple of 2.
+        size: height and width of the latents, multiples of 2.
         picture: NOISE, HRRI or LRGI.
-        step: how many of the noise's tokens one of these spans; 2 for a picture at half the noise's size, whose tokens
-            then lie amid the noise's tokens that show the same place.
+        over: height and width of the latents that this picture lies over where it has not their size; its tokens then
+            lie amid those that show the same place.
         device: where the ids are wanted.
 
     Returns:
         (height / 2 * width / 2, 3), float32.
     """
-    rows, columns = ((torch.arange(length // PATCH, device=device) + 0.5) * step - 0.5 for length in (height, width))
+    rows, columns = (
+        (torch.arange(own // PATCH, device=device) + 0.5) * (whole / own) - 0.5
+        for own, whole in zip(size, over or size, strict=True)
+    )
     grid = torch.cartesian_prod(rows, columns)
     return torch.cat([torch.full_like(grid[:, :1], picture), grid], dim=1)
 
 
-def conditions(hrri: Tensor, lrgi: Tensor, *, lrgi_step: float = 1.0) -> Conditions:
+def conditions(hrri: Tensor, lrgi: Tensor, *, over: tuple[int, int]) -> Conditions:
     """The condition tokens of a pair.
 
     Args:
         hrri: (batch, channels, height, width), latents of the reference.
-        lrgi: latents of the generated picture, enlarged to the size of the noise or to 1 / `lrgi_step` of it.
-        lrgi_step: the noise's size over that of `lrgi`.
+        lrgi: the same of the generated picture, enlarged to the size of the noise or to less of it.
+        over: height and width of the noise's latents.
     """
-    hrri_ids = position_ids(hrri.shape[2], hrri.shape[3], HRRI, device=hrri.device)
-    lrgi_ids = position_ids(lrgi.shape[2], lrgi.shape[3], LRGI, step=lrgi_step, device=lrgi.device)
+    hrri_ids = position_ids((hrri.shape[2], hrri.shape[3]), HRRI, device=hrri.device)
+    lrgi_ids = position_ids((lrgi.shape[2], lrgi.shape[3]), LRGI, over=over, device=lrgi.device)
     return Conditions(torch.cat([pack(hrri), pack(lrgi)], dim=1), torch.cat([hrri_ids, lrgi_ids]))
