@@ -1,0 +1,425 @@
+"""FreqMoLE: in every projection a LoRA expert for low and one for high frequencies, mixed by one gate per block.
+
+Source: the RefGC-SR2 paper, `dW = alpha * dW_LF + (1 - alpha) * dW_HF`, its gates initialised after its Figure 5. The
+experts are initialised and scaled as LoRA's are (Hu et al., 2021). A gate that the projections of a block share, and
+a fused transformer of stock modules whose weights come back exactly, are what peft's layers do not offer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Annotated, Any, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from refgc.errors import EngineError, InputError
+
+GATE = "frequency_gate"
+EXPERTS = ("low_frequency", "high_frequency")
+FUSIBLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+DOUBLE_STREAM_PROJECTIONS = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "ff_context.net.0.proj",
+    "ff_context.net.2",
+)
+SINGLE_STREAM_PROJECTIONS = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Depth = Annotated[float, Field(ge=0, le=1)]
+
+
+class AlphaByDepth(BaseModel):
+    """Where the gates start: alpha is `early` up to one depth, `late` from another, its logit linear in between.
+
+    The defaults follow the paper's Figure 5: low-frequency energy saturates within the first 5 % of the blocks, high-
+    frequency energy emerges in the last 10 %. Depth runs from 0, before the first block, to 1, after the last.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    early: Share = Field(default=0.9, description="alpha of the first blocks")
+    late: Share = Field(default=0.1, description="alpha of the last blocks")
+    early_until: Depth = Field(default=0.05, description="depth at which alpha leaves `early`")
+    late_from: Depth = Field(default=0.9, description="depth at which alpha reaches `late`")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.early_until >= self.late_from:
+            raise ValueError("early_until must be less than late_from")
+        return self
+
+    def logit(self, block: int, blocks: int) -> float:
+        """The logit of alpha in the middle of block number `block` of `blocks`."""
+        depth = (block + 0.5) / blocks
+        way = min(max((depth - self.early_until) / (self.late_from - self.early_until), 0.0), 1.0)
+        early, late = (math.log(alpha / (1 - alpha)) for alpha in (self.early, self.late))
+        return early + way * (late - early)
+
+
+class FreqMoLEConfig(BaseModel):
+    """What an adapter is; saved beside its weights as config.json.
+
+    Raises:
+        pydantic.ValidationError: a value is out of range, or no projection is targeted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(default=16, ge=1, description="rank of each of the two experts")
+    lora_alpha: float = Field(default=16.0, gt=0, description="the experts are scaled by lora_alpha / rank")
+    double_stream_targets: tuple[str, ...] = Field(
+        default=DOUBLE_STREAM_PROJECTIONS, description="projections of each double-stream block; * and ? match"
+    )
+    single_stream_targets: tuple[str, ...] = Field(
+        default=SINGLE_STREAM_PROJECTIONS, description="projections of each single-stream block; * and ? match"
+    )
+    initial_alpha: AlphaByDepth = Field(default=AlphaByDepth(), description="where the gates started")
+    base: str = Field(default="black-forest-labs/FLUX.1-Kontext-dev", description="what the experts were trained on")
+    reference_cache: bool = Field(default=False, description="trained with condition tokens attending to themselves")
+    compact_generated: bool = Field(default=False, description="trained with IMG2 at half size")
+
+    @model_validator(mode="after")
+    def _some_target(self) -> Self:
+        if not self.double_stream_targets and not self.single_stream_targets:
+            raise ValueError("double_stream_targets and single_stream_targets cannot both be empty")
+        return self
+
+    @property
+    def scaling(self) -> float:
+        """What the experts' product is multiplied by."""
+        return self.lora_alpha / self.rank
+
+
+class FrequencyGate(nn.Module):
+    """The gate of one block; calling it gives alpha, of shape (1,), in (0, 1)."""
+
+    def __init__(self, logit: float, *, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+        # One element instead of none, because FSDP shards no scalars.
+        self.logit = nn.Parameter(torch.tensor([logit], dtype=dtype, device=device))
+
+    def forward(self) -> Tensor:
+        """Alpha, the share of the low-frequency expert."""
+        return torch.sigmoid(self.logit)
+
+
+class FreqMoLELinear(nn.Module):
+    """`W x + scaling * (alpha * B_LF A_LF x + (1 - alpha) * B_HF A_HF x)` around any linear layer.
+
+    Of the base layer only `in_features`, `out_features` and its call are used, so that it may be quantised. A is
+    Kaiming-initialised and B zero, so that at first the layer does what its base layer does. The parameters belong to
+    the layer itself, because hooks that offload weights fetch them when the module that owns them is called.
+    """
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        gate: FrequencyGate,
+        config: FreqMoLEConfig,
+        *,
+        dtype: torch.dtype,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.in_features, self.out_features = features(base_layer)
+        self.scaling = config.scaling
+        # In a tuple, so that the block alone registers the gate that all its projections share.
+        self._gate = (gate,)
+        factors = partial(_initial_factors, base_layer, config.rank, dtype=dtype, generator=generator)
+        self.low_frequency_A, self.low_frequency_B = factors()
+        self.high_frequency_A, self.high_frequency_B = factors()
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """The two experts as one low-rank update: A (2 rank, in), and B (out, 2 rank) with gate and scaling in it."""
+        alpha = self._gate[0]()
+        down = torch.cat([self.low_frequency_A, self.high_frequency_A])
+        up = torch.cat([alpha * self.low_frequency_B, (1 - alpha) * self.high_frequency_B], dim=1)
+        return down, up * self.scaling
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(..., in) to (..., out), in the base layer's dtype.
+
+        The small factors are cast to the activations' dtype instead of the large activations to the factors': fp32
+        experts beside a bf16 base then cost no fp32 activations, and still get fp32 gradients.
+        """
+        result: Tensor = self.base_layer(hidden_states)
+        down, up = (factor.to(hidden_states.dtype) for factor in self.factors())
+        update = functional.linear(functional.linear(hidden_states, down), up)
+        return result + update.to(result.dtype)
+
+
+class FreqMoLE:
+    """The experts and gates in one transformer; `inject` and `refgc.model.weights.load` make it.
+
+    Attributes:
+        transformer: the FLUX transformer they are in; everything else of it is frozen.
+        config: what they are.
+        is_fused: whether they are folded into the transformer's own weights.
+    """
+
+    def __init__(
+        self,
+        transformer: Any,
+        config: FreqMoLEConfig,
+        gates: Mapping[str, FrequencyGate],
+        projections: Mapping[str, FreqMoLELinear],
+    ) -> None:
+        self.transformer = transformer
+        self.config = config
+        self.is_fused = False
+        self._gates = dict(gates)
+        self._projections = dict(projections)
+        self._base_weights: dict[str, Tensor] | None = {}
+        self._attach()
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All that is learnt, by name.
+
+        Gates as `transformer_blocks.0.frequency_gate.logit`, of shape (1,); then, for each projection,
+        `transformer_blocks.0.attn.to_q.low_frequency_A`, of shape (rank, in), `low_frequency_B`, (out, rank),
+        `high_frequency_A` and `high_frequency_B`.
+        """
+        for block, gate in self._gates.items():
+            yield f"{block}.{GATE}.logit", gate.logit
+        for projection, module in self._projections.items():
+            for name, parameter in module.named_parameters(recurse=False):
+                yield f"{projection}.{name}", parameter
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All that is learnt, for an optimiser."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def alphas(self) -> dict[str, float]:
+        """Alpha, the share of the low-frequency expert, by block."""
+        return {block: gate().item() for block, gate in self._gates.items()}
+
+    def factors(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Name, A (2 rank, in) and B (out, 2 rank) of each projection; `B @ A` is what its weight gains."""
+        for name, projection in self._projections.items():
+            yield name, *projection.factors()
+
+    @torch.no_grad()
+    def fuse(self, *, keep_base: bool = True) -> None:
+        """Fold the experts into the transformer's weights; what is left are stock modules, which cost nothing.
+
+        The sums are formed in fp32 and rounded once. Experts and gates rest on the CPU meanwhile. Quantise, compile or
+        load LoRAs after this, not before. Does nothing where they are fused already.
+
+        Args:
+            keep_base: keep a copy of the weights as they were, on the CPU, so that `unfuse` restores them exactly; for
+                FLUX.1 in bf16 and all projections that is 17 GB. Without it there is no way back.
+
+        Raises:
+            EngineError: a base layer is quantised, offloaded or wrapped; no weight was changed.
+        """
+        if self.is_fused:
+            return
+        for name, projection in self._projections.items():
+            _check_plain(name, projection.base_layer)
+        self._base_weights = {} if keep_base else None
+        for name, projection in self._projections.items():
+            weight: Tensor = projection.base_layer.get_parameter("weight")
+            if self._base_weights is not None:
+                self._base_weights[name] = weight.to("cpu", copy=True)
+            exact = torch.promote_types(weight.dtype, torch.float32)
+            down, up = (factor.to(exact) for factor in projection.factors())
+            weight.copy_(torch.addmm(weight.to(exact), up, down))
+        self._detach()
+        for parameter in self.parameters():
+            parameter.data = parameter.data.cpu()
+        self.is_fused = True
+
+    @torch.no_grad()
+    def unfuse(self) -> None:
+        """Restore the transformer's own weights, bit for bit, and put the experts back beside them.
+
+        Does nothing where they are not fused.
+
+        Raises:
+            EngineError: the weights were not kept, or the transformer was quantised or given LoRAs meanwhile; nothing
+                was changed.
+        """
+        if not self.is_fused:
+            return
+        if self._base_weights is None:
+            raise EngineError("The weights from before fusing were not kept; load the base model again.")
+        for name in self._projections:
+            _check_plain(name, self.transformer.get_submodule(name))
+        for name, projection in self._projections.items():
+            weight = projection.base_layer.get_parameter("weight")
+            weight.copy_(self._base_weights.pop(name))
+            for parameter in projection.parameters(recurse=False):
+                parameter.data = parameter.data.to(weight.device)
+            projection._gate[0].to(weight.device)
+        self._attach()
+        self.is_fused = False
+
+    def remove(self) -> None:
+        """Leave the transformer as it was before `inject`, except that its parameters stay frozen.
+
+        Raises:
+            EngineError: as for `unfuse`, where the experts are fused.
+        """
+        self.unfuse()
+        self._detach()
+        self._gates.clear()
+        self._projections.clear()
+
+    def _attach(self) -> None:
+        for block, gate in self._gates.items():
+            setattr(self.transformer.get_submodule(block), GATE, gate)
+        for name, projection in self._projections.items():
+            self.transformer.set_submodule(name, projection)
+
+    def _detach(self) -> None:
+        for block in self._gates:
+            delattr(self.transformer.get_submodule(block), GATE)
+        for name, projection in self._projections.items():
+            self.transformer.set_submodule(name, projection.base_layer)
+
+
+def inject(
+    transformer: Any,
+    config: FreqMoLEConfig | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    generator: torch.Generator | None = None,
+) -> FreqMoLE:
+    """Put two experts on every targeted projection and a gate on every block that has one; freeze all the rest.
+
+    The transformer's output does not change, bit for bit, until the experts have learnt something.
+
+    Args:
+        transformer: a FluxTransformer2DModel; it is changed in place.
+        config: what to inject; None takes the defaults.
+        dtype: of experts and gates. fp32 is right for training, whatever the base has.
+        generator: of the experts' initial A, on the CPU; None takes torch's global one.
+
+    Raises:
+        InputError: a target matches no projection.
+        EngineError: the transformer has a FreqMoLE already, its weights are offloaded, or its projections are fused
+            into one.
+    """
+    config = config or FreqMoLEConfig()
+    blocks = find_projections(transformer, config)
+    gates: dict[str, FrequencyGate] = {}
+    projections: dict[str, FreqMoLELinear] = {}
+    for number, (block, found) in enumerate(blocks.items()):
+        if not found:
+            continue
+        device = _device(next(iter(found.values())))
+        gates[block] = FrequencyGate(config.initial_alpha.logit(number, len(blocks)), dtype=dtype, device=device)
+        for name, layer in found.items():
+            projections[name] = FreqMoLELinear(layer, gates[block], config, dtype=dtype, generator=generator)
+    transformer.requires_grad_(False)
+    return FreqMoLE(transformer, config, gates, projections)
+
+
+def find_projections(transformer: Any, config: FreqMoLEConfig) -> dict[str, dict[str, nn.Module]]:
+    """The linear layers that a config targets, by block and by full name; all blocks, in the order they run.
+
+    Raises:
+        InputError: a target matches no projection.
+        EngineError: as for `inject`.
+    """
+    found: dict[str, dict[str, nn.Module]] = {}
+    for kind, targets in (
+        ("transformer_blocks", config.double_stream_targets),
+        ("single_transformer_blocks", config.single_stream_targets),
+    ):
+        matched: set[str] = set()
+        blocks: Sequence[nn.Module] = getattr(transformer, kind)
+        for number, block in enumerate(blocks):
+            layers = _linear_layers(block)
+            matching = {name: [one for one in targets if fnmatchcase(name, one)] for name in layers}
+            matched.update(*matching.values())
+            found[f"{kind}.{number}"] = {
+                f"{kind}.{number}.{name}": layers[name] for name, patterns in matching.items() if patterns
+            }
+        missed = [target for target in targets if target not in matched]
+        if missed and blocks:
+            raise InputError(f"The target {missed[0]!r} matches no projection of {kind}; correct the FreqMoLE config.")
+    return found
+
+
+def weight_shapes(transformer: Any, config: FreqMoLEConfig) -> dict[str, tuple[int, ...]]:
+    """The shapes of all that a FreqMoLE of this config learns in this transformer, named as in `named_parameters`.
+
+    Raises:
+        InputError, EngineError: as for `inject`.
+    """
+    blocks = find_projections(transformer, config)
+    shapes: dict[str, tuple[int, ...]] = {f"{block}.{GATE}.logit": (1,) for block, found in blocks.items() if found}
+    for found in blocks.values():
+        for name, layer in found.items():
+            inputs, outputs = features(layer)
+            for expert in EXPERTS:
+                shapes[f"{name}.{expert}_A"] = (config.rank, inputs)
+                shapes[f"{name}.{expert}_B"] = (outputs, config.rank)
+    return shapes
+
+
+def features(layer: Any) -> tuple[int, int]:
+    """Inputs and outputs of a linear layer of any make."""
+    return layer.in_features, layer.out_features
+
+
+def _linear_layers(block: nn.Module) -> dict[str, nn.Module]:
+    """The outermost linear layers of a block by their names in it: of a wrapped one the wrapper alone."""
+    layers: dict[str, nn.Module] = {}
+    for name, module in block.named_modules():
+        if isinstance(module, FreqMoLELinear):
+            raise EngineError("The transformer has a FreqMoLE already; remove or fuse that one first.")
+        if getattr(module, "fused_projections", False):
+            raise EngineError(
+                "The query, key and value projections are fused into one; call unfuse_qkv_projections() before "
+                "FreqMoLE is put on them."
+            )
+        if hasattr(module, "in_features") and not any(name.startswith(f"{outer}.") for outer in layers):
+            layers[name] = module
+    return layers
+
+
+def _initial_factors(
+    layer: nn.Module, rank: int, *, dtype: torch.dtype, generator: torch.Generator | None
+) -> tuple[nn.Parameter, nn.Parameter]:
+    inputs, outputs = features(layer)
+    # Drawn on the CPU, so that a seed gives the same experts whatever the device.
+    down = nn.init.kaiming_uniform_(torch.empty(rank, inputs), a=math.sqrt(5), generator=generator)
+    up = torch.zeros(outputs, rank)
+    device = _device(layer)
+    return nn.Parameter(down.to(device, dtype)), nn.Parameter(up.to(device, dtype))
+
+
+def _device(layer: nn.Module) -> torch.device:
+    device = next((tensor.device for tensor in (*layer.parameters(), *layer.buffers())), torch.device("cpu"))
+    if device.type == "meta":
+        raise EngineError("The transformer's weights are offloaded; put FreqMoLE on it before it is.")
+    return device
+
+
+def _check_plain(name: str, layer: nn.Module) -> None:
+    # Of subclasses of nn.Linear or of its weight bitsandbytes, torchao, quanto and GGUF make their quantised layers.
+    if type(layer) is nn.Linear and type(layer.weight) is nn.Parameter and layer.weight.dtype in FUSIBLE_DTYPES:
+        return
+    raise EngineError(
+        f"{name} is quantised or wrapped ({type(layer).__name__}): fuse FreqMoLE before quantising the transformer or "
+        "loading LoRAs into it, and unfuse it after they are gone."
+    )
