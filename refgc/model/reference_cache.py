@@ -202,4 +202,4 @@ def _project(
 
 
 def _heads(projected: Tensor, attn: FluxAttention) -> Tensor:
-    return projected.unflatten(-1, (-1, attn.head_dim))
+    return torch.unflatten(projected, -1, (-1, attn.head_dim))
