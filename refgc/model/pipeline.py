@@ -1,0 +1,452 @@
+"""The paper's pipeline on diffusers: FLUX.1-Kontext with two condition pictures, working on the object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+from diffusers import FluxKontextPipeline
+from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image as PILImage
+from torch import Tensor
+
+from refgc.correspondence.arrays import Bytes, Floats, Size
+from refgc.correspondence.engine import CorrespondenceEngine
+from refgc.correspondence.upscale import clean_upscale
+from refgc.engines import Progress, RefineRequest, no_progress
+from refgc.errors import EngineError, InputError
+from refgc.images import ImageSource
+from refgc.model import reference_cache as caching
+from refgc.model import weights
+from refgc.model.freqmole import FreqMoLE
+from refgc.model.locate import SIZE_MULTIPLE, Windows, crop, locate
+from refgc.model.paste import put_back
+from refgc.model.prompts import check_length, prompt_for
+from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, pack, position_ids
+from refgc.refinement import make_request
+
+Start = Literal["generated", "correspondence"]
+OutputType = Literal["pil", "np", "pt", "latent"]
+# How much of the noise schedule is run, by what the noise is laid over. Half of it redraws surfaces and edges, and
+# leaves lettering where the correspondence engine has put it.
+NOISE_OVER: dict[Start, float] = {"generated": 1.0, "correspondence": 0.5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a request is refined.
+
+    Attributes:
+        prompt: the instruction; None takes the paper's, with the request's object name in it.
+        prompt_embeds: (1, text tokens, width), instead of a prompt.
+        pooled_prompt_embeds: (1, width), goes with `prompt_embeds`.
+        height: of the window as the model sees it, a multiple of 16; None takes the Kontext size nearest in aspect.
+        width: the same.
+        num_inference_steps: of the whole schedule.
+        guidance_scale: of the distilled guidance.
+        init: what the noise is laid over: the enlarged LRGI, or the correspondence engine's result.
+        noise: the share of the schedule that is run, in (0, 1]; None is 1 over the LRGI, which leaves nothing of it,
+            and half over the correspondence engine's result.
+        whole: true for the whole frame instead of a window around the object.
+        reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
+            None does as the experts were trained.
+        compact_generated: whether the LRGI is given at half the size, a quarter of its tokens; None does as the experts
+            were trained.
+        generator: source of the noise; None takes the request's seed.
+        callback_on_step_end: as in every diffusers pipeline.
+        callback_on_step_end_tensor_inputs: the tensors it is given.
+    """
+
+    prompt: str | None = None
+    prompt_embeds: Tensor | None = None
+    pooled_prompt_embeds: Tensor | None = None
+    height: int | None = None
+    width: int | None = None
+    num_inference_steps: int = 28
+    guidance_scale: float = 2.5
+    init: Start = "generated"
+    noise: float | None = None
+    whole: bool = False
+    reference_cache: bool | None = None
+    compact_generated: bool | None = None
+    generator: torch.Generator | None = None
+    callback_on_step_end: Callable[..., dict[str, Any]] | None = None
+    callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",)
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """One refinement.
+
+    Attributes:
+        picture: uint8 RGB of exactly `scale` times the generated picture.
+        share: (height, width) of the same size in [0, 1], what of each pixel the model drew.
+        windows: where it worked.
+        stages: pictures that explain the result, uint8 RGB by name, "upscaled" first.
+    """
+
+    picture: Bytes
+    share: Floats
+    windows: Windows
+    stages: dict[str, Bytes]
+
+
+@dataclass
+class RefGCSR2Output(BaseOutput):
+    """What the pipeline returns.
+
+    Attributes:
+        images: one picture: a PIL image; for "np" (1, height, width, 3) and for "pt" (1, 3, height, width) in [0, 1];
+            for "latent" the tokens of the refined window, (1, tokens, 4 * latent channels).
+        refined: the details; None for "latent".
+    """
+
+    images: list[PILImage.Image] | Floats | Tensor
+    refined: Refined | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Redrawn:
+    """The window as the model drew it, not yet put back; tokens or (1, 3, height, width) in [0, 1]."""
+
+    drawn: Tensor
+    windows: Windows
+    stages: dict[str, Bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """What the loop begins with: noise tokens and their ids, and the condition tokens beside them, if any."""
+
+    tokens: Tensor
+    ids: Tensor
+    beside: Conditions | None
+
+
+class RefGCSR2Pipeline(FluxKontextPipeline):
+    """Refines the object in a generated picture (LRGI) after a sharp photo of it (HRRI).
+
+    The transformer sees the text, the noise, the HRRI as IMG1 and the enlarged LRGI as IMG2. It works on a window
+    around the object, at the sizes Kontext was trained on; the window goes back into the LRGI's clean upscale.
+
+    Attributes:
+        freqmole: the experts in the transformer; None for the stock FLUX.1-Kontext.
+    """
+
+    freqmole: FreqMoLE | None = None
+    _beginning: _Beginning
+
+    @classmethod
+    def from_pretrained(cls, base: str | Path, *, adapter: str | Path | None = None, **options: Any) -> Self:
+        """Load FLUX.1-Kontext, and FreqMoLE into it.
+
+        Args:
+            base: folder or Hub repository of a FluxKontextPipeline.
+            adapter: folder or Hub repository with the experts' weights.
+            options: as for any diffusers pipeline: torch_dtype, transformer, quantization_config, token, ...
+
+        Raises:
+            InputError: the adapter is damaged or belongs to another base.
+            OSError: the base cannot be had; `refgc.model.loading` says what to do about it.
+        """
+        pipeline: Self = super().from_pretrained(str(base), **options)
+        if adapter is not None:
+            pipeline.freqmole = weights.load(pipeline.transformer, adapter)
+        return pipeline
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Write the pipeline; with fused experts a FLUX.1-Kontext that any tool loads.
+
+        Raises:
+            EngineError: the experts are not fused.
+        """
+        if self.freqmole is not None and not self.freqmole.is_fused:
+            raise EngineError(
+                "The experts stand beside the transformer's own weights: call freqmole.fuse() first, or save them "
+                "alone with refgc.model.weights.save."
+            )
+        super().save_pretrained(save_directory, **options)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        reference: ImageSource,
+        generated: ImageSource,
+        prompt: str | None = None,
+        *,
+        object_name: str = "object",
+        reference_mask: ImageSource | None = None,
+        generated_mask: ImageSource | None = None,
+        scale: int = 4,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 28,
+        guidance_scale: float = 2.5,
+        strength: float = 1.0,
+        init: Start = "generated",
+        noise: float | None = None,
+        whole: bool = False,
+        reference_cache: bool | None = None,
+        compact_generated: bool | None = None,
+        generator: torch.Generator | None = None,
+        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",),
+        prompt_embeds: Tensor | None = None,
+        pooled_prompt_embeds: Tensor | None = None,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+    ) -> RefGCSR2Output | tuple[Any, ...]:
+        """Refine one picture; what is not told here is told in `Settings`.
+
+        Args:
+            reference: the HRRI; a path, PIL image or array.
+            generated: the LRGI.
+            prompt: see `Settings`.
+            object_name: the object in words, for the paper's prompt.
+            reference_mask: the object in the reference; None lets the correspondence engine find it.
+            generated_mask: the object in the generated picture.
+            scale: output size over generated size; 1, 2 or 4.
+            height: see `Settings`.
+            width: see `Settings`.
+            num_inference_steps: see `Settings`.
+            guidance_scale: see `Settings`.
+            strength: how much of the redrawn object to bring in, from 0 (plain upscale) to 1. Unlike in other diffusers
+                pipelines it says nothing about the schedule; that is `noise`.
+            init: see `Settings`.
+            noise: see `Settings`.
+            whole: see `Settings`.
+            reference_cache: see `Settings`.
+            compact_generated: see `Settings`.
+            generator: source of the noise; None takes a new seed.
+            callback_on_step_end: see `Settings`.
+            callback_on_step_end_tensor_inputs: see `Settings`.
+            prompt_embeds: see `Settings`.
+            pooled_prompt_embeds: see `Settings`.
+            output_type: "pil", "np", "pt", or "latent" for the window's tokens before they are decoded.
+            return_dict: false for a plain tuple.
+
+        Raises:
+            InputError: a picture or an option cannot be used.
+            EngineError: the model's output is no picture.
+        """
+        if output_type not in get_args(OutputType):
+            raise InputError(f"There is no output type {output_type!r}; choose {', '.join(get_args(OutputType))}.")
+        request = make_request(
+            reference,
+            generated,
+            scale=scale,
+            reference_mask=reference_mask,
+            generated_mask=generated_mask,
+            object_name=object_name,
+            strength=strength,
+        )
+        settings = Settings(
+            prompt=prompt,
+            prompt_embeds=prompt_embeds,
+            pooled_prompt_embeds=pooled_prompt_embeds,
+            height=height,
+            width=width,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            init=init,
+            noise=noise,
+            whole=whole,
+            reference_cache=reference_cache,
+            compact_generated=compact_generated,
+            generator=generator or torch.Generator(),
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
+        if output_type == "latent":
+            output = RefGCSR2Output(self._redraw(request, settings, no_progress, "latent").drawn, None)
+        else:
+            refined = self.refine(request, settings)
+            output = RefGCSR2Output(_as_type(refined.picture, output_type), refined)
+        return output if return_dict else (output.images,)
+
+    @torch.no_grad()
+    def refine(
+        self, request: RefineRequest, settings: Settings = Settings(), progress: Progress = no_progress
+    ) -> Refined:
+        """Refine one request that is checked already.
+
+        Raises:
+            InputError: a setting cannot be used.
+            EngineError: the model's output is no picture.
+        """
+        redrawn = self._redraw(request, settings, progress, "pt")
+        if not torch.isfinite(redrawn.drawn).all():
+            raise EngineError(
+                "The model drew no finite colours: run it in bfloat16 or float32, or look to its weights."
+            )
+        progress("putting it back", 0.97)
+        drawn = (redrawn.drawn[0].movedim(0, 2).float() * 255).round().to(torch.uint8).cpu().numpy()
+        upscaled = redrawn.stages["upscaled"]
+        picture, share = put_back(upscaled, drawn, redrawn.windows, request.scale, request.strength)
+        return Refined(picture, share, redrawn.windows, {**redrawn.stages, "redrawn": drawn})
+
+    def prepare_latents(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """What the base class asks for before its loop: noise, condition tokens, and the ids of both.
+
+        The base class lays out one condition picture; here are two, or none where their keys and values are cached.
+        """
+        beginning = self._beginning
+        if beginning.beside is None:
+            return beginning.tokens, None, beginning.ids, None
+        return beginning.tokens, beginning.beside.tokens, beginning.ids, beginning.beside.ids
+
+    def _redraw(
+        self, request: RefineRequest, settings: Settings, progress: Progress, output_type: Literal["pt", "latent"]
+    ) -> _Redrawn:
+        steps = _steps_to_run(settings)
+        prompt_embeds, pooled_prompt_embeds = self._read(request, settings, progress)
+        windows, stages = _look(request, settings, progress)
+        progress("encoding the pictures", 0.08)
+        width, height = windows.working_size
+        start = self._latents_of(stages["start"])
+        generated = crop(request.generated.pixels, windows.generated_window, self._generated_size(windows, settings))
+        given = conditions(
+            self._latents_of(stages["reference"]),
+            self._latents_of(generated),
+            over=(start.shape[2], start.shape[3]),
+        )
+        given = Conditions(given.tokens.to(prompt_embeds.dtype), given.ids)
+        sigmas = np.linspace(1.0, 1 / settings.num_inference_steps, settings.num_inference_steps)[-steps:].tolist()
+        generator = settings.generator or torch.Generator().manual_seed(request.seed)
+
+        def on_step_end(pipeline: Self, step: int, timestep: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
+            drawn = step + 1 == steps
+            progress("decoding" if drawn else "denoising", 0.1 + 0.84 * (step + 1) / steps)
+            callback = settings.callback_on_step_end
+            return callback(pipeline, step, timestep, tensors) if callback else tensors
+
+        cached = self._wants_cache(settings)
+        self._beginning = _Beginning(
+            pack(self._noised(start, sigmas, generator)).to(prompt_embeds.dtype),
+            position_ids((start.shape[2], start.shape[3]), NOISE, device=start.device),
+            None if cached else given,
+        )
+        progress("denoising", 0.1)
+        attention = self._cache_of(given, pooled_prompt_embeds, settings) if cached else nullcontext()
+        try:
+            with attention as attention_options, self.transformer.cache_context("denoise"):
+                (drawn,) = super().__call__(
+                    prompt_embeds=prompt_embeds,
+                    pooled_prompt_embeds=pooled_prompt_embeds,
+                    height=height,
+                    width=width,
+                    max_area=height * width,
+                    num_inference_steps=steps,
+                    sigmas=sigmas,
+                    guidance_scale=settings.guidance_scale,
+                    joint_attention_kwargs=attention_options,
+                    callback_on_step_end=on_step_end,
+                    callback_on_step_end_tensor_inputs=list(settings.callback_on_step_end_tensor_inputs),
+                    output_type=output_type,
+                    return_dict=False,
+                )
+        finally:
+            # After a failure for want of memory these would still take some.
+            del self._beginning
+        return _Redrawn(drawn, windows, stages)
+
+    def _read(self, request: RefineRequest, settings: Settings, progress: Progress) -> tuple[Tensor, Tensor]:
+        """The prompt's embeddings, (1, text tokens, width) and (1, width)."""
+        if settings.prompt_embeds is not None and settings.pooled_prompt_embeds is not None:
+            return settings.prompt_embeds, settings.pooled_prompt_embeds
+        progress("reading the prompt", 0.0)
+        prompt = settings.prompt or prompt_for(request.object_name)
+        check_length(self.tokenizer_2, prompt)
+        embeds, pooled, _ = self.encode_prompt(prompt, None, device=self._execution_device)
+        return embeds, pooled
+
+    def _latents_of(self, pixels: Bytes) -> Tensor:
+        """(1, channels, height / 8, width / 8) latents of a picture, as the transformer knows them."""
+        picture = torch.from_numpy(pixels).to(self._execution_device).movedim(2, 0)[None]
+        encoded: Tensor = self._encode_vae_image(picture.to(self.vae.dtype) / 127.5 - 1, None)
+        return encoded
+
+    def _noised(self, start: Tensor, sigmas: list[float], generator: torch.Generator) -> Tensor:
+        """Latents at the first of the sigmas that are run, after the scheduler's shift."""
+        config = self.scheduler.config
+        shift = calculate_shift(
+            start.shape[2] * start.shape[3] // PATCH**2,
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        self.scheduler.set_timesteps(sigmas=sigmas, mu=shift, device=start.device)
+        noise = randn_tensor(start.shape, generator=generator, device=start.device, dtype=start.dtype)
+        noised: Tensor = self.scheduler.scale_noise(start, self.scheduler.timesteps[:1], noise)
+        return noised
+
+    def _wants_cache(self, settings: Settings) -> bool:
+        if settings.reference_cache is None:
+            return self.freqmole is not None and self.freqmole.config.reference_cache
+        return settings.reference_cache
+
+    def _generated_size(self, windows: Windows, settings: Settings) -> Size:
+        """(width, height) at which the LRGI becomes tokens."""
+        compact = settings.compact_generated
+        if compact is None:
+            compact = self.freqmole is not None and self.freqmole.config.compact_generated
+        if not compact:
+            return windows.working_size
+        width, height = (max(1, round(side / 2 / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in windows.working_size)
+        return width, height
+
+    @contextmanager
+    def _cache_of(self, given: Conditions, pooled: Tensor, settings: Settings) -> Iterator[dict[str, Any]]:
+        """Keys and values of the condition tokens inside, and the attention options that read them."""
+        guided = self.transformer.config.guidance_embeds
+        guidance = torch.tensor([settings.guidance_scale], device=given.tokens.device) if guided else None
+        try:
+            caching.fill(self.transformer, given.tokens, given.ids, pooled, guidance)
+            yield dict(caching.READ)
+        finally:
+            caching.clear(self.transformer)
+
+
+def _steps_to_run(settings: Settings) -> int:
+    if settings.num_inference_steps < 1:
+        raise InputError(f"The number of steps is {settings.num_inference_steps}; choose 1 or more.")
+    if settings.init not in get_args(Start):
+        raise InputError(f"There is no init {settings.init!r}; choose {' or '.join(get_args(Start))}.")
+    noise = NOISE_OVER[settings.init] if settings.noise is None else settings.noise
+    if not 0 < noise <= 1:
+        raise InputError(f"The noise is {noise:g}; choose a number above 0 and at most 1.")
+    return max(1, round(noise * settings.num_inference_steps))
+
+
+def _look(request: RefineRequest, settings: Settings, progress: Progress) -> tuple[Windows, dict[str, Bytes]]:
+    """Where to work, and the pictures that the model is given, by stage."""
+    if (settings.height is None) != (settings.width is None):
+        raise InputError("Only one of height and width is given; give both or neither.")
+    progress("finding the object", 0.02)
+    size = (settings.width, settings.height) if settings.width and settings.height else None
+    windows = locate(request, whole=settings.whole, working_size=size)
+    width, height = request.generated.size
+    upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))
+    stages = {"upscaled": upscaled}
+    if settings.init == "correspondence":
+        progress("placing the reference", 0.04)
+        stages["correspondence"] = CorrespondenceEngine().refine(request).image.pixels
+    left, top, right, bottom = (side * request.scale for side in windows.generated_window)
+    stages["reference"] = crop(request.reference.pixels, windows.reference_window, windows.reference_size)
+    stages["start"] = crop(stages.get("correspondence", upscaled), (left, top, right, bottom), windows.working_size)
+    return windows, stages
+
+
+def _as_type(picture: Bytes, output_type: OutputType) -> list[PILImage.Image] | Floats | Tensor:
+    if output_type == "pil":
+        return [PILImage.fromarray(picture)]
+    floats = np.asarray(picture[None] / np.float32(255), np.float32)
+    return floats if output_type == "np" else torch.from_numpy(floats).movedim(3, 1)
