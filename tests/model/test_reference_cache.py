@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ BATCH, TEXT = 2, 5
 DOUBLE_BLOCKS, SINGLE_BLOCKS = 2, 3
 NOISE_SIZE, COMPACT_SIZE = (8, 12), (4, 6)
 CPU = torch.device("cpu")
-NEAR = {"rtol": 1e-4, "atol": 1e-4}
+TOLERANCE = 1e-4
 
 
 @dataclass
@@ -53,12 +54,16 @@ def make_inputs(seed: int = 0) -> Inputs:
     )
 
 
+def assert_near(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
 @pytest.fixture
 def transformer() -> FluxTransformer2DModel:
     return tiny_transformer(double_blocks=DOUBLE_BLOCKS, single_blocks=SINGLE_BLOCKS)
 
 
-def forward(transformer: FluxTransformer2DModel, inputs: Inputs, sigma: float, **kwargs) -> Tensor:
+def forward(transformer: FluxTransformer2DModel, inputs: Inputs, sigma: float, **kwargs):
     return transformer(
         hidden_states=inputs.noise,
         encoder_hidden_states=inputs.text,
@@ -76,7 +81,7 @@ def fill_with(transformer: FluxTransformer2DModel, inputs: Inputs) -> None:
     fill(transformer, inputs.condition, inputs.condition_ids, inputs.pooled, inputs.guidance)
 
 
-def read(transformer: FluxTransformer2DModel, inputs: Inputs, sigma: float) -> Tensor:
+def read(transformer: FluxTransformer2DModel, inputs: Inputs, sigma: float):
     return forward(transformer, inputs, sigma, joint_attention_kwargs=dict(READ))
 
 
@@ -97,7 +102,7 @@ def masked_attention(query: Tensor, key: Tensor, value: Tensor, may_see: Tensor)
     return torch.einsum("bhqk,bkhd->bqhd", weights, value).flatten(2)
 
 
-def modulation(norm: torch.nn.Module, embedding: Tensor, parts: int) -> tuple[Tensor, ...]:
+def modulation(norm: Any, embedding: Tensor, parts: int):
     return norm.linear(functional.silu(embedding)).chunk(parts, dim=-1)
 
 
@@ -105,7 +110,7 @@ def standardised(states: Tensor) -> Tensor:
     return functional.layer_norm(states, states.shape[-1:], eps=1e-6)
 
 
-def joint_forward(transformer: FluxTransformer2DModel, inputs: Inputs, sigma: float) -> Tensor:
+def joint_forward(transformer: FluxTransformer2DModel, inputs: Inputs, sigma: float):
     """All tokens at once: conditions see conditions only and are modulated as at timestep 0."""
     noise, condition = inputs.noise.shape[1], inputs.condition.shape[1]
     ids = torch.cat([torch.zeros(TEXT, 3), inputs.noise_ids, inputs.condition_ids])
@@ -113,14 +118,14 @@ def joint_forward(transformer: FluxTransformer2DModel, inputs: Inputs, sigma: fl
     may_see = ~is_condition[:, None] | is_condition[None, :]
     axes = transformer.config.axes_dims_rope
 
-    def embedded(timestep: float) -> Tensor:
+    def embedded(timestep: float):
         return transformer.time_text_embed(torch.full((BATCH,), timestep), inputs.guidance * 1000, inputs.pooled)
 
     now, at_zero = embedded(sigma * 1000)[:, None], embedded(0.0)[:, None]
     embedding = torch.where(is_condition[None, :, None], at_zero, now)
     image_embedding = embedding[:, TEXT:]
 
-    def heads(linear: torch.nn.Module, states: Tensor) -> Tensor:
+    def heads(linear: Any, states: Tensor):
         return linear(states).unflatten(-1, (transformer.config.num_attention_heads, -1))
 
     text = transformer.context_embedder(inputs.text)
@@ -177,7 +182,7 @@ def test_one_fill_serves_every_timestep_as_the_joint_forward_does(transformer: F
     assert outputs[0.9].shape == inputs.noise.shape
     assert not torch.allclose(outputs[0.9], outputs[0.2], atol=0.1)
     for sigma, output in outputs.items():
-        torch.testing.assert_close(output, joint_forward(transformer, inputs, sigma), **NEAR)
+        assert_near(output, joint_forward(transformer, inputs, sigma))
 
 
 def test_the_conditions_change_the_output(transformer: FluxTransformer2DModel) -> None:
@@ -204,7 +209,7 @@ def test_every_sample_of_a_batch_is_its_own(transformer: FluxTransformer2DModel)
         joint_attention_kwargs=dict(READ),
         return_dict=False,
     )[0]
-    torch.testing.assert_close(together[1:], alone, **NEAR)
+    assert_near(together[1:], alone)
 
 
 def gradients(transformer: FluxTransformer2DModel, inputs: Inputs, output: Tensor) -> list[Tensor | None]:
@@ -233,9 +238,10 @@ def test_gradients_flow_into_conditions_and_weights_as_in_the_joint_forward(
         if right is None:
             assert left is None, name
         else:
-            # A sum over thousands of terms in single precision: relative to the largest of the weight's gradients.
+            # Sums over many terms in single precision err by a part of the largest.
+            largest = right.abs().max().item()
             torch.testing.assert_close(
-                left, right, rtol=1e-3, atol=1e-4 * (1 + right.abs().max().item()), msg=lambda m, n=name: f"{n}: {m}"
+                left, right, rtol=1e-3, atol=1e-4 * (1 + largest), msg=f"gradient of {name}, at most {largest}"
             )
 
 
@@ -272,7 +278,7 @@ def test_fused_projections_fill_and_read_alike(transformer: FluxTransformer2DMod
     apart = read(transformer, inputs, 0.4)
     transformer.fuse_qkv_projections()
     fill_with(transformer, inputs)
-    torch.testing.assert_close(read(transformer, inputs, 0.4), apart, **NEAR)
+    assert_near(read(transformer, inputs, 0.4), apart)
     kept = transformer.single_transformer_blocks[0].attn.processor.value
     assert kept.untyped_storage().nbytes() == kept.numel() * kept.element_size()
 
@@ -341,7 +347,7 @@ def test_blocks_compile_without_a_graph_break() -> None:
     transformer.compile_repeated_blocks(fullgraph=True, dynamic=False, backend="eager")
     try:
         for left, right in zip(outputs(), plain, strict=True):
-            torch.testing.assert_close(left, right, **NEAR)
+            assert_near(left, right)
         # Two kinds of block, two passes: neither the second block of a kind nor the next step or picture has its own.
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
     finally:
@@ -360,9 +366,9 @@ def test_first_block_cache_steps_over_the_fill(transformer: FluxTransformer2DMod
     for inputs, (first, second) in zip(pictures, expected, strict=True):
         fill_with(transformer, inputs)
         with transformer.cache_context("cond"):
-            torch.testing.assert_close(read(transformer, inputs, 0.8), first, **NEAR)
+            assert_near(read(transformer, inputs, 0.8), first)
             skipped = read(transformer, inputs, 0.6)
         if threshold == 0:
-            torch.testing.assert_close(skipped, second, **NEAR)
+            assert_near(skipped, second)
         else:
-            assert not torch.allclose(skipped, second, **NEAR)
+            assert not torch.allclose(skipped, second, atol=0.01)
