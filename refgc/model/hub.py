@@ -1,0 +1,195 @@
+"""Weights on this machine and on the Hugging Face Hub, and one sentence for each way of not getting them.
+
+Nothing here imports torch: `refgc doctor` and the choice of an engine look through it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from refgc.errors import EngineError
+
+BASE = "REFGC_BASE"
+ADAPTER = "REFGC_ADAPTER"
+FLUX_KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
+
+# Not what lies beside them at the top: FLUX's repositories hold the transformer there a second time.
+PIPELINE_FILES = ("model_index.json", "*/*")
+ADAPTER_FILES = ("config.json", "freqmole.safetensors")
+
+INDEX = "model_index.json"
+PIPELINES = ("FluxKontextPipeline", "RefGCSR2Pipeline")
+NETWORKS = ("transformer", "text_encoder", "text_encoder_2", "vae")
+LOGIN = "set HF_TOKEN to one of https://huggingface.co/settings/tokens or run `hf auth login`"
+
+
+def on_disk(source: str, files: Sequence[str]) -> Path | None:
+    """The folder with a source's files, without any network; None where they are not all here.
+
+    Args:
+        source: a folder, or the name of a Hub repository.
+        files: `PIPELINE_FILES` or `ADAPTER_FILES`.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        cached = _cached(source, files)
+        if cached is None:
+            return None
+        folder = cached
+    return None if missing_from(folder, files) else folder
+
+
+def fetch(source: str, variable: str, files: Sequence[str]) -> Path:
+    """The folder with a source's files, downloaded where they are not here yet.
+
+    Args:
+        source: a folder, or the name of a Hub repository.
+        variable: the environment variable that names it.
+        files: `PIPELINE_FILES` or `ADAPTER_FILES`.
+
+    Raises:
+        EngineError: they cannot be had, or are not what the model is made of; the sentence says what to do.
+    """
+    here = on_disk(source, files)
+    if here is not None:
+        return here
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = _download(source, variable, files)
+    missing = missing_from(folder, files)
+    if missing:
+        raise EngineError(
+            f"{variable} is {source!r}, and there is no {missing[0]} in it; name a folder or repository that has it."
+        )
+    return folder
+
+
+def check_pipeline(folder: Path, source: str) -> None:
+    """Refuses a pipeline of another architecture.
+
+    Raises:
+        EngineError: `folder` holds no FLUX.1-Kontext.
+    """
+    name = _index(folder).get("_class_name")
+    if name not in PIPELINES:
+        raise EngineError(
+            f"{BASE} is {source!r}, which holds a {name} and no {PIPELINES[0]}; name {FLUX_KONTEXT} or a finetuned one."
+        )
+
+
+def missing_from(folder: Path, files: Sequence[str]) -> list[str]:
+    """The first files, by their names inside of `folder`, without which its model cannot be read; empty if complete."""
+    if files != PIPELINE_FILES:
+        return [name for name in files if not (folder / name).is_file()]
+    if not _index(folder):
+        return [INDEX]
+    missing = []
+    for part in (name for name, made_of in _index(folder).items() if isinstance(made_of, list) and made_of[0]):
+        if part in NETWORKS:
+            missing.extend(f"{part}/{name}" for name in _missing_from_network(folder / part))
+        elif not (folder / part).is_dir():
+            missing.append(part)
+    return missing
+
+
+def _missing_from_network(folder: Path) -> list[str]:
+    if not (folder / "config.json").is_file():
+        return ["config.json"]
+    for index in folder.glob("*.safetensors.index.json"):
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        return sorted(shard for shard in shards if not (folder / shard).is_file())
+    return [] if any(folder.glob("*.safetensors")) else ["*.safetensors"]
+
+
+def _index(folder: Path) -> dict[str, object]:
+    try:
+        index = json.loads((folder / INDEX).read_text())
+    except (OSError, ValueError):
+        return {}
+    return index if isinstance(index, dict) else {}
+
+
+def _cached(repository: str, files: Sequence[str]) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, local_files_only=True, allow_patterns=list(files)))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
+def _download(source: str, variable: str, files: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    with _in_one_sentence(source, variable):
+        return Path(snapshot_download(source, allow_patterns=list(files)))
+
+
+@contextmanager
+def _in_one_sentence(source: str, variable: str) -> Iterator[None]:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    def refusal(sentence: str) -> EngineError:
+        return EngineError(f"{variable} is {source!r}, {sentence}.")
+
+    try:
+        yield
+    except HFValidationError as error:
+        raise refusal("which is no folder here and no name of a repository; name a folder, or user/model") from error
+    except GatedRepoError as error:
+        raise refusal(
+            f"whose licence must be accepted first: open https://huggingface.co/{source} in a browser, log in, agree "
+            f"to its terms, then {LOGIN} here with the same account"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise refusal(
+            "which is no folder here and no repository that the Hub shows you; check the name, and if it is private "
+            f"or gated, {LOGIN}"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise refusal(_unreachable(source, error)) from error
+    except HfHubHTTPError as error:
+        raise refusal(_refused(error.response.status_code)) from error
+    except (HTTPError, ConnectionError) as error:
+        raise refusal(_unreachable(source, error)) from error
+    except OSError as error:
+        raise refusal(_not_written(error)) from error
+
+
+def _refused(status: int) -> str:
+    if status == 401:
+        return f"and the Hub does not know your token; {LOGIN}"
+    if status == 403:
+        return f"and your token may not read it; {LOGIN}, with the right to read gated repositories"
+    return f"and the Hub answers with status {status}; try again later"
+
+
+def _unreachable(source: str, error: Exception) -> str:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if HF_HUB_OFFLINE:
+        return f"which is not on this machine, and HF_HUB_OFFLINE forbids to fetch it; unset that, or put {source} here"
+    if isinstance(error.__cause__, HfHubHTTPError):
+        return _refused(error.__cause__.response.status_code)
+    return "which is not on this machine, and the Hub cannot be reached; go online and try again"
+
+
+def _not_written(error: OSError) -> str:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"and the disk of {HF_HUB_CACHE} is full; free space, or set HF_HOME to a folder on another disk"
+    return f"and its files cannot be written to {HF_HUB_CACHE} ({error.strerror}); set HF_HOME to another folder"
