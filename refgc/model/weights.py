@@ -1,0 +1,353 @@
+"""FreqMoLE's weights: in a folder, on the Hugging Face Hub, and as one plain LoRA for other tools."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, ModelCard, ModelCardData, snapshot_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError, of the HTTP library the Hub's client has
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # public, lazily
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from refgc.errors import InputError
+from refgc.files import write_whole
+from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
+
+WEIGHTS_FILE = "freqmole.safetensors"
+CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
+# Where diffusers' load_lora_weights looks in a folder or repository when it is told no file.
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+FLUX_KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
+FLUX_LICENCE = "flux-1-dev-non-commercial-license"
+
+CARD = """
+# FreqMoLE for RefGC-SR2
+
+Two LoRA experts, one for low and one for high frequencies, in every block of `{base}`, mixed by one learnt gate per
+block. With them RefGC-SR2 brings the true detail of a reference photo back into a generated picture, at a higher
+resolution. `{weights}` holds experts and gates, `{config}` their rank and what they were trained with.
+
+```python
+import torch
+from refgc.model.pipeline import RefGCSR2Pipeline
+
+pipeline = RefGCSR2Pipeline.from_pretrained("{base}", adapter="{name}", torch_dtype=torch.bfloat16)
+pipeline.freqmole.fuse(keep_base=False)
+pipeline.to("cuda")
+pipeline(reference="photo.jpg", generated="generated.png", object_name="handbag").images[0].save("refined.png")
+```
+"""
+
+
+def save(freqmole: FreqMoLE, folder: str | os.PathLike[str]) -> None:
+    """Write experts, gates, config and a model card into a folder, each file whole or not at all.
+
+    Args:
+        freqmole: fused or not.
+        folder: made where it does not exist. Files of an earlier save are replaced, but for the model card, which may
+            have been edited since.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    _save(freqmole, _made(folder), name=Path(folder).name)
+
+
+def load(transformer: Any, source: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> FreqMoLE:
+    """Put saved experts and gates into a transformer.
+
+    Args:
+        transformer: a FluxTransformer2DModel without FreqMoLE; unchanged where this raises.
+        source: a folder that `save` wrote, or else a Hub repository as for `from_pretrained`.
+        dtype: of experts and gates in memory.
+
+    Raises:
+        InputError: there is no such folder or repository, the Hub gives it not, a file is missing or damaged, or the
+            weights belong to another config or another base.
+        EngineError: as for `refgc.model.freqmole.inject`.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return _load(transformer, folder, str(source), dtype)
+    if folder.is_file():
+        raise InputError(f"{str(source)!r} is a file; give the folder that holds {WEIGHTS_FILE} and {CONFIG_FILE}.")
+    return from_pretrained(transformer, str(source), dtype=dtype)
+
+
+def from_pretrained(
+    transformer: Any,
+    repository: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> FreqMoLE:
+    """Put the experts and gates of a Hub repository into a transformer; downloaded once, then from the cache.
+
+    Args:
+        transformer: a FluxTransformer2DModel without FreqMoLE; unchanged where this raises.
+        repository: its name, such as "user/adapter".
+        dtype: of experts and gates in memory.
+        revision: branch, tag or commit; None takes main.
+        token: for private and gated repositories; None takes HF_TOKEN, or the login that is stored.
+        cache_dir: where downloads are kept; None takes the Hub's own cache.
+        local_files_only: never download.
+
+    Raises:
+        InputError, EngineError: as for `load`.
+    """
+    with _in_one_sentence(repository):
+        folder = snapshot_download(
+            repository,
+            revision=revision,
+            token=token,
+            cache_dir=None if cache_dir is None else str(cache_dir),
+            local_files_only=local_files_only,
+            allow_patterns=[WEIGHTS_FILE, CONFIG_FILE],
+        )
+    return _load(transformer, Path(folder), repository, dtype)
+
+
+def push_to_hub(
+    freqmole: FreqMoLE,
+    repository: str,
+    *,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    message: str = "FreqMoLE experts and gates",
+) -> str:
+    """Upload experts, gates and config in one commit, with a model card where the repository has none.
+
+    Args:
+        freqmole: fused or not.
+        repository: its name, such as "user/adapter"; made where it does not exist.
+        private: whether a new repository is private; None takes the account's default.
+        token: with the right to write; None takes HF_TOKEN, or the login that is stored.
+        revision: branch to commit to; None takes main.
+        create_pr: propose the commit instead of making it.
+        message: of the commit.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        InputError: the Hub does not take it.
+    """
+    with _in_one_sentence(repository), TemporaryDirectory() as folder:
+        hub = HfApi(token=token)
+        full_name = hub.create_repo(repository, private=private, exist_ok=True).repo_id
+        _save(freqmole, Path(folder), name=full_name)
+        has_card = hub.file_exists(full_name, CARD_FILE, revision=revision)
+        commit = hub.upload_folder(
+            repo_id=full_name,
+            folder_path=folder,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=message,
+            ignore_patterns=[CARD_FILE] if has_card else None,
+        )
+    return str(commit.commit_url)
+
+
+@torch.no_grad()
+def export_lora(freqmole: FreqMoLE, folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Path:
+    """Write the experts as one plain LoRA of rank 2 * config.rank, with the same effect on the transformer.
+
+    `FluxKontextPipeline.load_lora_weights(folder)` loads it, as do other tools that read diffusers' LoRAs of FLUX.
+    A = [A_LF; A_HF] and B = scaling * [alpha * B_LF, (1 - alpha) * B_HF]; there are no alpha entries, which tools read
+    as a scale of 1. Gates and config cannot be had back from it.
+
+    Args:
+        freqmole: fused or not.
+        folder: made where it does not exist.
+        dtype: of the file; None keeps the experts'.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    file = _made(folder) / LORA_FILE
+    tensors: dict[str, Tensor] = {}
+    for name, down, up in freqmole.factors():
+        tensors[f"transformer.{name}.lora_A.weight"] = down.to(dtype or down.dtype).contiguous()
+        tensors[f"transformer.{name}.lora_B.weight"] = up.to(dtype or up.dtype).contiguous()
+    write_whole(file, to_bytes(tensors, metadata={"format": "pt"}))
+    return file
+
+
+def _made(folder: str | os.PathLike[str]) -> Path:
+    made = Path(folder).expanduser()
+    try:
+        made.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {str(folder)!r} cannot be made ({error.strerror}); choose another.") from error
+    return made
+
+
+def _save(freqmole: FreqMoLE, folder: Path, *, name: str) -> None:
+    tensors = {key: parameter.detach().contiguous() for key, parameter in freqmole.named_parameters()}
+    write_whole(folder / WEIGHTS_FILE, to_bytes(tensors, metadata={"format": "pt"}))
+    write_whole(folder / CONFIG_FILE, freqmole.config.model_dump_json(indent=2).encode() + b"\n")
+    if not (folder / CARD_FILE).exists():
+        write_whole(folder / CARD_FILE, str(_card(freqmole.config, name)).encode())
+
+
+def _card(config: FreqMoLEConfig, name: str) -> ModelCard:
+    data = ModelCardData(
+        base_model=config.base if _is_repository(config.base) else None,
+        library_name="diffusers",
+        pipeline_tag="image-to-image",
+        tags=["refgc-sr2", "freqmole", "lora", "super-resolution"],
+        base_model_relation="adapter",
+    )
+    if config.base == FLUX_KONTEXT:
+        data.license, data.license_name = "other", FLUX_LICENCE
+        data.license_link = f"https://huggingface.co/{FLUX_KONTEXT}/blob/main/LICENSE.md"
+    text = CARD.format(base=config.base, weights=WEIGHTS_FILE, config=CONFIG_FILE, name=name)
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n{text}")
+
+
+def _is_repository(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+
+
+def _load(transformer: Any, folder: Path, source: str, dtype: torch.dtype) -> FreqMoLE:
+    config = _read_config(folder / CONFIG_FILE, source)
+    tensors = _read_weights(folder / WEIGHTS_FILE, source)
+    _check(tensors, weight_shapes(transformer, config), config, source)
+    freqmole = inject(transformer, config, dtype=dtype)
+    with torch.no_grad():
+        for name, parameter in freqmole.named_parameters():
+            parameter.copy_(tensors[name])
+    return freqmole
+
+
+def _read_config(file: Path, source: str) -> FreqMoLEConfig:
+    try:
+        return FreqMoLEConfig.model_validate_json(file.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"The adapter {source!r} has no {CONFIG_FILE}; give what `save` wrote, all of it.") from error
+    except OSError as error:
+        raise InputError(f"{CONFIG_FILE} of the adapter {source!r} cannot be read ({error.strerror}).") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise InputError(
+            f"{CONFIG_FILE} of the adapter {source!r} is no FreqMoLE config ({place}: {first['msg']}); correct it or "
+            "save the adapter again."
+        ) from error
+
+
+def _read_weights(file: Path, source: str) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise InputError(f"The adapter {source!r} has no {WEIGHTS_FILE}; give what `save` wrote, all of it.")
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{WEIGHTS_FILE} of the adapter {source!r} is damaged or cut off; download or copy it again."
+        ) from error
+    for name, tensor in tensors.items():
+        if not tensor.float().isfinite().all():
+            raise InputError(f"The adapter {source!r} is spoilt: {name} holds values that are no finite numbers.")
+    return tensors
+
+
+def _check(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], config: FreqMoLEConfig, source: str
+) -> None:
+    missing = [name for name in shapes if name not in tensors]
+    unexpected = [name for name in tensors if name not in shapes]
+    if missing or unexpected:
+        lacks = f"lacks {len(missing)} of {len(shapes)} weights, {missing[0]} among them" if missing else ""
+        extra = f"has {len(unexpected)} that do not belong, {unexpected[0]} among them" if unexpected else ""
+        raise InputError(
+            f"The adapter {source!r} {' and '.join(filter(None, (lacks, extra)))}: it is incomplete, its {CONFIG_FILE} "
+            f"names other targets, or the base has other blocks than the one it was trained on, {config.base}."
+        )
+    for name, shape in shapes.items():
+        found = tuple(tensors[name].shape)
+        rank = found[-1] if name.endswith("_B") else found[0]
+        if len(found) == len(shape) == 2 and rank != config.rank:
+            raise InputError(
+                f"The adapter {source!r} has rank {rank} where its {CONFIG_FILE} says {config.rank}; give weights and "
+                "config of the same adapter."
+            )
+        if found != shape:
+            raise InputError(
+                f"The adapter {source!r} belongs to another base: {name} is {found} where this one needs {shape}; it "
+                f"was trained on {config.base}."
+            )
+
+
+@contextmanager
+def _in_one_sentence(repository: str) -> Iterator[None]:
+    """What goes wrong between us and the Hub, as an InputError that says what to do."""
+    try:
+        yield
+    except HFValidationError as error:
+        raise InputError(
+            f"{repository!r} is no folder here and no name of a Hub repository; give a folder, or user/adapter."
+        ) from error
+    except GatedRepoError as error:
+        raise InputError(
+            f"Access to {repository!r} must be granted first: accept its terms at https://huggingface.co/{repository} "
+            "and set HF_TOKEN to a token of that account."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"{repository!r} is no folder here, and no such repository is on the Hub or HF_TOKEN may not see it; check "
+            "the name and the token."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(f"{repository!r} has no such revision; name a branch, tag or commit that it has.") from error
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"{repository!r} is no folder here, it is not in the Hub's cache, and the Hub cannot be reached; check the "
+            "name, or go online (and unset HF_HUB_OFFLINE)."
+        ) from error
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            raise InputError(
+                f"The Hub refuses {repository!r} to this account; set HF_TOKEN to a token that has the right to it."
+            ) from error
+        raise InputError(
+            f"The Hub fails with status {error.response.status_code} at {repository!r}; try again later."
+        ) from error
+    except LocalTokenNotFoundError as error:
+        raise InputError("No token of the Hub is stored here; set HF_TOKEN to one.") from error
+    except (HTTPError, ConnectionError) as error:
+        raise InputError(
+            f"The Hub cannot be reached for {repository!r}; go online (and unset HF_HUB_OFFLINE)."
+        ) from error
