@@ -353,8 +353,10 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
                     return_dict=False,
                 )
         finally:
-            # After a failure for want of memory these would still take some.
+            # After a failure these would take memory, and a step cache would compare the next picture with this one.
             del self._beginning
+            if self.transformer.is_cache_enabled:
+                self.transformer._reset_stateful_cache()
         return _Redrawn(drawn, windows, stages)
 
     def _read(self, request: RefineRequest, settings: Settings, progress: Progress) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FluxKontextPipeline
+from diffusers import FirstBlockCacheConfig, FluxKontextPipeline
 from PIL import Image as PILImage
 from torch import Tensor
 
@@ -268,6 +268,24 @@ def test_experts_change_the_result_and_fused_ones_change_it_alike(tiny_base, tmp
     reloaded = FluxKontextPipeline.from_pretrained(tmp_path / "whole")
     for name, tensor in loaded.transformer.state_dict().items():
         assert torch.equal(reloaded.transformer.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("reference_cache", [False, True])
+def test_a_cancelled_run_leaves_nothing_behind(pipeline, request_, reference_cache):
+    # So high that all steps but the first reuse what the one before has left.
+    pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=100.0))
+    settings = Settings(**SMALL, reference_cache=reference_cache)
+    expected = pipeline.refine(request_, settings).picture
+
+    def cancel(stage: str, fraction: float) -> None:
+        if stage == "denoising" and fraction > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.refine(request_, settings, cancel)
+    kept = [getattr(block.attn.processor, "key", None) for block in pipeline.transformer.transformer_blocks]
+    assert kept == [None] * len(kept)
+    assert np.array_equal(pipeline.refine(request_, settings).picture, expected)
 
 
 @pytest.mark.parametrize(
