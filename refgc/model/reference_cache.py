@@ -29,6 +29,18 @@ ReferencePass = Literal["write", "read"]
 WRITE: dict[str, ReferencePass] = {"reference_pass": "write"}
 READ: dict[str, ReferencePass] = {"reference_pass": "read"}
 CACHE_CONTEXT = "reference"
+# FLUX's blocks want a text. Its keys are dropped before anybody sees them, so what it says does not matter; of none at
+# all, layers that quantise what comes in (8 bits) have nothing to take a scale from, and fail.
+UNSEEN_TEXT = 16
+# FLUX's blocks want a text. Its keys are dropped before anybody sees them, so what it says does not matter; of none at
+# all, layers that quantise what comes in (8 bits) have nothing to take a scale from, and fail.
+UNSEEN_TEXT = 16
+# FLUX's blocks want a text. Its keys are dropped before anybody sees them, so what it says does not matter; of none at
+# all, layers that quantise what comes in (8 bits) have nothing to take a scale from, and fail.
+UNSEEN_TEXT = 16
+# FLUX's blocks want a text. Its keys are dropped before anybody sees them, so what it says does not matter; of none at
+# all, layers that quantise what comes in (8 bits) have nothing to take a scale from, and fail.
+UNSEEN_TEXT = 16
 
 
 class AttentionObserver(Protocol):
@@ -44,7 +56,8 @@ class ReferenceCacheProcessor(FluxAttnProcessor):
 
     Does what `FluxAttnProcessor` does unless `joint_attention_kwargs` carry
 
-    - `reference_pass="write"`: keys (after norm and rotary position) and values of this forward are kept;
+    - `reference_pass="write"`: keys (after norm and rotary position) and values of the image tokens are kept, and no
+      others are attended to; `fill` is what calls for this, with `UNSEEN_TEXT` text tokens;
     - `reference_pass="read"`: the kept ones are appended to those of this forward;
     - `attention_recorder`: an `AttentionObserver` that is shown the queries and all keys.
 
@@ -75,8 +88,8 @@ class ReferenceCacheProcessor(FluxAttnProcessor):
         """
         query, key, value = _project(attn, hidden_states, encoder_hidden_states, image_rotary_emb)
         if reference_pass == "write":
-            # Of fused projections the value is a slice that would hold query and key in memory with it.
-            self.key, self.value = key, value.contiguous()
+            key, value = key[:, UNSEEN_TEXT:].contiguous(), value[:, UNSEEN_TEXT:].contiguous()
+            self.key, self.value = key, value
         elif reference_pass == "read":
             if self.key is None or self.value is None:
                 raise EngineError("The reference cache is empty; fill it with the condition tokens before reading it.")
@@ -130,7 +143,7 @@ def fill(
     pooled_projections: Tensor,
     guidance: Tensor | None,
 ) -> None:
-    """Run the condition tokens alone through the transformer, at timestep 0 and without text, and keep what is read.
+    """Run the condition tokens alone through the transformer, at timestep 0, seeing no text, and keep what is read.
 
     What was kept before is freed first. Nothing is detached: where gradients are wanted, they flow through the cache
     into the condition tokens and the weights; then there is one fill to one backward, and `clear` comes after it
@@ -154,11 +167,13 @@ def fill(
         with transformer.cache_context(CACHE_CONTEXT):
             transformer(
                 hidden_states=condition_tokens,
-                encoder_hidden_states=condition_tokens.new_empty(batch, 0, transformer.config.joint_attention_dim),
+                encoder_hidden_states=condition_tokens.new_zeros(
+                    batch, UNSEEN_TEXT, transformer.config.joint_attention_dim
+                ),
                 pooled_projections=pooled_projections,
                 timestep=condition_tokens.new_zeros(batch),
                 img_ids=condition_ids,
-                txt_ids=condition_ids.new_empty(0, condition_ids.shape[1]),
+                txt_ids=condition_ids.new_zeros(UNSEEN_TEXT, condition_ids.shape[1]),
                 guidance=guidance,
                 joint_attention_kwargs=dict(WRITE),
                 return_dict=False,
