@@ -18,11 +18,14 @@ Offload = Literal["none", "group"]
 GIB = 2**30
 # Bytes a parameter takes, scales included. Float8 has one scale a row like int8; NF4 one of 8 bits in 64 weights.
 QUANTIZED_BYTES: dict[Quantization, float] = {"int8": 1.01, "fp8": 1.01, "nf4": 0.53}
-# What one window of 1024x1024 takes beside the weights, estimated from the sizes of the largest tensors: 12 800 tokens
-# of 3072 channels, widened fivefold inside a block, or the VAE's last layers.
-WORKING_BYTES = 4 * GIB
-# Blocks in flight while the others wait in main memory, and what stands outside of the blocks.
-STREAMED_BYTES = 2 * GIB
+# Tokens of one window of 1024x1024: noise, HRRI and LRGI with 64x64 each, and 512 of text.
+CONDITION_TOKENS = 2 * 4096
+TOKENS = 3 * 4096 + 512
+# Values a token and channel that a block holds at its widest, estimated, not measured: the states widened fivefold,
+# before and after activation, queries, keys, values, residuals. At full size 4 GiB, which the VAE needs as well.
+WIDEST = 54
+# Blocks in flight while the others wait in main memory, of the largest kind, and what stands outside of the blocks.
+STREAMED_BLOCKS = 5
 # Left to the system, or on a GPU to the allocator's gaps.
 SPARE_BYTES = GIB
 
@@ -60,12 +63,28 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """Parameters of the parts, and bytes of the reference cache (0 where it is not used)."""
+    """What has to be placed.
+
+    Attributes:
+        transformer: its parameters.
+        text_encoders: the parameters of both.
+        vae: its parameters.
+        width: channels of the transformer's tokens.
+        blocks: of the transformer, of both kinds.
+        reference_cache: whether the condition tokens' keys and values are kept.
+    """
 
     transformer: int
     text_encoders: int
     vae: int
-    reference_cache: int = 0
+    width: int
+    blocks: int
+    reference_cache: bool = False
+
+    def working_bytes(self, itemsize: int) -> int:
+        """What a window of 1024x1024 takes beside the weights, with activations of `itemsize` bytes."""
+        kept = 2 * CONDITION_TOKENS * self.blocks if self.reference_cache else 0
+        return (WIDEST * TOKENS + kept) * self.width * itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +142,12 @@ def place(machine: Machine, model: ModelSize, quantization: Quantization | None 
         if needed <= machine.free:
             reason = f"{_words(candidate)} on {machine.name}: about {_gib(needed)} of {_gib(machine.free)} free."
             return _resident(machine, model, candidate, needed, reason)
-    needed = WORKING_BYTES + STREAMED_BYTES + 2 * model.vae + model.reference_cache
-    waiting = 2 * model.transformer + SPARE_BYTES
+    needed, waiting = _streamed_bytes(model)
     if "none" in candidates and needed <= machine.free and waiting <= machine.main_memory:
-        advice = "" if machine.torchao else f"; quantised it would be faster: {INSTALL_QUANTIZATION}"
+        advice = "" if machine.torchao else f"; quantised it may fit whole: {INSTALL_QUANTIZATION}"
         reason = (
-            f"bfloat16, blocks streamed from main memory, on {machine.name}: about {_gib(needed)} of "
-            f"{_gib(machine.free)} free{advice}."
+            f"Weights in bfloat16, streamed from main memory block by block, on {machine.name}: about {_gib(needed)} "
+            f"of {_gib(machine.free)} free{advice}."
         )
         return _streamed(machine, model, waiting, reason)
     raise EngineError(_too_small(machine, model, candidates))
@@ -201,13 +219,19 @@ def _check(machine: Machine, quantization: Quantization) -> None:
 
 def _resident_bytes(model: ModelSize, quantization: Quantization) -> int:
     transformer = QUANTIZED_BYTES.get(quantization, 2.0) * model.transformer
-    return int(transformer) + 2 * model.vae + model.reference_cache + WORKING_BYTES
+    return int(transformer) + 2 * model.vae + model.working_bytes(2)
+
+
+def _streamed_bytes(model: ModelSize) -> tuple[int, int]:
+    """On the device, and in main memory."""
+    blocks = STREAMED_BLOCKS * 2 * model.transformer // model.blocks
+    return model.working_bytes(2) + 2 * model.vae + blocks, 2 * model.transformer + SPARE_BYTES
 
 
 def _resident(machine: Machine, model: ModelSize, quantization: Quantization, needed: int, reason: str) -> Placement:
     device = torch.device(machine.device)
     # Prompts are read before a window's working memory is taken.
-    room = machine.free - (needed - WORKING_BYTES - model.reference_cache)
+    room = machine.free - (needed - model.working_bytes(2))
     return Placement(
         device,
         torch.bfloat16,
@@ -239,7 +263,7 @@ def _on_cpu(machine: Machine, model: ModelSize, quantization: Quantization | Non
         raise EngineError(f"{_words(chosen)} need the library torchao: {INSTALL_QUANTIZATION}.")
     parameters = model.transformer + model.text_encoders + model.vae
     for dtype in (torch.float32, torch.bfloat16) if chosen == "none" else (torch.bfloat16,):
-        needed = dtype.itemsize * parameters + WORKING_BYTES + SPARE_BYTES + model.reference_cache * dtype.itemsize // 2
+        needed = dtype.itemsize * parameters + model.working_bytes(dtype.itemsize) + SPARE_BYTES
         if needed <= machine.main_memory:
             cpu = torch.device("cpu")
             words = str(dtype).removeprefix("torch.") if chosen == "none" else _words(chosen)
@@ -252,15 +276,15 @@ def _on_cpu(machine: Machine, model: ModelSize, quantization: Quantization | Non
 
 
 def _too_small(machine: Machine, model: ModelSize, candidates: list[Quantization]) -> str:
-    smallest = candidates[-1]
-    needed = _resident_bytes(model, smallest)
-    advice = "free some, or use the engine correspondence"
+    ways = [f"about {_gib(_resident_bytes(model, candidates[-1]))} of GPU memory ({_words(candidates[-1]).lower()})"]
     if not machine.torchao:
-        quantized = _resident_bytes(model, "nf4")
-        advice = f"with 4-bit weights {_gib(quantized)} would do ({INSTALL_QUANTIZATION}), else {advice}"
+        ways.append(f"{_gib(_resident_bytes(model, 'nf4'))} with weights of 4 bits ({INSTALL_QUANTIZATION})")
+    if "none" in candidates:
+        streamed, waiting = _streamed_bytes(model)
+        ways.append(f"{_gib(streamed)} and {_gib(waiting)} of main memory")
     return (
-        f"{_words(smallest)} need about {_gib(needed)} of GPU memory, and {machine.name} has {_gib(machine.free)} of "
-        f"{_gib(machine.total)} free; {advice}."
+        f"The model needs {', or '.join(ways)}; {machine.name} has {_gib(machine.free)} of {_gib(machine.total)} free "
+        f"and main memory {_gib(machine.main_memory)}: free some, or use the engine correspondence."
     )
 
 
