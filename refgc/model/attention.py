@@ -1,0 +1,235 @@
+"""Which noise tokens the condition tokens attend to: maps for the attention-alignment loss, in little memory.
+
+The sequence is [text | noise | HRRI | LRGI]. ImageCritic (HVision-NKU, CVPR 2026), where the loss comes from, looks at
+the queries of a condition picture and the keys of the noise, averages over heads and queries, and has one number for
+each place of the picture that is being made. At 1024 x 1024 one module's attention has 24 heads x 8192 queries x 12800
+keys, 10 GB in single precision; here the queries go by in chunks, of which nothing is kept, for the backward pass
+neither: it computes each chunk again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import FluxTransformer2DModel
+from diffusers.models.transformers.transformer_flux import FluxAttention
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from refgc.errors import EngineError, InputError
+
+Measure = Literal["attention", "scores"]
+View = Literal["conditions", "noise"]
+
+QUERIES_AT_ONCE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """How many tokens of each kind stand in the joint sequence, in this order."""
+
+    text: int
+    noise: int
+    reference: int
+    generated: int
+
+    @property
+    def total(self) -> int:
+        """Length of the joint sequence."""
+        return self.text + self.noise + self.reference + self.generated
+
+    @property
+    def noise_span(self) -> slice:
+        """Where the noise tokens stand."""
+        return slice(self.text, self.text + self.noise)
+
+    @property
+    def reference_span(self) -> slice:
+        """Where the HRRI's tokens stand."""
+        return slice(self.noise_span.stop, self.noise_span.stop + self.reference)
+
+    @property
+    def generated_span(self) -> slice:
+        """Where the LRGI's tokens stand."""
+        return slice(self.reference_span.stop, self.total)
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentMaps:
+    """What one attention module does between the condition pictures and the noise, as it is (not normalised).
+
+    Attributes:
+        reference: (batch, noise tokens), for the HRRI.
+        generated: (batch, noise tokens), for the LRGI.
+    """
+
+    reference: Tensor
+    generated: Tensor
+
+
+def attention_received(query: Tensor, key: Tensor, span: slice, *, queries_at_once: int = QUERIES_AT_ONCE) -> Tensor:
+    """How much attention each of some keys receives, averaged over heads and queries.
+
+    Args:
+        query: (batch, queries, heads, head width), the queries that look.
+        key: (batch, keys, heads, head width), all keys they could look at; the softmax is over these.
+        span: the keys of interest.
+        queries_at_once: how many queries' attention exists at a time.
+
+    Returns:
+        (batch, keys in `span`), in [0, 1], in single precision or the inputs' own if that is higher.
+    """
+    received = _in_chunks(lambda weights: weights[..., span].sum(dim=(1, 2)), query, key, queries_at_once)
+    return torch.stack(received).sum(dim=0) / (query.shape[1] * query.shape[2])
+
+
+def attention_given(
+    query: Tensor, key: Tensor, spans: Collection[slice], *, queries_at_once: int = QUERIES_AT_ONCE
+) -> list[Tensor]:
+    """How much of each query's attention, averaged over heads, goes to each of some groups of keys.
+
+    Args:
+        query: as for `attention_received`.
+        key: as for `attention_received`.
+        spans: the groups of keys.
+        queries_at_once: as for `attention_received`.
+
+    Returns:
+        For each group (batch, queries), in [0, 1], in the precision of `attention_received`.
+    """
+
+    def given(weights: Tensor) -> Tensor:
+        return torch.stack([weights[..., span].sum(dim=-1).mean(dim=1) for span in spans])
+
+    return list(torch.cat(_in_chunks(given, query, key, queries_at_once), dim=-1))
+
+
+def mean_scores(query: Tensor, key: Tensor) -> Tensor:
+    """The scaled products of queries and keys, before any softmax, averaged over heads and queries.
+
+    This is what the published code of ImageCritic takes for the attention. The mean of products is the product with
+    the mean, so that it costs next to nothing.
+
+    Args:
+        query: (batch, queries, heads, head width).
+        key: (batch, keys, heads, head width).
+
+    Returns:
+        (batch, keys), of any sign, in the precision of `attention_received`.
+    """
+    mean_query = query.mean(dim=1, dtype=_precision(query)) / (query.shape[2] * query.shape[3] ** 0.5)
+    return torch.einsum("bhd,bkhd->bk", mean_query, key.to(mean_query.dtype))
+
+
+class AttentionRecorder:
+    """Collects the maps of chosen attention modules during one forward; give each forward a new one.
+
+    To be passed as `joint_attention_kwargs={"attention_recorder": recorder}` to a transformer on which
+    `refgc.model.reference_cache.install` was called. Gradients flow through the maps, with gradient checkpointing too.
+
+    Attributes:
+        maps: by the module's name ("transformer_blocks.0.attn"), in the order of the forward.
+    """
+
+    def __init__(
+        self,
+        transformer: FluxTransformer2DModel,
+        counts: TokenCounts,
+        *,
+        view: View = "conditions",
+        measure: Measure = "attention",
+        modules: Collection[str] | None = None,
+        queries_at_once: int = QUERIES_AT_ONCE,
+    ) -> None:
+        """Chooses what is recorded.
+
+        Args:
+            transformer: the one that will run.
+            counts: the tokens of its joint sequence; with the reference cache, the keys that its noise tokens see.
+            view: "conditions": what the HRRI's and the LRGI's queries, each on their own, look at in the noise
+                (`attention_received`), as the paper has it. "noise": how much each noise token looks at the HRRI and
+                at the LRGI (`attention_given`). The second is ours and not the paper's; with the reference cache it is
+                the only one, since there the condition tokens see no noise.
+            measure: "attention", after a softmax over all keys, or "scores", as in ImageCritic's published code
+                (`mean_scores`; with the view "conditions" alone).
+            modules: names of the attention modules to record; None stands for those of the double-stream blocks, which
+                are the ones that ImageCritic's published code trains with.
+            queries_at_once: how many queries' attention exists at a time; memory grows with it.
+
+        Raises:
+            InputError: the transformer has no attention module of a given name, or the view has no such measure.
+        """
+        if view == "noise" and measure == "scores":
+            raise InputError("Scores are recorded of the conditions' queries only; choose the measure 'attention'.")
+        attentions = {name: one for name, one in transformer.named_modules() if isinstance(one, FluxAttention)}
+        if modules is None:
+            modules = [name for name in attentions if not name.startswith("single_")]
+        if unknown := sorted(set(modules) - set(attentions)):
+            raise InputError(
+                f"The transformer has no attention module {unknown[0]!r}; its first is {min(attentions)!r}."
+            )
+        self.maps: dict[str, AlignmentMaps] = {}
+        self._names = {attentions[name]: name for name in modules}
+        self._counts = counts
+        self._view = view
+        self._measure = measure
+        self._queries_at_once = queries_at_once
+
+    def record(self, attention: nn.Module, query: Tensor, key: Tensor) -> None:
+        """Keeps the maps of `attention` if it was chosen.
+
+        Args:
+            attention: the module that runs.
+            query: (batch, query tokens, heads, head width), after norm and rotary position.
+            key: (batch, key tokens, heads, head width), likewise, the cached ones included.
+
+        Raises:
+            EngineError: the sequence is not as long as the counts say.
+        """
+        name = self._names.get(attention)
+        if name is None:
+            return
+        if key.shape[1] != self._counts.total or (self._view == "conditions" and query.shape[1] != key.shape[1]):
+            raise EngineError(
+                f"The recorder of the {self._view} awaits {self._counts.total} tokens, but {name} compares "
+                f"{query.shape[1]} queries to {key.shape[1]} keys; with the reference cache record the view 'noise'."
+            )
+        # Gradient checkpointing runs the module a second time while it goes back; the maps in the loss are the first.
+        self.maps.setdefault(name, self._maps(query, key))
+
+    def _maps(self, query: Tensor, key: Tensor) -> AlignmentMaps:
+        counts = self._counts
+        pictures = [counts.reference_span, counts.generated_span]
+        if self._view == "noise":
+            noise_query = query[:, counts.noise_span]
+            return AlignmentMaps(*attention_given(noise_query, key, pictures, queries_at_once=self._queries_at_once))
+        if self._measure == "scores":
+            noise_key = key[:, counts.noise_span]
+            return AlignmentMaps(*(mean_scores(query[:, picture], noise_key) for picture in pictures))
+        return AlignmentMaps(
+            *(
+                attention_received(query[:, picture], key, counts.noise_span, queries_at_once=self._queries_at_once)
+                for picture in pictures
+            )
+        )
+
+
+def _in_chunks(reduce: Callable[[Tensor], Tensor], query: Tensor, key: Tensor, queries_at_once: int) -> list[Tensor]:
+    """`reduce` of the attention (batch, heads, queries of the chunk, keys) of each chunk of queries."""
+    transposed_key = key.permute(0, 2, 3, 1).contiguous()
+
+    def reduced(chunk: Tensor, transposed_key: Tensor) -> Tensor:
+        scores = (chunk * chunk.shape[-1] ** -0.5).transpose(1, 2) @ transposed_key
+        return reduce(scores.softmax(dim=-1, dtype=_precision(scores)))
+
+    return [
+        checkpoint(reduced, chunk, transposed_key, use_reentrant=False, preserve_rng_state=False)
+        for chunk in torch.split(query, queries_at_once, dim=1)
+    ]
+
+
+def _precision(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)

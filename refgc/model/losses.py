@@ -1,0 +1,295 @@
+"""The objective that RefGC-SR2 is trained with: L = L_FM + lambda_LF L_LF + lambda_HF L_HF + lambda_aal L_aal.
+
+Everything is a pure function of latents (batch, channels, height, width), as the transformer knows them: shifted and
+scaled by the VAE's constants; `refgc.model.tokens.unpack` makes them of tokens. Masks are (batch, 1, height, width) in
+[0, 1], 1 on the object, at the size of the pixels or of the latents. Losses are means over the batch, computed and
+returned in single precision, or in the inputs' own if that is higher.
+
+The paper fixes the terms: which quantities are compared, where, and that they are added up with weights lambda_LF and
+lambda_HF. It does not tell the values of those weights, the width of the Gaussian, nor by which norm the quantities are
+compared: here squares throughout, as in flow matching and in the losses of statistics (Huang and Belongie, 2017,
+"AdaIN") and of attention (ImageCritic's published code), a width of two latents and weights of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from refgc.model.attention import AlignmentMaps
+from refgc.model.tokens import PATCH
+
+GAUSSIAN_SIGMA = 2.0
+# How many sigmas of the Gaussian are summed to each side; what lies beyond weighs less than 1e-4.
+GAUSSIAN_REACH = 4.0
+# Keeps the slope of the square root finite where all values are alike; latents vary by about 1.
+LEAST_VARIANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveWeights:
+    """What each term of the objective counts for beside L_FM.
+
+    Attributes:
+        low_frequency: lambda_LF; its value in the paper is not known to us, 1 is our choice.
+        high_frequency: lambda_HF; likewise.
+        attention_alignment: lambda_aal; 1 as in the paper, which adds the term as it is, and in ImageCritic's code.
+    """
+
+    low_frequency: float = 1.0
+    high_frequency: float = 1.0
+    attention_alignment: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveTerms:
+    """The objective and its terms, each a tensor without dimensions; the terms are not weighted.
+
+    Attributes:
+        total: what to minimise.
+        flow_matching: L_FM.
+        low_frequency: L_LF.
+        high_frequency: L_HF.
+        attention_alignment: L_aal.
+    """
+
+    total: Tensor
+    flow_matching: Tensor
+    low_frequency: Tensor
+    high_frequency: Tensor
+    attention_alignment: Tensor
+
+    def numbers(self) -> dict[str, float]:
+        """All of them by name, for a log."""
+        return {field.name: getattr(self, field.name).item() for field in fields(self)}
+
+
+def noised_latents(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """The straight path of rectified flow (Liu et al., 2022), z_t = (1 - sigma) z + sigma noise.
+
+    Args:
+        clean: z, (batch, ...).
+        noise: of the same shape, standard normal.
+        sigma: (batch,), in [0, 1]; 0 is clean, 1 is noise.
+
+    Returns:
+        z_t, in the highest precision among the three.
+    """
+    sigma = _for_each_sample(sigma, clean.ndim)
+    return (1 - sigma) * clean + sigma * noise
+
+
+def flow_matching_target(clean: Tensor, noise: Tensor) -> Tensor:
+    """The velocity along that path, v = noise - z, the same at every sigma."""
+    return noise - clean
+
+
+def flow_matching_loss(velocity: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
+    """L_FM: the mean square of the predicted velocity's error (Lipman et al., 2022, "Flow Matching").
+
+    Args:
+        velocity: the prediction, of any shape.
+        clean: z, of the same shape.
+        noise: the noise that was mixed with it.
+    """
+    return functional.mse_loss(_precise(velocity), flow_matching_target(_precise(clean), _precise(noise)))
+
+
+def predicted_clean_latents(noisy: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
+    """Where the predicted velocity would lead in one step, z0 = z_t - sigma v.
+
+    The velocity's error enters multiplied by sigma: near sigma = 1 this is a blurred guess.
+
+    Args:
+        noisy: z_t, (batch, ...).
+        velocity: of the same shape.
+        sigma: (batch,), in [0, 1].
+    """
+    return noisy - _for_each_sample(sigma, noisy.ndim) * velocity
+
+
+def frequency_split(latents: Tensor, gaussian_sigma: float = GAUSSIAN_SIGMA) -> tuple[Tensor, Tensor]:
+    """The two frequency bands LF(z) = G * z and HF(z) = z - LF(z), each channel on its own.
+
+    The outermost latents go on beyond the border, so that a constant is all low and nothing high up to its very edge.
+
+    Args:
+        latents: (batch, channels, height, width), of any size from 1 x 1.
+        gaussian_sigma: standard deviation of the Gaussian, in latents; the paper's is not known to us.
+
+    Returns:
+        The low and the high frequencies, each of the shape of `latents`; the second is the difference to the first.
+    """
+    latents = _precise(latents)
+    reach = math.ceil(GAUSSIAN_REACH * gaussian_sigma)
+    distances = torch.arange(-reach, reach + 1, device=latents.device, dtype=latents.dtype)
+    kernel = torch.softmax(-0.5 * (distances / gaussian_sigma) ** 2, dim=0)
+    single_channels = latents.flatten(0, 1)[:, None]
+    padded = functional.pad(single_channels, (reach, reach, reach, reach), mode="replicate")
+    along_rows = functional.conv2d(padded, kernel[None, None, None, :])
+    low = functional.conv2d(along_rows, kernel[None, None, :, None]).view_as(latents)
+    return low, latents - low
+
+
+def low_frequency_loss(predicted: Tensor, ground_truth: Tensor, *, gaussian_sigma: float = GAUSSIAN_SIGMA) -> Tensor:
+    """L_LF: the mean square of LF(z0) - LF(z_HRGT), over the whole picture.
+
+    Args:
+        predicted: z0, (batch, channels, height, width).
+        ground_truth: z_HRGT, of the same shape.
+        gaussian_sigma: as for `frequency_split`.
+    """
+    # The split is linear: one of the difference is the difference of two.
+    low, _ = frequency_split(_precise(predicted) - _precise(ground_truth), gaussian_sigma)
+    return low.square().mean()
+
+
+def high_frequency_loss(
+    predicted: Tensor,
+    reference: Tensor,
+    predicted_mask: Tensor,
+    reference_mask: Tensor,
+    *,
+    gaussian_sigma: float = GAUSSIAN_SIGMA,
+) -> Tensor:
+    """L_HF: how far mean and standard deviation of HF(z0) on the object are from those of HF(z_HRRI) on it.
+
+    The two pictures show the object from different sides, hence statistics of each channel instead of differences from
+    place to place. Squared distances of the means and of the standard deviations are added and averaged over the
+    channels. A sample without an object in one of its masks adds nothing, neither loss nor gradient.
+
+    Args:
+        predicted: z0, (batch, channels, height, width).
+        reference: z_HRRI, (batch, channels, any height, any width).
+        predicted_mask: the object in the ground truth, which is where it is to be in z0.
+        reference_mask: the object in the HRRI.
+        gaussian_sigma: as for `frequency_split`.
+    """
+    _, predicted_high = frequency_split(predicted, gaussian_sigma)
+    _, reference_high = frequency_split(reference, gaussian_sigma)
+    predicted_weights = mask_at(predicted_mask, _size(predicted)).to(predicted_high)
+    reference_weights = mask_at(reference_mask, _size(reference)).to(reference_high)
+    predicted_mean, predicted_deviation = _masked_statistics(predicted_high, predicted_weights)
+    reference_mean, reference_deviation = _masked_statistics(reference_high, reference_weights)
+    distances = (predicted_mean - reference_mean).square() + (predicted_deviation - reference_deviation).square()
+    both_show_it = predicted_weights.flatten(1).any(dim=1) & reference_weights.flatten(1).any(dim=1)
+    return (distances.mean(dim=1) * both_show_it).mean()
+
+
+def attention_alignment_loss(
+    maps: Collection[AlignmentMaps], object_mask: Tensor, latent_size: tuple[int, int]
+) -> Tensor:
+    """L_aal (ImageCritic, CVPR 2026): the HRRI belongs to the object and the LRGI to everything else.
+
+    Each map of each sample is stretched to [0, 1] by its least and largest value. That of the HRRI should be 0 outside
+    of the object, that of the LRGI 0 inside: the weighted mean squares there are added, and averaged over modules and
+    samples. ImageCritic's published code weighs a token by 1 or 0; here one on the object's edge counts by the share of
+    it that lies inside. A sample with nothing inside, or nothing outside, adds nothing for that half.
+
+    Args:
+        maps: of each attention module, as `refgc.model.attention.AttentionRecorder` keeps them; may be none.
+        object_mask: the object in the ground truth.
+        latent_size: height and width of the noise's latents, even numbers.
+    """
+    inside = mask_at(object_mask, (latent_size[0] // PATCH, latent_size[1] // PATCH)).flatten(1)
+    halves = [
+        _weighted_mean(min_max_normalised(values).square(), weights.to(values))
+        for one in maps
+        for values, weights in ((one.reference, 1 - inside), (one.generated, inside))
+    ]
+    return 2 * torch.stack(halves).mean() if halves else inside.new_zeros(())
+
+
+def min_max_normalised(values: Tensor) -> Tensor:
+    """Each sample's values stretched to [0, 1] by its least and its largest; all 0 where they are alike.
+
+    Args:
+        values: (batch, any number).
+    """
+    least, largest = values.amin(dim=1, keepdim=True), values.amax(dim=1, keepdim=True)
+    return (values - least) / (largest - least).clamp_min(torch.finfo(values.dtype).tiny)
+
+
+def objective(
+    velocity: Tensor,
+    ground_truth: Tensor,
+    noise: Tensor,
+    sigma: Tensor,
+    *,
+    reference: Tensor,
+    ground_truth_mask: Tensor,
+    reference_mask: Tensor,
+    attention_maps: Collection[AlignmentMaps],
+    weights: ObjectiveWeights | None = None,
+    gaussian_sigma: float = GAUSSIAN_SIGMA,
+) -> ObjectiveTerms:
+    """The whole objective for one batch.
+
+    The frequency terms are not weighted by sigma, though z0 is unreliable near 1: the paper tells of no such weight.
+
+    Args:
+        velocity: the transformer's prediction for `noised_latents(ground_truth, noise, sigma)`, as latents.
+        ground_truth: z_HRGT, (batch, channels, height, width).
+        noise: of the same shape.
+        sigma: (batch,), in [0, 1].
+        reference: z_HRRI, (batch, channels, any height, any width).
+        ground_truth_mask: the object in the HRGT.
+        reference_mask: the object in the HRRI.
+        attention_maps: of the forward that predicted `velocity`; none where the term is not wanted.
+        weights: None stands for `ObjectiveWeights()`.
+        gaussian_sigma: as for `frequency_split`.
+    """
+    weights = weights or ObjectiveWeights()
+    velocity, ground_truth, noise, sigma = (_precise(one) for one in (velocity, ground_truth, noise, sigma))
+    predicted = predicted_clean_latents(noised_latents(ground_truth, noise, sigma), velocity, sigma)
+    flow_matching = flow_matching_loss(velocity, ground_truth, noise)
+    low = low_frequency_loss(predicted, ground_truth, gaussian_sigma=gaussian_sigma)
+    high = high_frequency_loss(predicted, reference, ground_truth_mask, reference_mask, gaussian_sigma=gaussian_sigma)
+    alignment = attention_alignment_loss(attention_maps, ground_truth_mask, _size(ground_truth))
+    total = (
+        flow_matching
+        + weights.low_frequency * low
+        + weights.high_frequency * high
+        + weights.attention_alignment * alignment
+    )
+    return ObjectiveTerms(total, flow_matching, low, high, alignment)
+
+
+def mask_at(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """The mask at another size, each value the mean over the area that it stands for.
+
+    Args:
+        mask: (batch, 1, height, width), in [0, 1].
+        size: height and width wanted.
+    """
+    return functional.interpolate(_precise(mask), size=size, mode="area")
+
+
+def _masked_statistics(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and standard deviation of each channel, (batch, channels); finite where all weights are 0."""
+    share = weights / weights.sum(dim=(2, 3), keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    mean = (share * values).sum(dim=(2, 3), keepdim=True)
+    variance = (share * (values - mean).square()).sum(dim=(2, 3))
+    return mean.flatten(1), (variance + LEAST_VARIANCE).sqrt()
+
+
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Of each sample, (batch,); 0 where all weights are 0."""
+    return (values * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+def _for_each_sample(sigma: Tensor, dimensions: int) -> Tensor:
+    return sigma.view(-1, *[1] * (dimensions - 1))
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _size(latents: Tensor) -> tuple[int, int]:
+    return latents.shape[2], latents.shape[3]
