@@ -31,14 +31,13 @@ from torch import Tensor
 from refgc.errors import InputError
 from refgc.files import write_whole
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
+from refgc.model.hub import ADAPTER_FILES, FLUX_KONTEXT
 
-WEIGHTS_FILE = "freqmole.safetensors"
-CONFIG_FILE = "config.json"
+CONFIG_FILE, WEIGHTS_FILE = ADAPTER_FILES
 CARD_FILE = "README.md"
 # Where diffusers' load_lora_weights looks in a folder or repository when it is told no file.
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
-FLUX_KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
 FLUX_LICENCE = "flux-1-dev-non-commercial-license"
 
 CARD = """
@@ -126,7 +125,7 @@ def from_pretrained(
             token=token,
             cache_dir=None if cache_dir is None else str(cache_dir),
             local_files_only=local_files_only,
-            allow_patterns=[WEIGHTS_FILE, CONFIG_FILE],
+            allow_patterns=list(ADAPTER_FILES),
         )
     return _load(transformer, Path(folder), repository, dtype)
 
@@ -313,41 +312,41 @@ def _check(
 
 @contextmanager
 def _in_one_sentence(repository: str) -> Iterator[None]:
-    """What goes wrong between us and the Hub, as an InputError that says what to do."""
     try:
         yield
-    except HFValidationError as error:
-        raise InputError(
-            f"{repository!r} is no folder here and no name of a Hub repository; give a folder, or user/adapter."
-        ) from error
-    except GatedRepoError as error:
-        raise InputError(
-            f"Access to {repository!r} must be granted first: accept its terms at https://huggingface.co/{repository} "
-            "and set HF_TOKEN to a token of that account."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise InputError(
-            f"{repository!r} is no folder here, and no such repository is on the Hub or HF_TOKEN may not see it; check "
-            "the name and the token."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise InputError(f"{repository!r} has no such revision; name a branch, tag or commit that it has.") from error
-    except LocalEntryNotFoundError as error:
-        raise InputError(
-            f"{repository!r} is no folder here, it is not in the Hub's cache, and the Hub cannot be reached; check the "
-            "name, or go online (and unset HF_HUB_OFFLINE)."
-        ) from error
-    except HfHubHTTPError as error:
-        if error.response.status_code in (401, 403):
-            raise InputError(
-                f"The Hub refuses {repository!r} to this account; set HF_TOKEN to a token that has the right to it."
-            ) from error
-        raise InputError(
-            f"The Hub fails with status {error.response.status_code} at {repository!r}; try again later."
-        ) from error
-    except LocalTokenNotFoundError as error:
-        raise InputError("No token of the Hub is stored here; set HF_TOKEN to one.") from error
-    except (HTTPError, ConnectionError) as error:
-        raise InputError(
-            f"The Hub cannot be reached for {repository!r}; go online (and unset HF_HUB_OFFLINE)."
-        ) from error
+    except (HFValidationError, HTTPError, LocalEntryNotFoundError, LocalTokenNotFoundError, ConnectionError) as error:
+        raise InputError(_sentence(error, repository)) from error
+
+
+def _sentence(error: BaseException, repository: str) -> str:
+    """What went wrong between us and the Hub, and what to do about it."""
+    match error:
+        case HFValidationError():
+            return f"{repository!r} is no folder here and no name of a Hub repository; give a folder, or user/adapter."
+        case GatedRepoError():
+            return (
+                f"Access to {repository!r} must be granted: accept its terms at https://huggingface.co/{repository}, "
+                "then set HF_TOKEN to a token of that account."
+            )
+        case RepositoryNotFoundError():
+            return (
+                f"{repository!r} is no folder here, and no such repository is on the Hub or HF_TOKEN may not see it; "
+                "check the name and the token."
+            )
+        case RevisionNotFoundError():
+            return f"{repository!r} has no such revision; name a branch, tag or commit that it has."
+        case LocalEntryNotFoundError(__cause__=HfHubHTTPError() as refusal):
+            return _sentence(refusal, repository)
+        case LocalEntryNotFoundError():
+            return (
+                f"{repository!r} is no folder here, it is not in the Hub's cache, and the Hub cannot be reached; check "
+                "the name, or go online (and unset HF_HUB_OFFLINE)."
+            )
+        case LocalTokenNotFoundError():
+            return "No token of the Hub is stored here; set HF_TOKEN to one."
+        case HfHubHTTPError(response=response) if response.status_code in (401, 403):
+            return f"The Hub refuses {repository!r} to this account; set HF_TOKEN to a token that has the right to it."
+        case HfHubHTTPError(response=response):
+            return f"The Hub fails with status {response.status_code} at {repository!r}; try again later."
+        case _:
+            return f"The Hub cannot be reached for {repository!r}; go online (and unset HF_HUB_OFFLINE)."
