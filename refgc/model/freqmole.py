@@ -171,7 +171,6 @@ class FreqMoLE:
     Attributes:
         transformer: the FLUX transformer they are in; everything else of it is frozen.
         config: what they are.
-        is_fused: whether they are folded into the transformer's own weights.
     """
 
     def __init__(
@@ -183,11 +182,18 @@ class FreqMoLE:
     ) -> None:
         self.transformer = transformer
         self.config = config
-        self.is_fused = False
         self._gates = dict(gates)
         self._projections = dict(projections)
-        self._base_weights: dict[str, Tensor] | None = {}
-        self._attach()
+        # Of what is fused the weight as it was, or None where it was not kept.
+        self._fused: dict[str, Tensor | None] = {}
+        self._attach_gates()
+        for name, projection in self._projections.items():
+            transformer.set_submodule(name, projection)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the experts are folded into the transformer's own weights."""
+        return bool(self._projections) and len(self._fused) == len(self._projections)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """All that is learnt, by name.
@@ -229,22 +235,22 @@ class FreqMoLE:
         Raises:
             EngineError: a base layer is quantised, offloaded or wrapped; no weight was changed.
         """
-        if self.is_fused:
-            return
-        for name, projection in self._projections.items():
+        left = {name: projection for name, projection in self._projections.items() if name not in self._fused}
+        for name, projection in left.items():
             _check_plain(name, projection.base_layer)
-        self._base_weights = {} if keep_base else None
-        for name, projection in self._projections.items():
-            weight: Tensor = projection.base_layer.get_parameter("weight")
-            if self._base_weights is not None:
-                self._base_weights[name] = weight.to("cpu", copy=True)
+        # One by one from end to end, so that running out of memory leaves a transformer that computes the same.
+        for name, projection in left.items():
+            weight = projection.base_layer.get_parameter("weight")
+            kept = weight.to("cpu", copy=True) if keep_base else None
             exact = torch.promote_types(weight.dtype, torch.float32)
             down, up = (factor.to(exact) for factor in projection.factors())
             weight.copy_(torch.addmm(weight.to(exact), up, down))
-        self._detach()
+            self.transformer.set_submodule(name, projection.base_layer)
+            self._fused[name] = kept
+        if left:
+            self._detach_gates()
         for parameter in self.parameters():
             parameter.data = parameter.data.cpu()
-        self.is_fused = True
 
     @torch.no_grad()
     def unfuse(self) -> None:
@@ -256,20 +262,20 @@ class FreqMoLE:
             EngineError: the weights were not kept, or the transformer was quantised or given LoRAs meanwhile; nothing
                 was changed.
         """
-        if not self.is_fused:
-            return
-        if self._base_weights is None:
+        kept = {name: weight for name, weight in self._fused.items() if weight is not None}
+        if len(kept) < len(self._fused):
             raise EngineError("The weights from before fusing were not kept; load the base model again.")
-        for name in self._projections:
+        for name in self._fused:
             _check_plain(name, self.transformer.get_submodule(name))
-        for name, projection in self._projections.items():
+        for name, own in kept.items():
+            projection = self._projections[name]
             weight = projection.base_layer.get_parameter("weight")
-            weight.copy_(self._base_weights.pop(name))
-            for parameter in projection.parameters(recurse=False):
-                parameter.data = parameter.data.to(weight.device)
-            projection._gate[0].to(weight.device)
-        self._attach()
-        self.is_fused = False
+            weight.copy_(own)
+            for module in (projection, *projection._gate):
+                module.to(weight.device)
+            self.transformer.set_submodule(name, projection)
+        self._fused.clear()
+        self._attach_gates()
 
     def remove(self) -> None:
         """Leave the transformer as it was before `inject`, except that its parameters stay frozen.
@@ -278,21 +284,19 @@ class FreqMoLE:
             EngineError: as for `unfuse`, where the experts are fused.
         """
         self.unfuse()
-        self._detach()
-        self._gates.clear()
-        self._projections.clear()
-
-    def _attach(self) -> None:
-        for block, gate in self._gates.items():
-            setattr(self.transformer.get_submodule(block), GATE, gate)
-        for name, projection in self._projections.items():
-            self.transformer.set_submodule(name, projection)
-
-    def _detach(self) -> None:
-        for block in self._gates:
-            delattr(self.transformer.get_submodule(block), GATE)
         for name, projection in self._projections.items():
             self.transformer.set_submodule(name, projection.base_layer)
+        self._detach_gates()
+        self._projections.clear()
+        self._gates.clear()
+
+    def _attach_gates(self) -> None:
+        for block, gate in self._gates.items():
+            setattr(self.transformer.get_submodule(block), GATE, gate)
+
+    def _detach_gates(self) -> None:
+        for block in self._gates:
+            delattr(self.transformer.get_submodule(block), GATE)
 
 
 def inject(

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, ModelCard, ModelCardData, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError, of the HTTP library the Hub's client has
     GatedRepoError,
     HfHubHTTPError,
@@ -21,7 +21,6 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError, 
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # public, lazily
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -31,32 +30,13 @@ from torch import Tensor
 from refgc.errors import InputError
 from refgc.files import write_whole
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
-from refgc.model.hub import ADAPTER_FILES, FLUX_KONTEXT
+from refgc.model.hub import ADAPTER_FILES
+from refgc.model.model_card import model_card
 
 CONFIG_FILE, WEIGHTS_FILE = ADAPTER_FILES
 CARD_FILE = "README.md"
 # Where diffusers' load_lora_weights looks in a folder or repository when it is told no file.
 LORA_FILE = "pytorch_lora_weights.safetensors"
-
-FLUX_LICENCE = "flux-1-dev-non-commercial-license"
-
-CARD = """
-# FreqMoLE for RefGC-SR2
-
-Two LoRA experts, one for low and one for high frequencies, in every block of `{base}`, mixed by one learnt gate per
-block. With them RefGC-SR2 brings the true detail of a reference photo back into a generated picture, at a higher
-resolution. `{weights}` holds experts and gates, `{config}` their rank and what they were trained with.
-
-```python
-import torch
-from refgc.model.pipeline import RefGCSR2Pipeline
-
-pipeline = RefGCSR2Pipeline.from_pretrained("{base}", adapter="{name}", torch_dtype=torch.bfloat16)
-pipeline.freqmole.fuse(keep_base=False)
-pipeline.to("cuda")
-pipeline(reference="photo.jpg", generated="generated.png", object_name="handbag").images[0].save("refined.png")
-```
-"""
 
 
 def save(freqmole: FreqMoLE, folder: str | os.PathLike[str]) -> None:
@@ -70,7 +50,8 @@ def save(freqmole: FreqMoLE, folder: str | os.PathLike[str]) -> None:
     Raises:
         InputError: the folder cannot be made or written.
     """
-    _save(freqmole, _made(folder), name=Path(folder).name)
+    made = _made(folder)
+    _save(freqmole, made, name=made.resolve().name)
 
 
 def load(transformer: Any, source: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> FreqMoLE:
@@ -215,30 +196,7 @@ def _save(freqmole: FreqMoLE, folder: Path, *, name: str) -> None:
     write_whole(folder / WEIGHTS_FILE, to_bytes(tensors, metadata={"format": "pt"}))
     write_whole(folder / CONFIG_FILE, freqmole.config.model_dump_json(indent=2).encode() + b"\n")
     if not (folder / CARD_FILE).exists():
-        write_whole(folder / CARD_FILE, str(_card(freqmole.config, name)).encode())
-
-
-def _card(config: FreqMoLEConfig, name: str) -> ModelCard:
-    data = ModelCardData(
-        base_model=config.base if _is_repository(config.base) else None,
-        library_name="diffusers",
-        pipeline_tag="image-to-image",
-        tags=["refgc-sr2", "freqmole", "lora", "super-resolution"],
-        base_model_relation="adapter",
-    )
-    if config.base == FLUX_KONTEXT:
-        data.license, data.license_name = "other", FLUX_LICENCE
-        data.license_link = f"https://huggingface.co/{FLUX_KONTEXT}/blob/main/LICENSE.md"
-    text = CARD.format(base=config.base, weights=WEIGHTS_FILE, config=CONFIG_FILE, name=name)
-    return ModelCard(f"---\n{data.to_yaml()}\n---\n{text}")
-
-
-def _is_repository(name: str) -> bool:
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return "/" in name
+        write_whole(folder / CARD_FILE, str(model_card(freqmole.config, name)).encode())
 
 
 def _load(transformer: Any, folder: Path, source: str, dtype: torch.dtype) -> FreqMoLE:
@@ -297,11 +255,11 @@ def _check(
         )
     for name, shape in shapes.items():
         found = tuple(tensors[name].shape)
-        rank = found[-1] if name.endswith("_B") else found[0]
-        if len(found) == len(shape) == 2 and rank != config.rank:
+        ranks = found[1:] if name.endswith("_B") else found[:1]
+        if len(found) == len(shape) == 2 and ranks != (config.rank,):
             raise InputError(
-                f"The adapter {source!r} has rank {rank} where its {CONFIG_FILE} says {config.rank}; give weights and "
-                "config of the same adapter."
+                f"The adapter {source!r} has rank {ranks[0]} where its {CONFIG_FILE} says {config.rank}; give weights "
+                "and config of the same adapter."
             )
         if found != shape:
             raise InputError(

@@ -212,6 +212,33 @@ def test_fusing_and_unfusing_twice_is_as_good_as_once() -> None:
     assert torch.equal(run(transformer), fused)
 
 
+def test_running_out_of_memory_while_fusing_changes_no_output_and_can_be_gone_on_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transformer = tiny_transformer()
+    freqmole = teach(inject(transformer))
+    injected = run(transformer)
+    add, sums = torch.addmm, iter(range(20))
+
+    def tight(*factors: Tensor) -> Tensor:
+        if next(sums, None) is None:
+            raise torch.OutOfMemoryError
+        return add(*factors)
+
+    monkeypatch.setattr(torch, "addmm", tight)
+    with pytest.raises(torch.OutOfMemoryError):
+        freqmole.fuse()
+    monkeypatch.undo()
+    assert not freqmole.is_fused
+    assert 0 < sum(isinstance(module, FreqMoLELinear) for module in transformer.modules()) < 39
+    torch.testing.assert_close(run(transformer), injected, atol=1e-5, rtol=0)
+    freqmole.fuse()
+    assert freqmole.is_fused
+    torch.testing.assert_close(run(transformer), injected, atol=1e-5, rtol=0)
+    freqmole.unfuse()
+    assert torch.equal(run(transformer), injected)
+
+
 def test_without_the_base_kept_there_is_no_way_back() -> None:
     transformer = tiny_transformer()
     freqmole = teach(inject(transformer))

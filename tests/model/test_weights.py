@@ -227,6 +227,14 @@ def test_experts_of_another_base_are_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("shape", [(), (2,), (3, 1)])
+def test_a_gate_of_another_shape_is_refused(saved: Path, shape: tuple[int, ...]) -> None:
+    tensors = load_file(saved / "freqmole.safetensors")
+    tensors["transformer_blocks.0.frequency_gate.logit"] = torch.zeros(shape)
+    save_file(tensors, saved / "freqmole.safetensors")
+    assert f"transformer_blocks.0.frequency_gate.logit is {shape} where this one needs (1,)" in refusal(saved)
+
+
 @pytest.mark.parametrize(
     ("blocks", "said"),
     [
