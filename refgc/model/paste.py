@@ -22,11 +22,11 @@ SHARE_SIDE = 1024
 SHIFT_SIDE = 96
 # Grey levels at which a disagreement stops counting as a shift of colour.
 SHIFT_TOLERANCE = 12.0
-# Reaches of the shift's refinements, as shares of the longer side: the widest bridges the object, the narrowest follows
-# the seam.
-SHIFT_REACHES = (0.4, 0.2, 0.1, 0.05, 0.025)
+# Reaches of the shift's refinements, as shares of the longer side: the widest goes far under the object, the narrowest
+# follows the seam.
+SHIFT_REACHES = (0.2, 0.1, 0.05, 0.025, 0.015)
 # A shift that so many cells agree on is believed by half.
-FEW_CELLS = 8.0
+FEW_CELLS = 2.0
 # Output rows at a time, so that memory stays small at any size.
 STRIP = 256
 

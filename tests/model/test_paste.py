@@ -122,6 +122,42 @@ def test_a_cast_that_changes_over_the_window_is_taken_off() -> None:
     assert np.abs(error[~inside]).mean() < 0.1
 
 
+def test_a_cast_of_one_spot_leaves_no_step_at_the_seam() -> None:
+    upscaled, mask = np.full((SCALE * SIZE[1], SCALE * SIZE[0], 3), 120, np.uint8), disc()
+    spot = np.zeros((400, 400, 1))
+    spot[200, 300] = 1
+    spot = cv2.GaussianBlur(spot, (0, 0), 40)[..., None]
+    refined = to_bytes(120 + 15 * spot / spot.max() * np.ones(3))
+    picture, share = put_back(upscaled, refined, windows_of(mask=mask), SCALE, 1.0)
+    seam = (share > 0) & (share < 1)
+    assert (refined[seam[enlarged(WINDOW)]].astype(float) - 120).max() > 14
+    assert np.abs(picture[seam].astype(float) - 120).max() <= 1
+
+
+def test_a_slanting_cast_goes_on_under_an_object_at_the_border() -> None:
+    window: Window = (0, 28, 100, 128)
+    upscaled, mask = scene(), disc((0, 128), 50)
+    slant = np.linspace(20, -20, 400)
+    cast = (slant[None, :] - slant[:, None])[..., None]
+    right = np.clip(upscaled[enlarged(window)], 45, 210)
+    upscaled[enlarged(window)] = right
+    picture, _ = put_back(upscaled, to_bytes(right + cast), windows_of(window, mask), SCALE, 1.0)
+    error = picture[enlarged(window)] - right.astype(float)
+    assert np.abs(cast[on_object(mask, window)].mean()) > 15
+    assert np.abs(error[on_object(mask, window)]).mean() < 2
+
+
+def test_the_most_of_the_surroundings_tell_the_cast() -> None:
+    """White stays white under a cast that lightens; the rest tells how much that was."""
+    upscaled, mask = np.full((SCALE * SIZE[1], SCALE * SIZE[0], 3), 120, np.uint8), disc()
+    inside = on_object(mask)
+    upscaled[enlarged(WINDOW)][:100] = 255
+    refined = to_bytes(upscaled[enlarged(WINDOW)] + 50.0)
+    picture, _ = put_back(upscaled, refined, windows_of(mask=mask), SCALE, 1.0)
+    lower = picture[enlarged(WINDOW)][200:][inside[200:]]
+    assert np.abs(lower.mean() - 120) < 4
+
+
 def test_a_cast_is_taken_off_without_a_mask() -> None:
     upscaled = scene()
     middle = np.zeros((400, 400, 1))
