@@ -136,6 +136,7 @@ def run_batch(
 
     Raises:
         OSError: a result cannot be written; what was finished before stays.
+        EngineError, InputError: the engine cannot run here.
     """
     outcome = Outcome()
     for number, entry in enumerate(entries, start=1):
@@ -146,9 +147,11 @@ def run_batch(
         if destination.is_finished() and not overwrite:
             outcome.skipped += 1
             continue
+        progress = begin(number, entry.label)
+        # What fails here would fail for every pair.
+        engine.prepare(progress)
         try:
             check_destination(destination, entry.pair.inputs, make_folders=True)
-            progress = begin(number, entry.label)
             result = engine.refine(request_for(entry.pair, defaults), progress)
             write_result(result, destination)
         except OSError:

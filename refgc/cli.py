@@ -133,6 +133,13 @@ def refine(
     stages: Annotated[
         Path | None, typer.Option(help="Write the pictures that explain the result into this folder.")
     ] = None,
+    speed: Annotated[
+        str | None,
+        typer.Option(
+            help="How the diffusion engine is made faster, such as compile,step-cache=0.1; also REFGC_SPEED. "
+            "See the README."
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="With --pairs: refine again what is already finished.")
     ] = False,
@@ -156,12 +163,13 @@ def refine(
     if pairs is None:
         if reference is None or generated is None:
             raise InputError("Give --reference and --generated for one picture, or --pairs for many.")
-        _refine_one(Pair.model_validate(given), Destination(output, report, stages), defaults, engine, quiet)
+        destination = Destination(output, report, stages)
+        _refine_one(Pair.model_validate(given), destination, defaults, engine, speed, quiet)
     else:
         if given:
             option = "--" + next(iter(given)).replace("_", "-")
             raise InputError(f"With --pairs the list names the pictures; leave {option} out.")
-        _refine_many(pairs, Folders(output, report, stages), defaults, engine, overwrite, quiet)
+        _refine_many(pairs, Folders(output, report, stages), defaults, engine, speed, overwrite, quiet)
 
 
 @app.command()
@@ -186,7 +194,9 @@ def report_schema() -> None:
     print(json.dumps(Report.model_json_schema(), indent=2))
 
 
-def _refine_one(pair: Pair, destination: Destination, defaults: Defaults, engine: EngineChoice, quiet: bool) -> None:
+def _refine_one(
+    pair: Pair, destination: Destination, defaults: Defaults, engine: EngineChoice, speed: str | None, quiet: bool
+) -> None:
     from refgc.batch import request_for
     from refgc.engines import choose
     from refgc.outputs import check_destination, write_result
@@ -195,14 +205,20 @@ def _refine_one(pair: Pair, destination: Destination, defaults: Defaults, engine
     check_destination(destination, pair.inputs, make_folders=False)
     with stage_bar(quiet=quiet) as progress:
         request = request_for(pair, defaults)
-        result = choose(engine).refine(request, progress)
+        result = choose(engine, speed=speed).refine(request, progress)
         write_result(result, destination)
     if not quiet:
         _show_result(destination.image, result.report)
 
 
 def _refine_many(
-    pairs: Path, folders: Folders, defaults: Defaults, engine: EngineChoice, overwrite: bool, quiet: bool
+    pairs: Path,
+    folders: Folders,
+    defaults: Defaults,
+    engine: EngineChoice,
+    speed: str | None,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
     from refgc.batch import check_outputs, run_batch
     from refgc.engines import choose
@@ -216,7 +232,7 @@ def _refine_many(
             entries,
             folders,
             defaults,
-            choose(engine),
+            choose(engine, speed=speed),
             overwrite=overwrite,
             begin=begin,
             finished=(lambda path, report: None) if quiet else _show_result,

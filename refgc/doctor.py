@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -16,12 +17,34 @@ from pydantic import BaseModel, Field
 
 from refgc import __version__
 from refgc.engines import EngineName
+from refgc.model import hub
 
-BASE_WEIGHTS = "black-forest-labs/FLUX.1-Kontext-dev"
+DEVICE = "REFGC_DEVICE"
 # By the name they are imported under, since OpenCV is installed under several names.
 CORE_MODULES = ("numpy", "scipy", "cv2", "PIL", "pillow_heif", "pydantic", "typer", "rich")
 PAGE_MODULES = ("gradio",)
-DIFFUSION_MODULES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "huggingface_hub")
+DIFFUSION_MODULES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors",
+    "huggingface_hub",
+    "psutil",
+)
+QUANTIZATION_MODULES = ("torchao",)
+MODULES = {
+    "core": CORE_MODULES,
+    "page": PAGE_MODULES,
+    "diffusion": DIFFUSION_MODULES,
+    "quantization": QUANTIZATION_MODULES,
+}
+
+NO_GPU = (
+    "An NVIDIA GPU and a torch with CUDA are needed, and there are none here; use the engine correspondence, or set "
+    f"{DEVICE}=cpu, where one picture takes hours at full size."
+)
 
 
 class Gpu(BaseModel):
@@ -37,7 +60,7 @@ class Library(BaseModel):
 
     module: str = Field(description="the name it is imported under")
     version: str | None = Field(description="null when it is not installed")
-    needed_for: str = Field(description="core, page or diffusion")
+    needed_for: str = Field(description="core, page, diffusion or quantization (of the diffusion engine's weights)")
 
 
 class Weights(BaseModel):
@@ -77,7 +100,7 @@ def examine() -> Examination:
     gpus = _gpus()
     libraries = [
         Library(module=module, version=_version_of(module), needed_for=purpose)
-        for purpose, modules in (("core", CORE_MODULES), ("page", PAGE_MODULES), ("diffusion", DIFFUSION_MODULES))
+        for purpose, modules in MODULES.items()
         for module in modules
     ]
     weights = [_base_weights(), _adapter_weights()]
@@ -91,8 +114,20 @@ def examine() -> Examination:
         gpus=gpus,
         libraries=libraries,
         weights=weights,
-        engines=[_correspondence_state(libraries), _diffusion_state(libraries, gpus, weights)],
+        engines=[_correspondence_state(libraries), _diffusion_state(gpus, weights)],
     )
+
+
+def missing_libraries() -> str:
+    """What to install for the diffusion engine, as a sentence; empty where all is there."""
+    absent = [module for module in DIFFUSION_MODULES if not _is_importable(module)]
+    return f"Packages {', '.join(absent)}: pip install '.[diffusion]' in the project's folder." if absent else ""
+
+
+def may_choose_diffusion() -> bool:
+    """Whether `refgc.engines.choose("auto")` should try the diffusion engine; where there is no GPU this is quick."""
+    gpus = [] if os.environ.get(DEVICE) == "cpu" else _gpus()
+    return bool(gpus) and _diffusion_state(gpus, [_base_weights(), _adapter_weights()]).ready
 
 
 def show(examination: Examination) -> None:
@@ -144,60 +179,56 @@ def _correspondence_state(libraries: list[Library]) -> EngineState:
     return EngineState(name="correspondence", ready=not missing, missing=missing)
 
 
-def _diffusion_state(libraries: list[Library], gpus: list[Gpu], weights: list[Weights]) -> EngineState:
-    missing = []
-    if not _is_importable("refgc.model.engine"):
-        missing.append(f"The diffusion engine is not part of refgc {__version__}.")
-    absent = [library.module for library in libraries if library.needed_for == "diffusion" and library.version is None]
-    if absent:
-        missing.append(f"Packages {', '.join(absent)}: pip install '.[diffusion]' in the project's folder.")
-    if (_version_of("torch") or "").endswith("+cpu"):
-        missing.append("A torch with CUDA: the installed one is built for the CPU only.")
-    if not gpus:
-        missing.append("An NVIDIA GPU: nvidia-smi finds none.")
-    missing.extend(f"Weights {item.variable}: {item.advice}" for item in weights if not item.present)
+def _diffusion_state(gpus: list[Gpu], weights: list[Weights]) -> EngineState:
+    no_gpu = os.environ.get(DEVICE) != "cpu" and (not gpus or not torch_has_cuda())
+    weightless = [f"Weights {item.variable}: {item.advice}" for item in weights if not item.present]
+    missing = [sentence for sentence in (missing_libraries(), NO_GPU if no_gpu else "", *weightless) if sentence]
     return EngineState(name="diffusion", ready=not missing, missing=missing)
 
 
+def torch_has_cuda() -> bool:
+    """As torch's own note of how it was built says, without importing it; true where there is no torch to ask."""
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None:
+        return True
+    note = Path(torch.origin).with_name("version.py")
+    return not note.is_file() or re.search(r"^(cuda|hip)\b[^=]*= *'", note.read_text(), re.MULTILINE) is not None
+
+
 def _base_weights() -> Weights:
-    source = os.environ.get("REFGC_BASE") or BASE_WEIGHTS
-    return _weights(
-        "REFGC_BASE",
-        source,
-        f"accept the licence at https://huggingface.co/{source}, run `hf auth login`, then `hf download {source}`.",
+    source = os.environ.get(hub.BASE) or hub.FLUX_KONTEXT
+    advice = (
+        f"open https://huggingface.co/{source}, log in and agree to its terms; {hub.LOGIN}; then "
+        f"`hf download {source} --include '*.json' --include '*/*'` fetches them (34 GB)."
     )
+    return _weights(hub.BASE, source, hub.PIPELINE_FILES, advice)
 
 
 def _adapter_weights() -> Weights:
-    source = os.environ.get("REFGC_ADAPTER") or None
+    source = os.environ.get(hub.ADAPTER) or None
     if source is None:
         return Weights(
-            variable="REFGC_ADAPTER",
+            variable=hub.ADAPTER,
             source=None,
             present=False,
-            advice="none are published yet; set REFGC_ADAPTER to the folder or Hub repository of trained ones.",
+            advice=(
+                f"none are published yet; set {hub.ADAPTER} to the folder or Hub repository of trained ones. Without "
+                "them --engine diffusion takes the stock FLUX.1-Kontext, and auto does not choose it."
+            ),
         )
-    return _weights("REFGC_ADAPTER", source, f"`hf download {source}` fetches them.")
+    return _weights(hub.ADAPTER, source, hub.ADAPTER_FILES, f"`hf download {source}` fetches them.")
 
 
-def _weights(variable: str, source: str, advice: str) -> Weights:
-    present = Path(source).is_dir() or _is_in_hub_cache(source)
-    if not present and (Path(source).is_absolute() or source.count("/") != 1):
+def _weights(variable: str, source: str, files: tuple[str, ...], advice: str) -> Weights:
+    folder = Path(source).expanduser()
+    present = _is_importable("huggingface_hub") and hub.on_disk(source, files) is not None
+    if present:
+        advice = ""
+    elif folder.is_dir():
+        advice = f"there is no {hub.missing_from(folder, files)[0]} in {source}; set {variable} to a complete folder."
+    elif folder.is_absolute() or source.count("/") != 1:
         advice = f"there is no folder {source}; set {variable} to a folder or a Hub repository."
-    return Weights(variable=variable, source=source, present=present, advice="" if present else advice)
-
-
-def _is_in_hub_cache(repository: str) -> bool:
-    if not _is_importable("huggingface_hub"):
-        return False
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        snapshot_download(repository, local_files_only=True)
-    except (LocalEntryNotFoundError, HFValidationError):
-        return False
-    return True
+    return Weights(variable=variable, source=source, present=present, advice=advice)
 
 
 def _version_of(module: str) -> str | None:
@@ -222,8 +253,12 @@ def _is_importable(module: str) -> bool:
 
 def _gpus() -> list[Gpu]:
     command = shutil.which("nvidia-smi")
-    if command is None:
-        return []
+    return [] if command is None else _gpus_by(command)
+
+
+@cache
+def _gpus_by(command: str) -> list[Gpu]:
+    """Asked once, since it can take a second and GPUs do not come and go."""
     query = [command, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
     try:
         listing = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout

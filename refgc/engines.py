@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from refgc.errors import EngineError
 from refgc.images import Image, Mask
+
+if TYPE_CHECKING:
+    from refgc.model.engine import DiffusionEngine
+    from refgc.model.speed import SpeedOptions
 
 EngineName = Literal["correspondence", "diffusion"]
 SCALES = (1, 2, 4)
@@ -52,6 +58,20 @@ class RefineRequest:
     strength: float = 1.0
 
 
+class DiffusionDetails(BaseModel):
+    """How the diffusion engine ran."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base: str = Field(description="the FLUX.1-Kontext used, a folder or a Hub repository")
+    adapter: str | None = Field(description="FreqMoLE's weights, a folder or Hub repository; null for the stock model")
+    device: str = Field(description="what it ran on")
+    placement: str = Field(description="one sentence on number format, place and memory")
+    speed: str = Field(description="the speed options that differ from the defaults, as --speed takes them")
+    steps: int = Field(ge=0, description="denoising steps that were run")
+    peak_memory_gib: float | None = Field(description="most GPU memory taken while refining; null on a CPU")
+
+
 class Report(BaseModel):
     """What happened in one refinement; `Report.model_json_schema()` documents the JSON file."""
 
@@ -74,6 +94,9 @@ class Report(BaseModel):
     output_size: tuple[int, int] = Field(description="width and height of the result in pixels")
     seconds: dict[str, float] = Field(description="wall-clock seconds by stage")
     versions: dict[str, str] = Field(description="versions of refgc and of the libraries that made the pixels")
+    diffusion: DiffusionDetails | None = Field(
+        default=None, description="how the diffusion engine ran; null when it did not"
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,21 +117,83 @@ class RefineResult:
 class Engine(Protocol):
     """Turns a request into a result."""
 
+    def prepare(self, progress: Progress = no_progress) -> None:
+        """Loads what the engine needs, so that no refinement has to wait for it; does nothing the second time.
+
+        Raises:
+            EngineError: it cannot be had here.
+            InputError: what the environment names as the model cannot be used.
+        """
+        ...
+
     def refine(self, request: RefineRequest, progress: Progress = no_progress) -> RefineResult:
         """Raises `EngineError` with one sentence when it cannot."""
         ...
 
 
-def choose(name: Literal["auto", "correspondence", "diffusion"] = "auto") -> Engine:
+def choose(name: Literal["auto", "correspondence", "diffusion"] = "auto", *, speed: str | None = None) -> Engine:
     """The engine of that name; "auto" takes the best one this machine can run.
+
+    That is the diffusion engine where an NVIDIA GPU with room for it, a torch with CUDA, and the weights of base and
+    adapter are here, else the correspondence engine. However often it is chosen, the diffusion engine is one.
+
+    Args:
+        name: "auto" never downloads weights; "diffusion" does when it is used, and works without an adapter too.
+        speed: the diffusion engine's speed options, see `refgc.model.speed.SpeedOptions`; None reads `REFGC_SPEED`.
 
     Raises:
         EngineError: that engine cannot run here.
+        InputError: `speed` cannot be read.
     """
-    if name == "diffusion":
-        raise EngineError("The diffusion engine is not part of this version; use the engine correspondence.")
-    if name not in ("auto", "correspondence"):
-        raise EngineError(f"There is no engine called {name!r}; use auto or correspondence.")
+    from refgc.model.speed import SPEED, SpeedOptions
+
+    options = SpeedOptions.parse(os.environ.get(SPEED, "") if speed is None else speed)
+    match name:
+        case "diffusion":
+            return _diffusion(options)
+        case "auto":
+            return _best(options)
+        case "correspondence":
+            return _correspondence()
+    raise EngineError(f"There is no engine called {name!r}; use auto, correspondence or diffusion.")
+
+
+def _best(options: SpeedOptions) -> Engine:
+    from refgc.doctor import may_choose_diffusion
+
+    if not may_choose_diffusion():
+        return _correspondence()
+    try:
+        engine = _diffusion(options)
+        engine.plan()
+    except EngineError:  # a driver too old for this torch, or too little memory
+        return _correspondence()
+    return engine
+
+
+def _correspondence() -> Engine:
     from refgc.correspondence.engine import CorrespondenceEngine
 
     return CorrespondenceEngine()
+
+
+def _diffusion(options: SpeedOptions) -> DiffusionEngine:
+    from refgc.doctor import DEVICE, NO_GPU, missing_libraries, torch_has_cuda
+
+    missing = missing_libraries()
+    if missing:
+        raise EngineError(f"The diffusion engine is not installed as a whole. {missing}")
+    if os.environ.get(DEVICE) != "cpu" and not torch_has_cuda():
+        raise EngineError(NO_GPU)
+    _silence_libraries()
+    from refgc.model.engine import shared_engine
+
+    return shared_engine(options)
+
+
+def _silence_libraries() -> None:
+    """What they say to programmers as they are imported would stand among our sentences."""
+    for library in ("DIFFUSERS", "TRANSFORMERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    for library in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(library).setLevel(logging.ERROR)

@@ -31,6 +31,9 @@ class Layer:
 class CorrespondenceEngine:
     """Places, aligns, harmonises and fuses the reference's own pixels; no weights, no GPU, deterministic."""
 
+    def prepare(self, progress: Progress = no_progress) -> None:
+        """Nothing has to be loaded."""
+
     def refine(self, request: RefineRequest, progress: Progress = no_progress) -> RefineResult:
         """See `refgc.engines.Engine`."""
         watch = report.Stopwatch(progress)

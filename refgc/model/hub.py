@@ -87,7 +87,7 @@ def missing_from(folder: Path, files: Sequence[str]) -> list[str]:
         return [name for name in files if not (folder / name).is_file()]
     if not _index(folder):
         return [INDEX]
-    missing = []
+    missing: list[str] = []
     for part in (name for name, made_of in _index(folder).items() if isinstance(made_of, list) and made_of[0]):
         if part in NETWORKS:
             missing.extend(f"{part}/{name}" for name in _missing_from_network(folder / part))
@@ -132,7 +132,7 @@ def _download(source: str, variable: str, files: Sequence[str]) -> Path:
 
 @contextmanager
 def _in_one_sentence(source: str, variable: str) -> Iterator[None]:
-    from huggingface_hub.errors import (
+    from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is that of its HTTP client
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 
+from refgc.doctor import DEVICE, NO_GPU
 from refgc.errors import EngineError
+from refgc.model.speed import Quantization
 
-DEVICE = "REFGC_DEVICE"
-Quantization = Literal["none", "int8", "fp8", "nf4"]
 Offload = Literal["none", "group"]
 
 GIB = 2**30
@@ -29,10 +29,6 @@ STREAMED_BLOCKS = 5
 # Left to the system, or on a GPU to the allocator's gaps.
 SPARE_BYTES = GIB
 
-NO_GPU = (
-    "The diffusion engine needs an NVIDIA GPU and a torch with CUDA, and torch finds none here; use the engine "
-    f"correspondence, or set {DEVICE}=cpu, where one picture takes hours at full size."
-)
 INSTALL_QUANTIZATION = "pip install '.[quantization]' in the project's folder"
 
 

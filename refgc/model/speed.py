@@ -1,17 +1,22 @@
-"""Speed options: each can be switched alone, and each says what it changes in the result."""
+"""Speed options: each can be switched alone, and each says what it changes in the result.
+
+Reading them imports no torch, so that a mistake in them is told before anything is loaded.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refgc.errors import EngineError, InputError
-from refgc.model.placement import Quantization
 
 if TYPE_CHECKING:
+    import torch
+
     from refgc.model.pipeline import RefGCSR2Pipeline
+
+Quantization = Literal["none", "int8", "fp8", "nf4"]
 
 SPEED = "REFGC_SPEED"
 SWITCHES = ("fuse", "reference_cache", "compact_generated", "compile")
