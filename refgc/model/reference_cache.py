@@ -14,6 +14,7 @@ for CUDA graphs (mode "reduce-overhead") the next replay would overwrite them: c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import torch
@@ -26,8 +27,8 @@ from torch import Tensor, nn
 from refgc.errors import EngineError
 
 ReferencePass = Literal["write", "read"]
-WRITE: dict[str, ReferencePass] = {"reference_pass": "write"}
-READ: dict[str, ReferencePass] = {"reference_pass": "read"}
+WRITE: Mapping[str, ReferencePass] = {"reference_pass": "write"}
+READ: Mapping[str, ReferencePass] = {"reference_pass": "read"}
 CACHE_CONTEXT = "reference"
 # FLUX's blocks want a text. Its keys are dropped before anybody sees them, so what it says does not matter; of none at
 # all, layers that quantise what comes in (8 bits) have nothing to take a scale from, and fail.
