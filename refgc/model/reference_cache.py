@@ -33,15 +33,6 @@ CACHE_CONTEXT = "reference"
 # FLUX's blocks want a text. Its keys are dropped before anybody sees them, so what it says does not matter; of none at
 # all, layers that quantise what comes in (8 bits) have nothing to take a scale from, and fail.
 UNSEEN_TEXT = 16
-# FLUX's blocks want a text. Its keys are dropped before anybody sees them, so what it says does not matter; of none at
-# all, layers that quantise what comes in (8 bits) have nothing to take a scale from, and fail.
-UNSEEN_TEXT = 16
-# FLUX's blocks want a text. Its keys are dropped before anybody sees them, so what it says does not matter; of none at
-# all, layers that quantise what comes in (8 bits) have nothing to take a scale from, and fail.
-UNSEEN_TEXT = 16
-# FLUX's blocks want a text. Its keys are dropped before anybody sees them, so what it says does not matter; of none at
-# all, layers that quantise what comes in (8 bits) have nothing to take a scale from, and fail.
-UNSEEN_TEXT = 16
 
 
 class AttentionObserver(Protocol):

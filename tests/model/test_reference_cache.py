@@ -294,39 +294,6 @@ def test_no_layer_is_asked_to_project_nothing(transformer: FluxTransformer2DMode
     assert min(rows) > 0
 
 
-def test_no_layer_is_asked_to_project_nothing(transformer: FluxTransformer2DModel) -> None:
-    """Layers that quantise their input to 8 bits fail on an empty one."""
-    rows = []
-    for module in transformer.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.register_forward_pre_hook(lambda _, given: rows.append(given[0].numel()))
-    fill_with(transformer, make_inputs())
-    assert rows
-    assert min(rows) > 0
-
-
-def test_no_layer_is_asked_to_project_nothing(transformer: FluxTransformer2DModel) -> None:
-    """Layers that quantise their input to 8 bits fail on an empty one."""
-    rows = []
-    for module in transformer.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.register_forward_pre_hook(lambda _, given: rows.append(given[0].numel()))
-    fill_with(transformer, make_inputs())
-    assert rows
-    assert min(rows) > 0
-
-
-def test_no_layer_is_asked_to_project_nothing(transformer: FluxTransformer2DModel) -> None:
-    """Layers that quantise their input to 8 bits fail on an empty one."""
-    rows = []
-    for module in transformer.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.register_forward_pre_hook(lambda _, given: rows.append(given[0].numel()))
-    fill_with(transformer, make_inputs())
-    assert rows
-    assert min(rows) > 0
-
-
 def test_clear_frees_what_was_kept(transformer: FluxTransformer2DModel) -> None:
     inputs = make_inputs()
     fill_with(transformer, inputs)
