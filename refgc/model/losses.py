@@ -6,9 +6,9 @@ scaled by the VAE's constants; `refgc.model.tokens.unpack` makes them of tokens.
 returned in single precision, or in the inputs' own if that is higher.
 
 The paper fixes the terms: which quantities are compared, where, and that they are added up with weights lambda_LF and
-lambda_HF. It does not tell the values of those weights, the width of the Gaussian, nor by which norm the quantities are
-compared: here squares throughout, as in flow matching and in the losses of statistics (Huang and Belongie, 2017,
-"AdaIN") and of attention (ImageCritic's published code), a width of two latents and weights of one.
+lambda_HF. The values of those weights, the width of the Gaussian and the norms are not known to us: here squares
+throughout, as in flow matching and in the losses of statistics (Huang and Belongie, 2017, "AdaIN") and of attention
+(ImageCritic's published code), a width of two latents and weights of one.
 """
 
 from __future__ import annotations
@@ -230,7 +230,8 @@ def objective(
 ) -> ObjectiveTerms:
     """The whole objective for one batch.
 
-    The frequency terms are not weighted by sigma, though z0 is unreliable near 1: the paper tells of no such weight.
+    The frequency terms are not weighted by sigma, though z0 is unreliable near 1: no such weight of the paper is
+    known to us.
 
     Args:
         velocity: the transformer's prediction for `noised_latents(ground_truth, noise, sigma)`, as latents.
