@@ -23,12 +23,14 @@ class FakeHub:
         url: where it listens.
         repositories: files by name of repository and path.
         refusal: status and error code with which all requests are answered; None lets them through.
+        gated: repositories whose files ask for a licence first, while their listing is open, as on the real Hub.
         visibility: what the last repository to be made was asked to have.
     """
 
     url: str
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refusal: tuple[int, str] | None = None
+    gated: set[str] = field(default_factory=set)
     visibility: str | None = None
 
 
@@ -96,11 +98,13 @@ class _Handler(BaseHTTPRequestHandler):
                     for path, content in repository.items()
                 ]
                 self._json(files)
-            case [owner, name, "resolve", _, path] if path in (self._repository(owner, name) or {}):
-                content = self.hub.repositories[f"{owner}/{name}"][path]
+            case [owner, name, "resolve", *_] if f"{owner}/{name}" in self.hub.gated:
+                self._answer(403, headers={"X-Error-Code": "GatedRepo"})
+            case [owner, name, "resolve", _, *path] if "/".join(path) in (self._repository(owner, name) or {}):
+                content = self.hub.repositories[f"{owner}/{name}"]["/".join(path)]
                 etag = hashlib.sha1(content).hexdigest()
                 self._answer(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
-            case [owner, name, "resolve", _, _] if self._repository(owner, name) is not None:
+            case [owner, name, "resolve", *_] if self._repository(owner, name) is not None:
                 self._answer(404, headers={"X-Error-Code": "EntryNotFound"})
             case _:
                 self._answer(404, headers={"X-Error-Code": "RepoNotFound"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from refgc.errors import EngineError, InputError
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
-from tests.fake_hub import FakeHub, running_hub
+from tests.fake_hub import FakeHub
 from tests.tiny_freqmole import run, teach
 from tests.tiny_models import tiny_transformer
 
@@ -37,21 +36,6 @@ def saved(tmp_path: Path) -> Path:
     folder = tmp_path / "adapter"
     weights.save(taught(), folder)
     return folder
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    """The Hub that huggingface-hub talks to in this test, with an empty cache."""
-    with running_hub() as running:
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setenv("HF_TOKEN", "hf_token")
-        yield running
 
 
 def refusal(source: str | Path) -> str:
