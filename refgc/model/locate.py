@@ -187,11 +187,12 @@ def _sizes_like(size: Size | None) -> tuple[Size, ...]:
     )
 
 
-def _placed(generated: Bytes, finding: Finding, object_mask: Floats) -> Floats:
-    """The object in the generated picture, (height, width): where its matches put the reference's mask.
+def _placed(generated: Bytes, finding: Finding, object_mask: Floats) -> Floats | None:
+    """The object in the generated picture, (height, width), around where its matches put the reference's mask.
 
     A homography places a flat face; what turns away from it is added by its colours. An object half redrawn would show
-    its old half beside the new one, while some background more is only drawn again as it was: the larger outline wins.
+    its old half beside the new one, while background that is taken too was only drawn again as it was: so all of the
+    hull counts as object.
     """
     region = finding.region
     warped = object_in_place(object_mask, homography_map(finding.homographies[0] @ region.to_frame(), region.size))
@@ -200,8 +201,12 @@ def _placed(generated: Bytes, finding: Finding, object_mask: Floats) -> Floats:
     cv2.fillConvexPoly(matched, cv2.convexHull(points.astype(np.int32)), 1)
     seed = np.asarray(np.maximum(warped, matched), np.float32)
     outline = segment.object_at(np.ascontiguousarray(region.of(generated), np.uint8), seed, matched.astype(np.float32))
+    solid = (np.maximum(seed, outline) >= MARKED).astype(np.uint8)
+    parts, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not parts:
+        return None
     mask = np.zeros(generated.shape[:2], np.float32)
-    region.of(mask)[:] = np.maximum(seed, outline)
+    region.of(mask)[:] = cv2.fillConvexPoly(solid, cv2.convexHull(np.concatenate(parts)), 1)
     return mask
 
 

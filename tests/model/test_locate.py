@@ -190,6 +190,9 @@ def test_an_object_is_found_by_its_matches() -> None:
     assert windows.confidence > 0.5
     truth = PAIR.mask > 127
     assert overlap(windows.generated_mask, truth) > 0.9
+    hull = cv2.convexHull(cv2.findNonZero(known(windows.generated_mask).astype(np.uint8)))
+    filled = cv2.fillConvexPoly(np.zeros(truth.shape, np.uint8), hull, 1)
+    np.testing.assert_array_equal(known(windows.generated_mask), filled)
     assert known(windows.reference_mask)[40:-40, 40:-40].mean() > 0.98
     left, top, right, bottom = windows.generated_window
     rows, columns = np.nonzero(truth)
