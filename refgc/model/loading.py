@@ -23,7 +23,7 @@ from refgc.model.freqmole import FreqMoLEConfig
 from refgc.model.pipeline import RefGCSR2Pipeline
 from refgc.model.placement import ModelSize, Placement
 from refgc.model.prompts import PromptReader
-from refgc.model.quantization import config as quantization_config
+from refgc.model.quantization import config_for
 from refgc.model.speed import SpeedOptions, apply
 
 
@@ -173,7 +173,7 @@ def _is_trained_with_cache(adapter: Path) -> bool:
 def _quantization(placement: Placement) -> object:
     if placement.quantization == "none":
         return None
-    return quantization_config(placement.quantization, placement.device)
+    return config_for(placement.quantization, placement.device)
 
 
 def _device_map(placement: Placement) -> dict[str, torch.device] | None:

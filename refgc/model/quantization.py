@@ -1,9 +1,9 @@
 """Quantisation of the transformer's blocks by torchao, in the words of diffusers' `TorchAoConfig`.
 
-FreqMoLE is fused before: only then do the sums of base and experts get rounded once, and only then are the layers that
+FreqMoLE is fused before: only then are the sums of base and experts rounded once, and only then are the layers that
 torchao finds plain ones. Two ways lead there. Where nothing has to be fused (stock FLUX.1-Kontext, or experts that stay
-beside the weights), `from_pretrained(..., quantization_config=config(...))` quantises each tensor as it is read. Where
-experts are fused, `quantize` does the same to the fused transformer, with the very types of that config.
+beside the weights), `from_pretrained(..., quantization_config=config_for(...))` quantises each tensor as it is read.
+Where experts are fused, `quantize` does the same to the fused transformer, with the very types of that config.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BLOCKS = r"(single_)?transformer_blocks\..+"
 MODULATION = r"(single_)?transformer_blocks\.\d+\.norm\w*\.linear"
 
 
-def config(kind: Quantized, device: torch.device) -> TorchAoConfig:
+def config_for(kind: Quantized, device: torch.device) -> TorchAoConfig:
     """For `quantization_config=` of a transformer's `from_pretrained`.
 
     Args:
