@@ -17,7 +17,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image as PILImage
 from torch import Tensor
 
-from refgc.correspondence.arrays import Bytes, Floats, Size
+from refgc.correspondence.arrays import Bytes, Floats, Size, resized
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.correspondence.upscale import clean_upscale
 from refgc.engines import Progress, RefineRequest, no_progress
@@ -311,7 +311,11 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         progress("encoding the pictures", 0.08)
         width, height = windows.working_size
         start = self._latents_of(stages["start"])
-        generated = crop(request.generated.pixels, windows.generated_window, self._generated_size(windows, settings))
+        # Made smaller only once it is cut: a crop at that size could be padded otherwise, and lie beside the noise.
+        generated = resized(
+            crop(request.generated.pixels, windows.generated_window, windows.working_size),
+            self._generated_size(windows, settings),
+        )
         given = conditions(
             self._latents_of(stages["reference"]),
             self._latents_of(generated),
