@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import ceil
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from refgc.correspondence.arrays import Bytes
 from refgc.errors import InputError
 from refgc.model import hub
+from refgc.model.loading import reading
 from refgc.model.tokens import PATCH, pack
 
 ControlNetName = Literal["inpainting", "canny"]
@@ -204,11 +204,11 @@ def load(source: str | Path, label: str, *, dtype: torch.dtype | None = None) ->
         dtype: of the weights; None takes float32.
 
     Raises:
-        EngineError: the repository cannot be had.
-        InputError: what is there is damaged, or no ControlNet of FLUX.
+        EngineError: it cannot be had, or is damaged.
+        InputError: its weights do not fit its config.
     """
     folder = hub.fetch(str(source), label, CONTROLNET_FILES)
-    with _in_one_sentence(source, label):
+    with reading(folder, label):
         controlnet, report = ControlNet.from_pretrained(folder, torch_dtype=dtype, output_loading_info=True)
     # diffusers would go on with random weights in their place.
     missing, unexpected = report["missing_keys"], report["unexpected_keys"]
@@ -277,16 +277,3 @@ def _mask_channels(controlnet: FluxControlNetModel) -> int:
 
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else value
-
-
-@contextmanager
-def _in_one_sentence(source: str | Path, label: str) -> Iterator[None]:
-    """What diffusers says about files it cannot use."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
-        raise InputError(
-            f"{label} is {str(source)!r}, which cannot be loaded as a ControlNet of FLUX ({reason}); fetch it again, "
-            "or name another."
-        ) from error

@@ -292,7 +292,7 @@ def _make_room(loaded: _Loaded, machine: Machine) -> bool:
     weights = loaded.pipeline.transformer.num_parameters() * placement.dtype.itemsize
     # Of 4-bit weights little would be gained, and they cannot be swapped block by block.
     if placement.offload == "none" and placement.quantization != "nf4" and weights + SPARE_BYTES <= machine.main_memory:
-        loading.stream(loaded.pipeline, placement.device)
+        loading.stream(loaded.pipeline.transformer, placement.device)
         changes.append("blocks streamed from main memory")
     reason = f"{placement.reason.removesuffix('.')}; after memory ran out: {', '.join(changes)}."
     loaded.placement = replace(placement, offload="group" if len(changes) > 1 else placement.offload, reason=reason)

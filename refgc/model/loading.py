@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from diffusers import FluxKontextPipeline, FluxTransformer2DModel
+from diffusers import FluxKontextPipeline, FluxTransformer2DModel, ModelMixin
 from diffusers.utils import logging as of_diffusers
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
@@ -76,9 +76,9 @@ def measure(folders: Folders, options: SpeedOptions) -> ModelSize:
     if cached is None:
         cached = folders.adapter is not None and _is_trained_with_cache(folders.adapter)
     return ModelSize(
-        transformer=_parameters(folders.base / "transformer"),
-        text_encoders=_parameters(folders.base / "text_encoder") + _parameters(folders.base / "text_encoder_2"),
-        vae=_parameters(folders.base / "vae"),
+        transformer=parameters(folders.base / "transformer"),
+        text_encoders=parameters(folders.base / "text_encoder") + parameters(folders.base / "text_encoder_2"),
+        vae=parameters(folders.base / "vae"),
         width=network["num_attention_heads"] * network["attention_head_dim"],
         blocks=network["num_layers"] + network["num_single_layers"],
         reference_cache=cached,
@@ -101,15 +101,8 @@ def load(folders: Folders, placement: Placement, options: SpeedOptions) -> RefGC
     fuses = options.fuse and folders.adapter is not None
     # Quantised while it is read, unless experts have to be fused first and main memory holds what they are fused into.
     quantizes_first = quantized and not (fuses and placement.fuses_before_quantizing)
-    with _reading(folders.base):
-        transformer = FluxTransformer2DModel.from_pretrained(
-            folders.base,
-            subfolder="transformer",
-            dtype=placement.dtype,
-            quantization_config=_quantization(placement) if quantizes_first else None,
-            # Straight to the GPU, past main memory, where nothing has to be done before.
-            device_map=_device_map(placement) if quantizes_first or not quantized else None,
-        )
+    transformer = load_transformer(folders.base, placement, quantizes=quantizes_first)
+    with reading(folders.base):
         pipeline = RefGCSR2Pipeline.from_pretrained(
             folders.base,
             transformer=transformer,
@@ -133,17 +126,40 @@ def load(folders: Folders, placement: Placement, options: SpeedOptions) -> RefGC
     )
     pipeline.vae.to(placement.device)
     if placement.offload == "group":
-        stream(pipeline, placement.device)
+        stream(pipeline.transformer, placement.device)
     else:
         pipeline.transformer.to(placement.device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def stream(pipeline: RefGCSR2Pipeline, device: torch.device) -> None:
-    """Lets the transformer's blocks wait in main memory, and come to the device one after the other."""
-    pipeline.transformer.to("cpu")
-    pipeline.transformer.enable_group_offload(
+def load_transformer(base: Path, placement: Placement, *, quantizes: bool) -> FluxTransformer2DModel:
+    """A base's transformer.
+
+    Args:
+        base: the folder of the whole pipeline.
+        placement: where it goes.
+        quantizes: whether its weights are quantised, as the placement says, while they are read.
+
+    Raises:
+        EngineError: it does not load.
+    """
+    # Straight to the GPU, past main memory, where nothing has to be done before.
+    straight = quantizes or placement.quantization == "none"
+    with reading(base):
+        return FluxTransformer2DModel.from_pretrained(
+            base,
+            subfolder="transformer",
+            dtype=placement.dtype,
+            quantization_config=_quantization(placement) if quantizes else None,
+            device_map=_device_map(placement) if straight else None,
+        )
+
+
+def stream(network: ModelMixin, device: torch.device) -> None:
+    """Lets the blocks of a transformer or ControlNet wait in main memory, and come to the device one by one."""
+    network.to("cpu")
+    network.enable_group_offload(
         onload_device=device,
         offload_type="block_level",
         num_blocks_per_group=1,
@@ -157,7 +173,7 @@ def prompt_reader(folders: Folders, placement: Placement) -> PromptReader:
     """Reads prompts with the base's text encoders, which are loaded at the first one."""
 
     def load_encoders() -> FluxKontextPipeline:
-        with _reading(folders.base):
+        with reading(folders.base):
             return FluxKontextPipeline.from_pretrained(folders.base, transformer=None, vae=None, dtype=placement.dtype)
 
     return PromptReader(load_encoders, placement.text_device, keep=placement.keeps_text_encoders)
@@ -180,7 +196,12 @@ def _device_map(placement: Placement) -> dict[str, torch.device] | None:
     return {"": placement.device} if placement.device.type == "cuda" and placement.offload == "none" else None
 
 
-def _parameters(folder: Path) -> int:
+def parameters(folder: Path) -> int:
+    """How many parameters the files in a folder hold, from their headers alone.
+
+    Raises:
+        EngineError: a file is damaged.
+    """
     count = 0
     for file in folder.glob("*.safetensors"):
         try:
@@ -192,24 +213,33 @@ def _parameters(folder: Path) -> int:
 
 
 @contextmanager
-def _reading(base: Path) -> Iterator[None]:
-    """Without their progress bars, and with what they say about files they cannot use in one sentence."""
+def reading(source: str | Path, what: str = "base") -> Iterator[None]:
+    """Without the progress bars of diffusers and transformers; what they say about bad files becomes one sentence.
+
+    Args:
+        source: the files, as the sentence is to name them.
+        what: they hold, for the sentence.
+
+    Raises:
+        EngineError: they cannot be loaded.
+    """
     silenced = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()]
     for library in silenced:
         library.disable_progress_bar()
     try:
         yield
     except SafetensorError as error:
-        raise _damaged(base) from error
+        raise _damaged(source) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+        # What follows the first sentence is advice for programmers.
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         raise EngineError(
-            f"The base {str(base)!r} cannot be loaded ({reason}); fetch it again, or name another."
+            f"The {what} {str(source)!r} cannot be loaded ({reason}); fetch it again, or name another."
         ) from error
     finally:
         for library in silenced:
             library.enable_progress_bar()
 
 
-def _damaged(file: Path) -> EngineError:
+def _damaged(file: str | Path) -> EngineError:
     return EngineError(f"{str(file)!r} is damaged or cut off; delete it and fetch it again.")

@@ -29,6 +29,7 @@ STREAMED_BLOCKS = 5
 # Left to the system, or on a GPU to the allocator's gaps.
 SPARE_BYTES = GIB
 
+OTHERWISE = "use the engine correspondence"
 INSTALL_QUANTIZATION = "pip install '.[quantization]' in the project's folder"
 
 
@@ -109,7 +110,9 @@ class Placement:
     reason: str
 
 
-def place(machine: Machine, model: ModelSize, quantization: Quantization | None = None) -> Placement:
+def place(
+    machine: Machine, model: ModelSize, quantization: Quantization | None = None, *, otherwise: str = OTHERWISE
+) -> Placement:
     """The placement that keeps most of the model's precision, and among those the fastest.
 
     In this order: bfloat16 on the device (about 32 GiB at full size with the reference cache), 8-bit weights (21 GiB),
@@ -120,16 +123,17 @@ def place(machine: Machine, model: ModelSize, quantization: Quantization | None 
         machine: what is there.
         model: what has to go there.
         quantization: this one and no other; None chooses.
+        otherwise: what to do where there is no room, for the sentence that says so.
 
     Raises:
         EngineError: nothing fits, or what was asked for cannot be had here; the sentence has both figures.
     """
     if machine.device == "cpu":
-        return _on_cpu(machine, model, quantization)
+        return _on_cpu(machine, model, quantization, otherwise)
     if not machine.bfloat16:
         raise EngineError(
-            f"The diffusion engine needs a GPU that computes in bfloat16 (NVIDIA Ampere of 2020 or later), and "
-            f"{machine.name} does not; use the engine correspondence."
+            f"The model needs a GPU that computes in bfloat16 (NVIDIA Ampere of 2020 or later), and {machine.name} "
+            f"does not; {otherwise}."
         )
     candidates = _candidates(machine) if quantization is None else [quantization]
     for candidate in candidates:
@@ -146,7 +150,7 @@ def place(machine: Machine, model: ModelSize, quantization: Quantization | None 
             f"of {_gib(machine.free)} free{advice}."
         )
         return _streamed(machine, model, waiting, reason)
-    raise EngineError(_too_small(machine, model, candidates))
+    raise EngineError(_too_small(machine, model, candidates, otherwise))
 
 
 def examine(choice: str | None = None) -> Machine:
@@ -253,7 +257,7 @@ def _streamed(machine: Machine, model: ModelSize, waiting: int, reason: str) -> 
     )
 
 
-def _on_cpu(machine: Machine, model: ModelSize, quantization: Quantization | None) -> Placement:
+def _on_cpu(machine: Machine, model: ModelSize, quantization: Quantization | None, otherwise: str) -> Placement:
     chosen = quantization or "none"
     if chosen != "none" and not machine.torchao:
         raise EngineError(f"{_words(chosen)} need the library torchao: {INSTALL_QUANTIZATION}.")
@@ -267,11 +271,11 @@ def _on_cpu(machine: Machine, model: ModelSize, quantization: Quantization | Non
             return Placement(cpu, dtype, chosen, "none", cpu, True, True, reason)
     raise EngineError(
         f"The model needs {_gib(needed)} of main memory on the CPU, and {_gib(machine.main_memory)} are free; "
-        "use the engine correspondence."
+        f"{otherwise}."
     )
 
 
-def _too_small(machine: Machine, model: ModelSize, candidates: list[Quantization]) -> str:
+def _too_small(machine: Machine, model: ModelSize, candidates: list[Quantization], otherwise: str) -> str:
     ways = [f"about {_gib(_resident_bytes(model, candidates[-1]))} of GPU memory ({_words(candidates[-1]).lower()})"]
     if not machine.torchao:
         ways.append(f"{_gib(_resident_bytes(model, 'nf4'))} with weights of 4 bits ({INSTALL_QUANTIZATION})")
@@ -280,7 +284,7 @@ def _too_small(machine: Machine, model: ModelSize, candidates: list[Quantization
         ways.append(f"{_gib(streamed)} and {_gib(waiting)} of main memory")
     return (
         f"The model needs {', or '.join(ways)}; {machine.name} has {_gib(machine.free)} of {_gib(machine.total)} free "
-        f"and main memory {_gib(machine.main_memory)}: free some, or use the engine correspondence."
+        f"and main memory {_gib(machine.main_memory)}: free some, or {otherwise}."
     )
 
 

@@ -518,7 +518,7 @@ def test_controlnets_that_do_not_go_with_the_base_are_refused(tiny_parts, tmp_pa
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"extra_condition_channels": 0}, "cannot be loaded as a ControlNet .*controlnet_x_embedder"),
+        ({"extra_condition_channels": 0}, r"cannot be loaded \(Cannot load because controlnet_x_embedder"),
         ({"num_layers": 3}, "do not fit its config .* is missing"),
         ({"num_layers": 1}, "do not fit its config .* is too much"),
     ],
@@ -527,7 +527,7 @@ def test_weights_that_do_not_fit_their_config_are_refused(tiny_parts, tmp_path, 
     folder = tmp_path / "inpainting"
     shutil.copytree(tiny_parts / "inpainting", folder)
     change_config(folder, **change)
-    with pytest.raises(InputError, match=f"inpainting_controlnet is .*{sentence}") as caught:
+    with pytest.raises(RefGCError, match=f"inpainting_controlnet .*{sentence}") as caught:
         load_pipeline(tiny_parts, inpainting=folder)
     assert "\n" not in str(caught.value)
 
@@ -537,7 +537,7 @@ def test_damaged_and_missing_controlnets_are_refused(tiny_parts, tmp_path):
     shutil.copytree(tiny_parts / "canny", folder)
     file = folder / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"canny_controlnet is .* cannot be loaded") as caught:
+    with pytest.raises(EngineError, match=r"canny_controlnet .* cannot be loaded") as caught:
         load_pipeline(tiny_parts, canny=folder)
     assert "\n" not in str(caught.value)
     file.unlink()
