@@ -302,9 +302,7 @@ def _make_room(loaded: _Loaded, machine: Machine) -> bool:
 def _message(has_experts: bool, found: bool, coverage: float) -> str:
     share = f"{coverage:.0%} of the result is its work"
     if not has_experts:
-        return (
-            f"Stock FLUX.1-Kontext, without FreqMoLE's weights, went over the correspondence engine's result; {share}."
-        )
+        return f"Stock FLUX.1-Kontext (no FreqMoLE weights) went over the correspondence engine's result; {share}."
     if not found:
         return f"The object was not found in the picture, so the model redrew all of it; {share}."
     return f"The model redrew the object after the reference; {share}."

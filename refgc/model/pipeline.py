@@ -332,12 +332,12 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             return callback(pipeline, step, timestep, tensors) if callback else tensors
 
         cached = self._wants_cache(settings)
+        progress("denoising", 0.1)
         self._beginning = _Beginning(
             pack(self._noised(start, sigmas, generator)).to(prompt_embeds.dtype),
             position_ids((start.shape[2], start.shape[3]), NOISE, device=start.device),
             None if cached else given,
         )
-        progress("denoising", 0.1)
         attention = self._cache_of(given, pooled_prompt_embeds, settings) if cached else nullcontext()
         try:
             with attention as attention_options, self.transformer.cache_context("denoise"):

@@ -1,0 +1,418 @@
+"""The engine diffusion, end to end on the tiny model: results, reports, progress, and whatever can go wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from refgc import doctor
+from refgc.correspondence.engine import CorrespondenceEngine
+from refgc.engines import RefineRequest, Report, choose
+from refgc.errors import EngineError, InputError
+from refgc.images import Image, Mask
+from refgc.model import engine as engine_module
+from refgc.model import loading, weights
+from refgc.model.engine import DiffusionEngine
+from refgc.model.freqmole import FreqMoLEConfig, inject
+from refgc.model.loading import Sources
+from refgc.model.pipeline import RefGCSR2Pipeline, Settings
+from refgc.model.prompts import prompt_for
+from refgc.model.speed import SpeedOptions
+from tests.synthetic import SyntheticPair
+from tests.tiny_freqmole import teach
+from tests.tiny_models import tiny_transformer
+
+SMALL = Settings(height=64, width=64, num_inference_steps=3)
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapter")
+    weights.save(teach(inject(tiny_transformer(), FreqMoLEConfig(rank=2, reference_cache=True))), folder)
+    return folder
+
+
+@pytest.fixture
+def engine(tiny_base: Path, adapter: Path) -> DiffusionEngine:
+    return DiffusionEngine(Sources(str(tiny_base), str(adapter)), SpeedOptions(), device="cpu", settings=SMALL)
+
+
+@pytest.fixture(scope="module")
+def request_(synthetic_pair: SyntheticPair) -> RefineRequest:
+    """With the object marked, so that it need not be looked for."""
+    reference, generated = Image(synthetic_pair.reference), Image(synthetic_pair.generated)
+    return RefineRequest(
+        reference,
+        generated,
+        scale=2,
+        reference_mask=middle_of(reference),
+        generated_mask=middle_of(generated),
+        object_name="box",
+        seed=3,
+    )
+
+
+def middle_of(image: Image) -> Mask:
+    width, height = image.size
+    values = np.zeros((height, width), np.float32)
+    values[height // 4 : -height // 4, width // 4 : -width // 4] = 1.0
+    return Mask(values)
+
+
+class Noted:
+    """Notes the progress, and raises when it comes to a stage."""
+
+    def __init__(self, stop_at: str = "") -> None:
+        self.calls: list[tuple[str, float]] = []
+        self.stop_at = stop_at
+
+    def __call__(self, stage: str, fraction: float) -> None:
+        self.calls.append((stage, fraction))
+        if stage == self.stop_at:
+            raise KeyError("stopped by the watcher")
+
+
+@contextmanager
+def failing(engine: DiffusionEngine, error: Exception, times: int, after: int = 0) -> Iterator[None]:
+    """The transformer of a loaded engine raises `error` `times` times, from its forward number `after` on."""
+    forwards = 0
+
+    def fail(*_: object) -> None:
+        nonlocal forwards
+        forwards += 1
+        if after < forwards <= after + times:
+            raise error
+
+    handle = loaded(engine).transformer.register_forward_pre_hook(fail)
+    yield
+    handle.remove()
+
+
+def loaded(engine: DiffusionEngine) -> RefGCSR2Pipeline:
+    assert engine._loaded is not None
+    return engine._loaded.pipeline
+
+
+def pixels(engine: DiffusionEngine, request: RefineRequest) -> np.ndarray:
+    return engine.refine(request).image.pixels
+
+
+def test_it_gives_what_the_pipeline_gives(
+    engine: DiffusionEngine, request_: RefineRequest, tiny_base: Path, adapter: Path
+) -> None:
+    result = engine.refine(request_)
+    pipeline = RefGCSR2Pipeline.from_pretrained(tiny_base, adapter=adapter)
+    assert pipeline.freqmole is not None
+    pipeline.freqmole.fuse()
+    pipeline.set_progress_bar_config(disable=True)
+    refined = pipeline.refine(request_, replace(SMALL, init="generated"))
+    assert np.array_equal(result.image.pixels, refined.picture)
+    assert list(result.stages) == list(refined.stages)
+    assert next(iter(result.stages)) == "upscaled"
+    assert not np.array_equal(result.image.pixels, result.stages["upscaled"].pixels)
+
+
+def test_the_report_tells_how_it_ran(engine: DiffusionEngine, request_: RefineRequest) -> None:
+    result = engine.refine(request_)
+    report = result.report
+    assert Report.model_validate_json(report.model_dump_json()) == report
+    assert (report.engine, report.placed, report.confidence) == ("diffusion", True, 1.0)
+    assert report.output_size == result.image.size == (2 * request_.generated.size[0], 2 * request_.generated.size[1])
+    assert (report.scale, report.seed, report.strength) == (2, 3, 1.0)
+    assert report.object_box is not None
+    left, top, right, bottom = report.object_box
+    assert 0 < report.coverage <= (right - left) * (bottom - top) / (report.output_size[0] * report.output_size[1])
+    changed = (result.image.pixels != result.stages["upscaled"].pixels).any(axis=2)
+    assert changed[top:bottom, left:right].mean() > 0.5
+    assert (
+        report.message
+        == f"The model redrew the object after the reference; {report.coverage:.0%} of the result is its work."
+    )
+    details = report.diffusion
+    assert details is not None
+    assert (details.base, details.adapter) == (engine.sources.base, engine.sources.adapter)
+    assert (details.device, details.steps, details.peak_memory_gib) == ("the CPU", 3, None)
+    assert "float32" in details.placement
+    assert report.versions["torch"] == torch.__version__
+    assert {"loading the model", "reading the prompt", "denoising", "decoding"} <= set(report.seconds)
+
+
+def test_the_schema_documents_every_field() -> None:
+    schema = Report.model_json_schema()
+    fields = [*schema["properties"].items(), *schema["$defs"]["DiffusionDetails"]["properties"].items()]
+    # Fields without one are named for what they are.
+    assert {name for name, field in fields if "description" not in field} == {"engine"}
+    assert json.loads(json.dumps(schema)) == schema
+
+
+def test_progress_is_told_by_step_and_never_goes_back(engine: DiffusionEngine, request_: RefineRequest) -> None:
+    noted = Noted()
+    engine.refine(request_, noted)
+    stages = list(dict.fromkeys(stage for stage, _ in noted.calls))
+    assert stages == [
+        "loading the model",
+        "reading the prompt",
+        "finding the object",
+        "encoding the pictures",
+        "denoising",
+        "decoding",
+        "putting it back",
+        "done",
+    ]
+    assert [stage for stage, _ in noted.calls].count("denoising") == SMALL.num_inference_steps
+    fractions = [fraction for _, fraction in noted.calls]
+    assert fractions == sorted(fractions)
+    assert (fractions[0], fractions[-1]) == (0.0, 1.0)
+
+
+def test_the_seed_decides_every_pixel(engine: DiffusionEngine, request_: RefineRequest) -> None:
+    first = pixels(engine, request_)
+    torch.manual_seed(99)
+    assert np.array_equal(pixels(engine, request_), first)
+    assert not np.array_equal(pixels(engine, replace(request_, seed=4)), first)
+
+
+def test_the_object_name_reaches_the_model(engine: DiffusionEngine, request_: RefineRequest) -> None:
+    assert not np.array_equal(pixels(engine, request_), pixels(engine, replace(request_, object_name="teapot")))
+    prompted = DiffusionEngine(
+        engine.sources, engine.options, device="cpu", settings=replace(SMALL, prompt=prompt_for("teapot"))
+    )
+    assert np.array_equal(pixels(prompted, request_), pixels(engine, replace(request_, object_name="teapot")))
+
+
+def test_strength_zero_is_a_clean_upscale_for_which_nothing_is_loaded(
+    engine: DiffusionEngine, request_: RefineRequest
+) -> None:
+    result = engine.refine(replace(request_, strength=0.0))
+    assert engine._loaded is None
+    assert (result.report.placed, result.report.coverage, result.report.diffusion) == (False, 0.0, None)
+    assert np.array_equal(result.image.pixels, result.stages["upscaled"].pixels)
+
+
+def test_without_an_adapter_the_stock_model_goes_over_the_correspondence_result(
+    tiny_base: Path, request_: RefineRequest
+) -> None:
+    engine = DiffusionEngine(Sources(str(tiny_base)), SpeedOptions(), device="cpu", settings=SMALL)
+    result = engine.refine(request_)
+    placed = CorrespondenceEngine().refine(request_).image.pixels
+    assert np.array_equal(result.stages["correspondence"].pixels, placed)
+    assert result.report.message.startswith("Stock FLUX.1-Kontext (no FreqMoLE weights) went over")
+    assert result.report.diffusion is not None
+    assert (result.report.diffusion.adapter, result.report.diffusion.steps) == (None, 2)
+
+
+def test_it_is_loaded_once_and_the_text_encoders_are_not_kept_in_it(
+    engine: DiffusionEngine, request_: RefineRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[RefGCSR2Pipeline] = []
+    load = loading.load
+
+    def noted_load(*arguments: Any) -> RefGCSR2Pipeline:
+        loads.append(load(*arguments))
+        return loads[-1]
+
+    monkeypatch.setattr(loading, "load", noted_load)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: pixels(engine, request_), range(4)))
+    engine.prepare()
+    assert len(loads) == 1
+    assert loads[0].text_encoder is None
+    assert all(np.array_equal(result, results[0]) for result in results)
+
+
+def test_preparing_loads_and_refining_does_not_again(engine: DiffusionEngine, request_: RefineRequest) -> None:
+    noted = Noted()
+    engine.prepare(noted)
+    assert noted.calls == [("loading the model", 0.0)]
+    later = Noted()
+    engine.refine(request_, later)
+    assert "loading the model" not in dict(later.calls)
+
+
+def test_speed_options_of_a_run_reach_the_pipeline(engine: DiffusionEngine, request_: RefineRequest) -> None:
+    compact = DiffusionEngine(
+        engine.sources, SpeedOptions(compact_generated=True), device="cpu", settings=SMALL
+    ).refine(request_)
+    uncached = DiffusionEngine(
+        engine.sources, SpeedOptions(reference_cache=False), device="cpu", settings=SMALL
+    ).refine(request_)
+    results = [result.image.pixels for result in (engine.refine(request_), compact, uncached)]
+    assert len({result.tobytes() for result in results}) == 3
+    assert compact.report.diffusion is not None
+    assert compact.report.diffusion.speed == "compact-generated"
+
+
+@pytest.mark.parametrize("stage", ["loading the model", "finding the object", "denoising", "decoding", "done"])
+def test_a_watcher_may_stop_it_at_any_time(engine: DiffusionEngine, request_: RefineRequest, stage: str) -> None:
+    with pytest.raises(KeyError, match="stopped by the watcher"):
+        engine.refine(request_, Noted(stop_at=stage))
+    assert_nothing_is_left_over(engine)
+    fresh = DiffusionEngine(engine.sources, engine.options, device="cpu", settings=SMALL)
+    assert np.array_equal(pixels(engine, request_), pixels(fresh, request_))
+
+
+def test_a_failure_of_the_model_is_told_in_a_sentence_and_the_engine_stays_usable(
+    engine: DiffusionEngine, request_: RefineRequest
+) -> None:
+    before = pixels(engine, request_)
+    with failing(engine, RuntimeError("device-side assert"), times=1, after=2), pytest.raises(EngineError) as failure:
+        engine.refine(request_)
+    assert str(failure.value) == (
+        "The model failed with RuntimeError (device-side assert); run this again with --debug to see where."
+    )
+    assert_nothing_is_left_over(engine)
+    assert np.array_equal(pixels(engine, request_), before)
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_memory_that_runs_out_once_costs_a_second_attempt(
+    engine: DiffusionEngine, request_: RefineRequest, after: int
+) -> None:
+    before = engine.refine(request_)
+    with failing(engine, OUT_OF_MEMORY, times=1, after=after):
+        result = engine.refine(request_)
+    assert np.abs(result.image.pixels.astype(int) - before.image.pixels).mean() < 8
+    details = result.report.diffusion
+    assert details is not None
+    assert details.placement.endswith("after memory ran out: VAE in tiles, blocks streamed from main memory.")
+    assert loaded(engine).vae.use_tiling
+    assert np.array_equal(pixels(engine, request_), result.image.pixels)
+
+
+def test_the_second_attempt_cuts_the_picture_into_tiles(engine: DiffusionEngine, request_: RefineRequest) -> None:
+    engine.prepare()
+    decoded: list[torch.Size] = []
+    loaded(engine).vae.decoder.register_forward_pre_hook(lambda _, inputs: decoded.append(inputs[0].shape))
+    engine.refine(request_)
+    assert [shape[2:] for shape in decoded] == [(8, 8)]
+    decoded.clear()
+    with failing(engine, OUT_OF_MEMORY, times=1):
+        engine.refine(request_)
+    assert len(decoded) > 1
+    assert max(side for shape in decoded for side in shape[2:]) <= 4
+
+
+def test_memory_that_runs_out_again_is_told_in_a_sentence_and_the_engine_stays_usable(
+    engine: DiffusionEngine, request_: RefineRequest
+) -> None:
+    engine.prepare()
+    with failing(engine, OUT_OF_MEMORY, times=2), pytest.raises(EngineError) as failure:
+        engine.refine(request_)
+    assert str(failure.value).startswith("The memory of the CPU is not enough, not even with the VAE in tiles")
+    assert failure.value.__context__ is None
+    assert_nothing_is_left_over(engine)
+    # It has no more to give up, so one failure is enough now.
+    with failing(engine, OUT_OF_MEMORY, times=1), pytest.raises(EngineError, match="is not enough"):
+        engine.refine(request_)
+    assert engine.refine(request_).report.placed
+
+
+def test_memory_that_runs_out_while_loading_costs_a_second_attempt(
+    engine: DiffusionEngine, request_: RefineRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, attempts = loading.load, iter([OUT_OF_MEMORY, None])
+
+    def full_at_first(*arguments: Any) -> Any:
+        error = next(attempts)
+        if error is not None:
+            raise error
+        return load(*arguments)
+
+    monkeypatch.setattr(loading, "load", full_at_first)
+    details = engine.refine(request_).report.diffusion
+    assert details is not None
+    assert "memory ran out" not in details.placement
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_the_engine_stays_usable(
+    engine: DiffusionEngine, request_: RefineRequest
+) -> None:
+    with pytest.raises(InputError, match="tokens and the model reads 512"):
+        engine.refine(replace(request_, object_name="a" * 300))
+    assert engine.refine(request_).report.placed
+
+
+def test_an_adapter_of_another_base_is_refused_every_time(
+    tiny_base: Path, tmp_path: Path, request_: RefineRequest
+) -> None:
+    weights.save(inject(tiny_transformer(double_blocks=1)), tmp_path)
+    engine = DiffusionEngine(Sources(str(tiny_base), str(tmp_path)), SpeedOptions(), device="cpu", settings=SMALL)
+    for work in (engine.prepare, lambda: engine.refine(request_)):
+        with pytest.raises(InputError, match="lacks"):
+            work()
+
+
+def test_weights_that_cannot_be_had_are_told_in_a_sentence(tmp_path: Path, request_: RefineRequest) -> None:
+    engine = DiffusionEngine(Sources(str(tmp_path)), SpeedOptions(), device="cpu")
+    for work in (engine.plan, engine.prepare, lambda: engine.refine(request_)):
+        with pytest.raises(EngineError, match=r"there is no model_index\.json in it"):
+            work()
+
+
+def assert_nothing_is_left_over(engine: DiffusionEngine) -> None:
+    assert not engine._lock.locked()
+    if engine._loaded is None:
+        return
+    assert not hasattr(loaded(engine), "_beginning")
+    for processor in loaded(engine).transformer.attn_processors.values():
+        assert getattr(processor, "key", None) is None
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> Callable[..., Any]:
+    """Chooses as in a process of its own, in which the tiny model on the CPU is asked for."""
+    monkeypatch.setattr(engine_module, "_shared", None)
+    monkeypatch.setenv("REFGC_DEVICE", "cpu")
+    monkeypatch.setenv("REFGC_BASE", str(tiny_base))
+    monkeypatch.delenv("REFGC_ADAPTER", raising=False)
+    monkeypatch.delenv("REFGC_SPEED", raising=False)
+    return choose
+
+
+def test_one_engine_serves_the_whole_process(chosen: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = chosen("diffusion")
+    assert isinstance(engine, DiffusionEngine)
+    assert chosen("diffusion") is chosen("diffusion", speed="") is engine
+    faster = chosen("diffusion", speed="step-cache=0.1")
+    assert faster is not engine
+    assert faster.options == SpeedOptions(step_cache=0.1)
+    monkeypatch.setenv("REFGC_SPEED", "step-cache=0.1")
+    assert chosen("diffusion") is faster
+    monkeypatch.setenv("REFGC_ADAPTER", "someone/adapter")
+    assert chosen("diffusion").sources.adapter == "someone/adapter"
+
+
+def test_auto_never_takes_a_cpu_for_it(
+    chosen: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, adapter: Path
+) -> None:
+    monkeypatch.setenv("REFGC_ADAPTER", str(adapter))
+    assert isinstance(chosen("auto"), CorrespondenceEngine)
+
+
+def test_auto_goes_back_to_correspondence_where_torch_finds_no_gpu(
+    chosen: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, adapter: Path
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("torch finds a GPU here")
+    monkeypatch.delenv("REFGC_DEVICE")
+    monkeypatch.setenv("REFGC_ADAPTER", str(adapter))
+    monkeypatch.setattr(doctor, "_gpus", lambda: [doctor.Gpu(name="NVIDIA H100", memory_gib=80, driver="1")])
+    monkeypatch.setattr(doctor, "torch_has_cuda", lambda: True)
+    assert doctor.may_choose_diffusion()
+    assert isinstance(chosen("auto"), CorrespondenceEngine)
+
+
+def test_a_mistake_in_the_speed_options_is_told_whatever_engine_is_chosen(chosen: Callable[..., Any]) -> None:
+    for name in ("auto", "correspondence", "diffusion"):
+        with pytest.raises(InputError, match="no speed option"):
+            chosen(name, speed="faster")
