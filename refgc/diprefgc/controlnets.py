@@ -8,7 +8,7 @@ from functools import reduce
 from math import ceil
 from operator import add
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from diffusers import FluxControlNetModel, FluxMultiControlNetModel, FluxTransformer2DModel
@@ -17,15 +17,12 @@ from diffusers.models.controlnets.controlnet import zero_module
 from torch import Tensor, nn
 
 from refgc.correspondence.arrays import Bytes
+from refgc.diprefgc.sources import CONTROLNET_FILES, ControlNetName
 from refgc.errors import InputError
 from refgc.model import hub
 from refgc.model.loading import reading
 from refgc.model.tokens import PATCH, pack
 
-ControlNetName = Literal["inpainting", "canny"]
-NAMES: tuple[ControlNetName, ...] = get_args(ControlNetName)
-# As all ControlNets of FLUX.1-dev lie on the Hub.
-CONTROLNET_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 # What must be equal for a ControlNet's outputs to be added to those of the transformer's blocks.
 SHARED_SIZES = (
     "in_channels",
@@ -209,7 +206,7 @@ def load(source: str | Path, label: str, *, dtype: torch.dtype | None = None) ->
     """
     folder = hub.fetch(str(source), label, CONTROLNET_FILES)
     with reading(folder, label):
-        controlnet, report = ControlNet.from_pretrained(folder, torch_dtype=dtype, output_loading_info=True)
+        controlnet, report = ControlNet.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     # diffusers would go on with random weights in their place.
     missing, unexpected = report["missing_keys"], report["unexpected_keys"]
     if missing or unexpected:

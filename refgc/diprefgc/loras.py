@@ -9,58 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import FluxControlNetModel
-from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
-from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from refgc.diprefgc.controlnets import NAMES, ControlNetName, ControlNets
+from refgc.diprefgc.controlnets import ControlNets
+from refgc.diprefgc.sources import PEFT_CONFIG_FILE, PEFT_FILE, ControlNetName
 from refgc.errors import InputError
-from refgc.model import hub
-
-LoraSources = Mapping[ControlNetName, str | Path] | str | Path
 
 ADAPTER = "diprefgc"
-# diffusers' name first, then peft's.
-FILES = (LORA_WEIGHT_NAME_SAFE, SAFETENSORS_WEIGHTS_NAME)
-HUB_FILES = tuple(f"{name}/{LORA_WEIGHT_NAME_SAFE}" for name in NAMES)
 # What tools put before the names of a ControlNet's own modules.
 PREFIXES = ("base_model.model.", "controlnet.", "transformer.")
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
-
-
-def find(sources: LoraSources, label: str) -> dict[ControlNetName, Path]:
-    """Where the LoRA of each ControlNet lies; a Hub repository is downloaded.
-
-    Args:
-        sources: a folder or Hub repository with the folders "inpainting" and "canny" in it, or a safetensors file or a
-            folder with one for each ControlNet by its name.
-        label: what names the sources, for error sentences, such as an environment variable.
-
-    Returns:
-        A safetensors file for one of the ControlNets or for both.
-
-    Raises:
-        EngineError: the repository cannot be had.
-        InputError: there is no such file.
-    """
-    if isinstance(sources, Mapping):
-        unknown = sorted(set(sources) - set(NAMES))
-        if unknown:
-            raise InputError(f"{label} names a ControlNet {unknown[0]!r}; the two are {' and '.join(NAMES)}.")
-        return {name: _file(Path(source).expanduser(), label) for name, source in sources.items()}
-    folder = Path(sources).expanduser()
-    if not folder.is_dir():
-        folder = hub.fetch(str(sources), label, HUB_FILES)
-    found: dict[ControlNetName, Path] = {
-        name: _file(folder / name, label) for name in NAMES if (folder / name).is_dir()
-    }
-    if not found:
-        raise InputError(
-            f"{label} is {str(sources)!r}, and there is no folder {' or '.join(NAMES)} in it; name what has both."
-        )
-    return found
 
 
 def load(controlnets: ControlNets, files: Mapping[ControlNetName, Path]) -> None:
@@ -68,7 +29,7 @@ def load(controlnets: ControlNets, files: Mapping[ControlNetName, Path]) -> None
 
     Args:
         controlnets: without LoRA so far.
-        files: from `find`.
+        files: from `refgc.diprefgc.sources.find_loras`.
 
     Raises:
         InputError: a file is damaged or belongs to another model; that ControlNet is unchanged then.
@@ -92,14 +53,6 @@ def fuse(controlnet: FluxControlNetModel) -> None:
         controlnet.unload_lora()
 
 
-def _file(source: Path, label: str) -> Path:
-    candidates = [source] if source.suffix == ".safetensors" else [source / name for name in FILES]
-    for file in candidates:
-        if file.is_file():
-            return file
-    raise InputError(f"{label}: there is no {' or '.join(map(repr, map(str, candidates)))}; name the file of a LoRA.")
-
-
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """The tensors by the names of the ControlNet's own modules, and the config they were trained with, if told."""
     try:
@@ -111,7 +64,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         if LORA_ADAPTER_METADATA_KEY in notes:
             told = json.loads(notes[LORA_ADAPTER_METADATA_KEY])
             config = LoraConfig(**{key.removeprefix(prefix): value for key, value in told.items()}).to_dict()
-        elif file.name == SAFETENSORS_WEIGHTS_NAME and file.with_name(CONFIG_NAME).is_file():
+        elif file.name == PEFT_FILE and file.with_name(PEFT_CONFIG_FILE).is_file():
             config = LoraConfig.from_pretrained(file.parent).to_dict()
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from refgc.correspondence.arrays import Bytes, Floats
 from refgc.diprefgc import loras as lora_files
-from refgc.diprefgc.controlnets import NAMES, ControlNetName, ControlNets, Given, load, mask_tokens
+from refgc.diprefgc.controlnets import ControlNets, Given, load, mask_tokens
 from refgc.diprefgc.diptych import STEP, Diptych, right_panel
 from refgc.diprefgc.prompts import diptych_prompt
+from refgc.diprefgc.sources import NAMES, ControlNetName, LoraSources, find_loras
 from refgc.engines import Progress, no_progress
 from refgc.errors import EngineError, InputError
 from refgc.model.prompts import PromptEmbeddings, check_length
@@ -107,7 +108,7 @@ class DipRefGCPipeline(FluxControlNetPipeline):
         inpainting_controlnet: str | Path | FluxControlNetModel,
         canny_controlnet: str | Path | FluxControlNetModel,
         *,
-        loras: lora_files.LoraSources | None = None,
+        loras: LoraSources | None = None,
         **options: Any,
     ) -> Self:
         """Load FLUX.1-dev, the two ControlNets, and LoRA onto them.
@@ -119,15 +120,15 @@ class DipRefGCPipeline(FluxControlNetPipeline):
             canny_controlnet: the same, such as InstantX/FLUX.1-dev-Controlnet-Canny.
             loras: a folder or Hub repository with the folders "inpainting" and "canny" in it, each with a LoRA that
                 diffusers or peft saved; or such a file or folder for each ControlNet by its name. None for none.
-            options: for the base, as for any diffusers pipeline: torch_dtype, transformer, token, ... ControlNets and
-                LoRA take torch_dtype of them; for gated ones set HF_TOKEN.
+            options: for the base, as for any diffusers pipeline: dtype, transformer, token, ... ControlNets take dtype
+                of them; for gated ones set HF_TOKEN.
 
         Raises:
             InputError: a ControlNet or LoRA is damaged, or they do not go together.
             EngineError: a ControlNet or LoRA cannot be had.
             OSError: the base cannot be had.
         """
-        dtype = options.get("torch_dtype")
+        dtype = options.get("dtype", options.get("torch_dtype"))
         inpainting, canny = (
             source if isinstance(source, FluxControlNetModel) else load(source, label, dtype=dtype)
             for source, label in (
@@ -135,13 +136,24 @@ class DipRefGCPipeline(FluxControlNetPipeline):
                 (canny_controlnet, "canny_controlnet"),
             )
         )
-        files = {} if loras is None else lora_files.find(loras, "loras")
+        files = {} if loras is None else find_loras(loras, "loras")
         pipeline: Self = super().from_pretrained(str(base), controlnet=[inpainting, canny], **options)
         controlnets = ControlNets(inpainting, canny, pipeline.transformer)
         lora_files.load(controlnets, files)
         pipeline.trained = frozenset(files)
         pipeline.register_modules(controlnet=controlnets.eval())
         return pipeline
+
+    def save_pretrained(self, *_: Any, **__: Any) -> None:
+        """Refused, because diffusers has no place for two ControlNets in a pipeline's folder.
+
+        Raises:
+            EngineError: always.
+        """
+        raise EngineError(
+            "A pipeline with two ControlNets cannot be saved whole: save pipeline.controlnet.inpainting and "
+            "pipeline.controlnet.canny each by its own save_pretrained; the base is as it was."
+        )
 
     @torch.no_grad()
     def __call__(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.model.conftest import hub  # noqa: F401
+
 
 @pytest.fixture(scope="session")
 def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -604,6 +604,13 @@ def test_places_without_loras_are_refused(tiny_parts, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_its_controlnets_are_saved_each_alone(tiny_parts, tmp_path, pipeline):
+    with pytest.raises(EngineError, match="save_pretrained"):
+        pipeline.save_pretrained(tmp_path / "whole")
+    pipeline.controlnet.inpainting.save_pretrained(tmp_path / "inpainting")
+    assert np.array_equal(draw(load_pipeline(tiny_parts, inpainting=tmp_path / "inpainting")), draw(pipeline))
+
+
 def test_a_controlnet_may_be_given_as_a_model(tiny_parts, pipeline):
     inpainting = tiny_inpainting()
     own = load_pipeline(tiny_parts, inpainting=inpainting)
