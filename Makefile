@@ -8,10 +8,11 @@ comma := ,
 FITS := -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) $(FITS) && echo $(name))))
 
-# The diffusion engine is installed only where an NVIDIA GPU can run it.
+# For the page the diffusion engine is installed only where an NVIDIA GPU can run it; the tests run it in miniature.
+DIFFUSION := diffusion,quantization
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep '^GPU')
-APP := $(VENV)/installed-demo$(if $(GPU),$(comma)diffusion)
-TEST := $(VENV)/installed-demo,test
+APP := $(VENV)/installed-demo$(if $(GPU),$(comma)$(DIFFUSION))
+TEST := $(VENV)/installed-demo,$(DIFFUSION),test
 
 # Where the browser tests look before they take the one that Playwright brings.
 CHROMIUM := $(wildcard /usr/bin/chromium)

@@ -41,9 +41,10 @@ MODULES = {
     "quantization": QUANTIZATION_MODULES,
 }
 
-NO_GPU = (
-    "An NVIDIA GPU and a torch with CUDA are needed, and there are none here; use the engine correspondence, or set "
-    f"{DEVICE}=cpu, where one picture takes hours at full size."
+OTHERWISE = f"use the engine correspondence, or set {DEVICE}=cpu, where one picture takes hours at full size."
+NO_GPU = f"The engine diffusion needs an NVIDIA GPU, and none is found here; {OTHERWISE}"
+NO_CUDA = (
+    f"The engine diffusion needs a torch with CUDA, and the installed one is for CPUs: install another; {OTHERWISE}"
 )
 
 
@@ -121,7 +122,23 @@ def examine() -> Examination:
 def missing_libraries() -> str:
     """What to install for the diffusion engine, as a sentence; empty where all is there."""
     absent = [module for module in DIFFUSION_MODULES if not _is_importable(module)]
-    return f"Packages {', '.join(absent)}: pip install '.[diffusion]' in the project's folder." if absent else ""
+    if not absent:
+        return ""
+    return f"The engine diffusion needs {', '.join(absent)}: pip install '.[diffusion]' in the project's folder."
+
+
+def missing_cuda() -> str:
+    """Why torch cannot use a GPU, as a sentence, as far as its own note of how it was built tells; empty if it may.
+
+    Torch is not imported for it.
+    """
+    torch = find_spec("torch")
+    if os.environ.get(DEVICE) == "cpu" or torch is None or torch.origin is None:
+        return ""
+    note = Path(torch.origin).with_name("version.py")
+    if not note.is_file() or re.search(r"^(cuda|hip)\b[^=]*= *'", note.read_text(), re.MULTILINE):
+        return ""
+    return NO_CUDA if _gpus() else NO_GPU
 
 
 def may_choose_diffusion() -> bool:
@@ -180,19 +197,10 @@ def _correspondence_state(libraries: list[Library]) -> EngineState:
 
 
 def _diffusion_state(gpus: list[Gpu], weights: list[Weights]) -> EngineState:
-    no_gpu = os.environ.get(DEVICE) != "cpu" and (not gpus or not torch_has_cuda())
     weightless = [f"Weights {item.variable}: {item.advice}" for item in weights if not item.present]
-    missing = [sentence for sentence in (missing_libraries(), NO_GPU if no_gpu else "", *weightless) if sentence]
+    no_gpu = missing_cuda() or ("" if gpus or os.environ.get(DEVICE) == "cpu" else NO_GPU)
+    missing = [sentence for sentence in (missing_libraries(), no_gpu, *weightless) if sentence]
     return EngineState(name="diffusion", ready=not missing, missing=missing)
-
-
-def torch_has_cuda() -> bool:
-    """As torch's own note of how it was built says, without importing it; true where there is no torch to ask."""
-    torch = find_spec("torch")
-    if torch is None or torch.origin is None:
-        return True
-    note = Path(torch.origin).with_name("version.py")
-    return not note.is_file() or re.search(r"^(cuda|hip)\b[^=]*= *'", note.read_text(), re.MULTILINE) is not None
 
 
 def _base_weights() -> Weights:

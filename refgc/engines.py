@@ -178,13 +178,11 @@ def _correspondence() -> Engine:
 
 
 def _diffusion(options: SpeedOptions) -> DiffusionEngine:
-    from refgc.doctor import DEVICE, NO_GPU, missing_libraries, torch_has_cuda
+    from refgc.doctor import missing_cuda, missing_libraries
 
-    missing = missing_libraries()
+    missing = missing_libraries() or missing_cuda()
     if missing:
-        raise EngineError(f"The diffusion engine is not installed as a whole. {missing}")
-    if os.environ.get(DEVICE) != "cpu" and not torch_has_cuda():
-        raise EngineError(NO_GPU)
+        raise EngineError(missing)
     _silence_libraries()
     from refgc.model.engine import shared_engine
 

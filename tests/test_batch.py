@@ -13,7 +13,7 @@ from refgc.batch import Folders, check_outputs
 from refgc.engines import Report
 from refgc.errors import InputError
 from refgc.pairs import Entry, Pair, read_pairs
-from tests.command import run_refgc
+from tests.command import assert_one_sentence, run_refgc
 from tests.synthetic import make_synthetic_pair
 
 
@@ -310,6 +310,17 @@ def test_a_report_asked_for_later_is_made_later(pictures: Path, tmp_path: Path) 
     assert run_refgc(*arguments).returncode == 0
     assert run_refgc(*arguments, "--report", tmp_path / "reports", "--quiet").stdout == ""
     assert (tmp_path / "reports" / "one.json").is_file()
+
+
+def test_an_engine_that_cannot_run_ends_the_batch_instead_of_failing_at_every_pair(
+    pictures: Path, tmp_path: Path
+) -> None:
+    source = write_list(pictures, "pairs.csv", "reference,generated", "card.png,one.png", "card.png,two.png")
+    done = run_refgc(
+        "refine", "--pairs", source, "--output", tmp_path / "out", "--engine", "diffusion",
+        REFGC_DEVICE="cpu", REFGC_BASE=str(tmp_path),
+    )  # fmt: skip
+    assert_one_sentence(done, 1, "there is no model_index.json in it")
 
 
 @pytest.mark.parametrize(

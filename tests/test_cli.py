@@ -321,7 +321,7 @@ def test_an_engine_that_cannot_run_here_ends_with_status_1(pair_files: PairFiles
         "refine", "--reference", pair_files[0], "--generated", pair_files[1], "--output", tmp_path / "out.png",
         "--engine", "diffusion",
     )  # fmt: skip
-    assert_one_sentence(done, 1, "diffusion")
+    assert_one_sentence(done, 1, "The engine diffusion needs")
     assert not (tmp_path / "out.png").exists()
 
 

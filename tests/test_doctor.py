@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
+from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import refgc
-from refgc.doctor import EngineState, Examination, examine
+from refgc.doctor import NO_CUDA, NO_GPU, EngineState, Examination, examine, may_choose_diffusion
 from tests.command import run_refgc
 
 
@@ -70,24 +72,28 @@ def test_gpus_are_those_that_the_driver_lists(tmp_path: Path, monkeypatch: pytes
     assert found.gpus[0].memory_gib == pytest.approx(79.65, abs=0.01)
     assert found.gpus[1].memory_gib is None
     assert found.gpus[0].driver == "570.86.15"
-    assert not any("nvidia-smi" in sentence for sentence in diffusion_of(found).missing)
+    assert NO_GPU not in diffusion_of(found).missing
 
 
 def test_a_driver_that_fails_means_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_nvidia_smi(tmp_path, "echo 'NVIDIA-SMI has failed'; exit 9", monkeypatch)
     found = examine()
     assert found.gpus == []
-    assert any("nvidia-smi" in sentence for sentence in diffusion_of(found).missing)
+    assert NO_GPU in diffusion_of(found).missing
 
 
-def test_weights_in_a_folder_are_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_in_a_complete_folder_are_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFGC_ADAPTER", str(tmp_path))
     monkeypatch.setenv("REFGC_BASE", str(tmp_path / "absent"))
-    weights = {item.variable: item for item in examine().weights}
-    assert weights["REFGC_ADAPTER"].present
-    assert weights["REFGC_ADAPTER"].advice == ""
-    assert not weights["REFGC_BASE"].present
-    assert str(tmp_path / "absent") in weights["REFGC_BASE"].advice
+    base, adapter = examine().weights
+    assert (adapter.variable, adapter.present) == ("REFGC_ADAPTER", False)
+    assert f"there is no config.json in {tmp_path}" in adapter.advice
+    for name in ("config.json", "freqmole.safetensors"):
+        (tmp_path / name).touch()
+    base, adapter = examine().weights
+    assert (adapter.present, adapter.advice) == (True, "")
+    assert not base.present
+    assert f"there is no folder {tmp_path / 'absent'}" in base.advice
 
 
 def test_weights_from_the_hub_tell_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,10 +112,54 @@ def test_weights_in_the_hub_cache_are_present(tmp_path: Path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "models--someone--adapter"
     (repository / "snapshots" / commit).mkdir(parents=True)
-    (repository / "snapshots" / commit / "adapter.safetensors").write_bytes(b"weights")
+    for name in ("config.json", "freqmole.safetensors"):
+        (repository / "snapshots" / commit / name).write_bytes(b"{}")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     done = run_refgc("doctor", "--json", HF_HUB_CACHE=str(tmp_path), REFGC_ADAPTER="someone/adapter")
     weights = {item["variable"]: item for item in json.loads(done.stdout)["weights"]}
     assert weights["REFGC_ADAPTER"]["present"]
     assert not weights["REFGC_BASE"]["present"]
+
+
+@pytest.fixture
+def torch_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a torch before the real one of which nothing but its note of how it was built is to be read."""
+
+    def build(note: str) -> None:
+        package = tmp_path / "torch"
+        package.mkdir()
+        (package / "__init__.py").write_text("raise ImportError('torch was imported')")
+        (package / "version.py").write_text(note)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "torch", raising=False)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("note", "gpu", "missing"),
+    [
+        ("cuda: Optional[str] = '13.0'", True, None),
+        ("cuda: Optional[str] = None\nhip: Optional[str] = '7.0'", True, None),
+        ("cuda: Optional[str] = None", True, NO_CUDA),
+        ("cuda: Optional[str] = None", False, NO_GPU),
+        ("cuda: Optional[str] = '13.0'", False, NO_GPU),
+    ],
+)
+def test_torch_is_asked_how_it_was_built_without_importing_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    torch_built: Callable[[str], None],
+    note: str,
+    gpu: bool,
+    missing: str | None,
+) -> None:
+    fake_nvidia_smi(tmp_path, "echo 'NVIDIA L4, 23034, 570.86.15'" if gpu else "exit 9", monkeypatch)
+    monkeypatch.delenv("REFGC_DEVICE", raising=False)
+    torch_built(note)
+    told = set(diffusion_of(examine()).missing)
+    assert told & {NO_CUDA, NO_GPU} == ({missing} if missing else set())
+    monkeypatch.setenv("REFGC_DEVICE", "cpu")
+    assert not {NO_CUDA, NO_GPU} & set(diffusion_of(examine()).missing)
+    assert not may_choose_diffusion()

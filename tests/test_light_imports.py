@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import run_refgc
+from tests.command import assert_one_sentence, run_refgc
 
 HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
 
@@ -53,6 +53,31 @@ def test_refining_without_weights_imports_nothing_heavy(
     )  # fmt: skip
     assert done.returncode == 0
     assert (tmp_path / "out.png").is_file()
+    assert imported(tell_tales) == []
+
+
+def test_refusing_the_diffusion_engine_imports_nothing_heavy(
+    tell_tales: Path, pair_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tell_tales / "torch" / "version.py").write_text("cuda: Optional[str] = None\n")
+    reference, generated = pair_files
+    done = run_refgc(
+        "refine", "--reference", reference, "--generated", generated, "--output", tmp_path / "out.png",
+        "--engine", "diffusion", PYTHONPATH=str(tell_tales),
+    )  # fmt: skip
+    assert_one_sentence(done, 1, "REFGC_DEVICE=cpu, where one picture takes hours")
+    assert imported(tell_tales) == []
+
+
+def test_a_mistake_in_the_speed_options_is_told_without_anything_heavy(
+    tell_tales: Path, pair_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    reference, generated = pair_files
+    done = run_refgc(
+        "refine", "--reference", reference, "--generated", generated, "--output", tmp_path / "out.png",
+        "--speed", "faster", PYTHONPATH=str(tell_tales),
+    )  # fmt: skip
+    assert_one_sentence(done, 2, "'faster' is no speed option")
     assert imported(tell_tales) == []
 
 

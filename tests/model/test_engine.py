@@ -252,6 +252,29 @@ def test_speed_options_of_a_run_reach_the_pipeline(engine: DiffusionEngine, requ
     assert compact.report.diffusion.speed == "compact-generated"
 
 
+@pytest.mark.parametrize(
+    ("speed", "most"),
+    [
+        ("attention-backend=_native_math", 0.5),
+        ("no-fuse", 0.5),
+        ("step-cache=0.2", 40.0),
+        ("quantization=int8", 20.0),
+        ("quantization=int8,no-fuse,step-cache=0.2,attention-backend=_native_math", 40.0),
+    ],
+)
+def test_every_speed_option_serves_requests(
+    engine: DiffusionEngine, request_: RefineRequest, speed: str, most: float
+) -> None:
+    pytest.importorskip("torchao")
+    options = SpeedOptions.parse(speed)
+    quicker = DiffusionEngine(engine.sources, options, device="cpu", settings=SMALL)
+    first, second = quicker.refine(request_), quicker.refine(request_)
+    assert np.array_equal(first.image.pixels, second.image.pixels)
+    assert np.abs(first.image.pixels - pixels(engine, request_).astype(float)).mean() < most
+    assert first.report.diffusion is not None
+    assert SpeedOptions.parse(first.report.diffusion.speed) == options
+
+
 @pytest.mark.parametrize("stage", ["loading the model", "finding the object", "denoising", "decoding", "done"])
 def test_a_watcher_may_stop_it_at_any_time(engine: DiffusionEngine, request_: RefineRequest, stage: str) -> None:
     with pytest.raises(KeyError, match="stopped by the watcher"):
@@ -407,7 +430,7 @@ def test_auto_goes_back_to_correspondence_where_torch_finds_no_gpu(
     monkeypatch.delenv("REFGC_DEVICE")
     monkeypatch.setenv("REFGC_ADAPTER", str(adapter))
     monkeypatch.setattr(doctor, "_gpus", lambda: [doctor.Gpu(name="NVIDIA H100", memory_gib=80, driver="1")])
-    monkeypatch.setattr(doctor, "torch_has_cuda", lambda: True)
+    monkeypatch.setattr(doctor, "missing_cuda", lambda: "")
     assert doctor.may_choose_diffusion()
     assert isinstance(chosen("auto"), CorrespondenceEngine)
 
