@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 Quantized = Literal["int8", "fp8", "nf4"]
 
-# Everything outside of the blocks (0.4 % of the weights) stays: it meets pixels, time and prompt directly.
+# Everything outside of the blocks (0.6 % of the weights) stays: it meets pixels, time and prompt directly.
 BLOCKS = r"(single_)?transformer_blocks\..+"
-# Of these one row is multiplied a picture, too few for 8-bit matrix units, and nothing to be gained.
+# Of these one row is multiplied a step, too few for 8-bit matrix units: their weights alone are quantised.
 MODULATION = r"(single_)?transformer_blocks\.\d+\.norm\w*\.linear"
 
 
