@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from refgc.errors import EngineError
+from refgc.errors import EngineError, RefGCError
 
 BASE = "REFGC_BASE"
 ADAPTER = "REFGC_ADAPTER"
@@ -126,23 +126,32 @@ def _cached(repository: str, files: Sequence[str]) -> Path | None:
 def _download(source: str, variable: str, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
-    with _in_one_sentence(source, variable):
+    with in_one_sentence(source, variable):
         return Path(snapshot_download(source, allow_patterns=list(files)))
 
 
 @contextmanager
-def _in_one_sentence(source: str, variable: str) -> Iterator[None]:
+def in_one_sentence(source: str, what: str, kind: type[RefGCError] = EngineError) -> Iterator[None]:
+    """What goes wrong inside between this machine and the Hub, as an error that says what to do.
+
+    Args:
+        source: the name of the repository.
+        what: what its name was given for, the sentence's subject: a variable, or "The adapter".
+        kind: of the error.
+    """
     from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is that of its HTTP client
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
         HTTPError,
         LocalEntryNotFoundError,
+        LocalTokenNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
-    def refusal(sentence: str) -> EngineError:
-        return EngineError(f"{variable} is {source!r}, {sentence}.")
+    def refusal(sentence: str) -> RefGCError:
+        return kind(f"{what} is {source!r}, {sentence}.")
 
     try:
         yield
@@ -158,6 +167,10 @@ def _in_one_sentence(source: str, variable: str) -> Iterator[None]:
             "which is no folder here and no repository that the Hub shows you; check the name, and if it is private "
             f"or gated, {LOGIN}"
         ) from error
+    except RevisionNotFoundError as error:
+        raise refusal("which has no such revision; name a branch, tag or commit that it has") from error
+    except LocalTokenNotFoundError as error:
+        raise refusal(f"and no token of the Hub is stored here; {LOGIN}") from error
     except LocalEntryNotFoundError as error:
         raise refusal(_unreachable(source, error)) from error
     except HfHubHTTPError as error:
@@ -172,7 +185,7 @@ def _refused(status: int) -> str:
     if status == 401:
         return f"and the Hub does not know your token; {LOGIN}"
     if status == 403:
-        return f"and your token may not read it; {LOGIN}, with the right to read gated repositories"
+        return f"and your token has no right to it; {LOGIN}, one that may read gated repositories or, to upload, write"
     return f"and the Hub answers with status {status}; try again later"
 
 

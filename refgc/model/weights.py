@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError, of the HTTP library the Hub's client has
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -30,7 +19,7 @@ from torch import Tensor
 from refgc.errors import InputError
 from refgc.files import write_whole
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
-from refgc.model.hub import ADAPTER_FILES
+from refgc.model.hub import ADAPTER_FILES, in_one_sentence
 from refgc.model.model_card import model_card
 
 CONFIG_FILE, WEIGHTS_FILE = ADAPTER_FILES
@@ -99,7 +88,7 @@ def from_pretrained(
     Raises:
         InputError, EngineError: as for `load`.
     """
-    with _in_one_sentence(repository):
+    with in_one_sentence(repository, "The adapter", InputError):
         folder = snapshot_download(
             repository,
             revision=revision,
@@ -138,7 +127,7 @@ def push_to_hub(
     Raises:
         InputError: the Hub does not take it.
     """
-    with _in_one_sentence(repository), TemporaryDirectory() as folder:
+    with in_one_sentence(repository, "The adapter", InputError), TemporaryDirectory() as folder:
         hub = HfApi(token=token)
         full_name = hub.create_repo(repository, private=private, exist_ok=True).repo_id
         _save(freqmole, Path(folder), name=full_name)
@@ -266,45 +255,3 @@ def _check(
                 f"The adapter {source!r} belongs to another base: {name} is {found} where this one needs {shape}; it "
                 f"was trained on {config.base}."
             )
-
-
-@contextmanager
-def _in_one_sentence(repository: str) -> Iterator[None]:
-    try:
-        yield
-    except (HFValidationError, HTTPError, LocalEntryNotFoundError, LocalTokenNotFoundError, ConnectionError) as error:
-        raise InputError(_sentence(error, repository)) from error
-
-
-def _sentence(error: BaseException, repository: str) -> str:
-    """What went wrong between us and the Hub, and what to do about it."""
-    match error:
-        case HFValidationError():
-            return f"{repository!r} is no folder here and no name of a Hub repository; give a folder, or user/adapter."
-        case GatedRepoError():
-            return (
-                f"Access to {repository!r} must be granted: accept its terms at https://huggingface.co/{repository}, "
-                "then set HF_TOKEN to a token of that account."
-            )
-        case RepositoryNotFoundError():
-            return (
-                f"{repository!r} is no folder here, and no such repository is on the Hub or HF_TOKEN may not see it; "
-                "check the name and the token."
-            )
-        case RevisionNotFoundError():
-            return f"{repository!r} has no such revision; name a branch, tag or commit that it has."
-        case LocalEntryNotFoundError(__cause__=HfHubHTTPError() as refusal):
-            return _sentence(refusal, repository)
-        case LocalEntryNotFoundError():
-            return (
-                f"{repository!r} is no folder here, it is not in the Hub's cache, and the Hub cannot be reached; check "
-                "the name, or go online (and unset HF_HUB_OFFLINE)."
-            )
-        case LocalTokenNotFoundError():
-            return "No token of the Hub is stored here; set HF_TOKEN to one."
-        case HfHubHTTPError(response=response) if response.status_code in (401, 403):
-            return f"The Hub refuses {repository!r} to this account; set HF_TOKEN to a token that has the right to it."
-        case HfHubHTTPError(response=response):
-            return f"The Hub fails with status {response.status_code} at {repository!r}; try again later."
-        case _:
-            return f"The Hub cannot be reached for {repository!r}; go online (and unset HF_HUB_OFFLINE)."
