@@ -89,18 +89,14 @@ def make_request(
     Raises:
         InputError: any of these cannot be used; the sentence says what to do.
     """
-    checked_scale = _whole_number(scale, "scale")
-    if checked_scale not in SCALES:
-        raise InputError(f"The scale is {checked_scale}; choose 1, 2 or 4.")
-    checked_seed = _whole_number(seed, "seed")
-    if not 0 <= checked_seed < SEED_LIMIT:
-        raise InputError(f"The seed is {checked_seed}; choose a whole number from 0 to {SEED_LIMIT - 1}.")
+    whole_scale = checked_scale(scale, "scale")
+    whole_seed = checked_seed(seed)
     checked_strength = _strength(strength)
-    checked_object_name = _object_name(object_name)
+    name = checked_object_name(object_name)
 
     reference_image = open_image(reference, name="reference")
     generated_image = open_image(generated, name="generated picture")
-    _check_output_size(generated_image.size, checked_scale)
+    _check_output_size(generated_image.size, whole_scale)
     checked_reference_mask = reference_image.alpha
     if reference_mask is not None:
         checked_reference_mask = open_mask(reference_mask, size=reference_image.size, name="reference mask")
@@ -110,13 +106,59 @@ def make_request(
     return RefineRequest(
         reference=reference_image,
         generated=generated_image,
-        scale=checked_scale,
+        scale=whole_scale,
         reference_mask=checked_reference_mask,
         generated_mask=checked_generated_mask,
-        object_name=checked_object_name,
-        seed=checked_seed,
+        object_name=name,
+        seed=whole_seed,
         strength=checked_strength,
     )
+
+
+def checked_scale(value: int, called: str) -> int:
+    """How many times larger the result is.
+
+    Args:
+        value: 1, 2 or 4.
+        called: what it is called in an error sentence, such as "scale".
+
+    Raises:
+        InputError: it is another number or none.
+    """
+    number = _whole_number(value, called)
+    if number not in SCALES:
+        raise InputError(f"The {called} is {number}; choose 1, 2 or 4.")
+    return number
+
+
+def checked_seed(value: int) -> int:
+    """The seed of everything random.
+
+    Raises:
+        InputError: it is no whole number from 0 to 2**63 - 1.
+    """
+    seed = _whole_number(value, "seed")
+    if not 0 <= seed < SEED_LIMIT:
+        raise InputError(f"The seed is {seed}; choose a whole number from 0 to {SEED_LIMIT - 1}.")
+    return seed
+
+
+def checked_object_name(value: str) -> str:
+    """The object in words, without spaces around them.
+
+    Raises:
+        InputError: it is empty, too long, or not one line.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise InputError('The object name is empty; say in a few words what the object is, such as "red teapot".')
+    name = value.strip()
+    if not name.isprintable():
+        raise InputError("The object name has a line break or another control character; write it on one line.")
+    if len(name) > MAX_OBJECT_NAME:
+        raise InputError(
+            f"The object name has {len(name)} characters; shorten it to at most {MAX_OBJECT_NAME} characters."
+        )
+    return name
 
 
 def _whole_number(value: int, name: str) -> int:
@@ -138,19 +180,6 @@ def _strength(value: float) -> float:
     if not (math.isfinite(number) and 0 <= number <= 1):
         raise InputError(f"The strength is {number:g}; choose a number from 0 to 1.")
     return number
-
-
-def _object_name(value: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InputError('The object name is empty; say in a few words what the object is, such as "red teapot".')
-    name = value.strip()
-    if not name.isprintable():
-        raise InputError("The object name has a line break or another control character; write it on one line.")
-    if len(name) > MAX_OBJECT_NAME:
-        raise InputError(
-            f"The object name has {len(name)} characters; shorten it to at most {MAX_OBJECT_NAME} characters."
-        )
-    return name
 
 
 def _check_output_size(size: tuple[int, int], scale: int) -> None:
