@@ -1,0 +1,356 @@
+"""FLUX.1-Kontext with random weights, and the work that one picture takes.
+
+The architecture is the real one, by default at its full size; the weights are drawn on the device itself, so that
+nothing is downloaded. What is painted is noise, but it costs what the trained model's pictures cost: time and memory of
+these layers do not depend on the values, as long as those are finite.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from refgc.model import reference_cache
+from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
+from refgc.model.pipeline import RefGCSR2Pipeline
+from refgc.model.quantization import Quantized, quantize
+from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, position_ids, unpack
+
+HEAD_WIDTH = 128
+TEXT_WIDTH, POOLED_WIDTH = 4096, 768
+LATENT_CHANNELS, PIXELS_PER_LATENT = 16, 8
+GUIDANCE = 2.5
+# The cache of block skipping asks which loop it serves.
+LOOP = "denoise"
+# In the order in which one is taken for everything together: that which also multiplies in 8 bits first.
+QUANTIZATIONS: tuple[Quantized, ...] = ("fp8", "int8", "nf4")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How large the model and its work are; the defaults are the real ones.
+
+    Attributes:
+        double_blocks: blocks that keep text and pictures apart.
+        single_blocks: blocks that do not.
+        heads: attention heads of 128; the width of the transformer is 128 times this.
+        text_tokens: length of the prompt's embeddings.
+        height: of the noise and of both pictures, in pixels, a multiple of 32.
+        width: the same.
+        steps: of the whole picture.
+        rank: of each FreqMoLE expert.
+        vae_channels: of the VAE's first level; the others have twice and four times as many.
+    """
+
+    double_blocks: int = 19
+    single_blocks: int = 38
+    heads: int = 24
+    text_tokens: int = 512
+    height: int = 1024
+    width: int = 1024
+    steps: int = 28
+    rank: int = 16
+    vae_channels: int = 128
+
+    @property
+    def latents(self) -> tuple[int, int]:
+        """Height and width of a picture's latents."""
+        return self.height // PIXELS_PER_LATENT, self.width // PIXELS_PER_LATENT
+
+    @property
+    def picture_tokens(self) -> int:
+        """Tokens of one picture."""
+        return math.prod(self.latents) // PATCH**2
+
+
+FULL = Sizes()
+# Width and tokens an eighth of the full size, so that attention, projections, text and experts have the shares of the
+# work that they have there; and few blocks.
+SMALL = Sizes(
+    double_blocks=2, single_blocks=4, heads=3, text_tokens=64, height=512, width=256, steps=4, rank=2, vae_channels=16
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a picture is made of.
+
+    Attributes:
+        reference: the HRRI, (1, 3, height, width) in [-1, 1].
+        generated: the LRGI at the output's size, likewise.
+        text: (1, text tokens, width), embeddings of a prompt.
+        pooled: (1, pooled width), its pooled embedding.
+        noise: (1, picture tokens, 4 * latent channels).
+    """
+
+    reference: Tensor
+    generated: Tensor
+    text: Tensor
+    pooled: Tensor
+    noise: Tensor
+
+
+def build(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> RefGCSR2Pipeline:
+    """Transformer and VAE, drawn on `device` in `dtype` as their layers draw themselves; activations stay finite."""
+    with _default_dtype(dtype), device:
+        transformer = FluxTransformer2DModel(
+            num_layers=sizes.double_blocks,
+            num_single_layers=sizes.single_blocks,
+            num_attention_heads=sizes.heads,
+            attention_head_dim=HEAD_WIDTH,
+            joint_attention_dim=TEXT_WIDTH,
+            pooled_projection_dim=POOLED_WIDTH,
+            guidance_embeds=True,
+        )
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=tuple(times * sizes.vae_channels for times in (1, 2, 4, 4)),
+            layers_per_block=2,
+            latent_channels=LATENT_CHANNELS,
+            norm_num_groups=min(32, sizes.vae_channels),
+            sample_size=1024,
+            scaling_factor=0.3611,
+            shift_factor=0.1159,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        )
+    return _pipeline(transformer.eval().requires_grad_(False), vae.eval().requires_grad_(False))
+
+
+def copy_of(pipeline: RefGCSR2Pipeline) -> RefGCSR2Pipeline:
+    """A pipeline whose transformer may be changed; the VAE is shared."""
+    return _pipeline(copy.deepcopy(pipeline.transformer), pipeline.vae)
+
+
+def _pipeline(transformer: FluxTransformer2DModel, vae: AutoencoderKL) -> RefGCSR2Pipeline:
+    return RefGCSR2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=vae,
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+        transformer=transformer,
+    )
+
+
+def draw_inputs(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Inputs:
+    """Random pictures, prompt and noise."""
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, device=device, dtype=dtype)
+
+    return Inputs(
+        drawn(1, 3, sizes.height, sizes.width).clamp(-1, 1),
+        drawn(1, 3, sizes.height, sizes.width).clamp(-1, 1),
+        drawn(1, sizes.text_tokens, TEXT_WIDTH),
+        drawn(1, POOLED_WIDTH),
+        drawn(1, sizes.picture_tokens, 4 * LATENT_CHANNELS),
+    )
+
+
+def inject_random(transformer: FluxTransformer2DModel, rank: int) -> FreqMoLE:
+    """Experts on every projection, as if they had learnt something: what they add is small, but not zero."""
+    freqmole = inject(transformer, FreqMoLEConfig(rank=rank, lora_alpha=rank))
+    for name, parameter in freqmole.named_parameters():
+        if name.endswith("_B"):
+            nn.init.normal_(parameter, std=0.01)
+    return freqmole
+
+
+@dataclass(slots=True)
+class Painter:
+    """Paints one picture: encodes both pictures, fills the cache if there is one, runs the steps, decodes.
+
+    Attributes:
+        transformer: what it paints with.
+        vae: the same.
+        inputs: what it is given.
+        sizes: how large they are.
+        cached: whether the condition tokens' keys and values are computed once, instead of beside the noise each step.
+        compact: whether the LRGI is given at half the size.
+        skips: which steps the first-block cache skips, over and over; empty without one.
+    """
+
+    transformer: FluxTransformer2DModel
+    vae: AutoencoderKL
+    inputs: Inputs
+    sizes: Sizes
+    cached: bool = False
+    compact: bool = False
+    skips: tuple[bool, ...] = ()
+    _given: Conditions | None = field(default=None, init=False)
+
+    @torch.no_grad()
+    def encode(self) -> None:
+        """Both pictures to condition tokens, and those through the transformer where it caches."""
+        generated = self.inputs.generated
+        if self.compact:
+            generated = nn.functional.interpolate(generated, scale_factor=0.5, mode="area")
+        hrri, lrgi = (self._latents_of(picture) for picture in (self.inputs.reference, generated))
+        self._given = conditions(hrri, lrgi, over=self.sizes.latents)
+        if self.cached:
+            guidance = self._filled(GUIDANCE)
+            reference_cache.fill(self.transformer, self._given.tokens, self._given.ids, self.inputs.pooled, guidance)
+
+    def forget(self) -> None:
+        """Free what `encode` made."""
+        self._given = None
+        reference_cache.clear(self.transformer)
+
+    @torch.no_grad()
+    def step(self, number: int, latents: Tensor, sigma: float) -> Tensor:
+        """The velocity at `latents`, as the pipelines of diffusers compute it."""
+        assert self._given is not None
+        if self.skips:
+            skip_blocks(self.transformer, skipped=self.skips[number % len(self.skips)])
+        ids = position_ids(self.sizes.latents, NOISE, device=latents.device)
+        tokens, attention = latents, dict(reference_cache.READ)
+        if not self.cached:
+            tokens, ids = torch.cat([latents, self._given.tokens], dim=1), torch.cat([ids, self._given.ids])
+            attention = {}
+        with self.transformer.cache_context(LOOP):
+            velocity: Tensor = self.transformer(
+                hidden_states=tokens,
+                encoder_hidden_states=self.inputs.text,
+                pooled_projections=self.inputs.pooled,
+                timestep=self._filled(sigma),
+                img_ids=ids,
+                txt_ids=ids.new_zeros(self.inputs.text.shape[1], 3),
+                guidance=self._filled(GUIDANCE),
+                joint_attention_kwargs=attention,
+                return_dict=False,
+            )[0]
+        return velocity[:, : latents.shape[1]]
+
+    def steps(self, count: int) -> None:
+        """Steps for their time alone."""
+        for number in range(count):
+            self.step(number, self.inputs.noise, 0.5)
+
+    @torch.no_grad()
+    def paint(self) -> Tensor:
+        """The whole picture, (1, 3, height, width)."""
+        self.encode()
+        latents = self.inputs.noise
+        for number in range(self.sizes.steps):
+            velocity = self.step(number, latents, 1 - number / self.sizes.steps)
+            latents = latents - velocity / self.sizes.steps
+        return self.decode(latents)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Noise tokens that are none any more to a picture, (1, 3, height, width)."""
+        config = self.vae.config
+        decodable = unpack(latents, *self.sizes.latents) / config.scaling_factor + config.shift_factor
+        picture: Tensor = self.vae.decode(decodable, return_dict=False)[0]
+        return picture
+
+    def _latents_of(self, picture: Tensor) -> Tensor:
+        config = self.vae.config
+        mode: Tensor = self.vae.encode(picture, return_dict=False)[0].mode()
+        return torch.mul(mode - config.shift_factor, config.scaling_factor)
+
+    def _filled(self, value: float) -> Tensor:
+        return torch.full((1,), value, device=self.inputs.noise.device, dtype=self.inputs.noise.dtype)
+
+
+def skip_blocks(transformer: FluxTransformer2DModel, *, skipped: bool) -> None:
+    """Decide for the first-block cache, by its threshold, whether it skips the other blocks at the next step.
+
+    The first step after its cache is emptied is computed in any case.
+    """
+    registry: Any = transformer.transformer_blocks[0]._diffusers_hook
+    registry.get_hook("fbc_leader_block_hook").threshold = math.inf if skipped else -1.0
+
+
+def count_operations(sizes: Sizes, *, cached: bool, compact: bool) -> dict[str, float]:
+    """Floating-point operations, in units of 10^12, of the matrix products and convolutions; nothing is computed.
+
+    Returns:
+        "step", one step, and "picture", all steps with encoding, filling and decoding.
+    """
+    meta, dtype = torch.device("meta"), torch.bfloat16
+    with meta:
+        pipeline, inputs = build(sizes, meta, dtype), draw_inputs(sizes, meta, dtype)
+        painter = Painter(pipeline.transformer, pipeline.vae, inputs, sizes, cached=cached, compact=compact)
+        with FlopCounterMode(display=False) as once:
+            painter.encode()
+            painter.decode(inputs.noise)
+        with FlopCounterMode(display=False) as each:
+            painter.steps(1)
+    step = each.get_total_flops() / 1e12
+    return {"step": step, "picture": once.get_total_flops() / 1e12 + sizes.steps * step}
+
+
+def count_resident_bytes(sizes: Sizes, quantization: Quantized | None, device: torch.device) -> dict[str, int]:
+    """Bytes that transformer and VAE take in bfloat16 or quantised, and the reference cache beside them.
+
+    One block of each kind is quantised and counted as often as the model has it, because all blocks of a kind are
+    alike; without values where torchao does that, for fp8 on `device`.
+
+    Returns:
+        "weights" and "cache".
+
+    Raises:
+        EngineError: there is no such quantisation here.
+    """
+    one_each = dataclasses.replace(sizes, double_blocks=1, single_blocks=1)
+    meta, dtype = torch.device("meta"), torch.bfloat16
+    pipeline = build(one_each, meta, dtype)
+    with meta:
+        inputs = draw_inputs(one_each, meta, dtype)
+        Painter(pipeline.transformer, pipeline.vae, inputs, one_each, cached=True).encode()
+    cache = cache_bytes(pipeline.transformer) // 2 * (sizes.double_blocks + sizes.single_blocks)
+    transformer = build(one_each, meta, dtype).transformer
+    if quantization is not None:
+        place = device if quantization == "fp8" else meta
+        transformer.to_empty(device=place)
+        for parameter in transformer.parameters():
+            nn.init.constant_(parameter, 0.01)
+        quantize(transformer, quantization, place)
+    double, single = (
+        weight_bytes(blocks) for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks)
+    )
+    once = weight_bytes(transformer, pipeline.vae) - double - single
+    return {"weights": once + sizes.double_blocks * double + sizes.single_blocks * single, "cache": cache}
+
+
+def weight_bytes(*models: nn.Module) -> int:
+    """Bytes that parameters and buffers take, quantised ones as they are stored."""
+    return sum(_bytes(tensor) for model in models for tensor in (*model.parameters(), *model.buffers()))
+
+
+def cache_bytes(transformer: FluxTransformer2DModel) -> int:
+    """Bytes of the reference cache."""
+    processors = (getattr(module, "processor", None) for module in transformer.modules())
+    caching = (one for one in processors if isinstance(one, reference_cache.ReferenceCacheProcessor))
+    return sum(_bytes(kept) for one in caching for kept in (one.key, one.value) if kept is not None)
+
+
+def _bytes(tensor: Tensor) -> int:
+    if hasattr(tensor, "__tensor_flatten__"):
+        parts, _ = tensor.__tensor_flatten__()
+        return sum(_bytes(getattr(tensor, part)) for part in parts)
+    return tensor.numel() * tensor.element_size()
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
