@@ -111,7 +111,7 @@ def test_a_licence_that_was_not_accepted_says_what_to_click(hub: FakeHub, tiny_b
         (401, "RepoNotFound", "no repository that the Hub shows you"),
         (404, "RepoNotFound", "no repository that the Hub shows you"),
         (401, "", "HF_TOKEN"),
-        (403, "", "with the right to read gated repositories"),
+        (403, "", "your token has no right to it"),
         (503, "", "answers with status 503; try again later"),
     ],
 )
