@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from refgc import __version__
-from refgc.engines import RefineResult, Report
+from refgc.engines import RefineResult
 from refgc.errors import InputError
 from refgc.files import write_whole
 from refgc.images import SAVING, Image, save_image
@@ -84,9 +86,24 @@ def write_result(result: RefineResult, destination: Destination) -> None:
     stages = {} if destination.stages is None else _stage_files(destination.stages.resolve(), result.stages)
     files: dict[Path, Callable[[Path], None]] = {path: partial(save_image, image) for path, image in stages.items()}
     if destination.report is not None:
-        files[destination.report.resolve()] = partial(_save_report, result.report)
+        files[destination.report.resolve()] = partial(save_report, result.report)
     # The image comes last, so that where it is present the rest is too.
     files[destination.image.resolve()] = partial(save_image, result.image, text=image_text(result.report))
+    write_files(files)
+    if destination.stages is not None:
+        for earlier in set(destination.stages.resolve().glob(STAGE_PATTERN)) - set(stages):
+            earlier.unlink()
+
+
+def write_files(files: Mapping[Path, Callable[[Path], None]]) -> None:
+    """Writes every file beside its place first; only when all are complete they are moved there, in the order given.
+
+    Args:
+        files: what writes each file, by its place; links in places are replaced, so resolve them.
+
+    Raises:
+        OSError: the disk is full or a folder may not be written; every place is as it was before.
+    """
     with ExitStack() as drafts:
         moves: list[tuple[Path, Path]] = []
         for place, save in files.items():
@@ -97,12 +114,9 @@ def write_result(result: RefineResult, destination: Destination) -> None:
             moves.append((draft, place))
         for draft, place in moves:
             draft.replace(place)
-    if destination.stages is not None:
-        for earlier in set(destination.stages.resolve().glob(STAGE_PATTERN)) - set(stages):
-            earlier.unlink()
 
 
-def image_text(report: Report) -> dict[str, str]:
+def image_text(report: BaseModel) -> dict[str, str]:
     """PNG metadata by keyword: who made the picture, and the report.
 
     The seconds are left out, so that the same request gives the same bytes.
@@ -110,7 +124,8 @@ def image_text(report: Report) -> dict[str, str]:
     return {"Software": f"RefGC-SR2 {__version__}", "refgc-report": report.model_dump_json(exclude={"seconds"})}
 
 
-def _save_report(report: Report, path: Path) -> None:
+def save_report(report: BaseModel, path: Path) -> None:
+    """Writes a report as JSON, whole or not at all."""
     write_whole(path, (report.model_dump_json(indent=2) + "\n").encode())
 
 
