@@ -110,7 +110,7 @@ class SpeedOptions(BaseModel):
 
 
 def apply(pipeline: RefGCSR2Pipeline, options: SpeedOptions, device: torch.device | None = None) -> None:
-    """Prepares a loaded pipeline, in the order that the options need: fuse, quantise, attention, step cache, compile.
+    """Prepares a loaded pipeline, in the order that the options need: fuse, quantise, attention, compile, step cache.
 
     `reference_cache` and `compact_generated` belong to a run: they are given to `RefGCSR2Pipeline.refine`. A step cache
     of an earlier call is replaced; what was fused, quantised or compiled stays so.
@@ -134,12 +134,23 @@ def apply(pipeline: RefGCSR2Pipeline, options: SpeedOptions, device: torch.devic
         _use_attention(transformer, options.attention_backend)
     if transformer.is_cache_enabled:
         transformer.disable_cache()
+    if options.compile:
+        _compile(transformer)
     if options.step_cache is not None:
         from diffusers import FirstBlockCacheConfig
 
         transformer.enable_cache(FirstBlockCacheConfig(threshold=options.step_cache))
-    if options.compile:
-        transformer.compile_repeated_blocks()
+
+
+def _compile(transformer: Any) -> None:
+    """What `compile_repeated_blocks` of diffusers does, but beneath the hooks of a step cache or of offloading.
+
+    Traced along with its hooks each block would need a graph of its own, and torch gives up after eight.
+    """
+    import torch
+
+    for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
+        block.forward = torch.compile(block.forward)
 
 
 def _use_attention(transformer: Any, backend: str) -> None:

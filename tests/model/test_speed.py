@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from diffusers import FirstBlockCacheConfig, FluxTransformer2DModel
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._dynamo.utils import counters
 
 from refgc.errors import EngineError, InputError
 from refgc.model import reference_cache
@@ -154,10 +156,25 @@ def test_the_step_cache_leaves_out_all_blocks_but_the_first(pipeline: RefGCSR2Pi
     assert transformer._cache_config == FirstBlockCacheConfig(threshold=0.1)
 
 
-def test_the_repeated_blocks_are_compiled_and_nothing_else(pipeline: RefGCSR2Pipeline) -> None:
-    apply(pipeline, SpeedOptions(compile=True))
-    compiled = {name for name, module in pipeline.transformer.named_modules() if module._compiled_call_impl is not None}
-    assert compiled == {
-        *(f"transformer_blocks.{number}" for number in range(2)),
-        *(f"single_transformer_blocks.{number}" for number in range(3)),
-    }
+def graphs_of(transformer: FluxTransformer2DModel) -> tuple[int, torch.Tensor]:
+    """How many graphs one forward compiles to, and its output."""
+    torch._dynamo.reset()
+    counters.clear()
+    with torch.no_grad(), transformer.cache_context("denoise"):
+        output = run(transformer)
+    return counters["stats"]["unique_graphs"], output
+
+
+@pytest.mark.parametrize("options", [SpeedOptions(compile=True), SpeedOptions(compile=True, step_cache=0.5)])
+def test_blocks_share_their_graphs_as_stock_blocks_do_also_beneath_a_step_cache(
+    pipeline: RefGCSR2Pipeline, monkeypatch: pytest.MonkeyPatch, options: SpeedOptions
+) -> None:
+    stock = tiny_transformer()
+    stock.compile_repeated_blocks(backend="eager")
+    graphs, _ = graphs_of(stock)
+    before = run(pipeline.transformer)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    apply(pipeline, options)
+    compiled_graphs, compiled = graphs_of(pipeline.transformer)
+    assert compiled_graphs == graphs > 0
+    assert relative(compiled, before) < 1e-5
