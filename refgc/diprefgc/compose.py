@@ -1,0 +1,324 @@
+"""The picture that a generator without detail errors would draw: what the simulated artifacts are then drawn onto.
+
+There are two ways to it, and a preview takes the first where it can:
+- The scene already shows the reference's object, as an HRGT does. Then the scene itself is that picture, its own pixels
+  under its mask: the object in its true pose and light, as DipRefGC's output is aligned with the HRGT.
+- The scene shows something else in the object's place. Then the reference's object is cut out and put there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from scipy.optimize import minimize
+
+from refgc.correspondence.arrays import Bytes, Floats, Size, resized, shrink, size_of
+from refgc.correspondence.find import find
+from refgc.correspondence.region import Region
+from refgc.correspondence.warp import fitted, prefilter
+from refgc.diprefgc.diptych import CANNY_THRESHOLDS
+from refgc.diprefgc.exact import Doubles, levels, positions, sampled
+from refgc.diprefgc.matting import foreground, over, share_bytes
+from refgc.engines import RefineRequest
+from refgc.images import MARKED, Image, Mask
+
+# Both pictures show one object where so many matches agree so surely.
+SURE = 0.9
+AGREEING = 30
+MATCHING_SIDE = 640
+# An object is plain where fewer of its pixels are edges than this. There is nothing to match on two plain objects: they
+# are one if the outlines share so much and the mean colours lie so near, in grey levels, when the brighter is made as
+# dark as the other, of which it may be so many times as bright.
+PLAIN = 0.04
+SAME_OUTLINE = 0.93
+SAME_COLOUR = 25.0
+MOST_BRIGHTER = 2.0
+# Outlines are fitted on a grid of this many cells along the longer side.
+FITTING_SIDE = 96
+# What lies beside the marked outline weighs so many times as much as what is left uncovered of it: a generator draws
+# into the marked place only.
+BESIDE_WEIGHT = 3.0
+# Things stand upright unless turning them covers so much more.
+TURN_GAIN = 0.06
+# The fit's first steps: natural log of the scale, cells to the right and down, degrees; and how many fits are tried.
+FIRST_STEPS = (-0.15, 4.0, 4.0, 8.0)
+MOST_TRIES = 150
+# How much of the difference in light between the two pictures the object takes on, and the least and most gain.
+LIGHT_SHARE = 0.35
+GAIN_LIMITS = (0.6, 1.35)
+# The light of a cut-out's studio, in grey levels.
+STUDIO = 190.0
+# The surroundings that tell the scene's light reach so far, as a share of the object's side.
+SURROUNDINGS = 0.6
+# What an object leaves uncovered is filled at this many pixels along the longer side; masks end a little too early, so
+# that as much as this share of the picture's longer side is filled around them.
+FILLING_SIDE = 256
+FILLING_RADIUS = 5.0
+FILLING_RIM = 0.004
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A similarity that puts one outline onto another.
+
+    Attributes:
+        scale: scene pixels per reference pixel.
+        turn: in degrees, clockwise as seen, since y points down.
+        shift: (x, y) that is added after scaling and turning about the reference's origin.
+        overlap: the area that both outlines share over the area of either, in [0, 1].
+    """
+
+    scale: float
+    turn: float
+    shift: tuple[float, float]
+    overlap: float
+
+    def placed(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """The scene's coordinates of reference pixels, numbers or arrays."""
+        cos, sin = math.cos(math.radians(self.turn)), math.sin(math.radians(self.turn))
+        return self.scale * (cos * x - sin * y) + self.shift[0], self.scale * (sin * x + cos * y) + self.shift[1]
+
+    def source_of(self, x: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
+        """The reference's coordinates of scene pixels."""
+        cos, sin = math.cos(math.radians(self.turn)), math.sin(math.radians(self.turn))
+        right, down = (x - self.shift[0]) / self.scale, (y - self.shift[1]) / self.scale
+        return cos * right + sin * down, cos * down - sin * right
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """The picture without generative errors.
+
+    Attributes:
+        picture: of the scene's size.
+        mask: the object in it.
+        origin: "scene", the HRGT as it is, or "composed" with the reference's object.
+    """
+
+    picture: Image
+    mask: Mask
+    origin: Literal["scene", "composed"]
+
+
+def draw(reference: Image, reference_mask: Mask, scene: Image, scene_mask: Mask) -> Drawn:
+    """The scene itself where it shows the reference's object under its mask; else the object put into the scene.
+
+    Args:
+        reference: the HRRI.
+        reference_mask: the object in it.
+        scene: the HRGT, or a scene with something else in the object's place.
+        scene_mask: the object in the scene, or its place.
+    """
+    if shows_object(reference, reference_mask, scene, scene_mask):
+        return Drawn(scene, scene_mask, "scene")
+    return compose(reference, reference_mask, scene, scene_mask)
+
+
+def shows_object(reference: Image, reference_mask: Mask, scene: Image, scene_mask: Mask) -> bool:
+    """Whether what both masks mark is one object: by matches, or by outline and colour where there is nothing to match.
+
+    Args:
+        reference: the HRRI.
+        reference_mask: the object in it.
+        scene: any picture.
+        scene_mask: what may be the same object.
+    """
+    one, one_mask = _smaller(reference, reference_mask)
+    other, other_mask = _smaller(scene, scene_mask)
+    if _is_plain(one.pixels, one_mask.values) and _is_plain(other.pixels, other_mask.values):
+        colours = _mean_colour(one.pixels, one_mask.values), _mean_colour(other.pixels, other_mask.values)
+        darker, brighter = sorted(colours, key=lambda colour: float(colour.sum()))
+        times = float(brighter.sum()) / max(float(darker.sum()), 1.0)
+        if times > MOST_BRIGHTER or np.abs(brighter / times - darker).max() > SAME_COLOUR:
+            return False
+        return fit_outlines(one_mask.values, other_mask.values).overlap >= SAME_OUTLINE
+    finding = find(RefineRequest(one, other, reference_mask=one_mask, generated_mask=other_mask))
+    return finding is not None and finding.confidence >= SURE and len(finding.matches) >= AGREEING
+
+
+def compose(reference: Image, reference_mask: Mask, scene: Image, scene_mask: Mask) -> Drawn:
+    """The reference's object in the place that the scene's mask marks.
+
+    It is scaled, turned and shifted so that its outline covers the marked one as well as it can, keeps its aspect
+    ratio, and stands where the marked outline stands. It takes on a part of the scene's light and colour. What is
+    marked but not covered is filled from around, with a rim of a few pixels; else nothing of the scene changes, so
+    that the shadows beside the mask stay.
+
+    Args:
+        reference: the HRRI.
+        reference_mask: the object in it.
+        scene: any picture.
+        scene_mask: the object's place.
+    """
+    fit = standing(fit_outlines(reference_mask.values, scene_mask.values), reference_mask.values, scene_mask.values)
+    own, share = _placed(reference, reference_mask, fit, scene.size)
+    lit = np.clip(own * _light(reference, reference_mask, scene, scene_mask), 0.0, 255.0)
+    cleared = _cleared(scene.pixels, scene_mask.values, share)
+    return Drawn(Image(over(np.asarray(lit, np.float32), share, cleared)), Mask(share), "composed")
+
+
+def fit_outlines(reference: Floats, scene: Floats) -> Fit:
+    """Put the outline of one mask onto that of another, by their moments and then by what is covered.
+
+    Args:
+        reference: (height, width) in [0, 1].
+        scene: (height, width) in [0, 1], of another size.
+    """
+    from_cells, small = _grid(reference)
+    to_cells, target = _grid(scene)
+    scale, turn = _moments_fit(small, target)
+    best, upright = (_improved(small, target, scale, start) for start in (turn, None))
+    if best[1] < upright[1] + TURN_GAIN:
+        best = upright
+    fit = best[0]
+    # Cells and pixels have their centres at whole numbers and their edges in common.
+    corner_x, corner_y = fit.placed(0.5 * from_cells - 0.5, 0.5 * from_cells - 0.5)
+    shift = ((corner_x + 0.5) / to_cells - 0.5, (corner_y + 0.5) / to_cells - 0.5)
+    return Fit(fit.scale * from_cells / to_cells, fit.turn, shift, fit.overlap)
+
+
+def standing(fit: Fit, reference: Floats, scene: Floats) -> Fit:
+    """The same fit, moved up or down so that the object's lowest point is that of the marked outline."""
+    rows, columns = np.nonzero(reference >= MARKED)
+    lowest = float(fit.placed(columns.astype(np.float64), rows.astype(np.float64))[1].max())
+    ground = float(np.flatnonzero((scene >= MARKED).any(axis=1))[-1])
+    return Fit(fit.scale, fit.turn, (fit.shift[0], fit.shift[1] + ground - lowest), fit.overlap)
+
+
+def _smaller(picture: Image, mask: Mask) -> tuple[Image, Mask]:
+    size = fitted(picture.size, MATCHING_SIDE)
+    if size == picture.size:
+        return picture, mask
+    return Image(resized(picture.pixels, size)), Mask(np.clip(shrink(mask.values, size), 0.0, 1.0))
+
+
+def _is_plain(pixels: Bytes, share: Floats) -> bool:
+    """Whether an object has next to no edges, its outline left aside."""
+    within = cv2.erode((share >= MARKED).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    return not within.any() or float((cv2.Canny(pixels, *CANNY_THRESHOLDS)[within] > 0).mean()) < PLAIN
+
+
+def _mean_colour(pixels: Bytes, share: Floats) -> Doubles:
+    weight = share.astype(np.float64)[..., None]
+    return np.asarray((pixels * weight).sum(axis=(0, 1)) / max(float(weight.sum()), 1e-6), np.float64)
+
+
+def _grid(mask: Floats) -> tuple[float, Bytes]:
+    """Cells per pixel, and the mask in 255ths on the grid with a rim of nothing."""
+    size = fitted(size_of(mask), FITTING_SIDE)
+    return size[0] / mask.shape[1], share_bytes(np.clip(shrink(mask, size), 0.0, 1.0))
+
+
+def _moments_fit(small: Bytes, target: Bytes) -> tuple[float, float]:
+    """The scale that makes the areas equal, and by how many degrees the long axes differ."""
+    one, other = cv2.moments(small), cv2.moments(target)
+    angles = [math.degrees(0.5 * math.atan2(2.0 * m["mu11"], m["mu20"] - m["mu02"])) for m in (one, other)]
+    return math.sqrt(other["m00"] / one["m00"]), (angles[1] - angles[0] + 90.0) % 180.0 - 90.0
+
+
+def _improved(small: Bytes, target: Bytes, scale: float, turn: float | None) -> tuple[Fit, float]:
+    """The best fit from this scale and turn and from middle on middle (Nelder and Mead, 1965), and how good it is.
+
+    Without a turn the outline stays upright.
+    """
+    middle_x, middle_y = _middle(small)
+    goal_x, goal_y = _middle(target)
+    framed = np.pad(small, 1)
+    x, y = positions(size_of(target))
+
+    def fit_of(change: Doubles, overlap: float = 0.0) -> Fit:
+        degrees = 0.0 if turn is None else turn + float(change[3])
+        unmoved = Fit(scale * math.exp(float(change[0])), degrees, (0.0, 0.0), 0.0)
+        x_now, y_now = unmoved.placed(middle_x, middle_y)
+        shift = (goal_x + float(change[1]) - x_now, goal_y + float(change[2]) - y_now)
+        return Fit(unmoved.scale, degrees, shift, overlap)
+
+    def areas(change: Doubles) -> tuple[int, int, int]:
+        source_x, source_y = fit_of(change).source_of(x, y)
+        placed = sampled(framed, source_x + 1.0, source_y + 1.0)
+        shared = int(np.minimum(placed, target).sum(dtype=np.int64))
+        return shared, int(placed.sum(dtype=np.int64)) - shared, int(target.sum(dtype=np.int64)) - shared
+
+    def quality(change: Doubles) -> float:
+        shared, beside, uncovered = areas(change)
+        return shared / (shared + 0.5 * BESIDE_WEIGHT * beside + 0.5 * uncovered)
+
+    steps = FIRST_STEPS[:3] if turn is None else FIRST_STEPS
+    simplex = np.vstack([np.zeros(len(steps)), np.diag(steps)])
+    options = {"initial_simplex": simplex, "maxfev": MOST_TRIES, "xatol": 0.02, "fatol": 1e-4}
+    found = minimize(lambda change: -quality(change), np.zeros(len(steps)), method="Nelder-Mead", options=options)
+    shared, beside, uncovered = areas(found.x)
+    return fit_of(found.x, shared / (shared + beside + uncovered)), -float(found.fun)
+
+
+def _middle(mask: Bytes) -> tuple[float, float]:
+    moments = cv2.moments(mask)
+    return moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
+
+
+def _placed(reference: Image, mask: Mask, fit: Fit, size: Size) -> tuple[Floats, Floats]:
+    """The object's own colours (height, width, 3) and its share (height, width) in a scene of `size`."""
+    enlargement = min(1.0, fit.scale)
+    small = prefilter(reference.pixels, 1.0 / enlargement)
+    share = np.clip(shrink(mask.values, size_of(small)), 0.0, 1.0)
+    own = levels(foreground(small, share).astype(np.float64))
+    x, y = positions(size)
+    source_x, source_y = fit.source_of(x, y)
+    across, down = small.shape[1] / reference.size[0], small.shape[0] / reference.size[1]
+    source_x, source_y = (source_x + 0.5) * across - 0.5, (source_y + 0.5) * down - 0.5
+    colours = sampled(own, source_x, source_y)
+    # Beyond the reference's border there is no object; its mask would go on there if it touches the border.
+    shares = sampled(np.pad(share_bytes(share), 1), source_x + 1.0, source_y + 1.0)
+    return colours.astype(np.float32), shares.astype(np.float32) / np.float32(255.0)
+
+
+def _light(reference: Image, reference_mask: Mask, scene: Image, scene_mask: Mask) -> Doubles:
+    """The gain on each channel that brings the object from the reference's light some way to the scene's."""
+    if reference.alpha is not None:
+        before = np.full(3, STUDIO)
+    else:
+        before = _mean_colour(reference.pixels, 1.0 - reference_mask.values)
+    after = _mean_colour(scene.pixels, _around(scene_mask.values))
+    return np.clip(((after + 8.0) / (before + 8.0)) ** LIGHT_SHARE, *GAIN_LIMITS)
+
+
+def _around(share: Floats) -> Floats:
+    """1 on a mask's surroundings, which tell its light."""
+    solid = (share >= MARKED).astype(np.uint8)
+    distance = cv2.distanceTransform(1 - solid, cv2.DIST_L2, cv2.DIST_MASK_5)
+    near = (distance > 0) & (distance < SURROUNDINGS * math.sqrt(int(solid.sum())) + 2.0)
+    return np.asarray(near, np.float32)
+
+
+def _cleared(scene: Bytes, marked: Floats, covered: Floats) -> Bytes:
+    """The scene without what its mask marks, filled from around where nothing covers it (Telea, 2004)."""
+    reach = 1 + round(FILLING_RIM * max(size_of(scene)))
+    wider = np.asarray(cv2.dilate(marked, np.ones((2 * reach + 1,) * 2, np.uint8)), np.float32)
+    if not ((wider > 0) & (covered < 1)).any():
+        return scene
+    box = _box_around(wider)
+    window, share = np.asarray(box.of(scene), np.uint8), np.asarray(box.of(wider), np.float32)
+    small_size = fitted(size_of(window), FILLING_SIDE)
+    hole = (shrink(share, small_size) > 0).astype(np.uint8)
+    small = cv2.inpaint(resized(window, small_size), hole, FILLING_RADIUS, cv2.INPAINT_TELEA)
+    filling = resized(np.asarray(small, np.uint8), size_of(window))
+    out = scene.copy()
+    box.of(out)[:] = over(filling.astype(np.float32), share, window)
+    return out
+
+
+def _box_around(share: Floats) -> Region:
+    """The box of what is marked, with enough around it to fill it from."""
+    rows, columns = (np.flatnonzero((share > 0).any(axis=axis)) for axis in (1, 0))
+    space = max(8, round(0.25 * max(np.ptp(rows), np.ptp(columns))))
+    height, width = share.shape
+    return Region(
+        max(0, int(columns[0]) - space),
+        max(0, int(rows[0]) - space),
+        min(width, int(columns[-1]) + 1 + space),
+        min(height, int(rows[-1]) + 1 + space),
+    )
