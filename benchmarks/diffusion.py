@@ -120,9 +120,8 @@ class Run:
         return self.rows.get(name, {}).get("speedup_step")
 
 
-def begin(sizes: Sizes, device: torch.device, rounds: int) -> Run:
+def begin(sizes: Sizes, device: torch.device, rounds: int, dtype: torch.dtype = torch.bfloat16) -> Run:
     """The yardstick's model, and what all are given."""
-    dtype = torch.bfloat16
     return Run(sizes, device, rounds, build(sizes, device, dtype), draw_inputs(sizes, device, dtype))
 
 
