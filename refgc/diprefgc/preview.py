@@ -1,0 +1,407 @@
+"""The preview: from a reference and a scene to the three conditions, the diptych and the LRGI, whose truth is known.
+
+Where no diptych generator can run, the LRGI is simulated: the four artifacts are drawn onto the true picture. The
+report, and the metadata of the pictures that are written, say so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+
+from refgc import __version__
+from refgc.correspondence.arrays import Bytes, Size, resized, shrink
+from refgc.correspondence.pictures import marked
+from refgc.correspondence.report import Stopwatch
+from refgc.correspondence.upscale import clean_upscale
+from refgc.correspondence.warp import fitted
+from refgc.diprefgc import compose, sources
+from refgc.diprefgc.artifacts import ArtifactRecord, Strengths, checked_strengths, draw_artifacts
+from refgc.diprefgc.comparison import closeness
+from refgc.diprefgc.diptych import Diptych, build, checked_object_mask, in_scene, open_object_mask, panel_size
+from refgc.diprefgc.preview_report import (
+    MaskRecord,
+    ModelRecord,
+    PreviewReport,
+    coverage,
+    drawn_message,
+    simulated_message,
+)
+from refgc.diprefgc.prompts import diptych_prompt
+from refgc.doctor import DEVICE
+from refgc.engines import Progress, no_progress
+from refgc.errors import EngineError, InputError
+from refgc.images import MARKED, MIN_SIDE, Image, ImageSource, Mask, open_image
+from refgc.refinement import checked_object_name, checked_scale, checked_seed
+
+if TYPE_CHECKING:
+    from refgc.diprefgc.generator import DiptychGenerator
+
+GeneratorChoice = Literal["auto", "simulated", "diffusion"]
+
+# Generated pictures are small: of a larger scene the truth is this long on its longer side.
+LONGEST_TRUTH = 2048
+MAX_CAPTION = 1000
+LIGHT_LIBRARIES = ("numpy", "scipy", "pillow")
+HEAVY_LIBRARIES = ("torch", "diffusers", "transformers", "peft")
+# Slips of a good generator: lettering is wrong and texture gone, but the object can be recognised.
+STRENGTHS = Strengths(identity_distortion=0.05, detail_inconsistency=0.2, texture_loss=0.4, quality_degradation=0.4)
+ON_A_PROCESSOR = f"{DEVICE} is cpu, where the diptych generator takes hours; ask for it by its name to wait so long."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreviewRequest:
+    """One preview, fully checked.
+
+    Attributes:
+        reference: the HRRI, the sharp photo of the object.
+        scene: the HRGT, or another scene with something in the object's place; of `factor` times the LRGI's size.
+        scene_size: (width, height) of the scene as it was given, in pixels.
+        reference_mask: the object in `reference`; None lets the segmenter find it.
+        scene_mask: the object in `scene`, or its place; None lets the segmenter find it.
+        object_name: the object in a few words, for the prompt.
+        caption: the object in a longer phrase, for the prompt; None takes a plain one.
+        seed: seed of everything random; the same request and seed give the same pixels.
+        strengths: of the simulated artifacts.
+        factor: the scene's size over the LRGI's; 1, 2 or 4.
+    """
+
+    reference: Image
+    scene: Image
+    scene_size: Size
+    reference_mask: Mask | None = None
+    scene_mask: Mask | None = None
+    object_name: str = "object"
+    caption: str | None = None
+    seed: int = 0
+    strengths: Strengths = STRENGTHS
+    factor: int = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreviewResult:
+    """What a preview made.
+
+    Attributes:
+        conditions: the diptych's picture, mask and edges.
+        diptych: both panels as they were drawn, of the conditions' size.
+        generated: the LRGI.
+        truth: what the LRGI should show: `report.factor` times its size.
+        reference_mask: the object in the reference.
+        mask: the object in the truth.
+        report: what happened; `report.artifacts` is the simulator's record.
+        stages: pictures that explain the result, by name, in the order they were made.
+    """
+
+    conditions: Diptych
+    diptych: Image
+    generated: Image
+    truth: Image
+    reference_mask: Mask
+    mask: Mask
+    report: PreviewReport
+    stages: Mapping[str, Image] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drawing:
+    """The diptych's two panels, drawn, and the LRGI out of them."""
+
+    diptych: Bytes
+    generated: Bytes
+    message: str
+    artifacts: ArtifactRecord | None = None
+    model: ModelRecord | None = None
+
+
+def make_preview_request(
+    reference: ImageSource,
+    scene: ImageSource,
+    *,
+    reference_mask: ImageSource | None = None,
+    scene_mask: ImageSource | None = None,
+    object_name: str = "object",
+    caption: str | None = None,
+    seed: int = 0,
+    artifacts: Mapping[str, float] | None = None,
+    factor: int = 4,
+) -> PreviewRequest:
+    """Open and check everything one preview needs.
+
+    Args:
+        reference: the HRRI, the sharp photo of the object. Where it is partly transparent, its transparency serves as
+            the reference mask unless one is given.
+        scene: the HRGT, another photo of the object; or any scene with something in the object's place. Of one longer
+            than `LONGEST_TRUTH` pixels a smaller copy is taken; rows and columns beyond a multiple of `factor` are cut.
+        reference_mask: the object in the reference, bright on dark, of the same size or aspect ratio; None lets the
+            segmenter find it.
+        scene_mask: the same for the scene: the object, or the place for it.
+        object_name: the object in words, one line of at most 200 characters.
+        caption: a longer phrase for what the reference shows, one line of at most 1000 characters; None or blank for
+            none.
+        seed: a whole number from 0 to 2**63 - 1.
+        artifacts: strengths of the simulated artifacts, from 0 to 1, by name: "identity_distortion",
+            "detail_inconsistency", "texture_loss", "quality_degradation". Those not named are as in `STRENGTHS`.
+        factor: the scene's size over the generated picture's; 1, 2 or 4.
+
+    Raises:
+        InputError: any of these cannot be used; the sentence says what to do.
+    """
+    strengths = checked_strengths({**STRENGTHS.model_dump(), **(artifacts or {})})
+    whole_factor = checked_scale(factor, "factor")
+    whole_seed = checked_seed(seed)
+    name = checked_object_name(object_name)
+    phrase = _caption(caption)
+    reference_image = open_image(reference, name="reference")
+    scene_image = open_image(scene, name="scene")
+    checked_reference_mask = _own_mask(reference_image)
+    if reference_mask is not None:
+        checked_reference_mask = open_object_mask(reference_mask, size=reference_image.size, name="reference mask")
+    size = _truth_size(scene_image.size, whole_factor)
+    checked_scene_mask = None
+    if scene_mask is not None:
+        opened = open_object_mask(scene_mask, size=scene_image.size, name="scene mask")
+        checked_scene_mask = checked_object_mask(_framed_mask(opened, size), "scene mask")
+    return PreviewRequest(
+        reference=reference_image,
+        scene=_framed(scene_image, size),
+        scene_size=scene_image.size,
+        reference_mask=checked_reference_mask,
+        scene_mask=checked_scene_mask,
+        object_name=name,
+        caption=phrase,
+        seed=whole_seed,
+        strengths=strengths,
+        factor=whole_factor,
+    )
+
+
+def parse_artifacts(settings: Iterable[str]) -> dict[str, float]:
+    """Strengths by name, as the command takes them.
+
+    Args:
+        settings: such as "texture-loss=0.3"; of several on one artifact the last counts.
+
+    Raises:
+        InputError: one of them has another form, or an unknown name.
+    """
+    strengths = {}
+    for setting in settings:
+        name, _, number = setting.partition("=")
+        key = name.strip().replace("-", "_")
+        if key not in Strengths.model_fields:
+            names = ", ".join(Strengths.model_fields).replace("_", "-")
+            raise InputError(f"There is no artifact {name.strip()!r}; choose among {names}.")
+        try:
+            strengths[key] = float(number)
+        except ValueError as error:
+            raise InputError(
+                f"The strength of {name.strip()!r} is {number!r}; write NAME=STRENGTH, such as texture-loss=0.3."
+            ) from error
+    return strengths
+
+
+def preview(
+    request: PreviewRequest, *, generator: GeneratorChoice = "auto", progress: Progress = no_progress
+) -> PreviewResult:
+    """Build the conditions and draw the LRGI.
+
+    Args:
+        request: from `make_preview_request`.
+        generator: "diffusion" is DipRefGC on FLUX.1-dev; "simulated" draws the artifacts onto the truth; "auto" takes
+            the first where a GPU and all its weights are here.
+        progress: told of each stage.
+
+    Raises:
+        InputError: an object was not found; a mask has to be given.
+        EngineError: the diffusion generator was asked for and cannot run here, or it failed.
+    """
+    watch = Stopwatch(progress)
+    with watch.stage("choosing the generator", 0.0):
+        model, obstacle = _choose(generator, progress)
+    with watch.stage("finding the object", 0.02):
+        reference_mask, reference_record = _masked(request.reference, request.reference_mask, "reference")
+        scene_mask, scene_record = _masked(request.scene, request.scene_mask, "scene")
+    with watch.stage("looking for the object in the scene", 0.3):
+        truth = compose.draw(request.reference, reference_mask, request.scene, scene_mask)
+    with watch.stage("building the conditions", 0.5):
+        panel = panel_size(truth.picture.size)
+        conditions = build(request.reference, reference_mask, truth.picture, truth.mask, panel=panel)
+    if model is None:
+        with watch.stage("simulating", 0.6):
+            drawing = _simulate(request, conditions, truth, obstacle)
+    else:
+        with watch.stage("drawing", 0.6):
+            drawing = _draw(request, conditions, truth, model, lambda stage, part: progress(stage, 0.6 + 0.35 * part))
+    with watch.stage("comparing", 0.95):
+        upscaled = Image(clean_upscale(drawing.generated, truth.picture.size))
+        is_truth = model is None or truth.origin == "scene"
+        upscaled_closeness = closeness(truth.picture, upscaled, truth.mask) if is_truth else None
+    progress("done", 1.0)
+    report = PreviewReport(
+        message=drawing.message,
+        generator="simulated" if model is None else "diffusion",
+        simulated=model is None,
+        obstacle=obstacle,
+        truth=truth.origin,
+        object_name=request.object_name,
+        caption=request.caption,
+        prompt=diptych_prompt(request.object_name, request.caption),
+        seed=request.seed,
+        factor=request.factor,
+        reference_size=request.reference.size,
+        scene_size=request.scene_size,
+        truth_size=truth.picture.size,
+        panel_size=panel,
+        generated_size=_generated_size(request),
+        reference_mask=reference_record,
+        scene_mask=scene_record,
+        artifacts=drawing.artifacts,
+        upscaled=upscaled_closeness,
+        model=drawing.model,
+        seconds=watch.seconds,
+        versions=_versions(LIGHT_LIBRARIES if model is None else LIGHT_LIBRARIES + HEAVY_LIBRARIES),
+    )
+    return _result(request, reference_mask, truth, conditions, drawing, report)
+
+
+def _choose(name: GeneratorChoice, progress: Progress) -> tuple[DiptychGenerator | None, str]:
+    """The generator, or None for the simulator, and what stands in the way of one that was wanted."""
+    match name:
+        case "simulated":
+            return None, ""
+        case "diffusion":
+            return sources.open_generator(), ""
+        case "auto":
+            obstacle = sources.obstacle() or (ON_A_PROCESSOR if os.environ.get(DEVICE) == "cpu" else "")
+            if obstacle:
+                return None, obstacle
+            try:
+                generator = sources.open_generator()
+                generator.prepare(progress)
+            except EngineError as error:  # a driver too old for this torch, or too little memory
+                return None, str(error)
+            return generator, ""
+    raise EngineError(f"There is no generator called {name!r}; use auto, simulated or diffusion.")
+
+
+def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.Drawn, obstacle: str) -> _Drawing:
+    """The artifacts on the truth, made smaller; and beside the left panel, as if a generator had drawn both."""
+    full = draw_artifacts(
+        truth.picture.pixels, truth.mask.values, request.strengths, request.seed, pixel=request.factor
+    )
+    small = np.asarray(cv2.resize(full, _generated_size(request), interpolation=cv2.INTER_AREA), np.uint8)
+    panels = conditions.panels
+    whole = conditions.picture.copy()
+    panels.scene_target.of(whole[:, panels.size[0] :])[:] = resized(full, panels.scene_target.size)
+    record = ArtifactRecord(
+        seed=request.seed,
+        strengths=request.strengths,
+        localised=True,
+        quality_everywhere=False,
+        true_size=truth.picture.size,
+        size=_generated_size(request),
+    )
+    return _Drawing(whole, small, simulated_message(record, truth.origin, obstacle), artifacts=record)
+
+
+def _draw(
+    request: PreviewRequest, conditions: Diptych, truth: compose.Drawn, model: DiptychGenerator, progress: Progress
+) -> _Drawing:
+    drawn = model.generate(conditions, request.object_name, request.caption, request.seed, progress)
+    record = ModelRecord(
+        base=model.sources.base,
+        inpainting_controlnet=model.sources.inpainting_controlnet,
+        canny_controlnet=model.sources.canny_controlnet,
+        loras=model.sources.loras,
+        placement="" if model.placement is None else model.placement.reason,
+    )
+    return _Drawing(
+        drawn.diptych,
+        in_scene(drawn.diptych, conditions.panels, _generated_size(request)),
+        drawn_message(request.object_name, truth.origin),
+        model=record,
+    )
+
+
+def _result(
+    request: PreviewRequest,
+    reference_mask: Mask,
+    truth: compose.Drawn,
+    conditions: Diptych,
+    drawing: _Drawing,
+    report: PreviewReport,
+) -> PreviewResult:
+    whole, generated = Image(drawing.diptych), Image(drawing.generated)
+    stages = {
+        "object in the reference": Image(marked(request.reference.pixels, reference_mask.values)),
+        "object in the scene": Image(marked(truth.picture.pixels, truth.mask.values)),
+        "condition picture": Image(conditions.picture),
+        "condition mask": grey_image(conditions.mask),
+        "condition edges": grey_image(conditions.edges),
+        "diptych": whole,
+        "generated": generated,
+    }
+    return PreviewResult(conditions, whole, generated, truth.picture, reference_mask, truth.mask, report, stages)
+
+
+def grey_image(levels: Bytes) -> Image:
+    """A uint8 array (height, width) as a picture."""
+    return Image(np.repeat(levels[..., None], 3, axis=2))
+
+
+def _caption(value: str | None) -> str | None:
+    caption = (value or "").strip()
+    if not caption:
+        return None
+    if not caption.isprintable():
+        raise InputError("The caption has a line break or another control character; write it on one line.")
+    if len(caption) > MAX_CAPTION:
+        raise InputError(f"The caption has {len(caption)} characters; shorten it to at most {MAX_CAPTION} characters.")
+    return caption
+
+
+def _own_mask(reference: Image) -> Mask | None:
+    """The transparency the reference came with, where it tells an object from its background."""
+    return reference.alpha if reference.alpha is not None and reference.alpha.values.min() < MARKED else None
+
+
+def _truth_size(scene: Size, factor: int) -> Size:
+    width, height = (side // factor * factor for side in fitted(scene, LONGEST_TRUTH))
+    if min(width, height) < MIN_SIDE * factor:
+        raise InputError(
+            f"The scene is {scene[0]}x{scene[1]} pixels, too small or too narrow for a picture that is {factor} times "
+            f"smaller; give one of at least {MIN_SIDE * factor} pixels a side."
+        )
+    return width, height
+
+
+def _framed(scene: Image, size: Size) -> Image:
+    pixels = resized(scene.pixels, fitted(scene.size, LONGEST_TRUTH))
+    return Image(np.ascontiguousarray(pixels[: size[1], : size[0]]))
+
+
+def _framed_mask(mask: Mask, size: Size) -> Mask:
+    values = np.clip(shrink(mask.values, fitted(mask.size, LONGEST_TRUTH)), 0.0, 1.0)
+    return Mask(np.ascontiguousarray(values[: size[1], : size[0]]))
+
+
+def _generated_size(request: PreviewRequest) -> Size:
+    return request.scene.size[0] // request.factor, request.scene.size[1] // request.factor
+
+
+def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
+    return {"refgc": __version__, "opencv": cv2.__version__, **{name: version(name) for name in libraries}}
+
+
+def _masked(picture: Image, mask: Mask | None, name: str) -> tuple[Mask, MaskRecord]:
+    if mask is not None:
+        source: Literal["given", "transparency"] = "transparency" if mask is picture.alpha else "given"
+        return mask, MaskRecord(source=source, confidence=None, coverage=coverage(mask))
+    raise NotImplementedError(name)
