@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.kontext import FULL, QUANTIZATIONS, Sizes, count_operations, count_resident_bytes
+from refgc.errors import EngineError, InputError
 from refgc.model.quantization import Quantized
 
 Findings = dict[str, Any]
@@ -132,6 +133,12 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
+def reason_of(error: Exception) -> str:
+    """One line; the project's own errors are sentences already."""
+    words = " ".join(str(error).split())[:300] or "no reason given"
+    return words if isinstance(error, EngineError | InputError) else f"{type(error).__name__}: {words}"
+
+
 def show(console: Console, found: Findings) -> None:
     """The tables for people."""
     machine, sizes, counted = found["machine"], found["sizes"], found["counted_at_full_size"]
@@ -142,7 +149,8 @@ def show(console: Console, found: Findings) -> None:
     if found["scaled_down"]:
         console.print(f"[bold]Scaled down:[/bold] {found['scaled_down']}.")
     console.print(found["quality"])
-    console.print(_options(found["options"]))
+    console.print(_options([row for row in found["options"] if "reason" not in row]))
+    console.print(_missing([row for row in found["options"] if "reason" in row]))
     if found["not_started"]:
         console.print(f"Not started, for the time was spent: {', '.join(found['not_started'])}.")
     console.print(_operations(counted["tera_operations"]))
@@ -166,7 +174,14 @@ def _options(rows: list[dict[str, Any]]) -> Table:
     )
     for row in rows:
         figures = [_figure(row.get(name), digits) for name, digits in columns]
-        table.add_row(row["option"], *figures, row.get("reason") or row.get("note") or row.get("switches", ""))
+        table.add_row(row["option"], *figures, "; ".join(row[one] for one in ("switches", "note") if row.get(one)))
+    return table
+
+
+def _missing(rows: list[dict[str, Any]]) -> Table:
+    table = Table("option", "why not", title="could not be measured here")
+    for row in rows:
+        table.add_row(row["option"], row["reason"])
     return table
 
 
@@ -215,7 +230,7 @@ def _resident(device: torch.device, kind: Quantized | None) -> dict[str, Any]:
     try:
         counted = count_resident_bytes(FULL, kind, device)
     except Exception as error:  # without torchao, or with one that lacks this kind, the others are still counted
-        return row | {"reason": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        return row | {"reason": reason_of(error)}
     weights, cache = counted["weights"] / 1e9, counted["cache"] / 1e9
     return row | {"gigabytes": weights, "gigabytes_with_cache": weights + cache}
 
