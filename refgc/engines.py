@@ -183,13 +183,13 @@ def _diffusion(options: SpeedOptions) -> DiffusionEngine:
     missing = missing_libraries() or missing_cuda()
     if missing:
         raise EngineError(missing)
-    _silence_libraries()
+    silence_libraries()
     from refgc.model.engine import shared_engine
 
     return shared_engine(options)
 
 
-def _silence_libraries() -> None:
+def silence_libraries() -> None:
     """What they say to programmers as they are imported would stand among our sentences."""
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from refgc import doctor
+from refgc.engines import silence_libraries
 from refgc.errors import EngineError, InputError, RefGCError
 from refgc.model import hub
 
@@ -151,12 +152,10 @@ def open_generator() -> DiptychGenerator:
     Raises:
         EngineError: it cannot run here.
     """
-    missing = _missing_libraries()
+    missing = _missing_libraries() or (NO_GPU if doctor.missing_cuda() else "")
     if missing:
         raise EngineError(missing)
-    # Their advice for programmers would stand among our sentences; who wants it sets these variables.
-    for library in ("DIFFUSERS", "TRANSFORMERS"):
-        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    silence_libraries()
     from refgc.diprefgc.generator import shared_generator
 
     return shared_generator()
