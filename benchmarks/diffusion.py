@@ -165,7 +165,7 @@ def planned(run: Run) -> dict[str, Callable[[], Option]]:
     add("compile", SpeedOptions(compile=True))
     # Kernels for quantised weights are written for torch.compile; without it they cost time instead of saving it.
     for name, kind in quantization.items():
-        add(f"{name}, compiled", SpeedOptions(quantization=kind, compile=True))
+        add(f"{name} compiled", SpeedOptions(quantization=kind, compile=True))
     return options
 
 
@@ -322,13 +322,20 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def choose_sizes(device: torch.device) -> Sizes:
-    """The full size where it fits twice, as many blocks of it as fit on a smaller GPU, a small model on a CPU."""
-    if device.type != "cuda":
-        return SMALL
-    share = min(1.0, (torch.cuda.mem_get_info(device)[0] - BESIDES) / TWO_MODELS)
-    doubles = max(1, int(share * FULL.double_blocks))
-    return dataclasses.replace(FULL, double_blocks=doubles, single_blocks=2 * doubles)
+def choose_sizes(device: torch.device, asked: argparse.Namespace) -> Sizes:
+    """The full size where it fits twice, as many blocks of it as fit on a smaller GPU, a small model on a CPU.
+
+    What was asked for comes first.
+    """
+    sizes = SMALL
+    if device.type == "cuda":
+        share = min(1.0, (torch.cuda.mem_get_info(device)[0] - BESIDES) / TWO_MODELS)
+        doubles = max(1, int(share * FULL.double_blocks))
+        sizes = dataclasses.replace(FULL, double_blocks=doubles, single_blocks=2 * doubles)
+    given = {one.name: getattr(asked, one.name, None) for one in dataclasses.fields(Sizes)}
+    if asked.blocks:
+        given |= {"double_blocks": asked.blocks, "single_blocks": 2 * asked.blocks}
+    return dataclasses.replace(sizes, **{name: value for name, value in given.items() if value})
 
 
 def main() -> None:
@@ -337,18 +344,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the figures to this JSON file, anew after each option")
     parser.add_argument("--minutes", type=float, default=8.0, help="after these no further option is started")
     parser.add_argument("--rounds", type=int, help="counted rounds of each option; 5 on a GPU, 3 on a CPU")
-    parser.add_argument("--device", help="cuda or cpu; else a GPU where there is one")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="else a GPU where there is one")
     parser.add_argument("--only", nargs="+", metavar="OPTION", help="measure these options alone, by their names")
     parser.add_argument("--blocks", type=int, help="double-stream blocks; there are twice as many single-stream ones")
     for name in ("heads", "text_tokens", "height", "width", "steps", "rank", "vae_channels"):
         full = getattr(FULL, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"instead of {full} at full size")
     asked = parser.parse_args()
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no GPU here")
     device = torch.device(asked.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    given = {one.name: getattr(asked, one.name, None) for one in dataclasses.fields(Sizes)}
-    if asked.blocks:
-        given |= {"double_blocks": asked.blocks, "single_blocks": 2 * asked.blocks}
-    sizes = dataclasses.replace(choose_sizes(device), **{name: value for name, value in given.items() if value})
+    sizes = choose_sizes(device, asked)
+    if sizes.height % 32 or sizes.width % 32:
+        parser.error("height and width have to be multiples of 32")
     # Attention kernels of the Hub are measured where they are there already.
     hub.HF_HUB_OFFLINE = True
     torch.manual_seed(0)
