@@ -22,9 +22,10 @@ from refgc.correspondence.report import Stopwatch
 from refgc.correspondence.upscale import clean_upscale
 from refgc.correspondence.warp import fitted
 from refgc.diprefgc import compose, sources
-from refgc.diprefgc.artifacts import ArtifactRecord, Strengths, checked_strengths, draw_artifacts
+from refgc.diprefgc.artifacts import ArtifactRecord, Strengths, checked_strengths, simulate
 from refgc.diprefgc.comparison import closeness
 from refgc.diprefgc.diptych import Diptych, build, checked_object_mask, in_scene, open_object_mask, panel_size
+from refgc.diprefgc.finding import find_in_reference, find_in_scene
 from refgc.diprefgc.preview_report import (
     MaskRecord,
     ModelRecord,
@@ -225,10 +226,13 @@ def preview(
     watch = Stopwatch(progress)
     with watch.stage("choosing the generator", 0.0):
         model, obstacle = _choose(generator, progress)
-    with watch.stage("finding the object", 0.02):
-        reference_mask, reference_record = _masked(request.reference, request.reference_mask, "reference")
-        scene_mask, scene_record = _masked(request.scene, request.scene_mask, "scene")
-    with watch.stage("looking for the object in the scene", 0.3):
+    with watch.stage("finding the object in the reference", 0.02):
+        reference_mask = request.reference_mask or find_in_reference(request.reference, request.object_name)
+    with watch.stage("finding the object in the scene", 0.15):
+        scene_mask = request.scene_mask or find_in_scene(
+            request.scene, request.reference, reference_mask, request.object_name
+        )
+    with watch.stage("comparing both", 0.4):
         truth = compose.draw(request.reference, reference_mask, request.scene, scene_mask)
     with watch.stage("building the conditions", 0.5):
         panel = panel_size(truth.picture.size)
@@ -244,6 +248,7 @@ def preview(
         is_truth = model is None or truth.origin == "scene"
         upscaled_closeness = closeness(truth.picture, upscaled, truth.mask) if is_truth else None
     progress("done", 1.0)
+    confidence = _confidence(reference_mask, scene_mask, truth)
     report = PreviewReport(
         message=drawing.message,
         generator="simulated" if model is None else "diffusion",
@@ -260,8 +265,8 @@ def preview(
         truth_size=truth.picture.size,
         panel_size=panel,
         generated_size=_generated_size(request),
-        reference_mask=reference_record,
-        scene_mask=scene_record,
+        reference_mask=_mask_record(request.reference_mask, reference_mask, request.reference.alpha, confidence),
+        scene_mask=_mask_record(request.scene_mask, scene_mask, None, confidence),
         artifacts=drawing.artifacts,
         upscaled=upscaled_closeness,
         model=drawing.model,
@@ -293,22 +298,14 @@ def _choose(name: GeneratorChoice, progress: Progress) -> tuple[DiptychGenerator
 
 def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.Drawn, obstacle: str) -> _Drawing:
     """The artifacts on the truth, made smaller; and beside the left panel, as if a generator had drawn both."""
-    full = draw_artifacts(
-        truth.picture.pixels, truth.mask.values, request.strengths, request.seed, pixel=request.factor
+    simulated = simulate(
+        truth.picture, truth.mask, size=_generated_size(request), strengths=request.strengths, seed=request.seed
     )
-    small = np.asarray(cv2.resize(full, _generated_size(request), interpolation=cv2.INTER_AREA), np.uint8)
     panels = conditions.panels
     whole = conditions.picture.copy()
-    panels.scene_target.of(whole[:, panels.size[0] :])[:] = resized(full, panels.scene_target.size)
-    record = ArtifactRecord(
-        seed=request.seed,
-        strengths=request.strengths,
-        localised=True,
-        quality_everywhere=False,
-        true_size=truth.picture.size,
-        size=_generated_size(request),
-    )
-    return _Drawing(whole, small, simulated_message(record, truth.origin, obstacle), artifacts=record)
+    panels.scene_target.of(whole[:, panels.size[0] :])[:] = resized(simulated.full.pixels, panels.scene_target.size)
+    message = simulated_message(simulated.record, truth.origin, obstacle)
+    return _Drawing(whole, simulated.image.pixels, message, artifacts=simulated.record)
 
 
 def _draw(
@@ -400,8 +397,14 @@ def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
     return {"refgc": __version__, "opencv": cv2.__version__, **{name: version(name) for name in libraries}}
 
 
-def _masked(picture: Image, mask: Mask | None, name: str) -> tuple[Mask, MaskRecord]:
-    if mask is not None:
-        source: Literal["given", "transparency"] = "transparency" if mask is picture.alpha else "given"
-        return mask, MaskRecord(source=source, confidence=None, coverage=coverage(mask))
-    raise NotImplementedError(name)
+def _confidence(reference_mask: Mask, scene_mask: Mask, truth: compose.Drawn) -> float:
+    """How sure it is that both masks mark one object; see `MaskRecord`."""
+    overlap = compose.fit_outlines(reference_mask.values, scene_mask.values).overlap
+    return overlap if truth.origin == "scene" else 0.5 * overlap
+
+
+def _mask_record(given: Mask | None, mask: Mask, transparency: Mask | None, confidence: float) -> MaskRecord:
+    if given is None:
+        return MaskRecord(source="found", confidence=round(confidence, 3), coverage=coverage(mask))
+    source: Literal["given", "transparency"] = "transparency" if given is transparency else "given"
+    return MaskRecord(source=source, confidence=None, coverage=coverage(mask))

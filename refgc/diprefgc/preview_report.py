@@ -20,7 +20,13 @@ class MaskRecord(BaseModel):
     source: Literal["given", "transparency", "found"] = Field(
         description="given by the caller, the transparency of the picture's file, or found by the segmenter"
     )
-    confidence: float | None = Field(ge=0, le=1, description="how sure the segmenter is; null when it was not asked")
+    confidence: float | None = Field(
+        ge=0,
+        le=1,
+        description="how sure it is that a found mask is right: the share that the object's outlines in both pictures "
+        "have in common when laid over each other, halved where nothing else says that they show one object; null for "
+        "a mask that was not found",
+    )
     coverage: float = Field(ge=0, le=1, description="share of the picture's pixels that are the object's")
 
 
