@@ -59,9 +59,8 @@ def _scene(view: View, folder: Path, size: int, mask: bool = False) -> Any:
         _write_mesh(part.mesh, path)
         shape: dict[str, Any] = {"type": "ply", "filename": str(path)}
         if mask:
-            shape["bsdf"] = {"type": "twosided", "bsdf": {"type": "diffuse", "reflectance": _grey(0.0)}}
-            if is_product:
-                shape["emitter"] = {"type": "area", "radiance": _grey(1.0)}
+            # As a colour and not as a light, because lights shine on the side of their normals alone.
+            shape["bsdf"] = {"type": "twosided", "bsdf": {"type": "diffuse", "reflectance": _grey(float(is_product))}}
         else:
             shape["bsdf"] = _surface(part.material)
             if part.material.glow:
@@ -75,7 +74,7 @@ def _scene(view: View, folder: Path, size: int, mask: bool = False) -> Any:
 
 def _integrator(mask: bool) -> dict[str, Any]:
     if mask:
-        return {"type": "path", "max_depth": 1}
+        return {"type": "aov", "aovs": "albedo:albedo"}
     return {"type": "aov", "aovs": "albedo:albedo,normal:sh_normal", "picture": {"type": "path", "max_depth": 4}}
 
 
