@@ -343,7 +343,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, help="write the figures to this JSON file, anew after each option")
     parser.add_argument("--minutes", type=float, default=8.0, help="after these no further option is started")
-    parser.add_argument("--rounds", type=int, help="counted rounds of each option; 5 on a GPU, 3 on a CPU")
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each option and the yardstick")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="else a GPU where there is one")
     parser.add_argument("--only", nargs="+", metavar="OPTION", help="measure these options alone, by their names")
     parser.add_argument("--blocks", type=int, help="double-stream blocks; there are twice as many single-stream ones")
@@ -363,7 +363,7 @@ def main() -> None:
     if device.type != "cuda":
         # Threads that wait for each other would be counted as work.
         torch.set_num_threads(1)
-    run = begin(sizes, device, asked.rounds or (5 if device.type == "cuda" else 3))
+    run = begin(sizes, device, asked.rounds)
     if asked.only and (unknown := set(asked.only) - set(planned(run))):
         parser.error(f"there is no option {unknown.pop()!r}; there are: {', '.join(planned(run))}")
 
