@@ -66,9 +66,16 @@ class ArtifactRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulated:
-    """A simulated LRGI and what was done to make it."""
+    """A simulated LRGI.
+
+    Attributes:
+        image: the LRGI.
+        full: the same before the down-sampling, of the true picture's size.
+        record: what was done to make it.
+    """
 
     image: Image
+    full: Image
     record: ArtifactRecord
 
 
@@ -132,7 +139,7 @@ def simulate(
         true_size=picture.size,
         size=size,
     )
-    return Simulated(Image(small), record)
+    return Simulated(Image(small), Image(full), record)
 
 
 def draw_artifacts(
@@ -158,7 +165,8 @@ def draw_artifacts(
     """
     shares = np.full(pixels.shape[:2], 255, np.uint8) if share is None else share_bytes(share)
     out = pixels.copy()
-    if shares.any():
+    # What is drawn goes on beyond a soft edge: laying it over would change the edge even where nothing is wrong.
+    if shares.any() and any(strength > 0 for _, strength in strengths):
         box = _aligned_box(shares, int(np.ceil(pixel)))
         window = np.asarray(box.of(out), np.uint8)
         inside = box.of(shares) >= MARKED * 255

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
-from scipy.optimize import minimize
 
 from refgc.correspondence.arrays import Bytes, Floats, Size, resized, shrink, size_of
 from refgc.correspondence.find import find
@@ -23,6 +22,7 @@ from refgc.correspondence.warp import fitted, prefilter
 from refgc.diprefgc.diptych import CANNY_THRESHOLDS
 from refgc.diprefgc.exact import Doubles, levels, positions, sampled
 from refgc.diprefgc.matting import foreground, over, share_bytes
+from refgc.diprefgc.outlines import Fit, fit_outlines, standing
 from refgc.engines import RefineRequest
 from refgc.images import MARKED, Image, Mask
 
@@ -37,16 +37,6 @@ PLAIN = 0.04
 SAME_OUTLINE = 0.93
 SAME_COLOUR = 25.0
 MOST_BRIGHTER = 2.0
-# Outlines are fitted on a grid of this many cells along the longer side.
-FITTING_SIDE = 96
-# What lies beside the marked outline weighs so many times as much as what is left uncovered of it: a generator draws
-# into the marked place only.
-BESIDE_WEIGHT = 3.0
-# Things stand upright unless turning them covers so much more.
-TURN_GAIN = 0.06
-# The fit's first steps: natural log of the scale, cells to the right and down, degrees; and how many fits are tried.
-FIRST_STEPS = (-0.15, 4.0, 4.0, 8.0)
-MOST_TRIES = 150
 # How much of the difference in light between the two pictures the object takes on, and the least and most gain.
 LIGHT_SHARE = 0.35
 GAIN_LIMITS = (0.6, 1.35)
@@ -59,34 +49,6 @@ SURROUNDINGS = 0.6
 FILLING_SIDE = 256
 FILLING_RADIUS = 5.0
 FILLING_RIM = 0.004
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A similarity that puts one outline onto another.
-
-    Attributes:
-        scale: scene pixels per reference pixel.
-        turn: in degrees, clockwise as seen, since y points down.
-        shift: (x, y) that is added after scaling and turning about the reference's origin.
-        overlap: the area that both outlines share over the area of either, in [0, 1].
-    """
-
-    scale: float
-    turn: float
-    shift: tuple[float, float]
-    overlap: float
-
-    def placed(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """The scene's coordinates of reference pixels, numbers or arrays."""
-        cos, sin = math.cos(math.radians(self.turn)), math.sin(math.radians(self.turn))
-        return self.scale * (cos * x - sin * y) + self.shift[0], self.scale * (sin * x + cos * y) + self.shift[1]
-
-    def source_of(self, x: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
-        """The reference's coordinates of scene pixels."""
-        cos, sin = math.cos(math.radians(self.turn)), math.sin(math.radians(self.turn))
-        right, down = (x - self.shift[0]) / self.scale, (y - self.shift[1]) / self.scale
-        return cos * right + sin * down, cos * down - sin * right
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,34 +123,6 @@ def compose(reference: Image, reference_mask: Mask, scene: Image, scene_mask: Ma
     return Drawn(Image(over(np.asarray(lit, np.float32), share, cleared)), Mask(share), "composed")
 
 
-def fit_outlines(reference: Floats, scene: Floats) -> Fit:
-    """Put the outline of one mask onto that of another, by their moments and then by what is covered.
-
-    Args:
-        reference: (height, width) in [0, 1].
-        scene: (height, width) in [0, 1], of another size.
-    """
-    from_cells, small = _grid(reference)
-    to_cells, target = _grid(scene)
-    scale, turn = _moments_fit(small, target)
-    best, upright = (_improved(small, target, scale, start) for start in (turn, None))
-    if best[1] < upright[1] + TURN_GAIN:
-        best = upright
-    fit = best[0]
-    # Cells and pixels have their centres at whole numbers and their edges in common.
-    corner_x, corner_y = fit.placed(0.5 * from_cells - 0.5, 0.5 * from_cells - 0.5)
-    shift = ((corner_x + 0.5) / to_cells - 0.5, (corner_y + 0.5) / to_cells - 0.5)
-    return Fit(fit.scale * from_cells / to_cells, fit.turn, shift, fit.overlap)
-
-
-def standing(fit: Fit, reference: Floats, scene: Floats) -> Fit:
-    """The same fit, moved up or down so that the object's lowest point is that of the marked outline."""
-    rows, columns = np.nonzero(reference >= MARKED)
-    lowest = float(fit.placed(columns.astype(np.float64), rows.astype(np.float64))[1].max())
-    ground = float(np.flatnonzero((scene >= MARKED).any(axis=1))[-1])
-    return Fit(fit.scale, fit.turn, (fit.shift[0], fit.shift[1] + ground - lowest), fit.overlap)
-
-
 def _smaller(picture: Image, mask: Mask) -> tuple[Image, Mask]:
     size = fitted(picture.size, MATCHING_SIDE)
     if size == picture.size:
@@ -205,59 +139,6 @@ def _is_plain(pixels: Bytes, share: Floats) -> bool:
 def _mean_colour(pixels: Bytes, share: Floats) -> Doubles:
     weight = share.astype(np.float64)[..., None]
     return np.asarray((pixels * weight).sum(axis=(0, 1)) / max(float(weight.sum()), 1e-6), np.float64)
-
-
-def _grid(mask: Floats) -> tuple[float, Bytes]:
-    """Cells per pixel, and the mask in 255ths on the grid with a rim of nothing."""
-    size = fitted(size_of(mask), FITTING_SIDE)
-    return size[0] / mask.shape[1], share_bytes(np.clip(shrink(mask, size), 0.0, 1.0))
-
-
-def _moments_fit(small: Bytes, target: Bytes) -> tuple[float, float]:
-    """The scale that makes the areas equal, and by how many degrees the long axes differ."""
-    one, other = cv2.moments(small), cv2.moments(target)
-    angles = [math.degrees(0.5 * math.atan2(2.0 * m["mu11"], m["mu20"] - m["mu02"])) for m in (one, other)]
-    return math.sqrt(other["m00"] / one["m00"]), (angles[1] - angles[0] + 90.0) % 180.0 - 90.0
-
-
-def _improved(small: Bytes, target: Bytes, scale: float, turn: float | None) -> tuple[Fit, float]:
-    """The best fit from this scale and turn and from middle on middle (Nelder and Mead, 1965), and how good it is.
-
-    Without a turn the outline stays upright.
-    """
-    middle_x, middle_y = _middle(small)
-    goal_x, goal_y = _middle(target)
-    framed = np.pad(small, 1)
-    x, y = positions(size_of(target))
-
-    def fit_of(change: Doubles, overlap: float = 0.0) -> Fit:
-        degrees = 0.0 if turn is None else turn + float(change[3])
-        unmoved = Fit(scale * math.exp(float(change[0])), degrees, (0.0, 0.0), 0.0)
-        x_now, y_now = unmoved.placed(middle_x, middle_y)
-        shift = (goal_x + float(change[1]) - x_now, goal_y + float(change[2]) - y_now)
-        return Fit(unmoved.scale, degrees, shift, overlap)
-
-    def areas(change: Doubles) -> tuple[int, int, int]:
-        source_x, source_y = fit_of(change).source_of(x, y)
-        placed = sampled(framed, source_x + 1.0, source_y + 1.0)
-        shared = int(np.minimum(placed, target).sum(dtype=np.int64))
-        return shared, int(placed.sum(dtype=np.int64)) - shared, int(target.sum(dtype=np.int64)) - shared
-
-    def quality(change: Doubles) -> float:
-        shared, beside, uncovered = areas(change)
-        return shared / (shared + 0.5 * BESIDE_WEIGHT * beside + 0.5 * uncovered)
-
-    steps = FIRST_STEPS[:3] if turn is None else FIRST_STEPS
-    simplex = np.vstack([np.zeros(len(steps)), np.diag(steps)])
-    options = {"initial_simplex": simplex, "maxfev": MOST_TRIES, "xatol": 0.02, "fatol": 1e-4}
-    found = minimize(lambda change: -quality(change), np.zeros(len(steps)), method="Nelder-Mead", options=options)
-    shared, beside, uncovered = areas(found.x)
-    return fit_of(found.x, shared / (shared + beside + uncovered)), -float(found.fun)
-
-
-def _middle(mask: Bytes) -> tuple[float, float]:
-    moments = cv2.moments(mask)
-    return moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
 
 
 def _placed(reference: Image, mask: Mask, fit: Fit, size: Size) -> tuple[Floats, Floats]:

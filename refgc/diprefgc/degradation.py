@@ -13,7 +13,7 @@ from refgc.diprefgc.exact import Doubles, levels
 
 # At full strength; lengths in pixels of the generated picture, contrasts in grey levels.
 TEXTURE_RADIUS = 2.5
-TEXTURE_CONTRAST = 18.0
+TEXTURE_CONTRAST = 24.0
 TEXTURE_PASSES = 3
 BLUR = 0.9
 FADE = 0.22
@@ -78,7 +78,9 @@ def _guided(channel: Doubles, radius: int, tolerance: float) -> Doubles:
 
     middle = mean(channel)
     variance = np.maximum(mean(channel * channel) - middle * middle, 0.0)
-    slope = variance / (variance + tolerance)
+    # The power of 1.5 keeps edges better than the filter's own 1, so that it can be repeated.
+    kept = variance * np.sqrt(variance)
+    slope = kept / (kept + tolerance * np.sqrt(tolerance))
     return np.asarray(mean(slope) * channel + mean(middle - slope * middle), np.float64)
 
 

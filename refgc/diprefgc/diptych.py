@@ -15,7 +15,7 @@ import numpy as np
 from refgc.correspondence.arrays import Bytes, Floats, Size, blur, resized, shrink, size_of
 from refgc.correspondence.region import Region
 from refgc.correspondence.warp import fitted
-from refgc.diprefgc.matting import foreground, over, share_bytes
+from refgc.diprefgc.matting import bounds, foreground, over, share_bytes
 from refgc.errors import InputError
 from refgc.images import MARKED, Image, ImageSource, Mask, open_mask
 
@@ -29,8 +29,6 @@ SIDES = range(256, 1537, STEP)
 UNUSED_TOLERANCE = 0.005
 # White on each side of the object, as a share of the panel's side.
 PADDING = 0.08
-# Fainter shares are the noise of a soft mask and do not say how large the object is.
-FAINT = 0.02
 # The gradients, summed over both directions, at which an edge goes on and at which it begins.
 CANNY_THRESHOLDS = (100.0, 200.0)
 # The background's colours are averaged this far, as a share of the shorter side, on a grid of so many cells along the
@@ -111,8 +109,8 @@ def panel_size(scene: Size, asked: Size | None = None) -> Size:
 
     Args:
         scene: (width, height) of the scene in pixels.
-        asked: (width, height) that somebody wants; None chooses, among sizes of about 512x512 to 768x768 pixels, the
-            largest that the scene nearly fills and that needs no enlarging if there is one.
+        asked: (width, height) that somebody wants; None chooses, among the sizes of about 512x512 to 768x768 pixels
+            that the scene fills best, the largest that needs no enlarging, or else the smallest.
 
     Returns:
         (width, height), multiples of 16.
@@ -126,12 +124,14 @@ def panel_size(scene: Size, asked: Size | None = None) -> Size:
                 f"The panel size is {asked[0]}x{asked[1]} pixels; choose multiples of {STEP} for its width and height."
             )
         return asked
-    most = min(MOST_AREA, max(LEAST_AREA, scene[0] * scene[1]))
-    sizes = [(width, height) for width in SIDES for height in SIDES if LEAST_AREA <= width * height <= most]
+    sizes = [(width, height) for width in SIDES for height in SIDES if LEAST_AREA <= width * height <= MOST_AREA]
     unused = {size: _unused(scene, size) for size in sizes}
     least = min(unused.values())
-    good = [size for size in sizes if unused[size] <= least + UNUSED_TOLERANCE]
-    return max(good, key=lambda size: (size[0] * size[1], -unused[size]))
+    areas = {size: size[0] * size[1] for size in sizes if unused[size] <= least + UNUSED_TOLERANCE}
+    smaller = [size for size in areas if areas[size] <= scene[0] * scene[1]]
+    if smaller:
+        return max(smaller, key=lambda size: (areas[size], -unused[size]))
+    return min(areas, key=lambda size: (areas[size], unused[size]))
 
 
 def build(
@@ -224,7 +224,7 @@ def in_scene(result: Bytes, panels: Panels, size: Size | None = None) -> Bytes:
 
 
 def _object_panel(reference: Bytes, share: Floats, panel: Size, padding: float) -> tuple[Bytes, Region, Region]:
-    source = _bounds(share)
+    source = bounds(share)
     room = (max(1, round(panel[0] * (1 - 2 * padding))), max(1, round(panel[1] * (1 - 2 * padding))))
     target = _centred(fitted(source.size, np.inf, _enlargement(source.size, room)), panel)
     small = _at(np.asarray(source.of(reference), np.uint8), target.size)
@@ -248,11 +248,6 @@ def _averaged_background(picture: Bytes, share: Floats) -> Bytes:
     mean = colours / (blur(shrink(behind, grid), reach)[..., None] + 1e-5)
     enlarged = cv2.resize(mean, size_of(picture), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.clip(np.rint(enlarged), 0, 255), np.uint8)
-
-
-def _bounds(share: Floats) -> Region:
-    rows, columns = (np.flatnonzero((share >= FAINT).any(axis=axis)) for axis in (1, 0))
-    return Region(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def _enlargement(size: Size, room: Size) -> float:

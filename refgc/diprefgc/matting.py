@@ -4,15 +4,24 @@ import cv2
 import numpy as np
 
 from refgc.correspondence.arrays import Bytes, Floats
+from refgc.correspondence.region import Region
 
 # Widths of the two passes in pixels: the first bridges a wide soft edge, the second is for detail (Forte, 2021).
 WIDTHS = (91, 13)
 NOTHING = 1e-5
+# Fainter shares are the noise of a soft mask and do not say how large the object is.
+FAINT = 0.02
 
 
 def share_bytes(share: Floats) -> Bytes:
     """A share in [0, 1] in 255ths."""
     return np.asarray(np.rint(share * 255.0), np.uint8)
+
+
+def bounds(share: Floats) -> Region:
+    """The box of what is more than `FAINT`."""
+    rows, columns = (np.flatnonzero((share >= FAINT).any(axis=axis)) for axis in (1, 0))
+    return Region(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def foreground(picture: Bytes, share: Floats) -> Floats:
