@@ -21,7 +21,7 @@ resolution. `{weights}` holds experts and gates, `{config}` their rank and what 
 import torch
 from refgc.model.pipeline import RefGCSR2Pipeline
 
-pipeline = RefGCSR2Pipeline.from_pretrained("{base}", adapter="{name}", torch_dtype=torch.bfloat16)
+pipeline = RefGCSR2Pipeline.from_pretrained("{base}", adapter="{name}", dtype=torch.bfloat16)
 pipeline.freqmole.fuse(keep_base=False)
 pipeline.to("cuda")
 pipeline(reference="photo.jpg", generated="generated.png", object_name="handbag").images[0].save("refined.png")

@@ -25,7 +25,7 @@ from refgc.errors import EngineError, InputError
 from refgc.images import ImageSource
 from refgc.model import reference_cache as caching
 from refgc.model import weights
-from refgc.model.freqmole import FreqMoLE
+from refgc.model.freqmole import FreqMoLE, FreqMoLELinear
 from refgc.model.locate import SIZE_MULTIPLE, Windows, crop, locate
 from refgc.model.paste import put_back
 from refgc.model.prompts import check_length, prompt_for
@@ -34,9 +34,9 @@ from refgc.refinement import make_request
 
 Start = Literal["generated", "correspondence"]
 OutputType = Literal["pil", "np", "pt", "latent"]
-# How much of the noise schedule is run, by what the noise is laid over. Half of it redraws surfaces and edges, and
-# leaves lettering where the correspondence engine has put it.
-NOISE_OVER: dict[Start, float] = {"generated": 1.0, "correspondence": 0.5}
+# How much of the noise schedule is run, by what the noise is laid over. At 1024 x 1024 the last 0.3 of it begin at a
+# sigma of 0.56: nearly half of what the latents hold is still the picture. Chosen without having seen a trained model.
+NOISE_OVER: dict[Start, float] = {"generated": 1.0, "correspondence": 0.3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Settings:
         guidance_scale: of the distilled guidance.
         init: what the noise is laid over: the enlarged LRGI, or the correspondence engine's result.
         noise: the share of the schedule that is run, in (0, 1]; None is 1 over the LRGI, which leaves nothing of it,
-            and half over the correspondence engine's result.
+            and 0.3 over the correspondence engine's result.
         whole: true for the whole frame instead of a window around the object.
         reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
             None does as the experts were trained.
@@ -144,13 +144,22 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
     _beginning: _Beginning
 
     @classmethod
-    def from_pretrained(cls, base: str | Path, *, adapter: str | Path | None = None, **options: Any) -> Self:
+    def from_pretrained(
+        cls,
+        base: str | Path,
+        *,
+        adapter: str | Path | None = None,
+        adapter_revision: str | None = None,
+        **options: Any,
+    ) -> Self:
         """Load FLUX.1-Kontext, and FreqMoLE into it.
 
         Args:
             base: folder or Hub repository of a FluxKontextPipeline.
             adapter: folder or Hub repository with the experts' weights.
-            options: as for any diffusers pipeline: torch_dtype, transformer, quantization_config, token, ...
+            adapter_revision: branch, tag or commit of the adapter's repository; None takes main.
+            options: as for any diffusers pipeline: dtype, transformer, quantization_config, ...; token, cache_dir and
+                local_files_only hold for the adapter, too.
 
         Raises:
             InputError: the adapter is damaged or belongs to another base.
@@ -158,21 +167,24 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         """
         pipeline: Self = super().from_pretrained(str(base), **options)
         if adapter is not None:
-            pipeline.freqmole = weights.load(pipeline.transformer, adapter)
+            hub = {name: options[name] for name in ("token", "cache_dir", "local_files_only") if name in options}
+            pipeline.freqmole = weights.load(pipeline.transformer, adapter, revision=adapter_revision, **hub)
         return pipeline
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
-        """Write the pipeline; with fused experts a FLUX.1-Kontext that any tool loads.
+        """Write the pipeline as a FLUX.1-Kontext that any tool loads, with the experts in its weights.
+
+        How they were trained (`reference_cache`, `compact_generated`) is not in there; save the adapter as well.
 
         Raises:
-            EngineError: the experts are not fused.
+            EngineError: there are experts that are not fused.
         """
-        if self.freqmole is not None and not self.freqmole.is_fused:
+        if any(isinstance(module, FreqMoLELinear) for module in self.transformer.modules()):
             raise EngineError(
                 "The experts stand beside the transformer's own weights: call freqmole.fuse() first, or save them "
                 "alone with refgc.model.weights.save."
             )
-        super().save_pretrained(save_directory, **options)
+        FluxKontextPipeline(**self.components).save_pretrained(save_directory, **options)
 
     @torch.no_grad()
     def __call__(
@@ -224,7 +236,7 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             whole: see `Settings`.
             reference_cache: see `Settings`.
             compact_generated: see `Settings`.
-            generator: source of the noise; None takes a new seed.
+            generator: source of the noise; None draws a seed from torch's own, which torch.manual_seed sets.
             callback_on_step_end: see `Settings`.
             callback_on_step_end_tensor_inputs: see `Settings`.
             prompt_embeds: see `Settings`.
@@ -260,7 +272,7 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             whole=whole,
             reference_cache=reference_cache,
             compact_generated=compact_generated,
-            generator=generator or torch.Generator(),
+            generator=generator or torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ()))),
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
@@ -365,8 +377,13 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
 
     def _read(self, request: RefineRequest, settings: Settings, progress: Progress) -> tuple[Tensor, Tensor]:
         """The prompt's embeddings, (1, text tokens, width) and (1, width)."""
-        if settings.prompt_embeds is not None and settings.pooled_prompt_embeds is not None:
-            return settings.prompt_embeds, settings.pooled_prompt_embeds
+        embeds, pooled = settings.prompt_embeds, settings.pooled_prompt_embeds
+        if (embeds is None) != (pooled is None) or (embeds is not None and settings.prompt is not None):
+            raise InputError("Give either a prompt, or both prompt_embeds and pooled_prompt_embeds.")
+        if embeds is not None and pooled is not None:
+            return embeds, pooled
+        if self.text_encoder is None or self.text_encoder_2 is None:
+            raise InputError("The pipeline has no text encoders; give prompt_embeds and pooled_prompt_embeds.")
         progress("reading the prompt", 0.0)
         prompt = settings.prompt or prompt_for(request.object_name)
         check_length(self.tokenizer_2, prompt)
@@ -376,7 +393,7 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
     def _latents_of(self, pixels: Bytes) -> Tensor:
         """(1, channels, height / 8, width / 8) latents of a picture, as the transformer knows them."""
         picture = torch.from_numpy(pixels).to(self._execution_device).movedim(2, 0)[None]
-        encoded: Tensor = self._encode_vae_image(picture.to(self.vae.dtype) / 127.5 - 1, None)
+        encoded: Tensor = self._encode_vae_image((picture.float() / 127.5 - 1).to(self.vae.dtype), None)
         return encoded
 
     def _noised(self, start: Tensor, sigmas: list[float], generator: torch.Generator) -> Tensor:
@@ -437,7 +454,7 @@ def _look(request: RefineRequest, settings: Settings, progress: Progress) -> tup
     if (settings.height is None) != (settings.width is None):
         raise InputError("Only one of height and width is given; give both or neither.")
     progress("finding the object", 0.02)
-    size = (settings.width, settings.height) if settings.width and settings.height else None
+    size = (settings.width, settings.height) if settings.width is not None and settings.height is not None else None
     windows = locate(request, whole=settings.whole, working_size=size)
     width, height = request.generated.size
     upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))

@@ -43,13 +43,16 @@ def save(freqmole: FreqMoLE, folder: str | os.PathLike[str]) -> None:
     _save(freqmole, made, name=made.resolve().name)
 
 
-def load(transformer: Any, source: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> FreqMoLE:
+def load(
+    transformer: Any, source: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32, **hub: Any
+) -> FreqMoLE:
     """Put saved experts and gates into a transformer.
 
     Args:
         transformer: a FluxTransformer2DModel without FreqMoLE; unchanged where this raises.
         source: a folder that `save` wrote, or else a Hub repository as for `from_pretrained`.
         dtype: of experts and gates in memory.
+        hub: how to get it from a repository, as for `from_pretrained`: revision, token, cache_dir, local_files_only.
 
     Raises:
         InputError: there is no such folder or repository, the Hub gives it not, a file is missing or damaged, or the
@@ -61,7 +64,7 @@ def load(transformer: Any, source: str | os.PathLike[str], *, dtype: torch.dtype
         return _load(transformer, folder, str(source), dtype)
     if folder.is_file():
         raise InputError(f"{str(source)!r} is a file; give the folder that holds {WEIGHTS_FILE} and {CONFIG_FILE}.")
-    return from_pretrained(transformer, str(source), dtype=dtype)
+    return from_pretrained(transformer, str(source), dtype=dtype, **hub)
 
 
 def from_pretrained(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FirstBlockCacheConfig, FluxKontextPipeline
+from diffusers import DiffusionPipeline, FirstBlockCacheConfig, FluxKontextPipeline
 from PIL import Image as PILImage
 from torch import Tensor
 
@@ -103,7 +103,7 @@ def test_all_of_the_schedule_starts_from_noise_alone(pipeline, request_):
 
 
 def test_part_of_the_schedule_starts_from_the_correspondence_engines_result(pipeline, request_):
-    settings = Settings(**SMALL, init="correspondence", generator=torch.Generator().manual_seed(3))
+    settings = Settings(**SMALL, init="correspondence", noise=0.5, generator=torch.Generator().manual_seed(3))
     with Watched(pipeline) as calls:
         refined = pipeline.refine(request_, settings)
     assert len(calls) == 2
@@ -155,6 +155,34 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(pipeline, pa
     first = drawn(1)
     assert drawn(2) != first
     assert drawn(1) == first
+
+
+def test_without_a_generator_every_call_draws_anew_and_torchs_own_seed_counts(pipeline, pair):
+    def tokens() -> Tensor:
+        latents: Tensor = pipeline(*pair, output_type="latent", **SMALL).images
+        return latents
+
+    torch.manual_seed(4)
+    first, second = tokens(), tokens()
+    torch.manual_seed(4)
+    assert torch.equal(tokens(), first)
+    assert not torch.equal(second, first)
+
+
+def test_pictures_reach_the_vae_to_a_quarter_of_a_grey_level_in_bfloat16(pipeline):
+    pipeline.vae.to(torch.bfloat16)
+    given: list[Tensor] = []
+    encode = pipeline.vae.encode
+
+    def noting(picture: Tensor) -> Any:
+        given.append(picture)
+        return encode(picture)
+
+    pipeline.vae.encode = noting
+    levels = np.arange(256, dtype=np.uint8).repeat(48).reshape(64, 64, 3)
+    pipeline._latents_of(levels)
+    got = (given[0][0].movedim(0, 2).double() + 1) * 127.5
+    assert np.abs(got.numpy() - levels).max() <= 0.25
 
 
 def test_strength_zero_is_the_clean_upscale(pipeline, pair):
@@ -248,6 +276,8 @@ def test_given_embeddings_need_no_text_encoders(pipeline, request_):
         embeds, pooled, _ = pipeline.encode_prompt("a mug", None)
     expected = pipeline.refine(request_, Settings(prompt="a mug", **SMALL)).picture
     pipeline.text_encoder = pipeline.text_encoder_2 = None
+    with pytest.raises(InputError, match="no text encoders"):
+        pipeline.refine(request_, Settings(prompt="a mug", **SMALL))
     refined = pipeline.refine(request_, Settings(prompt_embeds=embeds, pooled_prompt_embeds=pooled, **SMALL))
     assert np.array_equal(refined.picture, expected)
 
@@ -258,14 +288,16 @@ def test_experts_change_the_result_and_fused_ones_change_it_alike(tiny_base, tmp
     loaded = RefGCSR2Pipeline.from_pretrained(tiny_base, adapter=tmp_path / "adapter")
     refined = loaded.refine(request_, Settings(**SMALL)).stages["redrawn"].astype(int)
     assert np.abs(refined - stock).mean() > 1
-    with pytest.raises(EngineError, match=r"fuse\(\)"):
-        loaded.save_pretrained(tmp_path / "refused")
+    for holder in (loaded, RefGCSR2Pipeline(**loaded.components)):
+        with pytest.raises(EngineError, match=r"fuse\(\)"):
+            holder.save_pretrained(tmp_path / "refused")
     assert loaded.freqmole is not None
     loaded.freqmole.fuse()
     fused = loaded.refine(request_, Settings(**SMALL)).stages["redrawn"].astype(int)
     assert np.abs(fused - refined).max() <= 1
     loaded.save_pretrained(tmp_path / "whole")
-    reloaded = FluxKontextPipeline.from_pretrained(tmp_path / "whole")
+    reloaded = DiffusionPipeline.from_pretrained(tmp_path / "whole")
+    assert type(reloaded) is FluxKontextPipeline
     for name, tensor in loaded.transformer.state_dict().items():
         assert torch.equal(reloaded.transformer.state_dict()[name], tensor)
 
@@ -293,6 +325,8 @@ def test_a_cancelled_run_leaves_nothing_behind(pipeline, request_, reference_cac
     [
         ({"height": 60, "width": 64}, "multiples of 16"),
         ({"height": 64}, "both or neither"),
+        ({"height": 0, "width": 0}, "multiples of 16"),
+        ({"prompt_embeds": torch.zeros(1, 3, 32)}, "both prompt_embeds and pooled_prompt_embeds"),
         ({"num_inference_steps": 0}, "1 or more"),
         ({"init": "nothing"}, "generated or correspondence"),
         ({"noise": 0.0}, "above 0"),
