@@ -52,7 +52,7 @@ MAX_CAPTION = 1000
 LIGHT_LIBRARIES = ("numpy", "scipy", "pillow")
 HEAVY_LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 # Slips of a good generator: lettering is wrong and texture gone, but the object can be recognised.
-STRENGTHS = Strengths(identity_distortion=0.05, detail_inconsistency=0.2, texture_loss=0.4, quality_degradation=0.4)
+STRENGTHS = Strengths(identity_distortion=0.03, detail_inconsistency=0.15, texture_loss=0.4, quality_degradation=0.4)
 ON_A_PROCESSOR = f"{DEVICE} is cpu, where the diptych generator takes hours; ask for it by its name to wait so long."
 
 
