@@ -21,7 +21,7 @@ from refgc.correspondence.region import Region
 from refgc.correspondence.warp import fitted, prefilter
 from refgc.diprefgc.diptych import CANNY_THRESHOLDS
 from refgc.diprefgc.exact import Doubles, levels, positions, sampled
-from refgc.diprefgc.matting import foreground, over, share_bytes
+from refgc.diprefgc.matting import bounds, foreground, over, share_bytes
 from refgc.diprefgc.outlines import Fit, fit_outlines, standing
 from refgc.engines import RefineRequest
 from refgc.images import MARKED, Image, Mask
@@ -143,18 +143,29 @@ def _mean_colour(pixels: Bytes, share: Floats) -> Doubles:
 
 def _placed(reference: Image, mask: Mask, fit: Fit, size: Size) -> tuple[Floats, Floats]:
     """The object's own colours (height, width, 3) and its share (height, width) in a scene of `size`."""
-    enlargement = min(1.0, fit.scale)
-    small = prefilter(reference.pixels, 1.0 / enlargement)
+    small = prefilter(reference.pixels, 1.0 / min(1.0, fit.scale))
     share = np.clip(shrink(mask.values, size_of(small)), 0.0, 1.0)
     own = levels(foreground(small, share).astype(np.float64))
-    x, y = positions(size)
-    source_x, source_y = fit.source_of(x, y)
+    region = _reached(bounds(mask.values), fit, size)
+    x, y = positions(region.size)
+    source_x, source_y = fit.source_of(x + region.left, y + region.top)
     across, down = small.shape[1] / reference.size[0], small.shape[0] / reference.size[1]
     source_x, source_y = (source_x + 0.5) * across - 0.5, (source_y + 0.5) * down - 0.5
-    colours = sampled(own, source_x, source_y)
+    colours, shares = np.zeros((size[1], size[0], 3), np.float32), np.zeros((size[1], size[0]), np.float32)
+    region.of(colours)[:] = sampled(own, source_x, source_y)
     # Beyond the reference's border there is no object; its mask would go on there if it touches the border.
-    shares = sampled(np.pad(share_bytes(share), 1), source_x + 1.0, source_y + 1.0)
-    return colours.astype(np.float32), shares.astype(np.float32) / np.float32(255.0)
+    region.of(shares)[:] = sampled(np.pad(share_bytes(share), 1), source_x + 1.0, source_y + 1.0) / np.float32(255.0)
+    return colours, shares
+
+
+def _reached(box: Region, fit: Fit, size: Size) -> Region:
+    """Where in a scene of `size` a box of the reference may come to lie, with a little around it."""
+    x, y = fit.placed(
+        np.array([box.left, box.right, box.right, box.left]), np.array([box.top, box.top, box.bottom, box.bottom])
+    )
+    space = 3.0 + 3.0 * max(1.0, fit.scale)
+    left, top = max(0, int(x.min() - space)), max(0, int(y.min() - space))
+    return Region(left, top, min(size[0], int(x.max() + space)), min(size[1], int(y.max() + space)))
 
 
 def _light(reference: Image, reference_mask: Mask, scene: Image, scene_mask: Mask) -> Doubles:

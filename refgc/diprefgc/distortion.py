@@ -57,13 +57,15 @@ def distort(pixels: Bytes, inside: Inside, random: np.random.Generator, strength
 
 def _exchanged(pixels: Bytes, one: Doubles, other: Doubles, radius: float, share: float) -> Bytes:
     """Each of two round parts fades into the other by `share`."""
+    out = pixels.copy()
     x, y = positions(size_of(pixels))
-    out = pixels.astype(np.float64)
     for here, there in ((one, other), (other, one)):
-        weight = share * np.minimum(1.0, 2.0 * _bump(x, y, here, radius))
-        moved = sampled(pixels, x + (there[0] - here[0]), y + (there[1] - here[1]))
-        out += weight[..., None] * (moved - out)
-    return levels(out)
+        (left, top), (right, bottom) = np.maximum(here - radius, 0).astype(int), (here + radius).astype(int) + 1
+        part = (slice(top, bottom), slice(left, right))
+        weight = share * np.minimum(1.0, 2.0 * _bump(x[part], y[part], here, radius))[..., None]
+        moved = sampled(pixels, x[part] + (there[0] - here[0]), y[part] + (there[1] - here[1]))
+        out[part] = levels(out[part] + weight * (moved.astype(np.float64) - out[part]))
+    return out
 
 
 def _bump(x: Doubles, y: Doubles, centre: Doubles, radius: float) -> Doubles:

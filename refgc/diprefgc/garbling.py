@@ -7,7 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgc.correspondence.arrays import Bytes, size_of
-from refgc.diprefgc.exact import Doubles, Inside, levels, positions, sampled, side_of, smooth_noise, smoothstep
+from refgc.diprefgc.exact import (
+    Doubles,
+    Inside,
+    levels,
+    positions,
+    sampled,
+    side_of,
+    smooth_noise,
+    smoothed,
+    smoothstep,
+)
 
 # The width of a stroke of lettering, as a share of the object's side; other lengths are counted in strokes.
 STROKE = 0.01
@@ -71,11 +81,11 @@ def _pattern(pixels: Bytes, inside: Inside, stroke: float) -> Doubles:
     outstanding = np.maximum(
         cv2.morphologyEx(grey, cv2.MORPH_TOPHAT, window), cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, window)
     ).astype(np.float64)
-    contrast = np.sqrt(cv2.GaussianBlur(within * outstanding**2, (0, 0), 1.5 * stroke))
+    contrast = np.sqrt(np.maximum(smoothed(within * outstanding**2, 1.5 * stroke), 0.0))
     xx, yy, xy = _structure(grey, NEIGHBOURHOOD * stroke)
     one_direction = np.sqrt((xx - yy) ** 2 + 4.0 * xy * xy) / (xx + yy + 1.0)
     amount = within * smoothstep(contrast, *CONTRAST) * smoothstep(one_direction, *ONE_DIRECTION)
-    return np.asarray(cv2.GaussianBlur(amount, (0, 0), 0.7 * stroke), np.float64)
+    return smoothed(amount, 0.7 * stroke)
 
 
 def _pieced(pixels: Bytes, pattern: Doubles, stroke: float, random: np.random.Generator, strength: float) -> Bytes:
@@ -142,7 +152,7 @@ def _smeared(pixels: Bytes, length: float, stroke: float) -> Bytes:
 def _structure(grey: Bytes, sigma: float) -> tuple[Doubles, Doubles, Doubles]:
     """The structure tensor (Bigun and Granlund, 1987): xx, yy and xy."""
     across, down = cv2.Sobel(grey, cv2.CV_64F, 1, 0), cv2.Sobel(grey, cv2.CV_64F, 0, 1)
-    xx, yy, xy = (cv2.GaussianBlur(product, (0, 0), sigma) for product in (across**2, down**2, across * down))
+    xx, yy, xy = (smoothed(product, sigma) for product in (across * across, down * down, across * down))
     return xx, yy, xy
 
 
