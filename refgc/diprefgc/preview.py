@@ -7,7 +7,7 @@ report, and the metadata of the pictures that are written, say so.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
@@ -16,16 +16,16 @@ import cv2
 import numpy as np
 
 from refgc import __version__
-from refgc.correspondence.arrays import Bytes, Size, resized, shrink
+from refgc.correspondence.arrays import Bytes, Size, resized
 from refgc.correspondence.pictures import marked
 from refgc.correspondence.report import Stopwatch
 from refgc.correspondence.upscale import clean_upscale
-from refgc.correspondence.warp import fitted
 from refgc.diprefgc import compose, sources
-from refgc.diprefgc.artifacts import ArtifactRecord, Strengths, checked_strengths, simulate
+from refgc.diprefgc.artifacts import ArtifactRecord, simulate
 from refgc.diprefgc.comparison import closeness
-from refgc.diprefgc.diptych import Diptych, build, checked_object_mask, in_scene, open_object_mask, panel_size
+from refgc.diprefgc.diptych import Diptych, build, in_scene, panel_size
 from refgc.diprefgc.finding import find_in_reference, find_in_scene
+from refgc.diprefgc.outlines import fit_outlines
 from refgc.diprefgc.preview_report import (
     MaskRecord,
     ModelRecord,
@@ -34,55 +34,32 @@ from refgc.diprefgc.preview_report import (
     drawn_message,
     simulated_message,
 )
+from refgc.diprefgc.preview_request import STRENGTHS, PreviewRequest, make_preview_request, parse_artifacts
 from refgc.diprefgc.prompts import diptych_prompt
 from refgc.doctor import DEVICE
 from refgc.engines import Progress, no_progress
-from refgc.errors import EngineError, InputError
-from refgc.images import MARKED, MIN_SIDE, Image, ImageSource, Mask, open_image
-from refgc.refinement import checked_object_name, checked_scale, checked_seed
+from refgc.errors import EngineError
+from refgc.images import Image, Mask
 
 if TYPE_CHECKING:
     from refgc.diprefgc.generator import DiptychGenerator
 
+__all__ = [
+    "STRENGTHS",
+    "GeneratorChoice",
+    "PreviewRequest",
+    "PreviewResult",
+    "grey_image",
+    "make_preview_request",
+    "parse_artifacts",
+    "preview",
+]
+
 GeneratorChoice = Literal["auto", "simulated", "diffusion"]
 
-# Generated pictures are small: of a larger scene the truth is this long on its longer side.
-LONGEST_TRUTH = 2048
-MAX_CAPTION = 1000
 LIGHT_LIBRARIES = ("numpy", "scipy", "pillow")
 HEAVY_LIBRARIES = ("torch", "diffusers", "transformers", "peft")
-# Slips of a good generator: lettering is wrong and texture gone, but the object can be recognised.
-STRENGTHS = Strengths(identity_distortion=0.03, detail_inconsistency=0.15, texture_loss=0.4, quality_degradation=0.4)
 ON_A_PROCESSOR = f"{DEVICE} is cpu, where the diptych generator takes hours; ask for it by its name to wait so long."
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreviewRequest:
-    """One preview, fully checked.
-
-    Attributes:
-        reference: the HRRI, the sharp photo of the object.
-        scene: the HRGT, or another scene with something in the object's place; of `factor` times the LRGI's size.
-        scene_size: (width, height) of the scene as it was given, in pixels.
-        reference_mask: the object in `reference`; None lets the segmenter find it.
-        scene_mask: the object in `scene`, or its place; None lets the segmenter find it.
-        object_name: the object in a few words, for the prompt.
-        caption: the object in a longer phrase, for the prompt; None takes a plain one.
-        seed: seed of everything random; the same request and seed give the same pixels.
-        strengths: of the simulated artifacts.
-        factor: the scene's size over the LRGI's; 1, 2 or 4.
-    """
-
-    reference: Image
-    scene: Image
-    scene_size: Size
-    reference_mask: Mask | None = None
-    scene_mask: Mask | None = None
-    object_name: str = "object"
-    caption: str | None = None
-    seed: int = 0
-    strengths: Strengths = STRENGTHS
-    factor: int = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,93 +98,6 @@ class _Drawing:
     model: ModelRecord | None = None
 
 
-def make_preview_request(
-    reference: ImageSource,
-    scene: ImageSource,
-    *,
-    reference_mask: ImageSource | None = None,
-    scene_mask: ImageSource | None = None,
-    object_name: str = "object",
-    caption: str | None = None,
-    seed: int = 0,
-    artifacts: Mapping[str, float] | None = None,
-    factor: int = 4,
-) -> PreviewRequest:
-    """Open and check everything one preview needs.
-
-    Args:
-        reference: the HRRI, the sharp photo of the object. Where it is partly transparent, its transparency serves as
-            the reference mask unless one is given.
-        scene: the HRGT, another photo of the object; or any scene with something in the object's place. Of one longer
-            than `LONGEST_TRUTH` pixels a smaller copy is taken; rows and columns beyond a multiple of `factor` are cut.
-        reference_mask: the object in the reference, bright on dark, of the same size or aspect ratio; None lets the
-            segmenter find it.
-        scene_mask: the same for the scene: the object, or the place for it.
-        object_name: the object in words, one line of at most 200 characters.
-        caption: a longer phrase for what the reference shows, one line of at most 1000 characters; None or blank for
-            none.
-        seed: a whole number from 0 to 2**63 - 1.
-        artifacts: strengths of the simulated artifacts, from 0 to 1, by name: "identity_distortion",
-            "detail_inconsistency", "texture_loss", "quality_degradation". Those not named are as in `STRENGTHS`.
-        factor: the scene's size over the generated picture's; 1, 2 or 4.
-
-    Raises:
-        InputError: any of these cannot be used; the sentence says what to do.
-    """
-    strengths = checked_strengths({**STRENGTHS.model_dump(), **(artifacts or {})})
-    whole_factor = checked_scale(factor, "factor")
-    whole_seed = checked_seed(seed)
-    name = checked_object_name(object_name)
-    phrase = _caption(caption)
-    reference_image = open_image(reference, name="reference")
-    scene_image = open_image(scene, name="scene")
-    checked_reference_mask = _own_mask(reference_image)
-    if reference_mask is not None:
-        checked_reference_mask = open_object_mask(reference_mask, size=reference_image.size, name="reference mask")
-    size = _truth_size(scene_image.size, whole_factor)
-    checked_scene_mask = None
-    if scene_mask is not None:
-        opened = open_object_mask(scene_mask, size=scene_image.size, name="scene mask")
-        checked_scene_mask = checked_object_mask(_framed_mask(opened, size), "scene mask")
-    return PreviewRequest(
-        reference=reference_image,
-        scene=_framed(scene_image, size),
-        scene_size=scene_image.size,
-        reference_mask=checked_reference_mask,
-        scene_mask=checked_scene_mask,
-        object_name=name,
-        caption=phrase,
-        seed=whole_seed,
-        strengths=strengths,
-        factor=whole_factor,
-    )
-
-
-def parse_artifacts(settings: Iterable[str]) -> dict[str, float]:
-    """Strengths by name, as the command takes them.
-
-    Args:
-        settings: such as "texture-loss=0.3"; of several on one artifact the last counts.
-
-    Raises:
-        InputError: one of them has another form, or an unknown name.
-    """
-    strengths = {}
-    for setting in settings:
-        name, _, number = setting.partition("=")
-        key = name.strip().replace("-", "_")
-        if key not in Strengths.model_fields:
-            names = ", ".join(Strengths.model_fields).replace("_", "-")
-            raise InputError(f"There is no artifact {name.strip()!r}; choose among {names}.")
-        try:
-            strengths[key] = float(number)
-        except ValueError as error:
-            raise InputError(
-                f"The strength of {name.strip()!r} is {number!r}; write NAME=STRENGTH, such as texture-loss=0.3."
-            ) from error
-    return strengths
-
-
 def preview(
     request: PreviewRequest, *, generator: GeneratorChoice = "auto", progress: Progress = no_progress
 ) -> PreviewResult:
@@ -234,6 +124,8 @@ def preview(
         )
     with watch.stage("comparing both", 0.4):
         truth = compose.draw(request.reference, reference_mask, request.scene, scene_mask)
+        both_given = request.reference_mask is not None and request.scene_mask is not None
+        confidence = None if both_given else _confidence(reference_mask, scene_mask, truth)
     with watch.stage("building the conditions", 0.5):
         panel = panel_size(truth.picture.size)
         conditions = build(request.reference, reference_mask, truth.picture, truth.mask, panel=panel)
@@ -248,7 +140,6 @@ def preview(
         is_truth = model is None or truth.origin == "scene"
         upscaled_closeness = closeness(truth.picture, upscaled, truth.mask) if is_truth else None
     progress("done", 1.0)
-    confidence = _confidence(reference_mask, scene_mask, truth)
     report = PreviewReport(
         message=drawing.message,
         generator="simulated" if model is None else "diffusion",
@@ -353,42 +244,6 @@ def grey_image(levels: Bytes) -> Image:
     return Image(np.repeat(levels[..., None], 3, axis=2))
 
 
-def _caption(value: str | None) -> str | None:
-    caption = (value or "").strip()
-    if not caption:
-        return None
-    if not caption.isprintable():
-        raise InputError("The caption has a line break or another control character; write it on one line.")
-    if len(caption) > MAX_CAPTION:
-        raise InputError(f"The caption has {len(caption)} characters; shorten it to at most {MAX_CAPTION} characters.")
-    return caption
-
-
-def _own_mask(reference: Image) -> Mask | None:
-    """The transparency the reference came with, where it tells an object from its background."""
-    return reference.alpha if reference.alpha is not None and reference.alpha.values.min() < MARKED else None
-
-
-def _truth_size(scene: Size, factor: int) -> Size:
-    width, height = (side // factor * factor for side in fitted(scene, LONGEST_TRUTH))
-    if min(width, height) < MIN_SIDE * factor:
-        raise InputError(
-            f"The scene is {scene[0]}x{scene[1]} pixels, too small or too narrow for a picture that is {factor} times "
-            f"smaller; give one of at least {MIN_SIDE * factor} pixels a side."
-        )
-    return width, height
-
-
-def _framed(scene: Image, size: Size) -> Image:
-    pixels = resized(scene.pixels, fitted(scene.size, LONGEST_TRUTH))
-    return Image(np.ascontiguousarray(pixels[: size[1], : size[0]]))
-
-
-def _framed_mask(mask: Mask, size: Size) -> Mask:
-    values = np.clip(shrink(mask.values, fitted(mask.size, LONGEST_TRUTH)), 0.0, 1.0)
-    return Mask(np.ascontiguousarray(values[: size[1], : size[0]]))
-
-
 def _generated_size(request: PreviewRequest) -> Size:
     return request.scene.size[0] // request.factor, request.scene.size[1] // request.factor
 
@@ -399,12 +254,12 @@ def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
 
 def _confidence(reference_mask: Mask, scene_mask: Mask, truth: compose.Drawn) -> float:
     """How sure it is that both masks mark one object; see `MaskRecord`."""
-    overlap = compose.fit_outlines(reference_mask.values, scene_mask.values).overlap
-    return overlap if truth.origin == "scene" else 0.5 * overlap
+    overlap = fit_outlines(reference_mask.values, scene_mask.values).overlap
+    return round(overlap if truth.origin == "scene" else 0.5 * overlap, 3)
 
 
-def _mask_record(given: Mask | None, mask: Mask, transparency: Mask | None, confidence: float) -> MaskRecord:
+def _mask_record(given: Mask | None, mask: Mask, transparency: Mask | None, confidence: float | None) -> MaskRecord:
     if given is None:
-        return MaskRecord(source="found", confidence=round(confidence, 3), coverage=coverage(mask))
+        return MaskRecord(source="found", confidence=confidence, coverage=coverage(mask))
     source: Literal["given", "transparency"] = "transparency" if given is transparency else "given"
     return MaskRecord(source=source, confidence=None, coverage=coverage(mask))

@@ -15,7 +15,6 @@ from refgc.diprefgc import sources
 from refgc.diprefgc.artifacts import simulate
 from refgc.diprefgc.diptych import build
 from refgc.diprefgc.preview import (
-    LONGEST_TRUTH,
     STRENGTHS,
     PreviewRequest,
     PreviewResult,
@@ -23,6 +22,7 @@ from refgc.diprefgc.preview import (
     parse_artifacts,
     preview,
 )
+from refgc.diprefgc.preview_request import LONGEST_TRUTH
 from refgc.errors import EngineError
 from refgc.images import Image, Mask
 from tests.pictures import noise, quadrants, refusal
