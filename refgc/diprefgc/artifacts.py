@@ -35,12 +35,15 @@ LEAST_STROKE = 0.75
 
 
 class Strengths(BaseModel):
-    """How strong each artifact is, from 0, which leaves every byte, to 1."""
+    """How strong each artifact is, from 0, which leaves every byte, to 1.
+
+    The defaults are the slips of a good generator that is held to the true pose, as DipRefGC is by its edges.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    identity_distortion: float = Field(default=0.05, ge=0, le=1, description="wrong shape, moved parts")
-    detail_inconsistency: float = Field(default=0.2, ge=0, le=1, description="wrong lettering and pattern")
+    identity_distortion: float = Field(default=0.03, ge=0, le=1, description="wrong shape, moved parts")
+    detail_inconsistency: float = Field(default=0.15, ge=0, le=1, description="wrong lettering and pattern")
     texture_loss: float = Field(default=0.6, ge=0, le=1, description="flat instead of fine texture")
     quality_degradation: float = Field(default=0.3, ge=0, le=1, description="blur, faded colours, noise and JPEG")
 
