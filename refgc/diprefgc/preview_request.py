@@ -18,8 +18,7 @@ from refgc.refinement import checked_object_name, checked_scale, checked_seed
 # Generated pictures are small: of a larger scene the truth is this long on its longer side.
 LONGEST_TRUTH = 2048
 MAX_CAPTION = 1000
-# Slips of a good generator: lettering is wrong and texture gone, but the object can be recognised.
-STRENGTHS = Strengths(identity_distortion=0.03, detail_inconsistency=0.15, texture_loss=0.4, quality_degradation=0.4)
+STRENGTHS = Strengths()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +77,7 @@ def make_preview_request(
             none.
         seed: a whole number from 0 to 2**63 - 1.
         artifacts: strengths of the simulated artifacts, from 0 to 1, by name: "identity_distortion",
-            "detail_inconsistency", "texture_loss", "quality_degradation". Those not named are as in `STRENGTHS`.
+            "detail_inconsistency", "texture_loss", "quality_degradation". Those not named keep their default.
         factor: the scene's size over the generated picture's; 1, 2 or 4.
 
     Raises:
