@@ -67,14 +67,17 @@
   }
 
   // Called when a result has arrived: on a narrow screen it is far below the button.
-  window.refgcShowResult = () => {
-    if (document.querySelector("#status .problem")) return;
-    const picture = document.querySelector("#whole").getBoundingClientRect();
-    const middle = (picture.top + picture.bottom) / 2;
+  function bringIntoView(status, part, whole) {
+    if (document.querySelector(`${status} .problem`)) return;
+    const { top, bottom } = document.querySelector(part).getBoundingClientRect();
+    const middle = (top + bottom) / 2;
     if (middle < 0 || middle > window.innerHeight) {
-      document.querySelector("#result").scrollIntoView({ behavior: "smooth", block: "start" });
+      document.querySelector(whole).scrollIntoView({ behavior: "smooth", block: "start" });
     }
-  };
+  }
+
+  window.refgcShowResult = () => bringIntoView("#status", "#whole", "#result");
+  window.refgcShowPreview = () => bringIntoView("#preview-status", "#conditions", "#preview-result");
 
   new MutationObserver(() => {
     document.querySelectorAll('.comparison [data-testid="slider"]').forEach(prepare);

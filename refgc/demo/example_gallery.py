@@ -33,6 +33,7 @@ def build_gallery(examples: list[Example]) -> gr.Gallery:
         buttons=[],
         container=False,
         elem_id="examples",
+        elem_classes="examples",
     )
 
 

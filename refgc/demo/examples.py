@@ -34,6 +34,7 @@ class ExampleMeta(BaseModel):
 
     title: str
     description: str
+    object_name: str = "object"
     simulated: bool
     licence: str
 
@@ -73,11 +74,15 @@ def _place(name: str) -> tuple[int, str]:
 
 def thumbnail(example: Example) -> PIL.Image.Image:
     """The generated picture with the reference set into its corner, 320 x 320 pixels."""
-    generated = to_pil(open_image(example.generated, name="generated picture"))
-    reference = to_pil(open_image(example.reference, name="reference"))
-    picture = PIL.ImageOps.fit(generated, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), PIL.Image.Resampling.LANCZOS)
-    inset = PIL.ImageOps.fit(reference, (INSET_SIDE, INSET_SIDE), PIL.Image.Resampling.LANCZOS)
+    return with_inset(example.generated, example.reference)
+
+
+def with_inset(picture: Path, inset: Path) -> PIL.Image.Image:
+    """One picture with another set into its corner, 320 x 320 pixels."""
+    large = to_pil(open_image(picture, name="picture"))
+    small = to_pil(open_image(inset, name="reference"))
+    both = PIL.ImageOps.fit(large, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), PIL.Image.Resampling.LANCZOS)
+    framed = PIL.ImageOps.fit(small, (INSET_SIDE, INSET_SIDE), PIL.Image.Resampling.LANCZOS)
     corner = THUMBNAIL_SIDE - INSET_SIDE - 10
-    frame = PIL.ImageOps.expand(inset, border=4, fill="white")
-    picture.paste(frame, (corner - 4, 10 - 4))
-    return picture
+    both.paste(PIL.ImageOps.expand(framed, border=4, fill="white"), (corner - 4, 10 - 4))
+    return both

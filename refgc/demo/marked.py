@@ -14,6 +14,7 @@ from refgc.correspondence.warp import fitted
 from refgc.demo.display import write_picture
 from refgc.demo.marking import Marking, prompt_of
 from refgc.diprefgc.diptych import open_object_mask
+from refgc.diprefgc.finding import NAMELESS, find_in_reference, find_in_scene
 from refgc.diprefgc.matting import share_bytes
 from refgc.errors import InputError
 from refgc.images import MARKED, Image, Mask, open_image, to_pil
@@ -54,25 +55,27 @@ class Marked:
         return write_picture(shown, folder / "picture.webp", LONGEST_SIDE), mask
 
 
-def apply_marks(marking: Marking, name: str) -> Marked:
+def apply_marks(marking: Marking, name: str, reference: Marking | None = None) -> Marked:
     """Finds the mask that the marks make.
 
-    Without marks it is the mask that came with the picture, else the picture's own transparency, else that of the most
-    prominent object, where one can be found.
+    Without marks it is the mask that came with the picture, else the picture's own transparency, else that of the
+    reference's object, where it can be found, or of the most prominent one.
 
     Args:
         marking: of a file of any kind that intake reads.
         name: what the picture is called in an error sentence, such as "scene".
+        reference: how the object is marked in another picture of it, if it is.
 
     Raises:
         InputError: the picture or the mask that came with it cannot be used, or the marks find nothing.
+        EngineError: the segmenter failed.
     """
     picture = _read(marking.source, name)
-    mask, origin = _mask(marking, picture, name)
+    mask, origin = _mask(marking, picture, name, reference)
     return Marked(marking, picture, mask, origin)
 
 
-def _mask(marking: Marking, picture: Image, name: str) -> tuple[Mask | None, Origin]:
+def _mask(marking: Marking, picture: Image, name: str, reference: Marking | None) -> tuple[Mask | None, Origin]:
     if marking.marks:
         return choose_segmenter().segment(picture, prompt_of(marking.marks, picture.size)), "marks"
     if marking.given is not None:
@@ -80,9 +83,17 @@ def _mask(marking: Marking, picture: Image, name: str) -> tuple[Mask | None, Ori
     if picture.alpha is not None and picture.alpha.values.min() < MARKED:
         return picture.alpha, "transparency"
     try:
-        return choose_segmenter().segment(picture, prompt_of((), picture.size)), "found"
+        return _find(picture, reference), "found"
     except InputError:
         return None, "nothing"
+
+
+def _find(picture: Image, reference: Marking | None) -> Mask:
+    if reference is None or reference.mask is None:
+        return find_in_reference(picture, NAMELESS)
+    shown = _read(reference.source, "reference")
+    mask = open_object_mask(reference.mask, size=shown.size, name="reference mask")
+    return find_in_scene(picture, shown, mask, NAMELESS)
 
 
 @lru_cache(REMEMBERED)

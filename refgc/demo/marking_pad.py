@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +11,11 @@ import gradio as gr
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 
-from refgc.demo.marked import Marked, apply_marks
-from refgc.demo.marking import Marking, read_mark
+from refgc.demo.marked import Marked
 from refgc.demo.messages import problem_line
-from refgc.demo.run import sentence_for
 from refgc.demo.upload import FILE_TYPES
 from refgc.diprefgc.preview_report import coverage
 
-# Marking is quick, and must not wait behind a refinement.
-MARKING_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "marking"}
 MODES = [("Object", "object"), ("Background", "background"), ("Box", "box")]
 EMPTY_HEIGHT = 240
 INVITATION = "Click the object, or drag a box around it."
@@ -140,38 +135,4 @@ def build_marking_pad(label: str, name: str, elem_id: str) -> MarkingPad:
                 undo = gr.Button("Undo mark", size="sm", elem_id=f"{elem_id}-undo")
                 clear = gr.Button("Clear marks", size="sm", elem_id=f"{elem_id}-clear")
         marking = gr.State(None)
-    built = MarkingPad(label, name, file, pad, tools, undo, clear, note, marking)
-    _connect(built)
-    return built
-
-
-def _connect(pad: MarkingPad) -> None:
-    def read(path: str | None) -> dict[Any, Any]:
-        if path is None:
-            return pad.show(None)
-        try:
-            return pad.show(apply_marks(Marking(Path(path)), pad.name))
-        except Exception as error:
-            return pad.show(None, sentence_for(error))
-
-    def change(marking: Marking | None, changed: Callable[[Marking], Marking]) -> dict[Any, Any]:
-        try:
-            return pad.show(None if marking is None else apply_marks(changed(marking), pad.name))
-        except Exception as error:
-            return pad.refuse(sentence_for(error))
-
-    def mark(marking: Marking | None, event: gr.SelectData) -> dict[Any, Any]:
-        return change(marking, lambda earlier: earlier.with_mark(read_mark(event.value, event.index)))
-
-    def take_back(marking: Marking | None) -> dict[Any, Any]:
-        return change(marking, Marking.without_last)
-
-    def take_all_back(marking: Marking | None) -> dict[Any, Any]:
-        return change(marking, Marking.without_any)
-
-    settings: dict[str, Any] = {"outputs": pad.changing, "api_visibility": "private", **MARKING_QUEUE}
-    gr.on([pad.file.upload, pad.file.clear], read, inputs=pad.file, **settings)
-    # Each click counts, also while the answer to the one before is under way.
-    pad.pad.select(mark, inputs=pad.marking, trigger_mode="multiple", **settings)
-    pad.undo.click(take_back, inputs=pad.marking, trigger_mode="multiple", **settings)
-    pad.clear.click(take_all_back, inputs=pad.marking, **settings)
+    return MarkingPad(label, name, file, pad, tools, undo, clear, note, marking)

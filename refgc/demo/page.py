@@ -7,6 +7,8 @@ from typing import Any
 
 import gradio as gr
 
+from refgc.demo.examples import find_examples
+from refgc.demo.preview_tab import REFINE_TAB, build_preview_tab
 from refgc.demo.refine_tab import EXAMPLES_FOLDER, build_refine_tab
 from refgc.demo.theme import build_theme
 
@@ -28,7 +30,13 @@ def build_demo() -> gr.Blocks:
     demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=DELETE_CACHE)
     with demo:
         gr.HTML(_header())
-        build_refine_tab(demo)
+        examples = find_examples(EXAMPLES_FOLDER)
+        # Two names fit on any screen; measuring that, Gradio would fold one away while the page is not laid out yet.
+        with gr.Tabs(overflow_behavior="wrap") as tabs:
+            with gr.Tab("Refine", id=REFINE_TAB):
+                inputs, status = build_refine_tab(demo, examples)
+            with gr.Tab("DipRefGC preview", id="preview"):
+                build_preview_tab(examples, tabs, inputs, status)
         gr.HTML(_footer())
     demo.queue(max_size=MAX_WAITING)
     return demo
@@ -36,7 +44,7 @@ def build_demo() -> gr.Blocks:
 
 def launch_settings() -> dict[str, Any]:
     """What `launch` needs for the page to look and behave as built; host and port are left to Gradio's variables."""
-    script = (ASSETS / "page.js").read_text(encoding="utf-8")
+    script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "marking.js"))
     return {
         "theme": build_theme(),
         "css_paths": ASSETS / "page.css",

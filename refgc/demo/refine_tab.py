@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from refgc.demo.example_gallery import build_gallery, connect_gallery
-from refgc.demo.examples import find_examples
+from refgc.demo.examples import Example
 from refgc.demo.inputs import DEFAULT_SEED, Inputs, build_options, build_pictures
 from refgc.demo.messages import missing_pictures, problem_line, status_line
 from refgc.demo.result_view import ResultView, build_comparison, build_details
@@ -22,14 +22,13 @@ DONE = "Done. Drag the handle to compare."
 ONLY_ENLARGED = "Done, but only enlarged; the report below the picture says why."
 
 
-def build_refine_tab(demo: gr.Blocks) -> None:
-    """Adds the tab's components and events to the page being built."""
-    examples = find_examples(EXAMPLES_FOLDER)
+def build_refine_tab(demo: gr.Blocks, examples: list[Example]) -> tuple[Inputs, gr.HTML]:
+    """Adds the tab's components and events to the page being built; returns its inputs and the line of its status."""
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
             reference, generated = build_pictures()
             button = gr.Button("Refine", variant="primary", size="lg", elem_id="refine")
-            status = gr.HTML("", elem_id="status")
+            status = gr.HTML("", elem_id="status", elem_classes="status-line")
             inputs = build_options(reference, generated)
             gallery = build_gallery(examples) if examples else None
         with gr.Column(scale=7, min_width=320, elem_id="result"):
@@ -38,6 +37,7 @@ def build_refine_tab(demo: gr.Blocks) -> None:
     _connect_button(button, inputs, status, view)
     if gallery is not None:
         connect_gallery(demo, examples, gallery, inputs, status, view)
+    return inputs, status
 
 
 def _connect_button(button: gr.Button, inputs: Inputs, status: gr.HTML, view: ResultView) -> None:

@@ -58,7 +58,7 @@ def build_comparison() -> Comparison:
     """The whole picture before and after, the report in short, and the file to keep."""
     return Comparison(
         caption=gr.HTML("<h2>Result</h2>", elem_id="caption"),
-        whole=_slider("Whole picture", "whole"),
+        whole=comparison_slider("Whole picture", "whole"),
         summary=gr.HTML("", elem_id="summary"),
         download=gr.DownloadButton("Download PNG", variant="primary", visible=False, elem_id="download"),
     )
@@ -69,7 +69,7 @@ def build_details(comparison: Comparison) -> ResultView:
     with gr.Row(visible=False, elem_id="details") as details:
         with gr.Column(min_width=320):
             gr.HTML("<h2>The object, close up</h2>")
-            close_up = _slider("Close-up", "close-up")
+            close_up = comparison_slider("Close-up", "close-up")
             no_close_up = gr.HTML(f'<p class="hint">{NOTHING_PLACED}</p>', visible=False, elem_id="no-close-up")
         with gr.Column(min_width=320):
             gr.HTML("<h2>How it was made, step by step</h2>")
@@ -82,13 +82,15 @@ def build_details(comparison: Comparison) -> ResultView:
                 interactive=False,
                 buttons=["fullscreen"],
                 elem_id="stages",
+                elem_classes="pictures",
             )
             with gr.Accordion("Full report (JSON)", open=False, elem_id="json"):
                 report = gr.JSON(label="Report", show_label=False)
     return ResultView(*comparison, details, close_up, no_close_up, stages, report)
 
 
-def _slider(label: str, elem_id: str) -> gr.ImageSlider:
+def comparison_slider(label: str, elem_id: str) -> gr.ImageSlider:
+    """A picture before and after, with a divider to drag."""
     return gr.ImageSlider(
         label=label,
         interactive=False,

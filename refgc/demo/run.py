@@ -10,7 +10,7 @@ import gradio as gr
 
 from refgc.demo.display import ShownResult, write_result
 from refgc.demo.report_text import capitalised
-from refgc.engines import RefineRequest, choose
+from refgc.engines import Progress, RefineRequest, choose
 from refgc.errors import RefGCError
 
 logger = logging.getLogger(__name__)
@@ -28,13 +28,18 @@ OUR_FAULT = (
 
 def run(request: RefineRequest, folder: Path, progress: gr.Progress) -> ShownResult:
     """Refines and writes everything the page shows into `folder`; `progress` names each stage as it begins."""
+    result = choose("auto").refine(request, stages_on(progress))
+    progress(1, desc="Saving the pictures")
+    return write_result(result, folder)
+
+
+def stages_on(progress: gr.Progress) -> Progress:
+    """An engine's progress, shown by the page's."""
 
     def show_stage(stage: str, fraction: float) -> None:
         progress(fraction, desc=capitalised(stage))
 
-    result = choose("auto").refine(request, show_stage)
-    progress(1, desc="Saving the pictures")
-    return write_result(result, folder)
+    return show_stage
 
 
 def sentence_for(error: Exception) -> str:

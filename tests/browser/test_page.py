@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from refgc.demo.examples import Example, find_examples
 from refgc.demo.refine_tab import EXAMPLES_FOLDER
+from tests.browser.gestures import swipe
 
 RESULT_MILLISECONDS = 120_000
 PATIENCE_SECONDS = 30
@@ -186,17 +187,6 @@ def test_wheel_over_a_slider_scrolls_the_page(opened: Page, pair) -> None:
     start = opened.evaluate("window.scrollY")
     opened.mouse.wheel(0, 200)
     opened.wait_for_function(f"window.scrollY > {start} + 50")
-
-
-def swipe(page: Page, start: tuple[float, float], step: tuple[float, float]) -> None:
-    """A finger put down at `start`, moved eight times by `step` and lifted."""
-    finger = page.context.new_cdp_session(page)
-    x, y = start
-    finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
-    for _ in range(8):
-        x, y = x + step[0], y + step[1]
-        finger.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": y}]})
-    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def test_finger_drags_the_handle_and_scrolls_over_the_picture(browser: Browser, server: str, pair) -> None:

@@ -1,0 +1,173 @@
+"""The preview tab: from a reference and a scene to the generated picture, and on to the refined one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from refgc.demo.examples import Example
+from refgc.demo.inputs import DEFAULT_SEED, Inputs
+from refgc.demo.marking import Marking
+from refgc.demo.marking_events import connect_marking
+from refgc.demo.marking_pad import MarkingPad, build_marking_pad
+from refgc.demo.messages import problem_line, status_line
+from refgc.demo.preview_display import ShownPreview, write_refinement, write_shown
+from refgc.demo.preview_examples import find_preview_examples
+from refgc.demo.preview_gallery import build_preview_gallery, connect_preview_gallery
+from refgc.demo.preview_options import PreviewOptions, build_preview_options
+from refgc.demo.preview_text import introduction, missing_marks
+from refgc.demo.preview_view import PreviewView, build_preview_view
+from refgc.demo.run import ENGINE_QUEUE, sentence_for, stages_on
+from refgc.diprefgc import sources
+from refgc.diprefgc.preview import make_preview_request, preview
+from refgc.engines import choose
+from refgc.errors import InputError
+from refgc.refinement import make_request
+
+REFINE_TAB = "refine"
+REFINING = "The generated picture is there; now it is refined."
+DONE = "Done: from the reference to the refined picture."
+ONLY_ENLARGED = "Done, but the picture was only enlarged; beside the close-up is why."
+SENT = "These come from the preview, with their masks under Options. Press Refine."
+# Defined in assets/page.js.
+SCROLL_TO_PREVIEW = "() => window.refgcShowPreview()"
+SCROLL_TO_TOP = "() => window.scrollTo({ top: 0 })"
+
+
+def build_preview_tab(examples: list[Example], tabs: gr.Tabs, refine_inputs: Inputs, refine_status: gr.HTML) -> None:
+    """Adds the tab's components and events to the page being built.
+
+    Args:
+        examples: all of ours.
+        tabs: the page's tabs; the one with the id `REFINE_TAB` takes a generated picture over.
+        refine_inputs: what is filled in there.
+        refine_status: the line under that tab's button.
+    """
+    shown_examples = find_preview_examples(examples)
+    gr.HTML(introduction(sources.obstacle()), apply_default_css=False)
+    with gr.Row():
+        pads = (
+            build_marking_pad("Reference photo", "reference", "preview-reference"),
+            build_marking_pad("Scene", "scene", "preview-scene"),
+        )
+        with gr.Column(min_width=300):
+            button = gr.Button("Generate and refine", variant="primary", size="lg", elem_id="generate")
+            status = gr.HTML("", elem_id="preview-status", elem_classes="status-line")
+            options = build_preview_options()
+            gallery = build_preview_gallery(shown_examples)
+    view = build_preview_view()
+    made = gr.State(None)
+    connect_marking(*pads)
+    chosen = connect_preview_gallery(gallery, shown_examples, pads, options, status)
+    for trigger in (button.click, chosen.then):
+        _connect_generating(trigger, pads, options, status, view, made)
+    _connect_sending(view.send, made, tabs, refine_inputs, refine_status)
+
+
+def _connect_generating(
+    trigger: Any,
+    pads: tuple[MarkingPad, MarkingPad],
+    options: PreviewOptions,
+    status: gr.HTML,
+    view: PreviewView,
+    made: gr.State,
+) -> None:
+    """Shows the generated picture first and refines it then, so that a visitor looks at one while the other is made."""
+
+    def generate(
+        reference: Marking | None,
+        scene: Marking | None,
+        object_name: str,
+        caption: str,
+        seed: int | None,
+        identity_distortion: float,
+        detail_inconsistency: float,
+        texture_loss: float,
+        quality_degradation: float,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds the bar by this default)
+    ) -> dict[Any, Any]:
+        try:
+            if reference is None or scene is None or reference.mask is None or scene.mask is None:
+                raise InputError(missing_marks(reference, scene))
+            progress(0, desc="Reading the pictures")
+            request = make_preview_request(
+                reference.source,
+                scene.source,
+                reference_mask=reference.mask,
+                scene_mask=scene.mask,
+                object_name=object_name,
+                caption=caption,
+                seed=DEFAULT_SEED if seed is None else seed,
+                artifacts={
+                    "identity_distortion": identity_distortion,
+                    "detail_inconsistency": detail_inconsistency,
+                    "texture_loss": texture_loss,
+                    "quality_degradation": quality_degradation,
+                },
+            )
+            result = preview(request, progress=stages_on(progress))
+            folder = Path(get_upload_folder()) / "preview" / uuid4().hex
+            shown = write_shown(result, request, reference.source, folder)
+        except Exception as error:
+            return {status: problem_line(sentence_for(error), title="Not generated"), unrefined: None}
+        return {status: status_line(REFINING), made: shown, unrefined: shown, **view.show_preview(shown)}
+
+    def refine(
+        shown: ShownPreview | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (as above)
+    ) -> dict[Any, Any]:
+        if shown is None:
+            return {status: gr.skip()}
+        try:
+            reference_mask, generated_mask = shown.masks
+            request = make_request(
+                shown.reference,
+                shown.generated,
+                scale=shown.report.factor,
+                reference_mask=reference_mask,
+                generated_mask=generated_mask,
+                seed=shown.report.seed,
+            )
+            refined = write_refinement(shown, choose("auto").refine(request, stages_on(progress)))
+        except Exception as error:
+            return {status: problem_line(sentence_for(error))}
+        sentence = DONE if refined.report.placed else ONLY_ENLARGED
+        return {status: status_line(sentence), **view.show_refinement(shown, refined)}
+
+    # What has just been made; what was made earlier stays on the page where making something else fails.
+    unrefined = gr.State(None)
+    settings: dict[str, Any] = {"api_visibility": "private", "show_progress_on": [status], **ENGINE_QUEUE}
+    given = [*(pad.marking for pad in pads), *options]
+    generating = trigger(generate, inputs=given, outputs=[status, made, unrefined, *view], **settings)
+    generating.then(None, js=SCROLL_TO_PREVIEW, api_visibility="private").then(
+        refine, inputs=unrefined, outputs=[status, *view], **settings
+    )
+
+
+def _connect_sending(
+    button: gr.Button, made: gr.State, tabs: gr.Tabs, refine_inputs: Inputs, refine_status: gr.HTML
+) -> None:
+    def send(shown: ShownPreview) -> dict[Any, Any]:
+        reference_mask, generated_mask = shown.masks
+        return {
+            **refine_inputs.defaults(),
+            refine_inputs.reference: str(shown.reference),
+            refine_inputs.generated: str(shown.generated),
+            refine_inputs.reference_mask: str(reference_mask),
+            refine_inputs.generated_mask: str(generated_mask),
+            refine_status: status_line(SENT),
+            tabs: gr.Tabs(selected=REFINE_TAB),
+        }
+
+    button.click(
+        send,
+        inputs=made,
+        outputs=[tabs, *refine_inputs, refine_status],
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=None,
+    ).then(None, js=SCROLL_TO_TOP, api_visibility="private")
