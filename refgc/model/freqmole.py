@@ -201,11 +201,16 @@ class FreqMoLE:
         Gates as `transformer_blocks.0.frequency_gate.logit`, of shape (1,); then, for each projection,
         `transformer_blocks.0.attn.to_q.low_frequency_A`, of shape (rank, in), `low_frequency_B`, (out, rank),
         `high_frequency_A` and `high_frequency_B`.
+
+        Raises:
+            EngineError: they are offloaded to where they cannot be reached.
         """
         for block, gate in self._gates.items():
+            _check_reachable(block, gate.logit)
             yield f"{block}.{GATE}.logit", gate.logit
         for projection, module in self._projections.items():
             for name, parameter in module.named_parameters(recurse=False):
+                _check_reachable(projection, parameter)
                 yield f"{projection}.{name}", parameter
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -217,8 +222,13 @@ class FreqMoLE:
         return {block: gate().item() for block, gate in self._gates.items()}
 
     def factors(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Name, A (2 rank, in) and B (out, 2 rank) of each projection; `B @ A` is what its weight gains."""
+        """Name, A (2 rank, in) and B (out, 2 rank) of each projection; `B @ A` is what its weight gains.
+
+        Raises:
+            EngineError: as for `named_parameters`.
+        """
         for name, projection in self._projections.items():
+            _check_reachable(name, projection.low_frequency_A)
             yield name, *projection.factors()
 
     @torch.no_grad()
@@ -235,6 +245,7 @@ class FreqMoLE:
         Raises:
             EngineError: a base layer is quantised, offloaded or wrapped; no weight was changed.
         """
+        parameters = list(self.parameters())
         left = {name: projection for name, projection in self._projections.items() if name not in self._fused}
         for name, projection in left.items():
             _check_plain(name, projection.base_layer)
@@ -249,7 +260,7 @@ class FreqMoLE:
             self._fused[name] = kept
         if left:
             self._detach_gates()
-        for parameter in self.parameters():
+        for parameter in parameters:
             parameter.data = parameter.data.cpu()
 
     @torch.no_grad()
@@ -419,8 +430,19 @@ def _device(layer: nn.Module) -> torch.device:
     return device
 
 
+def _check_reachable(name: str, tensor: Tensor) -> None:
+    # Offloaded by accelerate, a tensor is nowhere until the module that owns it is called.
+    if tensor.device.type == "meta":
+        raise EngineError(
+            f"{name} is offloaded, where it cannot be read or changed: fuse, unfuse, save or export FreqMoLE before "
+            "the transformer is offloaded, or take its hooks off first."
+        )
+
+
 def _check_plain(name: str, layer: nn.Module) -> None:
     # Of subclasses of nn.Linear or of its weight bitsandbytes, torchao, quanto and GGUF make their quantised layers.
+    for tensor in layer.parameters():
+        _check_reachable(name, tensor)
     if type(layer) is nn.Linear and type(layer.weight) is nn.Parameter and layer.weight.dtype in FUSIBLE_DTYPES:
         return
     raise EngineError(

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers import FluxTransformer2DModel
 from diffusers.hooks import apply_group_offloading
 from pydantic import ValidationError
@@ -420,6 +421,33 @@ def test_fused_attention_projections_are_refused() -> None:
 def test_offloaded_weights_are_refused() -> None:
     with pytest.raises(EngineError, match="put FreqMoLE on it before"):
         inject(tiny_transformer().to("meta"))
+
+
+def test_what_accelerate_offloaded_is_told_in_a_sentence_and_nothing_is_changed() -> None:
+    transformer = tiny_transformer()
+    freqmole = teach(inject(transformer))
+    before = run(transformer)
+    cpu_offload(transformer, torch.device("cpu"))
+    reads: list[Callable[[], object]] = [
+        freqmole.fuse,
+        lambda: list(freqmole.named_parameters()),
+        lambda: list(freqmole.factors()),
+    ]
+    for read in reads:
+        with pytest.raises(EngineError, match="is offloaded, where it cannot be read"):
+            read()
+    assert torch.equal(run(transformer), before)
+
+
+def test_what_was_offloaded_after_fusing_is_not_unfused() -> None:
+    transformer = tiny_transformer()
+    freqmole = teach(inject(transformer))
+    freqmole.fuse()
+    fused = run(transformer)
+    cpu_offload(transformer, torch.device("cpu"))
+    with pytest.raises(EngineError, match="is offloaded, where it cannot be read"):
+        freqmole.unfuse()
+    assert torch.equal(run(transformer), fused)
 
 
 def test_a_config_survives_its_file() -> None:
