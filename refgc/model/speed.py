@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Quantization = Literal["none", "int8", "fp8", "nf4"]
 
 SPEED = "REFGC_SPEED"
+# Graphs of a kind of block before torch runs it uncompiled without a word: its 8 are soon taken by sizes, each with and
+# without reference cache.
+GRAPHS = 64
 SWITCHES = ("fuse", "reference_cache", "compact_generated", "compile")
 
 
@@ -46,7 +49,8 @@ class SpeedOptions(BaseModel):
     )
     compile: bool = Field(
         default=False,
-        description="torch.compile of the repeated blocks; the first picture of each size waits for it; same result",
+        description="torch.compile of the repeated blocks; the first pictures of the first two sizes wait for it, "
+        "later sizes share graphs for any size; same result",
     )
     attention_backend: str | None = Field(
         default=None,
@@ -61,8 +65,9 @@ class SpeedOptions(BaseModel):
     )
     quantization: Quantization | None = Field(
         default=None,
-        description="weights of the blocks in 8 or 4 bits: int8, fp8 (multiplied in 8 bits as well, hence faster) or "
-        "nf4; another result, nf4 the most; none keeps 16 bits; when not given, by the memory that is there",
+        description="weights of the blocks in 8 or 4 bits: int8, fp8 or nf4, which saves memory and not time (fp8 is "
+        "multiplied in 8 bits as well, and can be faster together with compile only); another result, nf4 the most; "
+        "none keeps 16 bits; when not given, by the memory that is there",
     )
 
     @classmethod
@@ -145,12 +150,13 @@ def apply(pipeline: RefGCSR2Pipeline, options: SpeedOptions, device: torch.devic
 def _compile(transformer: Any) -> None:
     """What `compile_repeated_blocks` of diffusers does, but beneath the hooks of a step cache or of offloading.
 
-    Traced along with its hooks each block would need a graph of its own, and torch gives up after eight.
+    Traced along with its hooks each block would need a graph of its own.
     """
     import torch
 
     for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
-        block.forward = torch.compile(block.forward)
+        # Torch's own declarations lack this argument of it.
+        block.forward = torch.compile(block.forward, recompile_limit=GRAPHS)  # type: ignore[call-overload]
 
 
 def _use_attention(transformer: Any, backend: str) -> None:

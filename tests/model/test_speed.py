@@ -165,6 +165,19 @@ def graphs_of(transformer: FluxTransformer2DModel) -> tuple[int, torch.Tensor]:
     return counters["stats"]["unique_graphs"], output
 
 
+def test_blocks_are_compiled_beyond_the_number_of_graphs_that_torch_allows_by_itself(
+    pipeline: RefGCSR2Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    apply(pipeline, SpeedOptions(compile=True))
+    transformer = pipeline.transformer
+    with torch._dynamo.config.patch(recompile_limit=1):
+        graphs, _ = graphs_of(transformer)
+        with torch.no_grad():
+            run(transformer.double(), torch.float64)
+    assert counters["stats"]["unique_graphs"] > graphs > 0
+
+
 @pytest.mark.parametrize("options", [SpeedOptions(compile=True), SpeedOptions(compile=True, step_cache=0.5)])
 def test_blocks_share_their_graphs_as_stock_blocks_do_also_beneath_a_step_cache(
     pipeline: RefGCSR2Pipeline, monkeypatch: pytest.MonkeyPatch, options: SpeedOptions
