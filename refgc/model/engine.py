@@ -29,6 +29,7 @@ from refgc.model.speed import SPEED, SpeedOptions
 
 # From this share on a pixel counts as the model's work.
 DRAWN = 0.25
+OTHERWISE = "end what else uses it, or use the engine correspondence"
 NOT_WANTED = "Nothing of the reference was asked for (strength 0), so the result is a clean upscale."
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy")
 
@@ -38,7 +39,7 @@ class _Loaded:
     pipeline: RefGCSR2Pipeline
     reader: PromptReader
     placement: Placement
-    economical: bool = False
+    savings: tuple[str, ...] = ()
 
 
 class DiffusionEngine:
@@ -62,8 +63,9 @@ class DiffusionEngine:
             sources: base and adapter; None reads `REFGC_BASE` and `REFGC_ADAPTER`.
             options: what is done for speed; None reads `REFGC_SPEED`.
             device: "cuda", "cuda:1" or "cpu"; None reads `REFGC_DEVICE`, and without it takes the first GPU.
-            settings: steps, guidance, size and the like; what depends on request or adapter is replaced. None takes
-                the defaults.
+            settings: steps, guidance, size and the like; None takes the defaults. What depends on request, adapter or
+                speed options is replaced: the embeddings, `init` ("correspondence" without an adapter, else
+                "generated"), `reference_cache` and `compact_generated`.
 
         Raises:
             EngineError: there is no such device.
@@ -75,6 +77,8 @@ class DiffusionEngine:
         self._settings = settings or Settings()
         self._machine = examine(device)
         self._loaded: _Loaded | None = None
+        # The placements that the present call tried to load; more than one where memory ran out.
+        self._attempts: list[Placement] = []
         self._lock = Lock()
 
     def plan(self) -> Placement:
@@ -105,7 +109,7 @@ class DiffusionEngine:
     def _in_one_sentence(self, work: Callable[[], Any], watch: _Watch) -> Any:
         """What `work` returns; every failure but the watcher's own becomes an `EngineError`."""
         try:
-            return self._with_room(work)
+            return self._with_room(work, watch)
         except RefGCError:
             raise
         except MemoryError:
@@ -117,35 +121,58 @@ class DiffusionEngine:
                 f"The model failed with {type(error).__name__} ({error}); run this again with --debug to see where."
             ) from error
 
-    def _with_room(self, work: Callable[[], Any]) -> Any:
-        """What `work` returns, at the second attempt where the first runs out of the device's memory."""
-        for _ in range(2):
+    def _with_room(self, work: Callable[[], Any], watch: _Watch) -> Any:
+        """What `work` returns, tried again with less to hold each time the device's memory runs out.
+
+        While the model is loaded that is the next smaller placement; once it is, there is one way to save memory.
+        """
+        self._attempts.clear()
+        attempts = 0
+        while True:
             try:
                 return work()
-            except torch.OutOfMemoryError:
-                pass
+            except RuntimeError as error:
+                if error is watch.stopped or not is_out_of_memory(error):
+                    raise
             # Only now, outside of the handler, nobody holds on to the tensors of the failed run any longer.
             _free_memory()
+            if self._loaded is None and len(self._attempts) == attempts:
+                raise EngineError(f"The memory of {self._machine.name} is not enough to load the model; {OTHERWISE}.")
             if self._loaded is not None and not _make_room(self._loaded, examine(self.device)):
-                break
-        raise EngineError(
-            f"The memory of {self._machine.name} is not enough, not even with the VAE in tiles and the blocks streamed "
-            "where they can be; end what else uses it, or use the engine correspondence."
-        )
+                raise EngineError(
+                    f"The memory of {self._machine.name} is not enough, not even with "
+                    f"{' and '.join(f'the {saving}' for saving in self._loaded.savings)}; {OTHERWISE}."
+                )
+            attempts = len(self._attempts)
 
     def _ready(self, watch: _Watch) -> _Loaded:
         if self._loaded is None:
             watch("loading the model", 0.0)
             folders = loading.fetch(self.sources)
-            placement = self._plan(folders)
+            placement = self._smaller(folders) if self._attempts else self._plan(folders)
+            self._attempts.append(placement)
             pipeline = loading.load(folders, placement, self.options)
             self._loaded = _Loaded(pipeline, loading.prompt_reader(folders, placement), placement)
         return self._loaded
 
-    def _plan(self, folders: loading.Folders) -> Placement:
+    def _plan(self, folders: loading.Folders, below: int | None = None) -> Placement:
         # Looked at anew, because other programs come and go.
         self._machine = examine(self.device)
-        return place(self._machine, loading.measure(folders, self.options), self.options.quantization)
+        return place(self._machine, loading.measure(folders, self.options), self.options.quantization, below=below)
+
+    def _smaller(self, folders: loading.Folders) -> Placement:
+        """The next placement after those that turned out too large."""
+        tried = " and ".join(placement.weights for placement in self._attempts)
+        try:
+            placement = self._plan(folders, self._attempts[-1].needed)
+        except EngineError:
+            raise EngineError(
+                f"The memory of {self._machine.name} ran out while the model was loaded with {tried}, and nothing "
+                f"smaller can be had here; {OTHERWISE}."
+            ) from None
+        return replace(
+            placement, reason=f"{placement.reason.removesuffix('.')}; memory ran out while loading with {tried}."
+        )
 
     def _refine(self, request: RefineRequest, watch: _Watch) -> RefineResult:
         loaded = self._ready(watch)
@@ -155,13 +182,15 @@ class DiffusionEngine:
         embeddings = loaded.reader.read(self._settings.prompt or prompt_for(request.object_name))
         steps = 0
 
-        def count(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        def count(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             nonlocal steps
             steps = step + 1
-            return tensors
+            callback = self._settings.callback_on_step_end
+            return callback(pipeline, step, timestep, tensors) if callback else tensors
 
         settings = replace(
             self._settings,
+            prompt=None,
             prompt_embeds=embeddings.tokens.to(loaded.placement.device),
             pooled_prompt_embeds=embeddings.pooled.to(loaded.placement.device),
             init="correspondence" if loaded.pipeline.freqmole is None else "generated",
@@ -233,6 +262,12 @@ def shared_engine(options: SpeedOptions) -> DiffusionEngine:
         return _shared
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device's memory ran out; CUDA and its libraries say so in errors of several types."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in said or "ALLOC_FAILED" in said
+
+
 def _free_memory() -> None:
     gc.collect()
     torch.cuda.empty_cache()
@@ -278,9 +313,8 @@ class _Watch:
 
 def _make_room(loaded: _Loaded, machine: Machine) -> bool:
     """Lets the model take less of the device's memory from now on; false where it cannot take less."""
-    if loaded.economical:
+    if loaded.savings:
         return False
-    loaded.economical = True
     placement = loaded.placement
     vae = loaded.pipeline.vae
     vae.enable_tiling()
@@ -294,6 +328,7 @@ def _make_room(loaded: _Loaded, machine: Machine) -> bool:
     if placement.offload == "none" and placement.quantization != "nf4" and weights + SPARE_BYTES <= machine.main_memory:
         loading.stream(loaded.pipeline.transformer, placement.device)
         changes.append("blocks streamed from main memory")
+    loaded.savings = tuple(changes)
     reason = f"{placement.reason.removesuffix('.')}; after memory ran out: {', '.join(changes)}."
     loaded.placement = replace(placement, offload="group" if len(changes) > 1 else placement.offload, reason=reason)
     return True

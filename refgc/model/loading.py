@@ -71,7 +71,10 @@ def measure(folders: Folders, options: SpeedOptions) -> ModelSize:
     Raises:
         EngineError: a file of the base is damaged.
     """
-    network = FluxTransformer2DModel.load_config(folders.base, subfolder="transformer")
+    with reading(folders.base):
+        network = FluxTransformer2DModel.load_config(folders.base, subfolder="transformer")
+        width = network["num_attention_heads"] * network["attention_head_dim"]
+        blocks = network["num_layers"] + network["num_single_layers"]
     cached = options.reference_cache
     if cached is None:
         cached = folders.adapter is not None and _is_trained_with_cache(folders.adapter)
@@ -79,8 +82,8 @@ def measure(folders: Folders, options: SpeedOptions) -> ModelSize:
         transformer=parameters(folders.base / "transformer"),
         text_encoders=parameters(folders.base / "text_encoder") + parameters(folders.base / "text_encoder_2"),
         vae=parameters(folders.base / "vae"),
-        width=network["num_attention_heads"] * network["attention_head_dim"],
-        blocks=network["num_layers"] + network["num_single_layers"],
+        width=width,
+        blocks=blocks,
         reference_cache=cached,
     )
 
@@ -233,6 +236,8 @@ def reading(source: str | Path, what: str = "base") -> Iterator[None]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         # What follows the first sentence is advice for programmers.
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        if isinstance(error, KeyError):
+            reason = f"{reason} is missing"
         raise EngineError(
             f"The {what} {str(source)!r} cannot be loaded ({reason}); fetch it again, or name another."
         ) from error

@@ -98,6 +98,7 @@ class Placement:
         fuses_before_quantizing: whether main memory holds the whole transformer, so that FreqMoLE can be folded into
             the weights before they are quantised; where it does not, the experts stay beside the quantised weights.
         reason: one sentence for people.
+        needed: bytes it is expected to take of the device's memory, or of main memory on a CPU.
     """
 
     device: torch.device
@@ -108,12 +109,24 @@ class Placement:
     keeps_text_encoders: bool
     fuses_before_quantizing: bool
     reason: str
+    needed: int
+
+    @property
+    def weights(self) -> str:
+        """How they are held, in words such as "weights of 8 bits (fp8)"."""
+        words = _words(self.quantization, self.dtype).lower()
+        return f"{words}, streamed from main memory" if self.offload == "group" else words
 
 
 def place(
-    machine: Machine, model: ModelSize, quantization: Quantization | None = None, *, otherwise: str = OTHERWISE
+    machine: Machine,
+    model: ModelSize,
+    quantization: Quantization | None = None,
+    *,
+    below: int | None = None,
+    otherwise: str = OTHERWISE,
 ) -> Placement:
-    """The placement that keeps most of the model's precision, and among those the fastest.
+    """The placement that keeps most of the model's precision, and is streamed only where nothing else fits.
 
     In this order: bfloat16 on the device (about 32 GiB at full size with the reference cache), 8-bit weights (21 GiB),
     4-bit weights (16 GiB), bfloat16 in main memory with the blocks streamed. A CPU takes float32, or bfloat16 where
@@ -123,13 +136,14 @@ def place(
         machine: what is there.
         model: what has to go there.
         quantization: this one and no other; None chooses.
+        below: only one that needs fewer bytes than this; None for any that fits.
         otherwise: what to do where there is no room, for the sentence that says so.
 
     Raises:
         EngineError: nothing fits, or what was asked for cannot be had here; the sentence has both figures.
     """
     if machine.device == "cpu":
-        return _on_cpu(machine, model, quantization, otherwise)
+        return _on_cpu(machine, model, quantization, below, otherwise)
     if not machine.bfloat16:
         raise EngineError(
             f"The model needs a GPU that computes in bfloat16 (NVIDIA Ampere of 2020 or later), and {machine.name} "
@@ -139,17 +153,17 @@ def place(
     for candidate in candidates:
         _check(machine, candidate)
         needed = _resident_bytes(model, candidate)
-        if needed <= machine.free:
+        if _fits(needed, machine.free, below):
             reason = f"{_words(candidate)} on {machine.name}: about {_gib(needed)} of {_gib(machine.free)} free."
             return _resident(machine, model, candidate, needed, reason)
     needed, waiting = _streamed_bytes(model)
-    if "none" in candidates and needed <= machine.free and waiting <= machine.main_memory:
+    if "none" in candidates and _fits(needed, machine.free, below) and waiting <= machine.main_memory:
         advice = "" if machine.torchao else f"; quantised it may fit whole: {INSTALL_QUANTIZATION}"
         reason = (
             f"Weights in bfloat16, streamed from main memory block by block, on {machine.name}: about {_gib(needed)} "
             f"of {_gib(machine.free)} free{advice}."
         )
-        return _streamed(machine, model, waiting, reason)
+        return _streamed(machine, model, needed, waiting, reason)
     raise EngineError(_too_small(machine, model, candidates, otherwise))
 
 
@@ -199,7 +213,7 @@ def examine(choice: str | None = None) -> Machine:
 
 
 def _candidates(machine: Machine) -> list[Quantization]:
-    """From the most precise to the smallest; of the two with 8 bits the one that also computes faster here."""
+    """From the most precise to the smallest; of the two with 8 bits the one that may also compute faster, compiled."""
     if not machine.torchao:
         return ["none"]
     return ["none", "fp8" if machine.float8 else "int8", "nf4"]
@@ -215,6 +229,10 @@ def _check(machine: Machine, quantization: Quantization) -> None:
             f"8-bit floating point needs a GPU that multiplies it (NVIDIA Ada or Hopper, or later), and {machine.name} "
             "does not; take quantization=int8."
         )
+
+
+def _fits(needed: int, free: int, below: int | None) -> bool:
+    return needed <= free and (below is None or needed < below)
 
 
 def _resident_bytes(model: ModelSize, quantization: Quantization) -> int:
@@ -241,10 +259,11 @@ def _resident(machine: Machine, model: ModelSize, quantization: Quantization, ne
         machine.main_memory >= 2 * model.text_encoders + SPARE_BYTES,
         machine.main_memory >= 2 * model.transformer + SPARE_BYTES,
         reason,
+        needed,
     )
 
 
-def _streamed(machine: Machine, model: ModelSize, waiting: int, reason: str) -> Placement:
+def _streamed(machine: Machine, model: ModelSize, needed: int, waiting: int, reason: str) -> Placement:
     return Placement(
         torch.device(machine.device),
         torch.bfloat16,
@@ -254,21 +273,24 @@ def _streamed(machine: Machine, model: ModelSize, waiting: int, reason: str) -> 
         machine.main_memory - waiting >= 2 * model.text_encoders + SPARE_BYTES,
         fuses_before_quantizing=True,
         reason=reason,
+        needed=needed,
     )
 
 
-def _on_cpu(machine: Machine, model: ModelSize, quantization: Quantization | None, otherwise: str) -> Placement:
+def _on_cpu(
+    machine: Machine, model: ModelSize, quantization: Quantization | None, below: int | None, otherwise: str
+) -> Placement:
     chosen = quantization or "none"
     if chosen != "none" and not machine.torchao:
         raise EngineError(f"{_words(chosen)} need the library torchao: {INSTALL_QUANTIZATION}.")
     parameters = model.transformer + model.text_encoders + model.vae
     for dtype in (torch.float32, torch.bfloat16) if chosen == "none" else (torch.bfloat16,):
         needed = dtype.itemsize * parameters + model.working_bytes(dtype.itemsize) + SPARE_BYTES
-        if needed <= machine.main_memory:
+        if _fits(needed, machine.main_memory, below):
             cpu = torch.device("cpu")
-            words = str(dtype).removeprefix("torch.") if chosen == "none" else _words(chosen)
+            words = _words(chosen, dtype)
             reason = f"{words} on the CPU, which takes hours at full size: about {_gib(needed)} of main memory."
-            return Placement(cpu, dtype, chosen, "none", cpu, True, True, reason)
+            return Placement(cpu, dtype, chosen, "none", cpu, True, True, reason, needed)
     raise EngineError(
         f"The model needs {_gib(needed)} of main memory on the CPU, and {_gib(machine.main_memory)} are free; "
         f"{otherwise}."
@@ -288,9 +310,9 @@ def _too_small(machine: Machine, model: ModelSize, candidates: list[Quantization
     )
 
 
-def _words(quantization: Quantization) -> str:
+def _words(quantization: Quantization, dtype: torch.dtype = torch.bfloat16) -> str:
     return {
-        "none": "Weights in bfloat16",
+        "none": f"Weights in {str(dtype).removeprefix('torch.')}",
         "int8": "Weights of 8 bits (int8)",
         "fp8": "Weights of 8 bits (fp8)",
         "nf4": "Weights of 4 bits (nf4)",

@@ -38,7 +38,7 @@ from tests.tiny_diptych import save_lora, tiny_canny, tiny_diptych, tiny_inpaint
 from tests.tiny_models import save_tiny_base
 
 CPU = torch.device("cpu")
-ON_CPU = Placement(CPU, torch.float32, "none", "none", CPU, True, True, "on the CPU")
+ON_CPU = Placement(CPU, torch.float32, "none", "none", CPU, True, True, "on the CPU", 0)
 FAST = Settings(num_inference_steps=2)
 
 

@@ -25,6 +25,7 @@ from refgc.model.engine import DiffusionEngine
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.loading import Sources
 from refgc.model.pipeline import RefGCSR2Pipeline, Settings
+from refgc.model.placement import GIB, Machine, Placement
 from refgc.model.prompts import prompt_for
 from refgc.model.speed import SpeedOptions
 from tests.synthetic import SyntheticPair
@@ -208,7 +209,7 @@ def test_without_an_adapter_the_stock_model_goes_over_the_correspondence_result(
     assert np.array_equal(result.stages["correspondence"].pixels, placed)
     assert result.report.message.startswith("Stock FLUX.1-Kontext (no FreqMoLE weights) went over")
     assert result.report.diffusion is not None
-    assert (result.report.diffusion.adapter, result.report.diffusion.steps) == (None, 2)
+    assert (result.report.diffusion.adapter, result.report.diffusion.steps) == (None, 1)
 
 
 def test_it_is_loaded_once_and_the_text_encoders_are_not_kept_in_it(
@@ -340,21 +341,99 @@ def test_memory_that_runs_out_again_is_told_in_a_sentence_and_the_engine_stays_u
     assert engine.refine(request_).report.placed
 
 
-def test_memory_that_runs_out_while_loading_costs_a_second_attempt(
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["CUDA", "cuDNN", "cuBLAS"],
+)
+def test_memory_runs_out_in_errors_of_several_types(
+    engine: DiffusionEngine, request_: RefineRequest, error: Exception
+) -> None:
+    engine.prepare()
+    with failing(engine, error, times=1):
+        details = engine.refine(request_).report.diffusion
+    assert details is not None
+    assert "after memory ran out" in details.placement
+
+
+def loads_of(monkeypatch: pytest.MonkeyPatch, failures: int) -> list[Placement]:
+    """The placements that are loaded; for the first ones of them memory runs out."""
+    load, tried = loading.load, list[Placement]()
+
+    def noted_load(folders: loading.Folders, placement: Placement, options: SpeedOptions) -> RefGCSR2Pipeline:
+        tried.append(placement)
+        if len(tried) <= failures:
+            raise OUT_OF_MEMORY
+        return load(folders, placement, options)
+
+    monkeypatch.setattr(loading, "load", noted_load)
+    return tried
+
+
+def test_when_memory_runs_out_while_loading_the_next_smaller_placement_is_taken(
     engine: DiffusionEngine, request_: RefineRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, attempts = loading.load, iter([OUT_OF_MEMORY, None])
-
-    def full_at_first(*arguments: Any) -> Any:
-        error = next(attempts)
-        if error is not None:
-            raise error
-        return load(*arguments)
-
-    monkeypatch.setattr(loading, "load", full_at_first)
+    tried = loads_of(monkeypatch, failures=1)
     details = engine.refine(request_).report.diffusion
+    assert [placement.dtype for placement in tried] == [torch.float32, torch.bfloat16]
     assert details is not None
-    assert "memory ran out" not in details.placement
+    assert details.placement.startswith("Weights in bfloat16 on the CPU")
+    assert details.placement.endswith("; memory ran out while loading with weights in float32.")
+
+
+def test_when_the_smallest_placement_is_too_large_the_sentence_names_all_that_were_tried(
+    engine: DiffusionEngine, request_: RefineRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = loads_of(monkeypatch, failures=3)
+    gpu = Machine("cuda:0", "a GPU", 80 * GIB, 80 * GIB, 64 * GIB, True, True, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_module, "examine", lambda _: gpu)
+        with pytest.raises(EngineError) as failure:
+            engine.prepare()
+    assert [(placement.quantization, placement.offload) for placement in tried] == [
+        ("none", "none"),
+        ("fp8", "none"),
+        ("nf4", "none"),
+    ]
+    assert str(failure.value) == (
+        "The memory of a GPU ran out while the model was loaded with weights in bfloat16 and weights of 8 bits (fp8) "
+        "and weights of 4 bits (nf4), and nothing smaller can be had here; end what else uses it, or "
+        "use the engine correspondence."
+    )
+    # Memory may be there again later, so that the next call begins with the best.
+    assert engine.plan().device.type == "cpu"
+    assert engine.refine(request_).report.placed
+    assert tried[-1].dtype == torch.float32
+
+
+def test_memory_that_runs_out_before_anything_is_placed_is_told_in_a_sentence(
+    engine: DiffusionEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise OUT_OF_MEMORY
+
+    monkeypatch.setattr(engine_module, "examine", full)
+    with pytest.raises(EngineError, match="is not enough to load the model"):
+        engine.prepare()
+
+
+def test_a_callback_of_the_settings_is_called_at_each_step(engine: DiffusionEngine, request_: RefineRequest) -> None:
+    plain, steps = engine.refine(request_), []
+
+    def end_of_step(_: Any, step: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        steps.append(step)
+        return {"latents": tensors["latents"] * 0.5}
+
+    settings = replace(SMALL, callback_on_step_end=end_of_step)
+    watched = DiffusionEngine(engine.sources, engine.options, device="cpu", settings=settings).refine(request_)
+    assert steps == [0, 1, 2]
+    assert watched.report.diffusion is not None
+    assert watched.report.diffusion.steps == 3
+    assert not np.array_equal(watched.image.pixels, plain.image.pixels)
 
 
 def test_a_prompt_that_is_too_long_is_refused_and_the_engine_stays_usable(

@@ -25,7 +25,7 @@ from tests.tiny_freqmole import run, teach
 from tests.tiny_models import tiny_transformer
 
 CPU = torch.device("cpu")
-ON_CPU = Placement(CPU, torch.float32, "none", "none", CPU, True, True, "float32 on the CPU.")
+ON_CPU = Placement(CPU, torch.float32, "none", "none", CPU, True, True, "float32 on the CPU.", 0)
 QUANTIZED = replace(ON_CPU, dtype=torch.bfloat16, quantization="int8")
 
 
@@ -140,6 +140,25 @@ def test_a_weight_file_that_is_cut_off_is_told_before_anything_is_loaded(
     with pytest.raises(EngineError) as failure:
         measure(Folders(folder, None), SpeedOptions())
     assert str(failure.value) == f"{str(folder / name)!r} is damaged or cut off; delete it and fetch it again."
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", "cannot be loaded ("),
+        (b'{"_class_name": "FluxTransformer2DModel"}', "('num_attention_heads' is missing)"),
+        (b'{"num_attention_heads": 2, "attention_head_dim": "wide", "num_layers": null}', "cannot be loaded ("),
+    ],
+)
+def test_a_damaged_description_is_told_in_a_sentence_before_anything_is_loaded(
+    spoilt: Callable[[str, bytes], Path], content: bytes, said: str
+) -> None:
+    folder = spoilt("transformer/config.json", content)
+    with pytest.raises(EngineError) as failure:
+        measure(Folders(folder, None), SpeedOptions())
+    assert said in str(failure.value)
+    assert "\n" not in str(failure.value)
+    assert str(failure.value).endswith("; fetch it again, or name another.")
 
 
 @pytest.mark.parametrize(

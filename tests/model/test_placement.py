@@ -77,6 +77,23 @@ def test_below_that_or_without_torchao_blocks_are_streamed(kontext: ModelSize) -
     assert "pip install '.[quantization]'" in placed.reason
 
 
+def test_less_can_be_asked_for_than_would_fit(kontext: ModelSize) -> None:
+    """As after memory ran out in spite of the figures; each is smaller than the one before, until there is none."""
+    tried = [place(gpu(39), kontext)]
+    for _ in range(3):
+        tried.append(place(gpu(39), kontext, below=tried[-1].needed))
+    assert [placed.weights for placed in tried] == [
+        "weights in bfloat16",
+        "weights of 8 bits (fp8)",
+        "weights of 4 bits (nf4)",
+        "weights in bfloat16, streamed from main memory",
+    ]
+    with pytest.raises(EngineError):
+        place(gpu(39), kontext, below=tried[-1].needed)
+    with pytest.raises(EngineError):
+        place(gpu(39), kontext, "int8", below=place(gpu(39), kontext, "int8").needed)
+
+
 def test_what_main_memory_cannot_hold_is_not_kept_there(kontext: ModelSize) -> None:
     roomy, tight = place(gpu(22.5, main=64), kontext), place(gpu(22.5, main=8), kontext)
     assert (roomy.fuses_before_quantizing, roomy.keeps_text_encoders) == (True, True)
