@@ -45,7 +45,7 @@ def card_mask(pair: SyntheticPair) -> np.ndarray:
 
 
 def scene_mask(pair: SyntheticPair) -> np.ndarray:
-    return cv2.resize(pair.mask, pair.truth.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(pair.mask, pair.truth.shape[1::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def request_for(pair: SyntheticPair, **options: Any) -> PreviewRequest:
