@@ -42,7 +42,7 @@ from refgc.model.pipeline import RefGCSR2Pipeline
 from refgc.model.speed import SpeedOptions, apply
 
 # Of the first-block cache. Which steps are skipped is decided here, because random weights do not tell: a third of
-# them, the modest end of what is reported for FLUX.
+# them, which is an assumption.
 THRESHOLD, SKIPS = 0.1, (False, False, True)
 SKIPPED = (
     f"{sum(SKIPS)} of {len(SKIPS)} steps skipped by a fixed pattern; how many are with trained weights is not measured"
