@@ -130,7 +130,14 @@ def build_marking_pad(label: str, name: str, elem_id: str) -> MarkingPad:
         file = gr.File(label=label, file_types=list(FILE_TYPES), height=EMPTY_HEIGHT, elem_id=elem_id)
         note = gr.HTML(visible=False, elem_id=f"{elem_id}-note")
         with gr.Column(visible=False, elem_classes="marking-tools") as tools:
-            gr.Radio(MODES, value="object", label="A click marks", interactive=True, elem_id=f"{elem_id}-mode")
+            gr.Radio(
+                MODES,
+                value="object",
+                label="A click marks",
+                info="A box is drawn by dragging, or by a click on two of its corners.",
+                interactive=True,
+                elem_id=f"{elem_id}-mode",
+            )
             with gr.Row():
                 undo = gr.Button("Undo mark", size="sm", elem_id=f"{elem_id}-undo")
                 clear = gr.Button("Clear marks", size="sm", elem_id=f"{elem_id}-clear")

@@ -15,22 +15,23 @@ from refgc.demo.preview_options import PreviewOptions
 
 
 def build_preview_gallery(examples: list[PreviewExample]) -> gr.Gallery:
-    """Thumbnails of the scenes, each with its reference in the corner."""
-    gr.HTML("<h2>Or try an example</h2>")
-    return gr.Gallery(
-        [(example.thumbnail(), example.meta.title) for example in examples],
-        label="Examples",
-        show_label=False,
-        columns=3,
-        height="auto",
-        object_fit="cover",
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
-        container=False,
-        elem_id="preview-examples",
-        elem_classes="examples",
-    )
+    """Thumbnails of the scenes, each with its reference in the corner; hidden where there are none."""
+    with gr.Column(visible=bool(examples)):
+        gr.HTML("<h2>Or try an example</h2>")
+        return gr.Gallery(
+            [(example.thumbnail(), example.meta.title) for example in examples],
+            label="Examples",
+            show_label=False,
+            columns=3,
+            height="auto",
+            object_fit="cover",
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            container=False,
+            elem_id="preview-examples",
+            elem_classes="examples",
+        )
 
 
 def connect_preview_gallery(
