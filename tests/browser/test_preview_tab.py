@@ -265,8 +265,10 @@ def test_what_is_missing_or_no_picture_is_said_in_a_sentence(preview: Page, card
     expect(problem).to_have_text("Add the scene first: the picture that the object is drawn into.")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(360, 740), (820, 1180), (1440, 900)])
+@pytest.mark.parametrize(
+    ("width", "height", "theme"),
+    [(360, 740, "light"), (360, 740, "dark"), (820, 1180, "dark"), (1440, 900, "light")],
+)
 def test_fits_the_screen_in_both_themes(
     page: Page, server: str, watch, width: int, height: int, theme: str, output_path: str
 ) -> None:
