@@ -1,0 +1,128 @@
+"""Measures the preview: seconds by stage, peak memory, and the ratio to plain matching and upscaling.
+
+usage: python -m benchmarks.preview [--runs N] [--json FILE]
+
+No GPU and no weights: the generated picture is simulated. Counted is all from the files of a pair to the files of its
+preview. The yardstick is that of the correspondence engine, measured in the same run, in turn with the preview: SIFT on
+the reference and on the generated picture, enlarged, and a Lanczos upscale to the scene's size. Every case runs in a
+process of its own, so that its peak memory is its own. The pictures are the project's own examples.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.correspondence import EXAMPLES, match_and_upscale
+from refgc.correspondence.arrays import resized
+from refgc.diprefgc.preview import PreviewResult, make_preview_request, preview
+from refgc.diprefgc.preview_files import write_preview
+from refgc.engines import RefineRequest
+from refgc.images import Image, ImageSource, open_image
+
+EXAMPLE = EXAMPLES / "paperback"
+LARGE_SIDE = 3072
+
+
+def masks_given() -> dict[str, ImageSource]:
+    """1024x1024, with the masks of both pictures."""
+    return {
+        **masks_found(),
+        "reference_mask": EXAMPLE / "hrri_mask.png",
+        "scene_mask": EXAMPLE / "hrgt_mask.png",
+    }
+
+
+def masks_found() -> dict[str, ImageSource]:
+    """1024x1024, the objects to be found."""
+    return {"reference": EXAMPLE / "hrri.jpg", "scene": EXAMPLE / "hrgt.jpg"}
+
+
+def large() -> dict[str, ImageSource]:
+    """As from a telephone: 3072x3072, the objects to be found."""
+    pictures = {name: open_image(path, name=name).pixels for name, path in masks_found().items() if path is not None}
+    return {name: resized(pixels, (LARGE_SIDE, LARGE_SIDE)) for name, pixels in pictures.items()}
+
+
+CASES = {
+    "1024x1024, masks given": masks_given,
+    "1024x1024, masks found": masks_found,
+    "3072x3072, masks found": large,
+}
+
+
+def make(sources: dict[str, Any]) -> PreviewResult:
+    """One preview, from files to files."""
+    result = preview(make_preview_request(**sources), generator="simulated")
+    with tempfile.TemporaryDirectory() as folder:
+        write_preview(result, Path(folder))
+    return result
+
+
+def measure(name: str, runs: int) -> dict[str, Any]:
+    """Medians over `runs`, the preview and the yardstick in turn after one run of each that does not count."""
+    sources = CASES[name]()
+    report = make(sources).report
+    reference = open_image(sources["reference"], name="reference")
+    scene = open_image(sources["scene"], name="scene")
+    yardstick_request = RefineRequest(
+        reference, Image(resized(scene.pixels, report.generated_size)), scale=report.factor
+    )
+    match_and_upscale(yardstick_request)
+    stages: dict[str, list[float]] = {stage: [] for stage in report.seconds}
+    seconds, yardstick = [], []
+    for _ in range(runs):
+        started = time.perf_counter()
+        match_and_upscale(yardstick_request)
+        yardstick.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        report = make(sources).report
+        seconds.append(time.perf_counter() - started)
+        for stage, taken in report.seconds.items():
+            stages[stage].append(taken)
+    return {
+        "case": name,
+        "truth": f"{report.truth_size[0]}x{report.truth_size[1]}",
+        "seconds": round(statistics.median(seconds), 2),
+        "stages": {stage: round(statistics.median(taken), 3) for stage, taken in stages.items()},
+        "ratio": round(statistics.median(a / b for a, b in zip(seconds, yardstick, strict=True)), 2),
+        "peak_gigabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    }
+
+
+def main() -> None:
+    """Measure every case and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each case")
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    options = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    rows = []
+    for name in CASES:
+        with context.Pool(1) as pool:
+            rows.append(pool.apply(measure, (name, options.runs)))
+    table = Table(title="preview, simulated")
+    for heading in ("case", "seconds", "times the yardstick", "peak GB", "truth", "by stage"):
+        table.add_column(heading)
+    for row in rows:
+        by_stage = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in row["stages"].items())
+        figures = f"{row['seconds']:.2f}", f"{row['ratio']:.2f}", f"{row['peak_gigabytes']:.2f}"
+        table.add_row(row["case"], *figures, row["truth"], by_stage)
+    Console(width=140).print(table)
+    if options.json:
+        machine = {"processors": multiprocessing.cpu_count(), "system": platform.machine(), "opencv": cv2.__version__}
+        options.json.write_text(json.dumps({"machine": machine, "runs": options.runs, "cases": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
