@@ -100,7 +100,11 @@ def _missing_from_network(folder: Path) -> list[str]:
     if not (folder / "config.json").is_file():
         return ["config.json"]
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(json.loads(index.read_text())["weight_map"].values())
+        try:
+            shards = set(json.loads(index.read_text())["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            # Damaged is as good as missing.
+            return [index.name]
         return sorted(shard for shard in shards if not (folder / shard).is_file())
     return [] if any(folder.glob("*.safetensors")) else ["*.safetensors"]
 

@@ -120,6 +120,15 @@ def test_what_the_hub_refuses(hub: FakeHub, status: int, code: str, said: str) -
     assert said in refusal(BASE)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": 3}', "{}"])
+def test_a_damaged_list_of_shards_is_named(tiny_base: Path, tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_base, folder)
+    name = "diffusion_pytorch_model.safetensors.index.json"
+    (folder / "transformer" / name).write_text(content)
+    assert f"there is no transformer/{name} in it" in refusal(str(folder))
+
+
 def test_a_repository_without_the_files_is_refused(hub: FakeHub) -> None:
     hub.repositories[BASE] = {"README.md": b"# Nothing"}
     assert f"there is no {INDEX} in it" in refusal(BASE)
