@@ -28,18 +28,16 @@ LEAST_PROMINENT, MOST_PROMINENT = 0.01, 0.6
 OFF_CENTRE = 0.3
 # Regions that overlap more are the same.
 SAME = 0.85
-# Of what surely is object a region holds at least so much.
-HELD = 0.9
 
 
-def around_marks(scene: Scene, inside: Bools, outside: Bools) -> list[Bools]:
-    """Regions with what surely is object and nothing of what surely is not, sheltered from floods."""
-    return _distinct(region for region in _sheltered(scene, inside) if _fits(region, inside, outside))
+def around_marks(scene: Scene, inside: Bools) -> list[Bools]:
+    """Regions with some of what surely is object, sheltered from floods."""
+    return _distinct(region for region in _sheltered(scene, inside) if _fits(region))
 
 
-def of_one_colour(scene: Scene, inside: Bools, outside: Bools) -> list[Bools]:
+def of_one_colour(scene: Scene, inside: Bools) -> list[Bools]:
     """Regions with the colours of what surely is object, and with their holes."""
-    return _distinct(region for region in _alike(scene, inside) if _fits(region, inside, outside))
+    return _distinct(region for region in _alike(scene, inside) if _fits(region))
 
 
 def within(scene: Scene, box: Box) -> list[Bools]:
@@ -113,9 +111,8 @@ def _windows(inside: Bools) -> Iterator[Box]:
         yield max(0, int(x - across)), max(0, int(y - down)), min(width, int(x + across)), min(height, int(y + down))
 
 
-def _fits(region: Bools, inside: Bools, outside: Bools) -> bool:
-    fits = LEAST_SHARE <= region.mean() <= MOST_SHARE and region[inside].mean() >= HELD
-    return bool(fits) and not (region & outside).any()
+def _fits(region: Bools) -> bool:
+    return bool(LEAST_SHARE <= region.mean() <= MOST_SHARE)
 
 
 def _distinct(regions: Iterable[Bools]) -> list[Bools]:

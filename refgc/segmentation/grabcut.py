@@ -11,7 +11,7 @@ from refgc.errors import InputError
 from refgc.images import MARKED, Image, Mask
 from refgc.segmentation import appearance, candidates, scene, shapes
 from refgc.segmentation.graph_cut import Bools
-from refgc.segmentation.marks import Marks, marks_in
+from refgc.segmentation.marks import Marks, correct, marks_in
 from refgc.segmentation.outline import find_outline
 from refgc.segmentation.prompt import Box, Prompt, require_same_picture
 from refgc.segmentation.scene import Scene
@@ -27,6 +27,8 @@ DRAFTS = 8
 # How much around a box or a region its background is learned from, and how far beyond a region the object may reach, in
 # sizes of it. Of a whole object that was given roughly only the edge is in doubt.
 BOX_MARGIN, REGION_MARGIN, REGION_REACH, ALPHA_REACH = 0.25, 0.4, 0.2, 0.06
+# A region that is wrong about a click is so much less likely the object.
+CONTRADICTED = 0.3
 # An object fills its box about as well as any candidate does.
 LOOSER = 0.1
 
@@ -61,14 +63,17 @@ class GrabCutSegmenter:
         view, rough = _rough_region(image, prompt)
         picture = view.of_picture(image.pixels)
         marks = marks_in(view, picture, image, prompt)
+        rough, marks = correct(rough, picture, marks)
         reach = ALPHA_REACH if prompt.alpha is not None else REGION_REACH
         if prompt.box is None:
             marks = _around(rough, marks, reach, sure_within=prompt.alpha is not None)
-        found = find_outline(appearance.lab(picture), rough, *marks, ROUNDS)
-        if not found.any():
-            raise InputError(NOTHING_THERE)
+        found = find_outline(appearance.lab(picture), rough, marks.inside, marks.outside, ROUNDS)
         soft = soften(image.pixels, found, view)
-        return Mask(soft if image.alpha is None else np.minimum(soft, image.alpha.values))
+        if image.alpha is not None:
+            soft = np.minimum(soft, image.alpha.values)
+        if soft.max() < MARKED:
+            raise InputError(NOTHING_THERE)
+        return Mask(soft)
 
 
 def _rough_region(image: Image, prompt: Prompt) -> tuple[View, Bools]:
@@ -93,7 +98,10 @@ def _region_in_box(image: Image, prompt: Prompt, view: View, box: Box) -> Bools:
     marks = marks_in(view, picture, image, prompt)
     rectangle = view.rectangle(box)
     regions = candidates.within(surveyed, view.of_box(box))
-    outlines = [find_outline(surveyed.colours, region, *marks, DRAFT_ROUNDS, DRAFT_GROUPS) for region in regions]
+    outlines = [
+        find_outline(surveyed.colours, region, marks.inside, marks.outside, DRAFT_ROUNDS, DRAFT_GROUPS)
+        for region in regions
+    ]
     fits = [shapes.overlap(shapes.bounding(outline), rectangle) for outline in outlines]
     agreement = [
         shapes.overlap(outline, region) if fit >= max(fits) - LOOSER else 0.0
@@ -112,12 +120,15 @@ def _region(image: Image, prompt: Prompt, survey: View) -> Bools:
         if plain is not None and not (plain[marks.outside] > 0).any():
             return plain > 0
         return _most_prominent(surveyed, marks)
-    regions = candidates.around_marks(surveyed, *marks) or candidates.of_one_colour(surveyed, *marks)
-    likely = sorted(regions, key=lambda region: scene.objectness(surveyed, region), reverse=True)[:DRAFTS]
-    drafts = [draft for draft in (_draft(surveyed, region, marks) for region in likely) if draft.any()]
-    if not drafts:
+    regions = candidates.around_marks(surveyed, marks.seed) or candidates.of_one_colour(surveyed, marks.seed)
+    if not regions:
         raise InputError(NOTHING_THERE)
-    return max(drafts, key=lambda draft: scene.objectness(surveyed, draft))
+    doubts = np.array([CONTRADICTED * marks.contradiction(region) for region in regions])
+    promise = np.array([scene.objectness(surveyed, region) for region in regions]) - doubts
+    likely = np.argsort(-promise, kind="stable")[:DRAFTS]
+    drafts = [_draft(surveyed, regions[index], marks) for index in likely]
+    ratings = [scene.objectness(surveyed, draft) if draft.any() else -np.inf for draft in drafts]
+    return drafts[int(np.argmax(np.array(ratings) - doubts[likely]))]
 
 
 def _most_prominent(surveyed: Scene, marks: Marks) -> Bools:
@@ -132,8 +143,10 @@ def _draft(surveyed: Scene, region: Bools, marks: Marks) -> Bools:
     size = (region.shape[1], region.shape[0])
     view = around(shapes.box_of(region), REGION_MARGIN, size, DRAFT_SIDE)
     rough = view.of_values(region.astype(np.float32)) > 0.5
-    near = _around(rough, marks.within(view), REGION_REACH)
-    return view.back(find_outline(view.of_values(surveyed.colours), rough, *near, DRAFT_ROUNDS, DRAFT_GROUPS), size)
+    near = marks.within(view)
+    inside, outside = _around(rough, near, REGION_REACH)[:2]
+    colours = view.of_values(surveyed.colours)
+    return view.back(find_outline(colours, rough, inside, outside, DRAFT_ROUNDS, DRAFT_GROUPS), size)
 
 
 def _around(rough: Bools, marks: Marks, reach: float, *, sure_within: bool = False) -> Marks:
@@ -142,4 +155,4 @@ def _around(rough: Bools, marks: Marks, reach: float, *, sure_within: bool = Fal
     pixels = max(1.0, reach * float(np.sqrt((right - left) * (bottom - top))))
     outside = marks.outside | ~shapes.grown(rough | marks.inside, pixels)
     inside = marks.inside | shapes.shrunken(rough, pixels) if sure_within else marks.inside
-    return Marks(inside & ~outside, outside)
+    return marks._replace(inside=inside & ~outside, outside=outside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from refgc.correspondence.arrays import Floats
@@ -14,6 +15,8 @@ MOST = 10.0
 COLOUR, PLACE = 3.0, 0.7
 # So far within the rough region, in sizes of it, its edge is no longer a doubt.
 DOUBT = 0.1
+# A hole of at least such a share of the object, through which the background is seen so clearly, is one: a handle's.
+OPENING, THROUGH = 0.03, 5.0
 # Fewer pixels are no object and no background to learn from.
 LEAST = 20
 
@@ -35,8 +38,8 @@ def find_outline(
         groups: of each mixture.
 
     Returns:
-        (height, width), the parts with something of `inside`, or the largest part where nothing is sure; without holes
-        that are small or look like the object.
+        (height, width), the parts with something of `inside`, or the largest part where nothing is sure; with holes
+        only where the background is seen through them or something of `outside` lies in them.
     """
     points = appearance.features(colours)
     left, top, right, bottom = shapes.box_of(rough)
@@ -54,9 +57,16 @@ def find_outline(
         if np.count_nonzero(better) < LEAST:
             break
         found = better
-    return _one_object(found, inside & ~outside, outside)
+    return _one_object(found, inside & ~outside, outside, leaning)
 
 
-def _one_object(found: Bools, inside: Bools, outside: Bools) -> Bools:
+def _one_object(found: Bools, inside: Bools, outside: Bools, leaning: Floats) -> Bools:
     part = shapes.parts_with(found, inside) if (inside & found).any() else shapes.largest_part(found)
-    return shapes.filled(part) & ~outside
+    holes = shapes.filled(part) & ~part
+    count, labels = cv2.connectedComponents(holes.astype(np.uint8), connectivity=4)
+    for label in range(1, count):
+        hole = labels == label
+        opening = hole.sum() >= OPENING * part.sum() and leaning[hole].mean() <= -COLOUR * THROUGH
+        if not opening and not (hole & outside).any():
+            part = part | hole
+    return part & ~outside

@@ -26,9 +26,10 @@ class View:
     size: Size
 
     @property
-    def scale(self) -> float:
-        """Pixels of the view to a pixel of the picture."""
-        return self.size[0] / (self.window[2] - self.window[0])
+    def scales(self) -> tuple[float, float]:
+        """Pixels of the view to a pixel of the picture, across and down; they differ by rounding alone."""
+        left, top, right, bottom = self.window
+        return self.size[0] / (right - left), self.size[1] / (bottom - top)
 
     def of_picture(self, pixels: Bytes) -> Bytes:
         """The picture (height, width, 3) in this view."""
@@ -42,8 +43,10 @@ class View:
 
     def of_point(self, point: tuple[float, float]) -> tuple[int, int]:
         """Column and row of the view's pixel that a pixel of the picture lies in; within the view."""
-        place = ((value + 0.5 - start) * self.scale for value, start in zip(point, self.window, strict=False))
-        x, y = (int(np.clip(value, 0, side - 1)) for value, side in zip(place, self.size, strict=True))
+        x, y = (
+            int(np.clip((value + 0.5 - start) * scale, 0, side - 1))
+            for value, start, scale, side in zip(point, self.window[:2], self.scales, self.size, strict=True)
+        )
         return x, y
 
     def rectangle(self, box: Box) -> Bools:
@@ -62,21 +65,20 @@ class View:
     def box_back(self, box: Box) -> Box:
         """A box of this view in the picture."""
         left, top, right, bottom = self.window
+        across, down = self.scales
         return (
-            left + int(box[0] / self.scale),
-            top + int(box[1] / self.scale),
-            min(right, left + int(np.ceil(box[2] / self.scale))),
-            min(bottom, top + int(np.ceil(box[3] / self.scale))),
+            left + int(box[0] / across),
+            top + int(box[1] / down),
+            min(right, left + int(np.ceil(box[2] / across))),
+            min(bottom, top + int(np.ceil(box[3] / down))),
         )
 
     def of_view(self, mask: Bools, other: View) -> Bools:
         """A mask that was found in another view of the same picture, in this one."""
-        factor = other.scale / self.scale
-        x, y = (
-            (0.5 / self.scale + start - theirs) * other.scale - 0.5
-            for start, theirs in zip(self.window[:2], other.window[:2], strict=True)
-        )
-        matrix = np.array([[factor, 0, x], [0, factor, y]], np.float32)
+        matrix = np.zeros((2, 3), np.float32)
+        for axis, (ours, theirs) in enumerate(zip(self.scales, other.scales, strict=True)):
+            matrix[axis, axis] = theirs / ours
+            matrix[axis, 2] = (0.5 / ours + self.window[axis] - other.window[axis]) * theirs - 0.5
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return np.asarray(cv2.warpAffine(mask.astype(np.float32), matrix, self.size, flags=flags) > 0.5)
 
