@@ -1,6 +1,6 @@
 """The whole story on our own examples: preview, then refine; the result is closer to the truth than the LRGI was.
 
-Nine of the ten examples have texture. Of cushion, bottle, shoe box and tin the engine refines a part only, since they
+Nine of the ten examples have texture. Of cushion, bottle and tin the engine refines a part only, since they
 bend or show other sides in the scene; they gain less than 1 dB with some seeds. The README has them all.
 """
 
@@ -39,7 +39,8 @@ def chain(name: str, seed: int) -> tuple[PreviewResult, RefineResult, Comparison
 
 # Seeds with which the gain is well above the bar, so that the rounding of another processor decides nothing.
 @pytest.mark.parametrize(
-    ("name", "seed"), [("camera", 0), ("mug", 1), ("oats_box", 0), ("paperback", 0), ("record_sleeve", 0)]
+    ("name", "seed"),
+    [("camera", 0), ("mug", 1), ("oats_box", 0), ("paperback", 0), ("record_sleeve", 0), ("shoe_box", 2)],
 )
 def test_refining_comes_closer_to_the_truth_inside_the_object(name, seed):
     made, refined, comparison = chain(name, seed)
