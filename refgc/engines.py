@@ -33,6 +33,14 @@ def no_progress(stage: str, fraction: float) -> None:
     """The progress of a caller who does not watch."""
 
 
+class Viewer(Protocol):
+    """Given pictures of a refinement while it is being made, for someone who does not want to wait for its end."""
+
+    def __call__(self, stage: str, picture: Image) -> None:
+        """`stage` names the picture as in `RefineResult.stages`; it may be smaller than the result."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RefineRequest:
     """One refinement, fully checked; engines trust every field.
@@ -126,8 +134,16 @@ class Engine(Protocol):
         """
         ...
 
-    def refine(self, request: RefineRequest, progress: Progress = no_progress) -> RefineResult:
-        """Raises `EngineError` with one sentence when it cannot."""
+    def refine(
+        self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
+    ) -> RefineResult:
+        """Refines one picture; the same pixels come out whether or not a viewer looks on.
+
+        What `progress` or `viewer` raises ends the refinement and reaches the caller as it is.
+
+        Raises:
+            EngineError: it cannot be done here.
+        """
         ...
 
 

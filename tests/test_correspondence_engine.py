@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engines import RefineResult
-from refgc.refinement import refine
+from refgc.images import Image
+from refgc.refinement import make_request, refine
 from tests.correspondence_pairs import (
     PAIR,
     PRODUCT_PHOTO,
@@ -203,3 +205,21 @@ def test_strength_nothing_reports_nothing_taken():
     assert not report.placed
     assert report.coverage == 0
     assert "strength 0" in report.message
+
+
+def test_a_viewer_is_given_pictures_on_the_way_and_changes_nothing():
+    seen: list[tuple[str, tuple[int, int]]] = []
+    request = make_request(PRODUCT_PHOTO, PAIR.generated)
+    result = CorrespondenceEngine().refine(request, viewer=lambda name, picture: seen.append((name, picture.size)))
+    assert seen == [("upscaled", (320, 320)), ("aligned reference", (160, 160))]
+    assert result.image.pixels.tobytes() == refined().image.pixels.tobytes()
+
+
+@pytest.mark.parametrize("stop_at", ["upscaled", "aligned reference"])
+def test_what_a_viewer_raises_ends_the_refinement(stop_at):
+    def stop(name: str, picture: Image) -> None:
+        if name == stop_at:
+            raise InterruptedError(name)
+
+    with pytest.raises(InterruptedError, match=stop_at):
+        CorrespondenceEngine().refine(make_request(PRODUCT_PHOTO, PAIR.generated), viewer=stop)

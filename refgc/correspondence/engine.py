@@ -7,13 +7,13 @@ import numpy as np
 
 from refgc.correspondence import pictures, report
 from refgc.correspondence.align import Alignment, align_object, align_scene
-from refgc.correspondence.arrays import Bytes, Floats, size_of, smoothstep
+from refgc.correspondence.arrays import Bytes, Floats, resized, size_of, smoothstep
 from refgc.correspondence.find import Finding, find
 from refgc.correspondence.fuse import fuse
 from refgc.correspondence.upscale import clean_upscale
-from refgc.correspondence.warp import prefilter
+from refgc.correspondence.warp import prefilter, sample
 from refgc.correspondence.weigh import Weighing, weigh_object, weigh_scene
-from refgc.engines import Progress, RefineRequest, RefineResult, Report, no_progress
+from refgc.engines import Progress, RefineRequest, RefineResult, Report, Viewer, no_progress
 from refgc.images import Image
 
 # A face takes over where it is trusted more than those before it, without a hard seam.
@@ -34,12 +34,16 @@ class CorrespondenceEngine:
     def prepare(self, progress: Progress = no_progress) -> None:
         """Nothing has to be loaded."""
 
-    def refine(self, request: RefineRequest, progress: Progress = no_progress) -> RefineResult:
+    def refine(
+        self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
+    ) -> RefineResult:
         """See `refgc.engines.Engine`."""
         watch = report.Stopwatch(progress)
         width, height = request.generated.size
         with watch.stage("upscaling", 0.0):
             upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))
+        if viewer is not None:
+            viewer("upscaled", Image(upscaled))
         with watch.stage("finding the object", 0.05):
             found = find(request)
         if found is None:
@@ -49,6 +53,8 @@ class CorrespondenceEngine:
             # Where the first face is all of the object that is seen, the others are parts of it.
             if not layers[0].weighed.is_whole:
                 layers += [_layer(request, found, face) for face in range(1, len(found.homographies))]
+        if viewer is not None:
+            viewer("aligned reference", _soon_aligned(request, found, layers[0]))
         with watch.stage("fusing", 0.8):
             fused, aligned, taken = _fuse_layers(request, found, layers, upscaled)
         progress("done", 1.0)
@@ -74,6 +80,18 @@ def _layer(request: RefineRequest, found: Finding, face: int) -> Layer:
         return Layer(aligned, weigh_scene(seen, reference, aligned))
     aligned = align_object(seen, reference, here, found.object_mask)
     return Layer(aligned, weigh_object(seen, reference, aligned, found.object_mask, marked, may_be_whole=face == 0))
+
+
+def _soon_aligned(request: RefineRequest, found: Finding, layer: Layer) -> Image:
+    """The placed reference as the flow frame has it, on white, before the time is spent on its full size."""
+    reference, scale = request.reference.pixels, min(request.scale, 2)
+    small = prefilter(reference, layer.aligned.scale)
+    placed = np.asarray(sample(small, layer.aligned.mapping, size_of(reference)), np.uint8)
+    width, height = request.generated.size
+    frame = np.full((height * scale, width * scale, 3), 255, np.uint8)
+    part = found.region.of(frame, scale)
+    part[:] = resized(placed, size_of(part))
+    return Image(frame)
 
 
 def _fuse_layers(

@@ -17,7 +17,7 @@ import torch
 from refgc import __version__
 from refgc.correspondence.upscale import clean_upscale
 from refgc.doctor import DEVICE
-from refgc.engines import DiffusionDetails, Progress, RefineRequest, RefineResult, Report, no_progress
+from refgc.engines import DiffusionDetails, Progress, RefineRequest, RefineResult, Report, Viewer, no_progress
 from refgc.errors import EngineError, RefGCError
 from refgc.images import Image
 from refgc.model import loading
@@ -96,8 +96,12 @@ class DiffusionEngine:
         with self._lock:
             self._in_one_sentence(lambda: self._ready(watch), watch)
 
-    def refine(self, request: RefineRequest, progress: Progress = no_progress) -> RefineResult:
+    def refine(
+        self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
+    ) -> RefineResult:
         """See `refgc.engines.Engine`."""
+        if viewer is not None:
+            viewer("upscaled", _upscaled(request))
         if request.strength == 0.0:
             return _plain(request)
         watch = _Watch(progress, torch.device(self._machine.device))
@@ -343,9 +347,13 @@ def _message(has_experts: bool, found: bool, coverage: float) -> str:
     return f"The model redrew the object after the reference; {share}."
 
 
-def _plain(request: RefineRequest) -> RefineResult:
+def _upscaled(request: RefineRequest) -> Image:
     width, height = request.generated.size
-    picture = Image(clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale)))
+    return Image(clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale)))
+
+
+def _plain(request: RefineRequest) -> RefineResult:
+    picture = _upscaled(request)
     report = Report(
         engine="diffusion",
         placed=False,
