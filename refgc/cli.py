@@ -242,7 +242,8 @@ def preview(
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
     """Show what this machine can run, and what is missing."""
-    from refgc.doctor import examine, show
+    from refgc.doctor import examine
+    from refgc.doctor_tables import show
 
     examination = examine()
     if as_json:

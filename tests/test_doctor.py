@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 import refgc
-from refgc.doctor import NO_CUDA, NO_GPU, EngineState, Examination, examine, may_choose_diffusion
+from refgc.diprefgc import sources
+from refgc.diprefgc.sources import obstacle as diptych_obstacle
+from refgc.doctor import NO_CUDA, NO_GPU, EngineState, Examination, PartState, examine, may_choose_diffusion
 from tests.command import run_refgc
 
 
@@ -50,9 +52,10 @@ def test_json_is_what_this_machine_is() -> None:
 def test_table_names_every_engine_and_all_that_is_missing() -> None:
     shown = run_refgc("doctor", COLUMNS="100").stdout
     found = json.loads(run_refgc("doctor", "--json").stdout)
-    for engine in found["engines"]:
-        assert engine["name"] in shown
-        assert all(sentence in shown for sentence in engine["missing"])
+    for item in (*found["engines"], *found["parts"]):
+        assert item["name"] in shown
+        assert all(sentence in shown for sentence in item["missing"])
+    assert all(weights["variable"] in shown for weights in found["weights"])
     assert found["processor"].split()[0] in shown
 
 
@@ -85,12 +88,12 @@ def test_a_driver_that_fails_means_no_gpu(tmp_path: Path, monkeypatch: pytest.Mo
 def test_weights_in_a_complete_folder_are_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFGC_ADAPTER", str(tmp_path))
     monkeypatch.setenv("REFGC_BASE", str(tmp_path / "absent"))
-    base, adapter = examine().weights
+    base, adapter = examine().weights[:2]
     assert (adapter.variable, adapter.present) == ("REFGC_ADAPTER", False)
     assert f"there is no config.json in {tmp_path}" in adapter.advice
     for name in ("config.json", "freqmole.safetensors"):
         (tmp_path / name).touch()
-    base, adapter = examine().weights
+    base, adapter = examine().weights[:2]
     assert (adapter.present, adapter.advice) == (True, "")
     assert not base.present
     assert f"there is no folder {tmp_path / 'absent'}" in base.advice
@@ -100,7 +103,7 @@ def test_weights_from_the_hub_tell_how_to_get_them(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.delenv("REFGC_BASE", raising=False)
     monkeypatch.delenv("REFGC_ADAPTER", raising=False)
-    base, adapter = examine().weights
+    base, adapter = examine().weights[:2]
     assert base.source == "black-forest-labs/FLUX.1-Kontext-dev"
     assert not base.present
     assert f"hf download {base.source}" in base.advice
@@ -120,6 +123,64 @@ def test_weights_in_the_hub_cache_are_present(tmp_path: Path) -> None:
     weights = {item["variable"]: item for item in json.loads(done.stdout)["weights"]}
     assert weights["REFGC_ADAPTER"]["present"]
     assert not weights["REFGC_BASE"]["present"]
+
+
+def part_of(examination: Examination, name: str) -> PartState:
+    return next(part for part in examination.parts if part.name == name)
+
+
+def test_the_diptych_generator_is_ready_where_its_parts_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFGC_DEVICE", "cpu")
+    controlnet, loras = tmp_path / "controlnet", tmp_path / "loras"
+    for variable in ("REFGC_INPAINTING_CONTROLNET", "REFGC_CANNY_CONTROLNET"):
+        monkeypatch.delenv(variable, raising=False)
+        state = part_of(examine(), "diptych generator")
+        assert not state.ready
+        assert any(sentence.startswith(f"{variable} is not set") for sentence in state.missing)
+        assert diptych_obstacle() in state.missing
+        monkeypatch.setenv(variable, str(controlnet))
+    monkeypatch.setenv("REFGC_DIPTYCH_BASE", str(save_empty_base(tmp_path / "base")))
+    controlnet.mkdir()
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        assert not part_of(examine(), "diptych generator").ready
+        (controlnet / name).touch()
+    monkeypatch.delenv("REFGC_DIPTYCH_LORAS", raising=False)
+    assert part_of(examine(), "diptych generator").missing == []
+    assert diptych_obstacle() == ""
+    monkeypatch.setenv("REFGC_DIPTYCH_LORAS", str(loras))
+    assert not part_of(examine(), "diptych generator").ready
+    (loras / "canny").mkdir(parents=True)
+    (loras / "canny" / "pytorch_lora_weights.safetensors").touch()
+    found = examine()
+    assert part_of(found, "diptych generator").ready
+    assert all(item.present for item in found.weights if item.needed_for == "diptych generator")
+
+
+def save_empty_base(folder: Path) -> Path:
+    """A pipeline of no networks, which is complete as soon as its index is there."""
+    folder.mkdir()
+    (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    return folder
+
+
+def test_the_gpu_is_told_for_the_diptych_generator_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_nvidia_smi(tmp_path, "exit 9", monkeypatch)
+    monkeypatch.delenv("REFGC_DEVICE", raising=False)
+    assert sources.NO_GPU in part_of(examine(), "diptych generator").missing
+    monkeypatch.setenv("REFGC_DEVICE", "cpu")
+    assert sources.NO_GPU not in part_of(examine(), "diptych generator").missing
+
+
+def test_sam_is_ready_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REFGC_SAM", raising=False)
+    assert "REFGC_SAM is not set" in part_of(examine(), "SAM").missing[0]
+    monkeypatch.setenv("REFGC_SAM", str(tmp_path))
+    assert f"REFGC_SAM is '{tmp_path}', and there is no config.json" in part_of(examine(), "SAM").missing[0]
+    (tmp_path / "config.json").write_text('{"model_type": "sam2"}')
+    (tmp_path / "model.safetensors").touch()
+    state = part_of(examine(), "SAM")
+    assert (state.ready, state.missing) == (True, [])
+    assert {item.variable: item.present for item in examine().weights}["REFGC_SAM"]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, get_args
 from refgc import doctor
 from refgc.engines import silence_libraries
 from refgc.errors import EngineError, InputError, RefGCError
+from refgc.machine import find_gpus
 from refgc.model import hub
 
 if TYPE_CHECKING:
@@ -68,18 +69,23 @@ class Sources:
         Raises:
             EngineError: a ControlNet is not named.
         """
-        for variable, published in PUBLISHED.items():
+        for variable in PUBLISHED:
             if not os.environ.get(variable):
-                raise EngineError(
-                    f"{variable} is not set, and DipRefGC's own weights are not published; name a folder or a Hub "
-                    f"repository, such as {published}."
-                )
+                raise EngineError(unset(variable))
         return cls(
             os.environ[INPAINTING_CONTROLNET],
             os.environ[CANNY_CONTROLNET],
             os.environ.get(LORAS) or None,
             os.environ.get(BASE) or FLUX_DEV,
         )
+
+
+def unset(variable: str) -> str:
+    """What to do about a ControlNet that is not named, in one sentence."""
+    return (
+        f"{variable} is not set, and DipRefGC's own weights are not published; name a folder or a Hub repository, such "
+        f"as {PUBLISHED[variable]}."
+    )
 
 
 def find_loras(sources: LoraSources, label: str) -> dict[ControlNetName, Path]:
@@ -117,11 +123,9 @@ def find_loras(sources: LoraSources, label: str) -> dict[ControlNetName, Path]:
 
 def obstacle() -> str:
     """Why the diptych generator cannot run here now, without downloads, in one sentence; empty where it can."""
-    missing = _missing_libraries()
+    missing = missing_libraries() or missing_gpu()
     if missing:
         return missing
-    if os.environ.get(doctor.DEVICE) != "cpu" and (doctor.missing_cuda() or not doctor.examine().gpus):
-        return NO_GPU
     try:
         sources = Sources.from_environment()
     except EngineError as error:
@@ -152,7 +156,7 @@ def open_generator() -> DiptychGenerator:
     Raises:
         EngineError: it cannot run here.
     """
-    missing = _missing_libraries() or (NO_GPU if doctor.missing_cuda() else "")
+    missing = missing_libraries() or (NO_GPU if doctor.missing_cuda() else "")
     if missing:
         raise EngineError(missing)
     silence_libraries()
@@ -161,11 +165,19 @@ def open_generator() -> DiptychGenerator:
     return shared_generator()
 
 
-def _missing_libraries() -> str:
+def missing_libraries() -> str:
+    """What to install for the diptych generator, as a sentence; empty where all is there."""
     absent = [module for module in doctor.DIFFUSION_MODULES if find_spec(module) is None]
     if not absent:
         return ""
     return f"The diptych generator needs {', '.join(absent)}: pip install '.[diffusion]' in the project's folder."
+
+
+def missing_gpu() -> str:
+    """That there is no GPU for it, as a sentence; empty where there is one, or it is to run on the CPU."""
+    if os.environ.get(doctor.DEVICE) == "cpu" or (find_gpus() and not doctor.missing_cuda()):
+        return ""
+    return NO_GPU
 
 
 def _file(source: Path, label: str) -> Path:

@@ -508,7 +508,7 @@ def test_auto_goes_back_to_correspondence_where_torch_finds_no_gpu(
         pytest.skip("torch finds a GPU here")
     monkeypatch.delenv("REFGC_DEVICE")
     monkeypatch.setenv("REFGC_ADAPTER", str(adapter))
-    monkeypatch.setattr(doctor, "_gpus", lambda: [doctor.Gpu(name="NVIDIA H100", memory_gib=80, driver="1")])
+    monkeypatch.setattr(doctor, "find_gpus", lambda: [doctor.Gpu(name="NVIDIA H100", memory_gib=80, driver="1")])
     monkeypatch.setattr(doctor, "missing_cuda", lambda: "")
     assert doctor.may_choose_diffusion()
     assert isinstance(chosen("auto"), CorrespondenceEngine)

@@ -1,0 +1,66 @@
+"""The machine beneath: GPUs, processor, cores and memory, found without importing torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+
+class Gpu(BaseModel):
+    """One NVIDIA GPU as nvidia-smi lists it."""
+
+    name: str
+    memory_gib: float | None = Field(description="null where the GPU shares the machine's memory")
+    driver: str
+
+
+def find_gpus() -> list[Gpu]:
+    """Those that NVIDIA's own tool lists; where it is not installed, none."""
+    command = shutil.which("nvidia-smi")
+    return [] if command is None else _gpus_by(command)
+
+
+@cache
+def _gpus_by(command: str) -> list[Gpu]:
+    """Asked once, since it can take a second and GPUs do not come and go."""
+    query = [command, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    try:
+        listing = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [_gpu(*(cell.strip() for cell in line.split(","))) for line in listing.splitlines() if line.strip()]
+
+
+def _gpu(name: str, mebibytes: str, driver: str) -> Gpu:
+    return Gpu(name=name, memory_gib=int(mebibytes) / 1024 if mebibytes.isdecimal() else None, driver=driver)
+
+
+def processor() -> str:
+    """Its name, or where the system does not tell, its kind."""
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_gib() -> float | None:
+    """The machine's memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (AttributeError, OSError, ValueError):
+        return None
