@@ -58,6 +58,21 @@ def test_what_the_work_raises_reaches_the_caller():
         next(notes)
 
 
+def test_the_last_is_told_again_while_there_is_no_news():
+    heard = threading.Event()
+
+    def silent(progress: Progress, viewer: Viewer) -> bool:
+        progress("thinking", 0.5)
+        return heard.wait(30)
+
+    notes = watched(silent, longest_seconds=60)
+    assert [next(notes), next(notes)] == [Working("thinking", 0.5)] * 2
+    heard.set()
+    *_, finished = notes
+    assert isinstance(finished, Finished)
+    assert finished.made
+
+
 def test_closing_the_iterator_ends_the_work_early():
     told: list[int] = []
     ended = threading.Event()
@@ -92,6 +107,6 @@ def test_one_work_waits_for_another_even_for_one_that_was_given_up():
     def next_one(progress: Progress, viewer: Viewer) -> bool:
         return ended.is_set()
 
-    (finished,) = watched(next_one, longest_seconds=30)
+    *_, finished = watched(next_one, longest_seconds=30)
     assert isinstance(finished, Finished)
     assert finished.made

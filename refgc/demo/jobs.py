@@ -48,6 +48,9 @@ class _NobodyWaitsError(Exception):
     """Raised inside the work to end it."""
 
 
+# After so long without news the last is told again: whoever passes it on to somebody notices when they have left.
+SILENCE_SECONDS = 1.0
+
 # What is heavy uses every core, or the GPU's memory; also what was given up may still be running its last step.
 _one_at_a_time = Lock()
 
@@ -57,8 +60,8 @@ def watched(
 ) -> Generator[Working | Seen | Finished[Made], None, None]:
     """Does heavy work in a thread of its own and yields what it tells, `Finished` last.
 
-    Closing the iterator gives the work up: it ends the next time it tells its progress. Only one work is done at a
-    time in a process.
+    While there is no news, the last `Working` comes again every second. Closing the iterator gives the work up: it
+    ends the next time it tells its progress. Only one work is done at a time in a process.
 
     Args:
         work: called with the progress and the viewer it is to tell.
@@ -91,17 +94,28 @@ def watched(
             told.put(Finished(made))
 
     Thread(target=run, name="work", daemon=True).start()
-    ends_at = monotonic() + longest_seconds
     try:
-        while True:
-            try:
-                note = told.get(timeout=max(0.0, ends_at - monotonic()))
-            except Empty:
-                raise EngineError(TOO_LONG.format(minutes=longest_seconds / 60)) from None
-            if isinstance(note, Exception):
-                raise note
-            yield note
-            if isinstance(note, Finished):
-                return
+        yield from _news(told, monotonic() + longest_seconds, longest_seconds)
     finally:
         given_up.set()
+
+
+def _news(
+    told: SimpleQueue[Working | Seen | Finished[Made] | Exception], ends_at: float, longest_seconds: float
+) -> Generator[Working | Seen | Finished[Made], None, None]:
+    last = Working("waiting for the engine", 0.0)
+    while True:
+        remaining = ends_at - monotonic()
+        try:
+            note = told.get(timeout=min(SILENCE_SECONDS, max(0.0, remaining)))
+        except Empty:
+            if remaining <= SILENCE_SECONDS:
+                raise EngineError(TOO_LONG.format(minutes=longest_seconds / 60)) from None
+            note = last
+        if isinstance(note, Exception):
+            raise note
+        if isinstance(note, Working):
+            last = note
+        yield note
+        if isinstance(note, Finished):
+            return
