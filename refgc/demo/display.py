@@ -17,6 +17,7 @@ from refgc.outputs import image_text
 # A 4096 pixel PNG is tens of megabytes; 2048 pixels fill any screen, and the object's window is cut before scaling.
 LONGEST_SIDE = 2048
 LONGEST_STAGE_SIDE = 1280
+THUMBNAIL_SIDE = 240
 # What a stage picture shows, in a visitor's words; a stage that is not named here keeps its own name.
 STAGE_CAPTIONS = {
     "upscaled": "The picture, only enlarged",
@@ -35,6 +36,7 @@ class ShownResult:
     Attributes:
         whole: upscaled generated picture and result, whole frame.
         close_up: the same two, cut to the object; None when nothing was placed.
+        thumbnail: the result, small.
         stages: (picture, caption) in the order they were made.
         download: the result as PNG, exact, with the report in its text metadata.
         report: what happened.
@@ -42,6 +44,7 @@ class ShownResult:
 
     whole: tuple[Path, Path]
     close_up: tuple[Path, Path] | None
+    thumbnail: Path
     stages: tuple[tuple[Path, str], ...]
     download: Path
     report: Report
@@ -65,12 +68,13 @@ def write_result(result: RefineResult, folder: Path) -> ShownResult:
             write_picture(before.crop(window), folder / "close-up-before.webp", LONGEST_SIDE),
             write_picture(after.crop(window), folder / "close-up-after.webp", LONGEST_SIDE),
         )
+        thumbnail = write_picture(after, folder / "thumbnail.webp", THUMBNAIL_SIDE)
         stages = tuple(
             (write_stage(picture, folder / f"stage-{number}.webp"), STAGE_CAPTIONS.get(name, capitalised(name)))
             for number, (name, picture) in enumerate(result.stages.items(), start=1)
         )
         saving.result()
-    return ShownResult(whole, close_up, stages, download, report)
+    return ShownResult(whole, close_up, thumbnail, stages, download, report)
 
 
 def download_name(report: Report) -> str:
