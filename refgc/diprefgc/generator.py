@@ -31,10 +31,11 @@ from refgc.diprefgc.sources import (
 from refgc.engines import Progress, no_progress
 from refgc.errors import EngineError
 from refgc.model import hub, loading
-from refgc.model.placement import Placement, examine, place
-from refgc.model.prompts import PromptReader
+from refgc.model.placement import ModelSize, Placement
 from refgc.model.quantization import quantize
+from refgc.model.room import Resident, Room
 from refgc.model.speed import Quantization, SpeedOptions
+from refgc.model.watch import Watch
 
 OTHERWISE = "let the simulator stand in for the generator"
 
@@ -49,18 +50,11 @@ class Folders:
     loras: dict[ControlNetName, Path]
 
 
-@dataclass(slots=True)
-class _Loaded:
-    pipeline: DipRefGCPipeline
-    reader: PromptReader
-
-
 class DiptychGenerator:
     """DipRefGC behind one method; safe to share among threads, one diptych at a time.
 
     Attributes:
         sources: what it is made of.
-        placement: where it lies; None until it is loaded.
     """
 
     def __init__(
@@ -85,14 +79,15 @@ class DiptychGenerator:
         asked = device or os.environ.get(doctor.DEVICE) or "cuda"
         if asked.partition(":")[0] == "cuda" and not torch.cuda.is_available():
             raise EngineError(NO_GPU)
-        examine(asked)
         self.sources = sources or Sources.from_environment()
-        self.placement: Placement | None = None
-        self._device = asked
-        self._quantization = quantization
+        self._room = Room(asked, self._measure, self._load, quantization=quantization, otherwise=OTHERWISE)
         self._settings = settings or Settings()
-        self._loaded: _Loaded | None = None
         self._lock = Lock()
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where it lies; None until it is loaded."""
+        return None if self._room.resident is None else self._room.resident.placement
 
     def prepare(self, progress: Progress = no_progress) -> None:
         """Loads the model, downloading what is not on this machine; does nothing the second time.
@@ -101,8 +96,9 @@ class DiptychGenerator:
             EngineError: it cannot be had, or there is no room for it.
             InputError: a ControlNet or LoRA is damaged, or they do not go together.
         """
+        watch = Watch(progress, torch.device(self._room.machine.device))
         with self._lock:
-            self._ready(progress)
+            self._room.work(lambda: self._ready(watch), is_callers=lambda error: error is watch.stopped)
 
     def generate(
         self,
@@ -122,44 +118,45 @@ class DiptychGenerator:
             progress: told of each stage.
 
         Raises:
-            EngineError: as for `prepare`, the memory is not enough, or the model's output is no picture.
+            EngineError: as for `prepare`, the memory is not enough whatever is done, or the model's output is no
+                picture.
             InputError: as for `prepare`, or the prompt is too long.
         """
+        watch = Watch(progress, torch.device(self._room.machine.device))
+
+        def draw() -> Drawn:
+            loaded = self._ready(watch)
+            watch("reading the prompt", 0.01)
+            words = loaded.reader.read(diptych_prompt(object_name, caption))
+            settings = replace(self._settings, generator=torch.Generator().manual_seed(seed))
+            return loaded.pipeline.draw(diptych, words, settings, watch)
+
         with self._lock:
-            try:
-                loaded = self._ready(progress)
-                progress("reading the prompt", 0.01)
-                words = loaded.reader.read(diptych_prompt(object_name, caption))
-                settings = replace(self._settings, generator=torch.Generator().manual_seed(seed))
-                drawn = loaded.pipeline.draw(diptych, words, settings, progress)
-            except torch.OutOfMemoryError as error:
-                raise EngineError(
-                    f"The memory of {examine(self._device).name} is not enough; end what else uses it, or {OTHERWISE}."
-                ) from error
+            drawn = self._room.work(draw, is_callers=lambda error: error is watch.stopped)
         progress("done", 1.0)
         return drawn
 
-    def _ready(self, progress: Progress) -> _Loaded:
-        if self._loaded is None:
-            progress("loading the model", 0.0)
-            folders = fetch(self.sources)
-            placement = self._plan(folders)
-            self._loaded = _Loaded(
-                load(folders, placement), loading.prompt_reader(loading.Folders(folders.base, None), placement)
-            )
-            self.placement = placement
-        return self._loaded
+    def _ready(self, watch: Watch) -> Resident[DipRefGCPipeline]:
+        if self._room.resident is None:
+            watch("loading the model", 0.0)
+        return self._room.enter()
 
-    def _plan(self, folders: Folders) -> Placement:
+    def _measure(self) -> ModelSize:
+        folders = fetch(self.sources)
         base = loading.measure(loading.Folders(folders.base, None), SpeedOptions())
         nets = (folders.inpainting_controlnet, folders.canny_controlnet)
         configs = [controlnets.ControlNet.load_config(folder) for folder in nets]
-        size = replace(
+        return replace(
             base,
             transformer=base.transformer + sum(map(loading.parameters, nets)),
             blocks=base.blocks + sum(config["num_layers"] + config["num_single_layers"] for config in configs),
         )
-        return place(examine(self._device), size, self._quantization, otherwise=OTHERWISE)
+
+    def _load(self, placement: Placement) -> Resident[DipRefGCPipeline]:
+        folders = fetch(self.sources)
+        pipeline = load(folders, placement)
+        reader = loading.prompt_reader(loading.Folders(folders.base, None), placement)
+        return Resident(pipeline, (pipeline.transformer, *pipeline.controlnet.nets), reader, placement)
 
 
 def fetch(sources: Sources) -> Folders:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -20,16 +20,17 @@ from torch import Tensor
 from refgc.correspondence.arrays import Bytes, Floats, Size, resized
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.correspondence.upscale import clean_upscale
-from refgc.engines import Progress, RefineRequest, no_progress
+from refgc.engines import Progress, RefineRequest, Viewer, no_progress
 from refgc.errors import EngineError, InputError
-from refgc.images import ImageSource
+from refgc.images import Image, ImageSource
 from refgc.model import reference_cache as caching
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLE, FreqMoLELinear
 from refgc.model.locate import SIZE_MULTIPLE, Windows, crop, locate
+from refgc.model.outlook import EVERY, STAGE, Outlook, decode_reduced, predictions
 from refgc.model.paste import put_back
 from refgc.model.prompts import check_length, prompt_for
-from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, pack, position_ids
+from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, pack, position_ids, unpack
 from refgc.refinement import make_request
 
 Start = Literal["generated", "correspondence"]
@@ -285,15 +286,25 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
 
     @torch.no_grad()
     def refine(
-        self, request: RefineRequest, settings: Settings = Settings(), progress: Progress = no_progress
+        self,
+        request: RefineRequest,
+        settings: Settings = Settings(),
+        progress: Progress = no_progress,
+        viewer: Viewer | None = None,
     ) -> Refined:
         """Refine one request that is checked already.
+
+        Args:
+            request: what to refine.
+            settings: how.
+            progress: told of each stage and step.
+            viewer: shown, every other step, what the model is heading for.
 
         Raises:
             InputError: a setting cannot be used.
             EngineError: the model's output is no picture.
         """
-        redrawn = self._redraw(request, settings, progress, "pt")
+        redrawn = self._redraw(request, settings, progress, "pt", viewer)
         if not torch.isfinite(redrawn.drawn).all():
             raise EngineError(
                 "The model drew no finite colours: run it in bfloat16 or float32, or look to its weights."
@@ -315,7 +326,12 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         return beginning.tokens, beginning.beside.tokens, beginning.ids, beginning.beside.ids
 
     def _redraw(
-        self, request: RefineRequest, settings: Settings, progress: Progress, output_type: Literal["pt", "latent"]
+        self,
+        request: RefineRequest,
+        settings: Settings,
+        progress: Progress,
+        output_type: Literal["pt", "latent"],
+        viewer: Viewer | None = None,
     ) -> _Redrawn:
         steps = _steps_to_run(settings)
         prompt_embeds, pooled_prompt_embeds = self._read(request, settings, progress)
@@ -340,10 +356,14 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         def on_step_end(pipeline: Self, step: int, timestep: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
             drawn = step + 1 == steps
             progress("decoding" if drawn else "denoising", 0.1 + 0.84 * (step + 1) / steps)
+            if viewer is not None and outlook is not None and not drawn and step % EVERY == 0:
+                latents = unpack(predicted[0], start.shape[2], start.shape[3])
+                viewer(STAGE, Image(outlook.of(decode_reduced(self.vae, latents))))
             callback = settings.callback_on_step_end
             return callback(pipeline, step, timestep, tensors) if callback else tensors
 
         cached = self._wants_cache(settings)
+        outlook = None if viewer is None else Outlook(request, windows)
         progress("denoising", 0.1)
         self._beginning = _Beginning(
             pack(self._noised(start, sigmas, generator)).to(prompt_embeds.dtype),
@@ -351,8 +371,15 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             None if cached else given,
         )
         attention = self._cache_of(given, pooled_prompt_embeds, settings) if cached else nullcontext()
+        listening: AbstractContextManager[list[Tensor]] = nullcontext([])
+        if viewer is not None:
+            listening = predictions(self.transformer, self._beginning.tokens.shape[1])
         try:
-            with attention as attention_options, self.transformer.cache_context("denoise"):
+            with (
+                attention as attention_options,
+                listening as predicted,
+                self.transformer.cache_context("denoise"),
+            ):
                 (drawn,) = super().__call__(
                     prompt_embeds=prompt_embeds,
                     pooled_prompt_embeds=pooled_prompt_embeds,

@@ -6,7 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from refgc.diprefgc.sources import (
     open_generator,
 )
 from refgc.errors import EngineError, InputError, RefGCError
+from refgc.model import room
 from refgc.model.loading import Folders, prompt_reader
 from refgc.model.placement import Machine, Placement, examine
 from refgc.model.prompts import PromptEmbeddings
@@ -67,14 +71,14 @@ def environment(sources: Sources, monkeypatch) -> Sources:
     return sources
 
 
-def words(sources: Sources, placement: Placement = ON_CPU) -> PromptEmbeddings:
-    return prompt_reader(Folders(Path(sources.base), None), placement).read("a mug")
+def words(sources: Sources, placement: Placement = ON_CPU, prompt: str = "a mug") -> PromptEmbeddings:
+    return prompt_reader(Folders(Path(sources.base), None), placement).read(prompt)
 
 
 def pipeline_of(generator: DiptychGenerator) -> DipRefGCPipeline:
     generator.prepare()
-    assert generator._loaded is not None
-    return generator._loaded.pipeline
+    assert generator._room.resident is not None
+    return generator._room.resident.pipeline
 
 
 def on_cpu(sources: Sources, **options: Any) -> DiptychGenerator:
@@ -229,7 +233,7 @@ def test_damaged_weights_are_refused(sources, tmp_path):
 
 def test_where_there_is_no_room_it_is_refused_with_both_figures(sources, monkeypatch):
     machine: Machine = examine("cpu")
-    monkeypatch.setattr(generators, "examine", lambda _device: replace(machine, main_memory=2**28))
+    monkeypatch.setattr(room, "examine", lambda _device: replace(machine, main_memory=2**28))
     sentence = refusal(on_cpu(sources).prepare)
     assert "GiB of main memory" in sentence
     assert "0.2 GiB are free" in sentence
@@ -244,7 +248,7 @@ def test_the_room_that_is_asked_for_is_that_of_all_networks(sources, monkeypatch
         asked.append(size)
         return ON_CPU
 
-    monkeypatch.setattr(generators, "place", note)
+    monkeypatch.setattr(room, "place", note)
     pipeline = pipeline_of(on_cpu(sources))
     networks = (pipeline.transformer, *pipeline.controlnet.nets)
     assert asked[0].transformer == sum(network.num_parameters() for network in networks)
@@ -266,14 +270,65 @@ def test_a_watcher_may_stop_it_and_ask_again(sources):
     assert np.array_equal(generator.generate(tiny_diptych(), seed=1).diptych, expected)
 
 
-def test_a_gpu_that_runs_out_of_memory_is_told_of_in_one_sentence(sources, monkeypatch):
+@contextmanager
+def out_of_memory(generator: DiptychGenerator, network: str, times: int) -> Iterator[None]:
+    """A network of a loaded generator, by its path, finds no memory so many times."""
+    left = times
+
+    def fail(*_: object) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nSee documentation")
+
+    handle = attrgetter(network)(pipeline_of(generator)).register_forward_pre_hook(fail)
+    yield
+    handle.remove()
+
+
+@pytest.mark.parametrize("network", ["transformer", "controlnet.canny", "vae.decoder"])
+def test_memory_that_runs_out_once_costs_a_second_attempt(sources, network):
     generator = on_cpu(sources)
+    with out_of_memory(generator, network, times=1):
+        drawn = generator.generate(tiny_diptych(), seed=1).diptych
+    assert generator.placement is not None
+    assert generator.placement.reason.endswith("after memory ran out: VAE in tiles, blocks streamed from main memory.")
+    pipeline = pipeline_of(generator)
+    assert all(hasattr(part, "_diffusers_hook") for part in (pipeline.transformer, *pipeline.controlnet.nets))
+    in_tiles = load(fetch(sources), ON_CPU)
+    in_tiles.vae.enable_tiling()
+    in_tiles.vae.tile_sample_min_size //= 2
+    in_tiles.vae.tile_latent_min_size //= 2
+    prompt = words(sources, prompt=diptych_prompt("object", None))
+    seeded = replace(FAST, generator=torch.Generator().manual_seed(1))
+    assert np.array_equal(drawn, in_tiles.draw(tiny_diptych(), prompt, seeded).diptych)
+    assert np.array_equal(drawn, generator.generate(tiny_diptych(), seed=1).diptych)
 
-    def too_large(*_arguments, **_options):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nSee documentation")
 
-    monkeypatch.setattr(pipeline_of(generator).transformer, "forward", too_large)
-    assert "not enough" in refusal(lambda: generator.generate(tiny_diptych()))
+def test_memory_that_runs_out_again_is_told_in_a_sentence_and_it_stays_usable(sources):
+    generator = on_cpu(sources)
+    with out_of_memory(generator, "transformer", times=2):
+        sentence = refusal(lambda: generator.generate(tiny_diptych()))
+    assert sentence.startswith("The memory of the CPU is not enough, not even with the VAE in tiles")
+    assert sentence.endswith("or let the simulator stand in for the generator.")
+    assert generator.generate(tiny_diptych()).diptych.any()
+
+
+def test_when_memory_runs_out_while_loading_the_next_smaller_placement_is_taken(sources, monkeypatch):
+    tried: list[Placement] = []
+
+    def noted_load(folders, placement: Placement) -> DipRefGCPipeline:
+        tried.append(placement)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return load(folders, placement)
+
+    monkeypatch.setattr(generators, "load", noted_load)
+    generator = on_cpu(sources)
+    generator.prepare()
+    assert [placement.dtype for placement in tried] == [torch.float32, torch.bfloat16]
+    assert generator.placement is not None
+    assert "memory ran out while loading with weights in float32" in generator.placement.reason
 
 
 def test_a_prompt_that_is_too_long_is_refused(sources):

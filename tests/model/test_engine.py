@@ -19,8 +19,9 @@ from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engines import RefineRequest, Report, choose
 from refgc.errors import EngineError, InputError
 from refgc.images import Image, Mask
+from refgc.machine import Gpu
 from refgc.model import engine as engine_module
-from refgc.model import loading, weights
+from refgc.model import loading, room, weights
 from refgc.model.engine import DiffusionEngine
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.loading import Sources
@@ -100,8 +101,8 @@ def failing(engine: DiffusionEngine, error: Exception, times: int, after: int = 
 
 
 def loaded(engine: DiffusionEngine) -> RefGCSR2Pipeline:
-    assert engine._loaded is not None
-    return engine._loaded.pipeline
+    assert engine._room.resident is not None
+    return engine._room.resident.pipeline
 
 
 def pixels(engine: DiffusionEngine, request: RefineRequest) -> np.ndarray:
@@ -195,7 +196,7 @@ def test_strength_zero_is_a_clean_upscale_for_which_nothing_is_loaded(
     engine: DiffusionEngine, request_: RefineRequest
 ) -> None:
     result = engine.refine(replace(request_, strength=0.0))
-    assert engine._loaded is None
+    assert engine._room.resident is None
     assert (result.report.placed, result.report.coverage, result.report.diffusion) == (False, 0.0, None)
     assert np.array_equal(result.image.pixels, result.stages["upscaled"].pixels)
 
@@ -391,7 +392,7 @@ def test_when_the_smallest_placement_is_too_large_the_sentence_names_all_that_we
     tried = loads_of(monkeypatch, failures=3)
     gpu = Machine("cuda:0", "a GPU", 80 * GIB, 80 * GIB, 64 * GIB, True, True, True)
     with monkeypatch.context() as patch:
-        patch.setattr(engine_module, "examine", lambda _: gpu)
+        patch.setattr(room, "examine", lambda _: gpu)
         with pytest.raises(EngineError) as failure:
             engine.prepare()
     assert [(placement.quantization, placement.offload) for placement in tried] == [
@@ -416,7 +417,7 @@ def test_memory_that_runs_out_before_anything_is_placed_is_told_in_a_sentence(
     def full(_: object) -> None:
         raise OUT_OF_MEMORY
 
-    monkeypatch.setattr(engine_module, "examine", full)
+    monkeypatch.setattr(room, "examine", full)
     with pytest.raises(EngineError, match="is not enough to load the model"):
         engine.prepare()
 
@@ -463,7 +464,7 @@ def test_weights_that_cannot_be_had_are_told_in_a_sentence(tmp_path: Path, reque
 
 def assert_nothing_is_left_over(engine: DiffusionEngine) -> None:
     assert not engine._lock.locked()
-    if engine._loaded is None:
+    if engine._room.resident is None:
         return
     assert not hasattr(loaded(engine), "_beginning")
     for processor in loaded(engine).transformer.attn_processors.values():
@@ -508,7 +509,7 @@ def test_auto_goes_back_to_correspondence_where_torch_finds_no_gpu(
         pytest.skip("torch finds a GPU here")
     monkeypatch.delenv("REFGC_DEVICE")
     monkeypatch.setenv("REFGC_ADAPTER", str(adapter))
-    monkeypatch.setattr(doctor, "find_gpus", lambda: [doctor.Gpu(name="NVIDIA H100", memory_gib=80, driver="1")])
+    monkeypatch.setattr(doctor, "find_gpus", lambda: [Gpu(name="NVIDIA H100", memory_gib=80, driver="1")])
     monkeypatch.setattr(doctor, "missing_cuda", lambda: "")
     assert doctor.may_choose_diffusion()
     assert isinstance(chosen("auto"), CorrespondenceEngine)
