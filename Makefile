@@ -42,7 +42,7 @@ format: $(TEST)
 	$(BIN)/ruff format .
 
 benchmark: $(TEST)
-	$(BIN)/python benchmarks/correspondence.py
+	$(BIN)/python -m benchmarks.correspondence
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results

@@ -1,27 +1,20 @@
 """Measures the correspondence engine: seconds by stage, peak memory, and the ratio to plain matching and upscaling.
 
-usage: python benchmarks/correspondence.py [--runs N] [--json FILE]
+usage: python -m benchmarks.correspondence [--runs N] [--json FILE]
 
 The yardstick is measured in the same run, in turn with the engine: SIFT on the reference and on the generated picture
 (enlarged to the engine's matching size where it is smaller), and a Lanczos upscale to the output's size. Every case
 runs in a process of its own, so that its peak memory is its own. The pictures are the project's own examples.
 """
 
-import argparse
-import json
-import multiprocessing
-import platform
-import resource
-import statistics
-import time
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.in_turn import Row, by_stage, figures, measure_apart, medians, options_of, write_json
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.correspondence.find import MATCHING_ENLARGEMENT, MATCHING_SIDE
 from refgc.correspondence.match import CONTRAST_THRESHOLD, FEATURE_LIMIT
@@ -84,62 +77,28 @@ def match_and_upscale(request: RefineRequest) -> None:
     Image(cv2.resize(request.generated.pixels, upscaled_size, interpolation=cv2.INTER_LANCZOS4))
 
 
-def measure(name: str, runs: int) -> dict[str, Any]:
+def measure(name: str, runs: int) -> Row:
     """Medians over `runs`, the engine and the yardstick in turn after one run of each that does not count."""
     request, engine = CASES[name](), CorrespondenceEngine()
     match_and_upscale(request)
     report = engine.refine(request).report
-    stages: dict[str, list[float]] = {stage: [] for stage in report.seconds}
-    seconds, yardstick = [], []
-    for _ in range(runs):
-        started = time.perf_counter()
-        match_and_upscale(request)
-        yardstick.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        report = engine.refine(request).report
-        seconds.append(time.perf_counter() - started)
-        for stage, taken in report.seconds.items():
-            stages[stage].append(taken)
-    return {
-        "case": name,
-        "placed": report.placed,
-        "coverage": round(report.coverage, 3),
-        "seconds": round(statistics.median(seconds), 2),
-        "stages": {stage: round(statistics.median(taken), 3) for stage, taken in stages.items()},
-        "ratio": round(statistics.median(a / b for a, b in zip(seconds, yardstick, strict=True)), 2),
-        "peak_gigabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
-    }
+    timed = medians(lambda: engine.refine(request).report.seconds, lambda: match_and_upscale(request), runs)
+    return {"case": name, "placed": report.placed, "coverage": round(report.coverage, 3), **timed}
 
 
 def main() -> None:
     """Measure every case and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="counted runs of each case")
-    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
-    options = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
-    rows = []
-    for name in CASES:
-        with context.Pool(1) as pool:
-            rows.append(pool.apply(measure, (name, options.runs)))
+    options = options_of(__doc__)
+    rows = measure_apart(measure, CASES, options.runs)
     table = Table(title="correspondence engine")
     for heading in ("case", "seconds", "times the yardstick", "peak GB", "placed", "by stage"):
         table.add_column(heading)
     for row in rows:
-        by_stage = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in row["stages"].items())
         placed = f"{row['coverage']:.0%}" if row["placed"] else "no"
-        table.add_row(
-            row["case"],
-            f"{row['seconds']:.2f}",
-            f"{row['ratio']:.2f}",
-            f"{row['peak_gigabytes']:.2f}",
-            placed,
-            by_stage,
-        )
+        table.add_row(row["case"], *figures(row), placed, by_stage(row))
     Console(width=140).print(table)
     if options.json:
-        machine = {"processors": multiprocessing.cpu_count(), "system": platform.machine(), "opencv": cv2.__version__}
-        options.json.write_text(json.dumps({"machine": machine, "runs": options.runs, "cases": rows}, indent=2) + "\n")
+        write_json(options.json, options.runs, rows)
 
 
 if __name__ == "__main__":

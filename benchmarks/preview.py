@@ -8,22 +8,15 @@ the reference and on the generated picture, enlarged, and a Lanczos upscale to t
 process of its own, so that its peak memory is its own. The pictures are the project's own examples.
 """
 
-import argparse
-import json
-import multiprocessing
-import platform
-import resource
-import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.correspondence import EXAMPLES, match_and_upscale
+from benchmarks.in_turn import Row, by_stage, figures, measure_apart, medians, options_of, write_json
 from refgc.correspondence.arrays import resized
 from refgc.diprefgc.preview import PreviewResult, make_preview_request, preview
 from refgc.diprefgc.preview_files import write_preview
@@ -69,7 +62,7 @@ def make(sources: dict[str, Any]) -> PreviewResult:
     return result
 
 
-def measure(name: str, runs: int) -> dict[str, Any]:
+def measure(name: str, runs: int) -> Row:
     """Medians over `runs`, the preview and the yardstick in turn after one run of each that does not count."""
     sources = CASES[name]()
     report = make(sources).report
@@ -79,49 +72,23 @@ def measure(name: str, runs: int) -> dict[str, Any]:
         reference, Image(resized(scene.pixels, report.generated_size)), scale=report.factor
     )
     match_and_upscale(yardstick_request)
-    stages: dict[str, list[float]] = {stage: [] for stage in report.seconds}
-    seconds, yardstick = [], []
-    for _ in range(runs):
-        started = time.perf_counter()
-        match_and_upscale(yardstick_request)
-        yardstick.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        report = make(sources).report
-        seconds.append(time.perf_counter() - started)
-        for stage, taken in report.seconds.items():
-            stages[stage].append(taken)
-    return {
-        "case": name,
-        "truth": f"{report.truth_size[0]}x{report.truth_size[1]}",
-        "seconds": round(statistics.median(seconds), 2),
-        "stages": {stage: round(statistics.median(taken), 3) for stage, taken in stages.items()},
-        "ratio": round(statistics.median(a / b for a, b in zip(seconds, yardstick, strict=True)), 2),
-        "peak_gigabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
-    }
+    truth = f"{report.truth_size[0]}x{report.truth_size[1]}"
+    timed = medians(lambda: make(sources).report.seconds, lambda: match_and_upscale(yardstick_request), runs)
+    return {"case": name, "truth": truth, **timed}
 
 
 def main() -> None:
     """Measure every case and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="counted runs of each case")
-    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
-    options = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
-    rows = []
-    for name in CASES:
-        with context.Pool(1) as pool:
-            rows.append(pool.apply(measure, (name, options.runs)))
+    options = options_of(__doc__)
+    rows = measure_apart(measure, CASES, options.runs)
     table = Table(title="preview, simulated")
     for heading in ("case", "seconds", "times the yardstick", "peak GB", "truth", "by stage"):
         table.add_column(heading)
     for row in rows:
-        by_stage = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in row["stages"].items())
-        figures = f"{row['seconds']:.2f}", f"{row['ratio']:.2f}", f"{row['peak_gigabytes']:.2f}"
-        table.add_row(row["case"], *figures, row["truth"], by_stage)
+        table.add_row(row["case"], *figures(row), row["truth"], by_stage(row))
     Console(width=140).print(table)
     if options.json:
-        machine = {"processors": multiprocessing.cpu_count(), "system": platform.machine(), "opencv": cv2.__version__}
-        options.json.write_text(json.dumps({"machine": machine, "runs": options.runs, "cases": rows}, indent=2) + "\n")
+        write_json(options.json, options.runs, rows)
 
 
 if __name__ == "__main__":
