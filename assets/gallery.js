@@ -1,0 +1,55 @@
+// The gallery: its sliders, and a card looked at closely, whose large pictures are asked for only then.
+(() => {
+  function enlarged(card) {
+    const copy = card.querySelector("article").cloneNode(true);
+    copy.className = "closely";
+    for (const picture of copy.querySelectorAll("img")) {
+      picture.loading = "eager";
+      picture.src = picture.dataset.large;
+    }
+    copy.querySelector(".card-open").remove();
+    return copy;
+  }
+
+  function open(card) {
+    const dialog = document.createElement("dialog");
+    const close = document.createElement("button");
+    const copy = enlarged(card);
+    dialog.className = "closely-dialog";
+    dialog.setAttribute("aria-label", copy.querySelector("h3").textContent);
+    close.type = "button";
+    close.className = "closely-close";
+    close.textContent = "Close";
+    close.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("click", (event) => {
+      if (event.target === dialog) dialog.close();
+    });
+    dialog.addEventListener("close", () => dialog.remove());
+    dialog.append(close, copy);
+    // Inside of the gallery, so that the page's colours and the slider's events reach it.
+    card.closest(".cards").parentElement.after(dialog);
+    dialog.showModal();
+  }
+
+  function reveal(event) {
+    event.target.closest(".reveal")?.style.setProperty("--at", `${event.target.value}%`);
+  }
+
+  function connect(element) {
+    element.addEventListener("input", reveal);
+    element.addEventListener("click", (event) => {
+      const opener = event.target.closest(".card-open");
+      if (opener) open(opener.closest(".card"));
+      const link = event.target.closest(".card-link");
+      // What the address already says, such as the theme, holds on the page that opens.
+      if (link) {
+        const address = new URL(window.location.href);
+        address.searchParams.delete("tab");
+        for (const [name, value] of new URL(link.href).searchParams) address.searchParams.set(name, value);
+        link.href = address.href;
+      }
+    });
+  }
+
+  window.refgcConnectGallery = connect;
+})();
