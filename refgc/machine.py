@@ -20,8 +20,18 @@ class Gpu(BaseModel):
     driver: str
 
 
+def on_zero_gpu() -> bool:
+    """Whether this is a Hugging Face Space that is lent a GPU for one call at a time."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
 def find_gpus() -> list[Gpu]:
-    """Those that NVIDIA's own tool lists; where it is not installed, none."""
+    """Those that NVIDIA's own tool lists; where it is not installed, none.
+
+    On ZeroGPU, the one that will be lent: the tool is of no use before.
+    """
+    if on_zero_gpu():
+        return [Gpu(name="a GPU lent by Hugging Face (ZeroGPU)", memory_gib=None, driver="theirs")]
     command = shutil.which("nvidia-smi")
     return [] if command is None else _gpus_by(command)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, get_args
 from refgc import doctor
 from refgc.engines import silence_libraries
 from refgc.errors import EngineError, InputError, RefGCError
-from refgc.machine import find_gpus
+from refgc.machine import find_gpus, on_zero_gpu
 from refgc.model import hub
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ PUBLISHED = {
 NO_GPU = (
     "The diptych generator needs an NVIDIA GPU and a torch with CUDA, and there are none here; let the simulator stand "
     f"in for it, or set {doctor.DEVICE}=cpu, where one picture takes hours at full size."
+)
+ON_ZERO_GPU = (
+    "The diptych generator needs a GPU of its own, and this Space is only lent one (ZeroGPU); let the simulator stand "
+    "in for it, or choose other hardware."
 )
 
 
@@ -156,7 +160,7 @@ def open_generator() -> DiptychGenerator:
     Raises:
         EngineError: it cannot run here.
     """
-    missing = missing_libraries() or (NO_GPU if doctor.missing_cuda() else "")
+    missing = missing_libraries() or (ON_ZERO_GPU if on_zero_gpu() else NO_GPU if doctor.missing_cuda() else "")
     if missing:
         raise EngineError(missing)
     silence_libraries()
@@ -175,6 +179,8 @@ def missing_libraries() -> str:
 
 def missing_gpu() -> str:
     """That there is no GPU for it, as a sentence; empty where there is one, or it is to run on the CPU."""
+    if on_zero_gpu():
+        return ON_ZERO_GPU
     if os.environ.get(doctor.DEVICE) == "cpu" or (find_gpus() and not doctor.missing_cuda()):
         return ""
     return NO_GPU

@@ -81,7 +81,7 @@ class DiffusionEngine:
         """See `refgc.engines.Engine`."""
         watch = Watch(progress, torch.device(self._room.machine.device))
         with self._lock:
-            self._in_one_sentence(lambda: self._ready(watch), watch)
+            self._in_one_sentence(lambda: self._ready(watch).reader.prepare(), watch)
 
     def refine(
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None

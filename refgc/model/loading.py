@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as of_transformers
 
 from refgc.errors import EngineError
+from refgc.machine import on_zero_gpu
 from refgc.model import hub, weights
 from refgc.model.freqmole import FreqMoLEConfig
 from refgc.model.pipeline import RefGCSR2Pipeline
@@ -196,6 +197,8 @@ def _quantization(placement: Placement) -> object:
 
 
 def _device_map(placement: Placement) -> dict[str, torch.device] | None:
+    if on_zero_gpu():
+        return None  # the GPU is not there yet; what is moved to it later goes when it is lent
     return {"": placement.device} if placement.device.type == "cuda" and placement.offload == "none" else None
 
 

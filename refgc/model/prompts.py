@@ -91,6 +91,11 @@ class PromptReader:
         self._encoders: FluxKontextPipeline | None = None
         self._remembered: OrderedDict[str, PromptEmbeddings] = OrderedDict()
 
+    def prepare(self) -> None:
+        """Loads the encoders where they are kept, so that the first prompt need not wait for them."""
+        if self.keep:
+            self._encoders = self._encoders or self._load()
+
     def read(self, prompt: str) -> PromptEmbeddings:
         """The prompt's embeddings, from memory where they are known.
 

@@ -1,0 +1,148 @@
+"""A GPU that is lent for one call at a time (ZeroGPU on Hugging Face Spaces); on any other machine nothing changes."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Concatenate, ParamSpec, TypeVar
+
+from refgc.demo.jobs import Finished, Seen, Working
+from refgc.engines import Progress, Viewer
+from refgc.errors import EngineError, sentence_about
+from refgc.images import Image
+from refgc.machine import on_zero_gpu
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
+Work = Callable[Concatenate[Progress, Viewer | None, Given], Made]
+
+NOT_LENT = "Hugging Face did not lend a GPU ({reason}); try again later, or choose the engine correspondence."
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """The work ended with an error; a raised one would come out of the GPU's process without its sentence."""
+
+    error: Exception
+
+
+Notes = Generator[Working | Seen | Finished[Made] | _Failed, None, None]
+
+
+class _NobodyWaitsError(Exception):
+    """Raised inside the work to end it."""
+
+
+def on_gpu(work: Work[Given, Made], *, duration: Callable[Given, int]) -> Work[Given, Made]:
+    """The work as it has to be called to have a GPU.
+
+    On ZeroGPU a call runs in a process of its own, forked from this one when it is lent a GPU, so that arguments,
+    pictures and result are pickled. What the work tells its progress and viewer is told to those of the caller, and
+    when they raise, the work is given up. Models have to be on "cuda" before the page is launched, see
+    `prepare_for_lending`; and this has to be called before that as well.
+
+    Args:
+        work: takes progress and viewer, and what else it is called with.
+        duration: whole seconds that the GPU is needed for, of those other arguments; longer work may be ended.
+
+    Returns:
+        `work` itself where no GPUs are lent. Else a function like it, which raises what it raises, and besides:
+
+    Raises:
+        EngineError: no GPU was to be had, or it was taken away.
+    """
+    if not on_zero_gpu():
+        return work
+    import gradio as gr
+    import spaces  # type: ignore[import-untyped]
+
+    def told(looks_on: bool, *given: Given.args, **named: Given.kwargs) -> Notes[Made]:
+        yield from _told(lambda progress, viewer: work(progress, viewer, *given, **named), looks_on)
+
+    def seconds(_: bool, *given: Given.args, **named: Given.kwargs) -> int:
+        return duration(*given, **named)
+
+    lent: Callable[..., Notes[Made]] = spaces.GPU(told, duration=seconds)
+
+    def run(progress: Progress, viewer: Viewer | None, /, *given: Given.args, **named: Given.kwargs) -> Made:
+        try:
+            with closing(lent(viewer is not None, *given, **named)) as notes:
+                for note in notes:
+                    match note:
+                        case Working(stage, fraction):
+                            progress(stage, fraction)
+                        case Seen(stage, picture) if viewer is not None:
+                            viewer(stage, picture)
+                        case _Failed(error):
+                            raise error
+                        case Finished(made):
+                            return made
+        except gr.Error as error:
+            raise EngineError(NOT_LENT.format(reason=str(error.message).rstrip(". "))) from error
+        raise EngineError(NOT_LENT.format(reason="it was taken away"))
+
+    return run
+
+
+def prepare_for_lending() -> None:
+    """Puts the model on the GPU that will be lent, where one will be; to be called before the page is launched.
+
+    Raises:
+        EngineError: it does not load.
+        InputError: what the environment names as the model cannot be used.
+    """
+    if not on_zero_gpu():
+        return
+    from refgc.doctor import may_choose_diffusion
+    from refgc.engines import choose
+
+    if may_choose_diffusion():
+        choose("diffusion").prepare()
+
+
+def _told(work: Callable[[Progress, Viewer | None], Made], looks_on: bool) -> Notes[Made]:
+    """Runs in the GPU's process: yields what the work tells, at last `Finished` or `_Failed`."""
+    notes: SimpleQueue[Working | Seen | Finished[Made] | _Failed] = SimpleQueue()
+    given_up = Event()
+
+    def tell(note: Working | Seen) -> None:
+        if given_up.is_set():
+            raise _NobodyWaitsError
+        notes.put(note)
+
+    def show(stage: str, picture: Image) -> None:
+        tell(Seen(stage, picture))
+
+    def run() -> None:
+        try:
+            made = work(lambda stage, fraction: tell(Working(stage, fraction)), show if looks_on else None)
+        except Exception as error:
+            notes.put(_Failed(_portable(error)))
+        else:
+            notes.put(Finished(made))
+
+    thread = Thread(target=run, name="work", daemon=True)
+    thread.start()
+    try:
+        while True:
+            note = notes.get()
+            yield note
+            if isinstance(note, Finished | _Failed):
+                return
+    finally:
+        given_up.set()
+        # The process may be lent a GPU again, for the next visitor.
+        thread.join()
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that survives being pickled, whatever it holds."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return EngineError(sentence_about(error))
+    return error
