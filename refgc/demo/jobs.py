@@ -44,9 +44,10 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished(Generic[Made]):
-    """The end, with what was made."""
+    """The end, with what was made; `again` where it was made before, and nothing was run."""
 
     made: Made
+    again: bool = False
 
 
 class TooLongError(EngineError):

@@ -6,11 +6,13 @@ from collections.abc import Generator
 from typing import Literal
 
 from refgc.demo.display import ShownResult, write_result
+from refgc.demo.engine_call import refine_with
 from refgc.demo.jobs import Finished, Seen, Working
-from refgc.demo.service import Job, served
+from refgc.demo.made_before import made_by, results
+from refgc.demo.service import Job, note_again, served
 from refgc.demo.storage import new_folder, remove
 from refgc.doctor import may_choose_diffusion
-from refgc.engines import EngineName, Progress, RefineRequest, Viewer, choose
+from refgc.engines import EngineName, Progress, RefineRequest, Viewer
 
 EngineChoice = Literal["auto", "correspondence", "diffusion"]
 
@@ -20,8 +22,8 @@ def refining(
 ) -> Generator[Working | Seen | Finished[ShownResult], None, None]:
     """Refines and writes everything that is shown of the result; closing the generator cancels.
 
-    While others are served first, `Working` says how many and for about how long. Something is yielded at least every
-    half second.
+    What was made before is given again at once: to whoever asks for the same with the same pictures. While others are
+    served first, `Working` says how many and for about how long. Something is yielded at least every half second.
 
     Args:
         request: what to refine.
@@ -33,19 +35,31 @@ def refining(
         BusyError: too many wait already, or too many of this visit's runs do.
         EngineError: it cannot be done here, or took too long.
     """
-    folder = new_folder("refined")
+    name = engine_of(engine)
+    job = Job("refine", name, request.scale, {"reference": request.reference.size, "generated": request.generated.size})
+    cache, folder = results(), new_folder("refined")
+    key = cache.key(request, made_by(name)) if cache else ""
+    if cache and (found := cache.give(key, folder)):
+        note_again(job, visit)
+        yield Finished(found, again=True)
+        return
 
     def work(progress: Progress, viewer: Viewer) -> ShownResult:
+        # Somebody else may have asked for the same just before.
+        if cache and (found := cache.give(key, folder)):
+            return found
         try:
-            result = choose(engine).refine(request, progress, viewer)
+            result = refine_with(engine, request, progress, viewer)
             progress("saving the pictures", 1.0)
-            return write_result(result, folder)
+            shown = write_result(result, folder)
         except BaseException:
             remove(folder)
             raise
+        if cache:
+            cache.keep(key, shown, folder)
+        return shown
 
-    sizes = {"reference": request.reference.size, "generated": request.generated.size}
-    return served(Job("refine", engine_of(engine), request.scale, sizes), visit, work)
+    yield from served(job, visit, work)
 
 
 def engine_of(choice: EngineChoice) -> EngineName:

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from refgc.demo.jobs import Finished, Seen, TooLongError, Working, watched
 from refgc.demo.line import BusyError, Line, Ticket
 from refgc.demo.logs import Outcome, note_job
+from refgc.demo.made_before import MEGABYTE, results
 from refgc.demo.service_settings import ServiceSettings, settings
 from refgc.demo.storage import NoRoomError, free_bytes, room_watched
 from refgc.demo.visits import Visits
@@ -20,8 +21,6 @@ from refgc.errors import InputError
 # wait for the GPU, nor the other way round.
 LINES: dict[EngineName, Line] = {"correspondence": Line(), "diffusion": Line()}
 VISITS = Visits()
-
-MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def served(
     made: Made | None = None
     failure: Exception | None = None
     try:
-        check_room(limits)
+        make_room(limits)
         with VISITS.job(visit, most=limits.visit_jobs, per_hour=limits.visit_jobs_per_hour):
             ticket = LINES[job.engine].join(limits.max_waiting)
             for note in watched(
@@ -106,13 +105,32 @@ def served(
         )
 
 
-def check_room(limits: ServiceSettings) -> None:
-    """Refuses a run whose result could not be kept.
+def note_again(job: Job, visit: str) -> None:
+    """Notes that a visitor was given what had been made before."""
+    note_job(
+        job.kind,
+        "done",
+        visit=VISITS.number(visit),
+        engine=job.engine,
+        scale=job.scale,
+        sizes=job.sizes,
+        again=True,
+    )
+
+
+def make_room(limits: ServiceSettings) -> None:
+    """Forgets results made before where their room is needed.
 
     Raises:
-        NoRoomError: the disk is full.
+        NoRoomError: the disk is full even so.
     """
-    if free_bytes() < limits.spare_megabytes * MEGABYTE:
+    needed = limits.spare_megabytes * MEGABYTE
+    if free_bytes() >= needed:
+        return
+    cache = results()
+    if cache:
+        cache.trim(0)
+    if free_bytes() < needed:
         raise NoRoomError
 
 

@@ -6,11 +6,11 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event, Thread
 from time import time
-from typing import Literal, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
 from gradio.utils import get_upload_folder
@@ -19,8 +19,8 @@ from refgc.demo.logs import logger, note
 from refgc.engines import Progress, Viewer
 from refgc.errors import EngineError
 
-Kind = Literal["refined", "preview", "marked"]
-KINDS: tuple[Kind, ...] = ("refined", "preview", "marked")
+# What the page writes for a visitor lies in a folder of its own, in one that says what it is: refined/<this>.
+OWN_FOLDER = re.compile(r"[0-9a-f]{32}")
 # Gradio keeps uploads, and what a page shows from its start, in folders named after their content.
 GRADIO_FOLDER = re.compile(r"[0-9a-f]{64}")
 SWEEPS_PER_AGE = 6
@@ -36,8 +36,12 @@ class NoRoomError(EngineError):
         super().__init__("The server has no room left for new pictures; please try again in a few minutes.")
 
 
-def new_folder(kind: Kind) -> Path:
-    """A place for one result that nobody can guess, not made yet."""
+def new_folder(kind: str) -> Path:
+    """A place that nobody can guess, not made yet, for what is deleted after some hours.
+
+    Args:
+        kind: what will lie there, such as "refined".
+    """
     return Path(get_upload_folder()) / kind / uuid4().hex
 
 
@@ -88,12 +92,14 @@ def sweep(folder: Path, *, older_than: float, started: float) -> int:
     Returns:
         How many folders were deleted.
     """
-    doomed = [entry for kind in KINDS for entry in _folders_in(folder / kind) if _last_written(entry) < older_than]
-    doomed += [
-        entry
-        for entry in _folders_in(folder)
-        if GRADIO_FOLDER.fullmatch(entry.name) and _last_written(entry) < min(older_than, started)
-    ]
+    doomed = []
+    for entry in _folders_in(folder):
+        if GRADIO_FOLDER.fullmatch(entry.name):
+            if _last_handed_out(entry) < min(older_than, started):
+                doomed.append(entry)
+            continue
+        own = (below for below in _folders_in(entry) if OWN_FOLDER.fullmatch(below.name))
+        doomed += [below for below in own if _last_added_to(below) < older_than]
     return sum(remove(entry) for entry in doomed)
 
 
@@ -103,12 +109,12 @@ def remove(folder: Path) -> bool:
     return not folder.exists()
 
 
-def start_janitor(keep_seconds: float, also: Callable[[], object]) -> Callable[[], None]:
+def start_janitor(keep_seconds: float, also: Sequence[Callable[[], object]]) -> Callable[[], None]:
     """Sweeps now and again and again, beside everything else.
 
     Args:
         keep_seconds: how long files are kept.
-        also: called each time as well.
+        also: what else is done each time.
 
     Returns:
         What ends it.
@@ -120,7 +126,8 @@ def start_janitor(keep_seconds: float, also: Callable[[], object]) -> Callable[[
         while True:
             try:
                 gone = sweep(Path(get_upload_folder()), older_than=time() - keep_seconds, started=started)
-                also()
+                for chore in also:
+                    chore()
                 if gone:
                     note("swept", folders=gone)
             except Exception as error:
@@ -139,11 +146,19 @@ def _folders_in(folder: Path) -> Iterator[Path]:
         yield from (Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
 
 
-def _last_written(folder: Path) -> float:
-    """When the folder, or a file right in it, was last written to, seconds since the epoch; 0 for what is gone."""
+def _last_added_to(folder: Path) -> float:
+    """When a file was last put into the folder, seconds since the epoch; 0 for what is gone."""
+    try:
+        return folder.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _last_handed_out(folder: Path) -> float:
+    """When Gradio last wrote, or refreshed, a file in one of its folders, seconds since the epoch; 0 if it is gone."""
     try:
         with os.scandir(folder) as entries:
             times = [entry.stat(follow_symlinks=False).st_ctime for entry in entries]
-        return max(folder.lstat().st_ctime, *times) if times else folder.lstat().st_ctime
+        return max([folder.lstat().st_ctime, *times])
     except FileNotFoundError:
         return 0.0
