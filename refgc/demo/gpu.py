@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -12,9 +13,11 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from refgc.demo.jobs import Finished, Seen, Working
 from refgc.engines import Progress, Viewer
-from refgc.errors import EngineError, sentence_about
+from refgc.errors import EngineError, RefGCError, sentence_about
 from refgc.images import Image
 from refgc.machine import on_zero_gpu
+
+logger = logging.getLogger(__name__)
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -91,17 +94,19 @@ def on_gpu(work: Work[Given, Made], *, duration: Callable[Given, int]) -> Work[G
 def prepare_for_lending() -> None:
     """Puts the model on the GPU that will be lent, where one will be; to be called before the page is launched.
 
-    Raises:
-        EngineError: it does not load.
-        InputError: what the environment names as the model cannot be used.
+    Where that fails the page is there all the same: whoever asks for the model is told why.
     """
     if not on_zero_gpu():
         return
     from refgc.doctor import may_choose_diffusion
     from refgc.engines import choose
 
-    if may_choose_diffusion():
+    if not may_choose_diffusion():
+        return
+    try:
         choose("diffusion").prepare()
+    except RefGCError as error:
+        logger.error("The model is not ready to be lent a GPU: %s", error)
 
 
 def _told(work: Callable[[Progress, Viewer | None], Made], looks_on: bool) -> Notes[Made]:
