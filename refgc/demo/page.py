@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
+from refgc.demo.about_tab import build_about_tab
 from refgc.demo.examples import find_examples
+from refgc.demo.gallery_tab import build_gallery_tab
+from refgc.demo.paper_pictures import PaperPictures
 from refgc.demo.preview_tab import REFINE_TAB, build_preview_tab
 from refgc.demo.refine_tab import EXAMPLES_FOLDER, build_refine_tab
 from refgc.demo.theme import build_theme
@@ -25,7 +29,7 @@ MAX_WAITING = 32
 
 
 def build_demo() -> gr.Blocks:
-    """The page, not yet launched; it sends nothing to anyone and loads nothing from other hosts."""
+    """The page, not yet launched; a visitor's browser loads nothing from other hosts."""
     title = f"{TITLE}: true objects in generated pictures"
     demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=DELETE_CACHE)
     with demo:
@@ -37,6 +41,10 @@ def build_demo() -> gr.Blocks:
                 inputs, status = build_refine_tab(demo, examples)
             with gr.Tab("DipRefGC preview", id="preview"):
                 build_preview_tab(examples, tabs, inputs, status)
+            with gr.Tab("Gallery", id="gallery"):
+                build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures"))
+            with gr.Tab("About", id="about"):
+                build_about_tab()
         gr.HTML(_footer())
     demo.queue(max_size=MAX_WAITING)
     return demo
@@ -44,10 +52,10 @@ def build_demo() -> gr.Blocks:
 
 def launch_settings() -> dict[str, Any]:
     """What `launch` needs for the page to look and behave as built; host and port are left to Gradio's variables."""
-    script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "marking.js"))
+    script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "marking.js", "gallery.js"))
     return {
         "theme": build_theme(),
-        "css_paths": ASSETS / "page.css",
+        "css_paths": [ASSETS / name for name in ("page.css", "gallery.css", "about.css")],
         "head": f'<meta name="description" content="{PROMISE}"><script>{script}</script>',
         "favicon_path": ASSETS / "logo.svg",
         "footer_links": [],
