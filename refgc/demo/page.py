@@ -10,6 +10,7 @@ from gradio.utils import get_upload_folder
 
 from refgc.demo.about_tab import build_about_tab
 from refgc.demo.examples import find_examples
+from refgc.demo.guard import UPLOAD_BYTES, guards
 from refgc.demo.gallery_tab import build_gallery_tab
 from refgc.demo.paper_pictures import PaperPictures
 from refgc.demo.preview_tab import REFINE_TAB, build_preview_tab
@@ -22,7 +23,6 @@ PROMISE = (
     "Image generators blur the lettering, texture and shape of your object. Give us its sharp photo and the generated "
     "picture: you get the same scene, up to four times as large, with the real object’s detail back in place."
 )
-MAX_FILE_SIZE = "100mb"
 # Hourly, files older than six hours go.
 DELETE_CACHE = (3600, 6 * 3600)
 MAX_WAITING = 32
@@ -35,6 +35,8 @@ def build_demo() -> gr.Blocks:
     with demo:
         gr.HTML(_header())
         examples = find_examples(EXAMPLES_FOLDER)
+        # They may be shown, and be named in a request, as they lie there.
+        gr.set_static_paths([example.reference.parent for example in examples])
         # Two names fit on any screen; measuring that, Gradio would fold one away while the page is not laid out yet.
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Refine", id=REFINE_TAB):
@@ -46,7 +48,7 @@ def build_demo() -> gr.Blocks:
             with gr.Tab("About", id="about"):
                 build_about_tab()
         gr.HTML(_footer())
-    demo.queue(max_size=MAX_WAITING)
+    demo.queue(max_size=MAX_WAITING, api_open=False)
     return demo
 
 
@@ -59,8 +61,8 @@ def launch_settings() -> dict[str, Any]:
         "head": f'<meta name="description" content="{PROMISE}"><script>{script}</script>',
         "favicon_path": ASSETS / "logo.svg",
         "footer_links": [],
-        "allowed_paths": [str(EXAMPLES_FOLDER)],
-        "max_file_size": MAX_FILE_SIZE,
+        "max_file_size": UPLOAD_BYTES,
+        "app_kwargs": {"middleware": guards()},
         "share": False,
         "ssr_mode": False,
     }
