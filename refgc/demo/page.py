@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from refgc.demo.about_tab import build_about_tab
+from refgc.demo.deep_links import connect_deep_links
 from refgc.demo.examples import find_examples
 from refgc.demo.guard import UPLOAD_BYTES, guards
 from refgc.demo.gallery_tab import build_gallery_tab
@@ -47,6 +48,8 @@ def build_demo() -> gr.Blocks:
                 build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures"))
             with gr.Tab("About", id="about"):
                 build_about_tab()
+        names = [str(tab.id) for tab in tabs.children if isinstance(tab, gr.Tab)]
+        connect_deep_links(demo, tabs, names, [example.name for example in examples])
         gr.HTML(_footer())
     demo.queue(max_size=MAX_WAITING, api_open=False)
     return demo
