@@ -321,3 +321,10 @@ def test_process_killed_at_any_moment_leaves_nothing_that_is_given_damaged(tmp_p
         key = f"key-{turn}"
         cache.keep(key, *make(tmp_path, f"{key}-afterwards"))
         assert cache.give(key, tmp_path / "given again" / str(turn)) is not None
+
+
+def test_folder_that_somebody_deleted_is_made_again(cache: ResultCache, made: tuple[ShownResult, Path], tmp_path: Path):
+    shutil.rmtree(tmp_path / "results")
+    cache.trim()
+    cache.keep("key", *made)
+    assert cache.give("key", tmp_path / "given") is not None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -31,13 +32,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
-def set_up_logs() -> None:
-    """Sends what this project notes to stderr; called once, by the server."""
+@contextmanager
+def logs_on_stderr() -> Iterator[None]:
+    """Sends what this project notes to stderr for as long as the server runs."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     ours = logging.getLogger("refgc")
+    level = ours.level
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
 
 
 def note(event: str, **fields: Any) -> None:

@@ -24,18 +24,20 @@ HEAVY_LIBRARIES = ("torch", "diffusers", "transformers", "peft", "torchao")
 VARIABLES = ("REFGC_SPEED", "REFGC_DEVICE")
 
 
-@cache
 def results() -> ResultCache | None:
     """What was made, beside the folder of uploads; None where nothing is kept."""
-    limits = settings()
     uploads = Path(get_upload_folder()).absolute()
+    return _results(uploads.with_name(f"{uploads.name}-results"))
+
+
+@cache
+def _results(folder: Path) -> ResultCache | None:
+    limits = settings()
     if not limits.cache_megabytes:
         return None
     try:
         return ResultCache(
-            uploads.with_name(f"{uploads.name}-results"),
-            most_bytes=limits.cache_megabytes * MEGABYTE,
-            longest_seconds=limits.keep_hours * HOUR,
+            folder, most_bytes=limits.cache_megabytes * MEGABYTE, longest_seconds=limits.keep_hours * HOUR
         )
     except OSError as error:
         logger.warning("no results are kept", exc_info=error)

@@ -52,8 +52,7 @@ class ResultCache:
         self._longest_seconds = longest_seconds
         own_folder(folder)
         self._entries, self._unfinished = folder / "entries", folder / "unfinished"
-        self._entries.mkdir(exist_ok=True)
-        self._unfinished.mkdir(exist_ok=True)
+        self._make_folders()
         self._secret = _secret(folder / "secret", self._unfinished)
 
     def key(self, request: RefineRequest, made_by: str) -> str:
@@ -100,6 +99,7 @@ class ResultCache:
             return
         unfinished = self._unfinished / secrets.token_hex(16)
         try:
+            self._make_folders()
             unfinished.mkdir()
             names = sorted(path.name for path in folder.iterdir())
             for name in names:
@@ -111,7 +111,8 @@ class ResultCache:
         except (OSError, InputError) as error:
             logger.warning("result not kept", exc_info=error)
             remove(unfinished)
-        self.trim()
+        else:
+            self.trim()
 
     def trim(self, most_bytes: float | None = None) -> None:
         """Forgets what is too old, then what was asked for longest ago, until the rest has room.
@@ -120,6 +121,7 @@ class ResultCache:
             most_bytes: how much may stay; None for as much as the cache may hold.
         """
         now = time()
+        self._make_folders()
         for unfinished in self._unfinished.iterdir():
             if _age(unfinished, now) > UNFINISHED_SECONDS:
                 remove(unfinished)
@@ -128,6 +130,10 @@ class ResultCache:
             room -= _bytes(entry)
             if room < 0 or _age(entry / MANIFEST, now) > self._longest_seconds:
                 self._forget(entry)
+
+    def _make_folders(self) -> None:
+        for folder in (self._entries, self._unfinished):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _forget(self, entry: Path, *others: Path) -> None:
         # Away in one step, so that nobody finds a part of it.

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from refgc import __version__
 from refgc.demo.health import health_route
-from refgc.demo.logs import note, set_up_logs
+from refgc.demo.logs import logs_on_stderr, note
 from refgc.demo.made_before import HOUR, results
 from refgc.demo.service import LINES
 from refgc.demo.service_settings import settings
@@ -47,13 +47,13 @@ def most_threads() -> int:
 @asynccontextmanager
 async def beside_the_page(_: Starlette) -> AsyncIterator[None]:
     """From the start of the server to its end."""
-    set_up_logs()
     limits = settings()
     cache = results()
-    stop = start_janitor(limits.keep_hours * HOUR, [cache.trim] if cache else [])
-    note("started", version=__version__, **limits.model_dump())
-    try:
-        yield
-    finally:
-        stop()
-        note("ended")
+    with logs_on_stderr():
+        note("started", version=__version__, **limits.model_dump())
+        stop = start_janitor(limits.keep_hours * HOUR, [cache.trim] if cache else [])
+        try:
+            yield
+        finally:
+            stop()
+            note("ended")
