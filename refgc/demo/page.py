@@ -16,6 +16,7 @@ from refgc.demo.gallery_tab import build_gallery_tab
 from refgc.demo.paper_pictures import PaperPictures
 from refgc.demo.preview_tab import REFINE_TAB, build_preview_tab
 from refgc.demo.refine_tab import EXAMPLES_FOLDER, build_refine_tab
+from refgc.demo.server import app_settings, deleting, most_threads
 from refgc.demo.theme import build_theme
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -24,15 +25,14 @@ PROMISE = (
     "Image generators blur the lettering, texture and shape of your object. Give us its sharp photo and the generated "
     "picture: you get the same scene, up to four times as large, with the real object’s detail back in place."
 )
-# Hourly, files older than six hours go.
-DELETE_CACHE = (3600, 6 * 3600)
-MAX_WAITING = 32
+# Of all events, also the light ones, which do not wait; who waits for an engine is counted in `refgc.demo.line`.
+MOST_EVENTS = 256
 
 
 def build_demo() -> gr.Blocks:
     """The page, not yet launched; a visitor's browser loads nothing from other hosts."""
     title = f"{TITLE}: true objects in generated pictures"
-    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=DELETE_CACHE)
+    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deleting())
     with demo:
         gr.HTML(_header())
         examples = find_examples(EXAMPLES_FOLDER)
@@ -51,7 +51,7 @@ def build_demo() -> gr.Blocks:
         names = [str(tab.id) for tab in tabs.children if isinstance(tab, gr.Tab)]
         connect_deep_links(demo, tabs, names, [example.name for example in examples])
         gr.HTML(_footer())
-    demo.queue(max_size=MAX_WAITING, api_open=False)
+    demo.queue(max_size=MOST_EVENTS, api_open=False)
     return demo
 
 
@@ -65,7 +65,8 @@ def launch_settings() -> dict[str, Any]:
         "favicon_path": ASSETS / "logo.svg",
         "footer_links": [],
         "max_file_size": UPLOAD_BYTES,
-        "app_kwargs": {"middleware": guards()},
+        "app_kwargs": {"middleware": guards(), **app_settings()},
+        "max_threads": most_threads(),
         "share": False,
         "ssr_mode": False,
     }
