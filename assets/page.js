@@ -66,9 +66,9 @@
     }
   }
 
-  // Called when a result has arrived: on a narrow screen it is far below the button.
-  function bringIntoView(status, part, whole) {
-    if (document.querySelector(`${status} .problem`)) return;
+  // Called when a result may have arrived: on a narrow screen it is far below the button.
+  function bringIntoView(arrived, part, whole) {
+    if (!arrived) return;
     const { top, bottom } = document.querySelector(part).getBoundingClientRect();
     const middle = (top + bottom) / 2;
     if (middle < 0 || middle > window.innerHeight) {
@@ -76,8 +76,9 @@
     }
   }
 
-  window.refgcShowResult = () => bringIntoView("#status", "#whole", "#result");
-  window.refgcShowPreview = () => bringIntoView("#preview-status", "#conditions", "#preview-result");
+  const found = (selector) => document.querySelector(selector) !== null;
+  window.refgcShowResult = () => bringIntoView(found("#status .done"), "#whole", "#result");
+  window.refgcShowPreview = () => bringIntoView(!found("#preview-status .problem"), "#conditions", "#preview-result");
 
   new MutationObserver(() => {
     document.querySelectorAll('.comparison [data-testid="slider"]').forEach(prepare);

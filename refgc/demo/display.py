@@ -8,7 +8,7 @@ from pathlib import Path
 
 import PIL.Image
 
-from refgc.demo.crop import object_window
+from refgc.demo.crop import Box, object_window
 from refgc.demo.report_text import capitalised
 from refgc.engines import RefineResult, Report
 from refgc.images import Image, save_image, to_pil
@@ -29,25 +29,34 @@ STAGE_CAPTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ShownResult:
-    """Files of one result, ready for the page.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownPictures:
+    """Files of one result to look at, ready for the page.
 
     Attributes:
         whole: upscaled generated picture and result, whole frame.
         close_up: the same two, cut to the object; None when nothing was placed.
         thumbnail: the result, small.
-        stages: (picture, caption) in the order they were made.
-        download: the result as PNG, exact, with the report in its text metadata.
         report: what happened.
     """
 
     whole: tuple[Path, Path]
     close_up: tuple[Path, Path] | None
     thumbnail: Path
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownResult(ShownPictures):
+    """The same of a result that was made here, with what can be kept of it.
+
+    Attributes:
+        stages: (picture, caption) in the order they were made.
+        download: the result as PNG, exact, with the report in its text metadata.
+    """
+
     stages: tuple[tuple[Path, str], ...]
     download: Path
-    report: Report
 
 
 def write_result(result: RefineResult, folder: Path) -> ShownResult:
@@ -64,17 +73,24 @@ def write_result(result: RefineResult, folder: Path) -> ShownResult:
             write_picture(before, folder / "before.webp", LONGEST_SIDE),
             write_picture(after, folder / "after.webp", LONGEST_SIDE),
         )
-        close_up = window and (
-            write_picture(before.crop(window), folder / "close-up-before.webp", LONGEST_SIDE),
-            write_picture(after.crop(window), folder / "close-up-after.webp", LONGEST_SIDE),
-        )
+        close_up = window and write_close_up(before, after, window, folder)
         thumbnail = write_picture(after, folder / "thumbnail.webp", THUMBNAIL_SIDE)
         stages = tuple(
             (write_stage(picture, folder / f"stage-{number}.webp"), STAGE_CAPTIONS.get(name, capitalised(name)))
             for number, (name, picture) in enumerate(result.stages.items(), start=1)
         )
         saving.result()
-    return ShownResult(whole, close_up, thumbnail, stages, download, report)
+    return ShownResult(
+        whole=whole, close_up=close_up, thumbnail=thumbnail, stages=stages, download=download, report=report
+    )
+
+
+def write_close_up(before: PIL.Image.Image, after: PIL.Image.Image, window: Box, folder: Path) -> tuple[Path, Path]:
+    """Writes what is in the window of two pictures of the same size."""
+    return (
+        write_picture(before.crop(window), folder / "close-up-before.webp", LONGEST_SIDE),
+        write_picture(after.crop(window), folder / "close-up-after.webp", LONGEST_SIDE),
+    )
 
 
 def download_name(report: Report) -> str:

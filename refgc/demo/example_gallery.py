@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
-from refgc.demo.display import ShownResult
+from refgc.demo.asked import Asked, Picture
+from refgc.demo.code_text import code_for
+from refgc.demo.example_results import show_result
 from refgc.demo.examples import Example, thumbnail
-from refgc.demo.inputs import Inputs
-from refgc.demo.messages import problem_line, status_line
-from refgc.demo.result_view import ResultView
-from refgc.demo.run import ENGINE_QUEUE, SCROLL_TO_RESULT, run, sentence_for
-from refgc.refinement import make_request
+from refgc.demo.gallery_manifest import GalleryCard
+from refgc.demo.history import Entry, History
+from refgc.demo.marking import Marking
+from refgc.demo.messages import status_line
+from refgc.demo.refine_events import Desk
+from refgc.demo.run import SCROLL_TO_RESULT
 
 
-def build_gallery(examples: list[Example]) -> gr.Gallery:
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The examples of a page, with their results as far as those are committed."""
+
+    examples: list[Example]
+    results: dict[str, GalleryCard]
+    desk: Desk
+
+    @property
+    def changing(self) -> list[Any]:
+        """The components that `choose` changes."""
+        return [*self.desk.inputs.changing, *self.desk.changing, self.desk.asked]
+
+    def named(self, name: str) -> Example | None:
+        """The example of that name, if there is one."""
+        return next((example for example in self.examples if example.name == name), None)
+
+    def choose(self, example: Example, history: History) -> dict[Any, Any]:
+        """The updates that fill the example in and show its result, or have it made."""
+        desk = self.desk
+        updates = desk.inputs.filled(Marking(example.reference), Marking(example.generated))
+        entry = self._entry(example)
+        updates[desk.status] = status_line(example.meta.description, done=entry is not None)
+        if entry is None:
+            return {**updates, **self._making(example)}
+        return {**updates, **desk.show(entry, history), **desk.resting()}
+
+    def open_with(self, example: Example, history: History) -> dict[Any, Any]:
+        """The updates that show its result, or have it made, on a page just opened; the inputs stay empty."""
+        entry = self._entry(example)
+        if entry is None:
+            return self._making(example)
+        return {self.desk.history: history.showing(entry), **self.desk.view.show(entry)}
+
+    def _making(self, example: Example) -> dict[Any, Any]:
+        return {self.desk.asked: _asked(example), **self.desk.running()}
+
+    def _entry(self, example: Example) -> Entry | None:
+        if example.name not in self.results:
+            return None
+        asked, shown = _asked(example), show_result(self.results[example.name])
+        masks = Path(get_upload_folder()) / "masks" / uuid4().hex
+        return Entry(asked.title, shown, code_for(asked, shown.report.engine, "refined.png", masks))
+
+
+def _asked(example: Example) -> Asked:
+    return Asked(Picture(example.reference), Picture(example.generated), example.meta.title)
+
+
+def build_example_gallery(examples: list[Example]) -> gr.Gallery:
     """Thumbnails with captions."""
     gr.HTML("<h2>Or try an example</h2>")
     return gr.Gallery(
@@ -37,74 +90,38 @@ def build_gallery(examples: list[Example]) -> gr.Gallery:
     )
 
 
-def connect_gallery(
-    demo: gr.Blocks, examples: list[Example], gallery: gr.Gallery, inputs: Inputs, status: gr.HTML, view: ResultView
-) -> None:
-    """A click shows the result at once where this process has made it before, else by making it.
+def connect_example_gallery(demo: gr.Blocks, gallery: gr.Gallery, shown: Examples, refinement: Any) -> None:
+    """A click shows an example's result at once where it is committed, else by making it.
 
     The first example's result is on the page from the start, so that a visitor sees what is promised.
+
+    Args:
+        demo: the page being built.
+        gallery: of `shown.examples`, in their order.
+        shown: the examples.
+        refinement: the event that refines; choosing an example ends it.
     """
-    named = {example.name: example for example in examples}
-    results: dict[str, ShownResult] = {}
-    folder = tempfile.TemporaryDirectory(prefix="refgc-examples-")
-    # The name of the example chosen last: the only one whose result may come onto the page.
-    wanted = gr.State(None)
-    # (name, number of its own) of a result that has to be made; the number makes every time a change that is seen.
-    missing = gr.State(None)
 
-    def show(example: Example) -> dict[Any, Any]:
-        if example.name not in results:
-            return {wanted: example.name, missing: (example.name, uuid4().hex)}
-        return {wanted: example.name, **view.show(results[example.name], f"Example: {example.meta.title}")}
+    def choose(event: gr.SelectData, history: History) -> dict[Any, Any]:
+        return {gallery: gr.update(selected_index=None), **shown.choose(shown.examples[int(event.index)], history)}
 
-    def choose_example(event: gr.SelectData) -> dict[Any, Any]:
-        example = examples[int(event.index)]
-        chosen = inputs.defaults() | {
-            inputs.reference: str(example.reference),
-            inputs.generated: str(example.generated),
-            status: status_line(example.meta.description),
-            gallery: gr.update(selected_index=None),
-        }
-        return chosen | show(example)
-
-    def make(asked: tuple[str, str], progress: gr.Progress = gr.Progress()) -> dict[Any, Any]:  # noqa: B008
-        example = named[asked[0]]
-        try:
-            if example.name not in results:
-                request = make_request(example.reference, example.generated)
-                results[example.name] = run(request, Path(folder.name) / example.name, progress)
-        except Exception as error:
-            return {status: problem_line(sentence_for(error))}
-        return {status: gr.skip()}
-
-    def show_made(asked: tuple[str, str], name: str) -> dict[Any, Any]:
-        return show(named[name]) if asked[0] == name and name in results else {missing: gr.skip()}
+    def open_page(history: History, request: gr.Request) -> dict[Any, Any]:
+        chosen = shown.named(request.query_params.get("example", ""))
+        return shown.open_with(shown.examples[0], history) if chosen is None else shown.choose(chosen, history)
 
     gallery.select(
-        choose_example,
-        outputs=[*inputs, status, gallery, wanted, missing, *view],
+        choose,
+        inputs=shown.desk.history,
+        outputs=[gallery, *shown.changing],
+        cancels=[refinement],
         api_visibility="private",
         show_progress="hidden",
         concurrency_limit=None,
     ).then(None, js=SCROLL_TO_RESULT, api_visibility="private")
     demo.load(
-        lambda: show(examples[0]),
-        outputs=[wanted, missing, *view],
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
-    )
-    missing.change(
-        make,
-        inputs=missing,
-        outputs=status,
-        api_visibility="private",
-        show_progress_on=[view.whole],
-        **ENGINE_QUEUE,
-    ).then(
-        show_made,
-        inputs=[missing, wanted],
-        outputs=[wanted, missing, *view],
+        open_page,
+        inputs=shown.desk.history,
+        outputs=shown.changing,
         api_visibility="private",
         show_progress="hidden",
         concurrency_limit=None,

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from refgc.images import open_image, to_pil
 
+EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "examples"
 THUMBNAIL_SIDE = 320
 INSET_SIDE = 120
 # The most convincing first, what is out of reach last.
@@ -66,6 +67,11 @@ def find_examples(folder: Path) -> list[Example]:
         for generated in meta.parent.glob("lrgi.*")
     ]
     return sorted(examples, key=lambda example: _place(example.name))
+
+
+def is_ours(file: Path) -> bool:
+    """Whether it is one of the examples' files."""
+    return file.is_relative_to(EXAMPLES_FOLDER)
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -1,47 +1,100 @@
-"""What a visitor gives: two pictures, and the options folded away below them."""
+"""What a visitor gives: two pictures to mark, and the options folded away below them."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
-from refgc.demo.upload import picture_upload
+from refgc.demo.asked import DEFAULT_OBJECT_NAME, DEFAULT_SCALE, DEFAULT_SEED, DEFAULT_STRENGTH
+from refgc.demo.marked import Origin, apply_marks
+from refgc.demo.marking import Marking
+from refgc.demo.marking_events import connect_mask
+from refgc.demo.marking_pad import FILE_TYPES, MarkingPad, build_marking_pad
+from refgc.doctor import may_choose_diffusion
 
-DEFAULT_SCALE, DEFAULT_STRENGTH, DEFAULT_SEED = 4, 1.0, 0
 LARGEST_SEED = 2**31 - 1
+ENGINES = [("The best here", "auto"), ("Diffusion", "diffusion"), ("Correspondence", "correspondence")]
+# An engine finds the object by itself and better than can be done here at once, so nothing is looked for before.
+GENERATED_ORIGINS: Mapping[Origin, str] = {
+    "marks": "{} is marked.",
+    "given": "By the given mask: {}. What you mark takes its place.",
+    "nothing": "The object is found when you refine. To be sure of it, click it or drag a box around it.",
+}
+REFERENCE_ORIGINS: Mapping[Origin, str] = {
+    **GENERATED_ORIGINS,
+    "transparency": "The picture’s own transparency: {}. What you mark takes its place.",
+}
 
 
-class Inputs(NamedTuple):
-    """The components in the order in which the refine handler takes their values."""
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The components that a visitor fills in."""
 
-    reference: gr.File
-    generated: gr.File
+    reference: MarkingPad
+    generated: MarkingPad
+    reference_mask: gr.File
+    generated_mask: gr.File
     scale: gr.Radio
     strength: gr.Slider
     seed: gr.Number
-    reference_mask: gr.File
-    generated_mask: gr.File
+    engine: gr.Radio
+    object_name: gr.Textbox
 
-    def defaults(self) -> dict[Any, Any]:
-        """The values of a page just opened."""
-        return {
-            self.reference: None,
-            self.generated: None,
-            self.scale: DEFAULT_SCALE,
+    @property
+    def given(self) -> list[Any]:
+        """The components whose values `read_asked` takes, in its order."""
+        options = [self.scale, self.strength, self.seed, self.engine, self.object_name]
+        reference = [self.reference.file, self.reference.marking, self.reference_mask]
+        return [*reference, self.generated.file, self.generated.marking, self.generated_mask, *options]
+
+    @property
+    def changing(self) -> list[Any]:
+        """The components that `filled` changes."""
+        return [
+            *self.given,
+            *(part for part in self.reference.changing if part is not self.reference.marking),
+            *(part for part in self.generated.changing if part is not self.generated.marking),
+        ]
+
+    def filled(
+        self,
+        reference: Marking,
+        generated: Marking,
+        *,
+        scale: int = DEFAULT_SCALE,
+        object_name: str = DEFAULT_OBJECT_NAME,
+    ) -> dict[Any, Any]:
+        """The updates that put two pictures there, with the masks that came with them, and every option as at first."""
+        updates: dict[Any, Any] = {
+            self.scale: scale,
             self.strength: DEFAULT_STRENGTH,
             self.seed: DEFAULT_SEED,
-            self.reference_mask: None,
-            self.generated_mask: None,
+            self.engine: "auto",
+            self.object_name: object_name,
         }
+        for pad, mask, marking in (
+            (self.reference, self.reference_mask, reference),
+            (self.generated, self.generated_mask, generated),
+        ):
+            marked = apply_marks(marking, pad.name, unasked=pad.origins)
+            updates |= {pad.file: str(marking.source), mask: _path(marking.given), **pad.show(marked)}
+        return updates
 
 
-def build_pictures() -> tuple[gr.File, gr.File]:
-    """The two uploads, side by side, and what each is for."""
+def build_pictures() -> tuple[MarkingPad, MarkingPad]:
+    """The two pictures, side by side, and what each is for."""
     gr.HTML("<h2>Your two pictures</h2>")
-    with gr.Row(elem_classes="uploads"):
-        reference = picture_upload("Reference photo", "reference", "reference")
-        generated = picture_upload("Generated picture", "generated picture", "generated")
+    with gr.Row(elem_classes="pads"):
+        reference = build_marking_pad(
+            "Reference photo", "reference", "reference", origins=REFERENCE_ORIGINS, min_width=220
+        )
+        generated = build_marking_pad(
+            "Generated picture", "generated picture", "generated", origins=GENERATED_ORIGINS, min_width=220
+        )
     gr.HTML(
         '<p class="hint">The <b>reference photo</b> shows the real object, sharp. The <b>generated picture</b> is what '
         "an image generator made of it: right scene, wrong details. JPEG, PNG, WebP, HEIC, AVIF or TIFF, up to 100 MB "
@@ -50,15 +103,17 @@ def build_pictures() -> tuple[gr.File, gr.File]:
     return reference, generated
 
 
-def build_options(reference: gr.File, generated: gr.File) -> Inputs:
-    """Everything optional, closed at first."""
+def build_options(reference: MarkingPad, generated: MarkingPad) -> Inputs:
+    """Everything optional: the size, and the rest closed at first."""
+    chooses = may_choose_diffusion()
+    scale = gr.Radio(
+        [("2× the size", 2), ("4× the size", 4)],
+        value=DEFAULT_SCALE,
+        label="Enlarge to",
+        info="Measured against the generated picture.",
+        elem_id="scale",
+    )
     with gr.Accordion("Options", open=False, elem_id="options"):
-        scale = gr.Radio(
-            [("2× the size", 2), ("4× the size", 4)],
-            value=DEFAULT_SCALE,
-            label="Enlarge to",
-            info="Measured against the generated picture.",
-        )
         strength = gr.Slider(
             0,
             1,
@@ -75,11 +130,38 @@ def build_options(reference: gr.File, generated: gr.File) -> Inputs:
             label="Seed",
             info="The same seed gives the same pixels.",
         )
+        engine = gr.Radio(
+            ENGINES,
+            value="auto",
+            label="Engine",
+            info="Diffusion draws with the paper’s model; correspondence fits the reference’s own pixels.",
+            visible=chooses,
+            elem_id="engine",
+        )
+        object_name = gr.Textbox(
+            DEFAULT_OBJECT_NAME,
+            label="Object",
+            info="In a few words, such as “red teapot”; the diffusion engine reads it.",
+            max_length=200,
+            visible=chooses,
+            elem_id="object-name",
+        )
         gr.HTML(
-            '<p class="hint"><b>Masks</b> are optional: the object is found without them. White marks the object, '
-            "black everything else.</p>"
+            '<p class="hint"><b>Masks</b> can be given as files instead of marks: white is the object, black the '
+            "rest.</p>"
         )
         with gr.Row(elem_classes="uploads"):
-            reference_mask = picture_upload("Reference mask", "reference mask", "reference-mask", height=140)
-            generated_mask = picture_upload("Generated mask", "generated mask", "generated-mask", height=140)
-    return Inputs(reference, generated, scale, strength, seed, reference_mask, generated_mask)
+            reference_mask = _mask_upload("Reference mask", "reference-mask")
+            generated_mask = _mask_upload("Generated mask", "generated-mask")
+    for pad, mask in ((reference, reference_mask), (generated, generated_mask)):
+        connect_mask(pad, mask)
+    return Inputs(reference, generated, reference_mask, generated_mask, scale, strength, seed, engine, object_name)
+
+
+def _mask_upload(label: str, elem_id: str) -> gr.File:
+    with gr.Column(elem_classes="upload", min_width=140):
+        return gr.File(label=label, file_types=FILE_TYPES, height=140, elem_id=elem_id)
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path)

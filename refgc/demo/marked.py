@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,8 @@ LONGEST_SIDE = 1024
 REMEMBERED = 8
 
 Origin = Literal["marks", "given", "transparency", "found", "nothing"]
+# Where a mask may come of that nobody gave.
+UNASKED: Collection[Origin] = ("transparency", "found")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,33 +58,40 @@ class Marked:
         return write_picture(shown, folder / "picture.webp", LONGEST_SIDE), mask
 
 
-def apply_marks(marking: Marking, name: str, reference: Marking | None = None) -> Marked:
+def apply_marks(
+    marking: Marking, name: str, reference: Marking | None = None, *, unasked: Collection[Origin] = UNASKED
+) -> Marked:
     """Finds the mask that the marks make.
 
-    Without marks it is the mask that came with the picture, else the picture's own transparency, else that of the
-    reference's object, where it can be found, or of the most prominent one.
+    Without marks it is the mask that came with the picture; else, as far as `unasked` has them, the picture's own
+    transparency, or that of the reference's object, where it can be found, or of the most prominent one.
 
     Args:
         marking: of a file of any kind that intake reads.
         name: what the picture is called in an error sentence, such as "scene".
         reference: how the object is marked in another picture of it, if it is.
+        unasked: what to try where there are neither marks nor a mask; "found" takes seconds.
 
     Raises:
         InputError: the picture or the mask that came with it cannot be used, or the marks find nothing.
         EngineError: the segmenter failed.
     """
     picture = _read(marking.source, name)
-    mask, origin = _mask(marking, picture, name, reference)
+    mask, origin = _mask(marking, picture, name, reference, unasked)
     return Marked(marking, picture, mask, origin)
 
 
-def _mask(marking: Marking, picture: Image, name: str, reference: Marking | None) -> tuple[Mask | None, Origin]:
+def _mask(
+    marking: Marking, picture: Image, name: str, reference: Marking | None, unasked: Collection[Origin]
+) -> tuple[Mask | None, Origin]:
     if marking.marks:
         return choose_segmenter().segment(picture, prompt_of(marking.marks, picture.size)), "marks"
     if marking.given is not None:
         return open_object_mask(marking.given, size=picture.size, name=f"{name} mask"), "given"
-    if picture.alpha is not None and picture.alpha.values.min() < MARKED:
+    if "transparency" in unasked and picture.alpha is not None and picture.alpha.values.min() < MARKED:
         return picture.alpha, "transparency"
+    if "found" not in unasked:
+        return None, "nothing"
     try:
         return _find(picture, reference), "found"
     except InputError:

@@ -7,9 +7,20 @@ from html import escape
 import gradio as gr
 
 
-def status_line(sentence: str) -> str:
-    """The line under the button; screen readers say it when they have finished what they are saying."""
-    return f'<p class="status fine" role="status">{escape(sentence)}</p>'
+def status_line(sentence: str, *, done: bool = False) -> str:
+    """The line under the button; screen readers say it when they have finished what they are saying.
+
+    Args:
+        sentence: plain text.
+        done: whether there is a new result to look at.
+    """
+    return f'<p class="status fine{" done" if done else ""}" role="status">{escape(sentence)}</p>'
+
+
+def progress_line(stage: str, fraction: float) -> str:
+    """The same while work goes on: what is being done, and how far it is over the whole, from 0 to 1."""
+    bar = f'<progress max="1" value="{fraction:.3f}" aria-label="How far it is"></progress>'
+    return f'<div class="status working"><span role="status">{escape(stage)}</span>{bar}</div>'
 
 
 def problem_line(sentence: str, title: str = "Not refined") -> str:

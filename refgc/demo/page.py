@@ -41,9 +41,9 @@ def build_demo() -> gr.Blocks:
         # Two names fit on any screen; measuring that, Gradio would fold one away while the page is not laid out yet.
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Refine", id=REFINE_TAB):
-                inputs, status = build_refine_tab(demo, examples)
+                desk = build_refine_tab(demo, examples)
             with gr.Tab("DipRefGC preview", id="preview"):
-                build_preview_tab(examples, tabs, inputs, status)
+                build_preview_tab(examples, tabs, desk.inputs, desk.status)
             with gr.Tab("Gallery", id="gallery"):
                 build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures"))
             with gr.Tab("About", id="about"):

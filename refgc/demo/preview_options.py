@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import gradio as gr
 
-from refgc.demo.inputs import DEFAULT_SEED, LARGEST_SEED
+from refgc.demo.asked import DEFAULT_SEED
+from refgc.demo.inputs import LARGEST_SEED
 from refgc.demo.report_text import capitalised
 from refgc.diprefgc.artifacts import Strengths
 from refgc.diprefgc.preview import STRENGTHS

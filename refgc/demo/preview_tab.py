@@ -9,8 +9,9 @@ from uuid import uuid4
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from refgc.demo.asked import DEFAULT_SEED
 from refgc.demo.examples import Example
-from refgc.demo.inputs import DEFAULT_SEED, Inputs
+from refgc.demo.inputs import Inputs
 from refgc.demo.marking import Marking
 from refgc.demo.marking_events import connect_marking
 from refgc.demo.marking_pad import MarkingPad, build_marking_pad
@@ -32,7 +33,7 @@ REFINE_TAB = "refine"
 REFINING = "The generated picture is there; now it is refined."
 DONE = "Done: from the reference to the refined picture."
 ONLY_ENLARGED = "Done, but the picture was only enlarged; beside the close-up is why."
-SENT = "These come from the preview, with their masks under Options. Press Refine."
+SENT = "These come from the preview, with their masks. Press Refine."
 # Defined in assets/page.js.
 SCROLL_TO_PREVIEW = "() => window.refgcShowPreview()"
 SCROLL_TO_TOP = "() => window.scrollTo({ top: 0 })"
@@ -154,11 +155,7 @@ def _connect_sending(
     def send(shown: ShownPreview) -> dict[Any, Any]:
         reference_mask, generated_mask = shown.masks
         return {
-            **refine_inputs.defaults(),
-            refine_inputs.reference: str(shown.reference),
-            refine_inputs.generated: str(shown.generated),
-            refine_inputs.reference_mask: str(reference_mask),
-            refine_inputs.generated_mask: str(generated_mask),
+            **refine_inputs.filled(Marking(shown.reference, reference_mask), Marking(shown.generated, generated_mask)),
             refine_status: status_line(SENT),
             tabs: gr.Tabs(selected=REFINE_TAB),
         }
@@ -166,7 +163,7 @@ def _connect_sending(
     button.click(
         send,
         inputs=made,
-        outputs=[tabs, *refine_inputs, refine_status],
+        outputs=[tabs, *refine_inputs.changing, refine_status],
         api_visibility="private",
         show_progress="hidden",
         concurrency_limit=None,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
+from refgc.demo.code_view import CodeView, build_code_view
 from refgc.demo.display import ShownResult
+from refgc.demo.history import Entry
+from refgc.demo.history_view import HistoryView, build_history
 from refgc.demo.report_text import report_summary
 
 MAX_HEIGHT = 720
@@ -15,63 +20,95 @@ NOTHING_PLACED = (
     "There is no close-up, because nothing was brought in. A reference that shows the same side of the object, sharp "
     "and with lettering or texture on it, can be found more easily; so can an object that is large in both pictures."
 )
+FROM_THE_GALLERY = "Shown from the gallery. For every step and the PNG, choose the example and press <b>Refine</b>."
+NOT_YET = "The object, close up, comes with the result."
 
 
-class ResultView(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ResultView:
     """Every component that a result changes."""
 
     caption: gr.HTML
     whole: gr.ImageSlider
-    summary: gr.HTML
-    download: gr.DownloadButton
-    details: gr.Row
     close_up: gr.ImageSlider
     no_close_up: gr.HTML
-    stages: gr.Gallery
-    report: gr.JSON
-
-    def show(self, shown: ShownResult, caption: str) -> dict[Any, Any]:
-        """The updates that put `shown` on the page under `caption`."""
-        return {
-            self.caption: gr.update(value=f"<h2>{escape(caption)}</h2>"),
-            self.whole: gr.update(value=shown.whole, slider_position=50),
-            self.summary: gr.update(value=report_summary(shown.report)),
-            self.download: gr.update(value=shown.download, visible=True),
-            self.details: gr.update(visible=True),
-            self.close_up: gr.update(value=shown.close_up, visible=shown.close_up is not None, slider_position=50),
-            self.no_close_up: gr.update(visible=shown.close_up is None),
-            self.stages: gr.update(value=list(shown.stages), selected_index=None),
-            self.report: gr.update(value=shown.report.model_dump(mode="json")),
-        }
-
-
-class Comparison(NamedTuple):
-    """What stands beside the inputs."""
-
-    caption: gr.HTML
-    whole: gr.ImageSlider
     summary: gr.HTML
     download: gr.DownloadButton
+    no_download: gr.HTML
+    details: gr.Row
+    steps: gr.Column
+    stages: gr.Gallery
+    report: gr.JSON
+    code: CodeView
+
+    @property
+    def changing(self) -> list[Any]:
+        """The components that `show` and `show_on_the_way` change."""
+        result = [self.caption, self.whole, self.close_up, self.no_close_up, self.summary]
+        kept = [self.download, self.no_download]
+        return [*result, *kept, self.details, self.steps, self.stages, self.report, *self.code]
+
+    def show(self, entry: Entry | None) -> dict[Any, Any]:
+        """The updates that put a result on the page; None takes off what is there."""
+        if entry is None:
+            nothing = dict.fromkeys((self.whole, self.close_up), gr.update(value=None, visible=True))
+            return {self.caption: "<h2>Result</h2>", **nothing, **self._without_text(), self.no_close_up: _hidden()}
+        shown = entry.shown
+        updates = {
+            self.caption: f"<h2>{escape(entry.title)}</h2>",
+            self.whole: gr.update(value=shown.whole, slider_position=50),
+            self.close_up: gr.update(value=shown.close_up, visible=shown.close_up is not None, slider_position=50),
+            self.no_close_up: gr.update(value=_hint(NOTHING_PLACED), visible=shown.close_up is None),
+            self.summary: report_summary(shown.report),
+            self.details: gr.update(visible=True),
+            self.report: gr.update(value=shown.report.model_dump(mode="json")),
+            **self.code.show(entry.code),
+        }
+        if isinstance(shown, ShownResult):
+            return updates | {
+                self.download: gr.update(value=shown.download, visible=True),
+                self.no_download: gr.update(visible=False),
+                self.steps: gr.update(visible=True),
+                self.stages: gr.update(value=list(shown.stages), selected_index=None),
+            }
+        return updates | {
+            self.download: gr.update(visible=False),
+            self.no_download: gr.update(visible=True),
+            self.steps: gr.update(visible=False),
+        }
+
+    def show_on_the_way(self, enlarged: Path, newest: Path, title: str) -> dict[Any, Any]:
+        """The updates that show how far a result has come; what is only enlarged is on the left."""
+        return {
+            self.caption: f'<h2 class="in-the-making">{escape(title)}</h2>',
+            self.whole: gr.update(value=(enlarged, newest)),
+            self.close_up: gr.update(visible=False),
+            self.no_close_up: gr.update(value=_hint(NOT_YET), visible=True),
+            **self._without_text(),
+        }
+
+    def _without_text(self) -> dict[Any, Any]:
+        return {self.summary: "", **dict.fromkeys((self.download, self.no_download, self.details), _hidden())}
 
 
-def build_comparison() -> Comparison:
-    """The whole picture before and after, the report in short, and the file to keep."""
-    return Comparison(
-        caption=gr.HTML("<h2>Result</h2>", elem_id="caption"),
-        whole=comparison_slider("Whole picture", "whole"),
-        summary=gr.HTML("", elem_id="summary"),
-        download=gr.DownloadButton("Download PNG", variant="primary", visible=False, elem_id="download"),
-    )
-
-
-def build_details(comparison: Comparison) -> ResultView:
-    """Adds the row below: the object close up, the stages, the report in full."""
-    with gr.Row(visible=False, elem_id="details") as details:
-        with gr.Column(min_width=320):
-            gr.HTML("<h2>The object, close up</h2>")
-            close_up = comparison_slider("Close-up", "close-up")
-            no_close_up = gr.HTML(f'<p class="hint">{NOTHING_PLACED}</p>', visible=False, elem_id="no-close-up")
-        with gr.Column(min_width=320):
+def build_result() -> tuple[ResultView, HistoryView]:
+    """Adds it, with the history, to the page being built."""
+    caption = gr.HTML("<h2>Result</h2>", elem_id="caption")
+    with gr.Row(elem_classes="comparisons"):
+        with gr.Column(min_width=280):
+            whole = comparison_slider("Whole picture", "whole")
+        with gr.Column(min_width=280):
+            close_up = comparison_slider("Object, close up", "close-up")
+            no_close_up = gr.HTML(_hint(NOT_YET), visible=False, elem_id="no-close-up")
+    summary = gr.HTML("", elem_id="summary")
+    download = gr.DownloadButton("Download PNG", variant="primary", visible=False, elem_id="download")
+    no_download = gr.HTML(_hint(FROM_THE_GALLERY), visible=False, elem_id="no-download")
+    past = build_history()
+    with gr.Column(visible=False, elem_id="details") as details:
+        code = build_code_view()
+        with gr.Accordion("Full report (JSON)", open=False, elem_id="json"):
+            report = gr.JSON(label="Report", show_label=False)
+        with gr.Column(elem_id="steps") as steps:
             gr.HTML("<h2>How it was made, step by step</h2>")
             stages = gr.Gallery(
                 label="Stage pictures",
@@ -84,9 +121,10 @@ def build_details(comparison: Comparison) -> ResultView:
                 elem_id="stages",
                 elem_classes="pictures",
             )
-            with gr.Accordion("Full report (JSON)", open=False, elem_id="json"):
-                report = gr.JSON(label="Report", show_label=False)
-    return ResultView(*comparison, details, close_up, no_close_up, stages, report)
+    view = ResultView(
+        caption, whole, close_up, no_close_up, summary, download, no_download, details, steps, stages, report, code
+    )
+    return view, past
 
 
 def comparison_slider(label: str, elem_id: str) -> gr.ImageSlider:
@@ -99,3 +137,11 @@ def comparison_slider(label: str, elem_id: str) -> gr.ImageSlider:
         elem_id=elem_id,
         elem_classes="comparison",
     )
+
+
+def _hint(sentence: str) -> str:
+    return f'<p class="hint">{sentence}</p>'
+
+
+def _hidden() -> Any:
+    return gr.update(visible=False)

@@ -1,22 +1,21 @@
-"""Running the engine for the page: progress on the way, files for the browser at the end, a sentence when it fails."""
+"""Running an engine for the page: its queue, its progress, a sentence when it fails."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from refgc.demo.display import ShownResult, write_result
 from refgc.demo.report_text import capitalised
-from refgc.engines import Progress, RefineRequest, choose
+from refgc.engines import Progress
 from refgc.errors import RefGCError
 
 logger = logging.getLogger(__name__)
 
-# One refinement uses every core already; the next visitor waits in the queue and is told the place there.
-ENGINE_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "engine"}
+# Gradio's own queue would show its own words, and turn light clicks away with the heavy runs: who waits for an engine
+# waits in `refgc.demo.line`, and is told the place there.
+ENGINE_QUEUE: dict[str, Any] = {"concurrency_limit": None}
 # Brings the result into view where it is off the screen; defined in assets/page.js.
 SCROLL_TO_RESULT = "() => window.refgcShowResult()"
 
@@ -24,13 +23,6 @@ OUR_FAULT = (
     "Something went wrong on our side and the pictures are not to blame; try again, and if it happens again, "
     "try smaller pictures."
 )
-
-
-def run(request: RefineRequest, folder: Path, progress: gr.Progress) -> ShownResult:
-    """Refines and writes everything the page shows into `folder`; `progress` names each stage as it begins."""
-    result = choose("auto").refine(request, stages_on(progress))
-    progress(1, desc="Saving the pictures")
-    return write_result(result, folder)
 
 
 def stages_on(progress: gr.Progress) -> Progress:

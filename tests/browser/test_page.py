@@ -5,87 +5,33 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from refgc.demo.examples import Example, find_examples
-from refgc.demo.refine_tab import EXAMPLES_FOLDER
+from refgc.demo.examples import Example
 from tests.browser.gestures import swipe
-
-RESULT_MILLISECONDS = 120_000
-PATIENCE_SECONDS = 30
-EXAMPLES = find_examples(EXAMPLES_FOLDER)
-
-
-def upload(page: Page, drop_zone: str, path: Path) -> None:
-    page.locator(f"#{drop_zone} input[type=file]").set_input_files(path)
-
-
-def give(page: Page, pair) -> None:
-    """Uploads both pictures and waits until the page shows them as it read them."""
-    upload(page, "reference", pair.reference)
-    upload(page, "generated", pair.generated)
-    for name in ("reference", "generated"):
-        expect(page.locator(f"#{name}-preview img")).to_be_visible()
-
-
-def refine(page: Page) -> None:
-    shown = page.locator("#whole img").nth(1)
-    earlier = shown.get_attribute("src") or ""
-    page.locator("#refine").click()
-    expect(page.locator("#status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
-    expect(shown).not_to_have_attribute("src", earlier)
-    expect(page.locator("#caption")).to_have_text("Result")
-    # The divider finds its place once the pictures have arrived.
-    page.wait_for_function(
-        """() => {
-            const middle = part => { const box = part.getBoundingClientRect(); return box.left + box.width / 2; };
-            const slider = document.querySelector("#whole .slider-wrap");
-            return Math.abs(middle(slider) - middle(slider.querySelector("[data-testid=slider]"))) < 2;
-        }"""
-    )
-
-
-def shows(page: Page, example: Example) -> None:
-    expect(page.locator("#caption")).to_have_text(f"Example: {example.meta.title}", timeout=RESULT_MILLISECONDS)
-
-
-def clear_screen(page: Page, pair) -> None:
-    """Waits for the example that is shown at first, so that what follows is told apart from it."""
-    shows(page, EXAMPLES[0])
-    give(page, pair)
+from tests.browser.refine_page import (
+    EXAMPLES,
+    PATIENCE_SECONDS,
+    choose,
+    clear_screen,
+    download,
+    fill_in,
+    frame_of,
+    middle,
+    open_options,
+    refine,
+    settle,
+    shown_size,
+    shows,
+    upload,
+)
 
 
 def handle_of(page: Page, slider: str) -> Locator:
     return page.locator(f"#{slider} [data-testid=slider]")
-
-
-def middle(locator: Locator) -> tuple[float, float]:
-    box = locator.bounding_box()
-    assert box is not None
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-
-def shown_size(picture: Locator) -> Any:
-    """[width, height] of the file that the browser shows."""
-    return picture.evaluate(
-        "async picture => { await picture.decode(); return [picture.naturalWidth, picture.naturalHeight]; }"
-    )
-
-
-def fill_in(page: Page, label: str, value: str) -> None:
-    """Types `value`, again where a part of the page that has only just unfolded sets itself back."""
-    field = page.get_by_label(label)
-    for _ in range(PATIENCE_SECONDS):
-        field.fill(value)
-        field.press("Tab")
-        page.wait_for_timeout(1000)
-        if field.input_value() == value:
-            return
-    raise AssertionError(f"{label} does not keep the value {value}.")
 
 
 def body_of(page: Page, number: int) -> bytes:
@@ -93,14 +39,6 @@ def body_of(page: Page, number: int) -> bytes:
     address = page.locator("#whole img").nth(number).get_attribute("src")
     assert address is not None
     return page.request.get(address).body()
-
-
-def download(page: Page, folder: Path) -> Path:
-    with page.expect_download() as waiting:
-        page.locator("#download").click()
-    path = folder / waiting.value.suggested_filename
-    waiting.value.save_as(path)
-    return path
 
 
 def test_page_opens_whole_and_quiet(opened: Page) -> None:
@@ -182,6 +120,8 @@ def test_slider_obeys_the_arrow_keys(opened: Page, pair) -> None:
 def test_wheel_over_a_slider_scrolls_the_page(opened: Page, pair) -> None:
     clear_screen(opened, pair)
     refine(opened)
+    opened.locator("#whole").scroll_into_view_if_needed()
+    settle(opened)
     opened.mouse.move(*middle(opened.locator("#whole .slider-wrap")))
     opened.mouse.move(100 + middle(opened.locator("#whole .slider-wrap"))[0], middle(opened.locator("#whole"))[1])
     start = opened.evaluate("window.scrollY")
@@ -196,6 +136,7 @@ def test_finger_drags_the_handle_and_scrolls_over_the_picture(browser: Browser, 
         clear_screen(page, pair)
         refine(page)
         page.locator("#whole").scroll_into_view_if_needed()
+        settle(page)
         handle = handle_of(page, "whole")
         x, y = middle(handle)
         swipe(page, (x, y), (-10, 0))
@@ -220,11 +161,10 @@ def test_on_a_phone_the_last_example_is_reached_and_the_page_stays_in_place(page
 
 def test_phone_files_are_read_upright(opened: Page, phone_pair, tmp_path: Path) -> None:
     clear_screen(opened, phone_pair)
-    assert shown_size(opened.locator("#reference-preview img")) == [640, 480]
-    assert shown_size(opened.locator("#generated-preview img")) == [192, 144]
-    opened.locator("#options button").first.click()
+    assert shown_size(opened.locator("#reference-pad img")) == [640, 480]
+    assert shown_size(opened.locator("#generated-pad img")) == [192, 144]
     opened.get_by_label("2× the size").check()
-    refine(opened)
+    refine(opened, "generated.jpg")
     with PIL.Image.open(download(opened, tmp_path)) as picture:
         assert picture.size == (2 * 192, 2 * 144)
         assert json.loads(picture.info["refgc-report"])["placed"]
@@ -232,7 +172,7 @@ def test_phone_files_are_read_upright(opened: Page, phone_pair, tmp_path: Path) 
 
 def test_options_reach_the_engine(opened: Page, pair, tmp_path: Path) -> None:
     clear_screen(opened, pair)
-    opened.locator("#options button").first.click()
+    open_options(opened)
     fill_in(opened, "number input for Strength", "0")
     fill_in(opened, "Seed", "17")
     refine(opened)
@@ -256,7 +196,7 @@ def test_nothing_placed_is_said(opened: Page, pair, tmp_path: Path) -> None:
     clear_screen(opened, pair)
     opened.locator("#reference").get_by_label("Clear").click()
     upload(opened, "reference", plain)
-    expect(opened.locator("#reference-preview img")).to_be_visible()
+    frame_of(opened, "reference")
     refine(opened)
     expect(opened.locator("#no-close-up")).to_be_visible()
     expect(opened.locator("#close-up")).to_be_hidden()
@@ -268,38 +208,12 @@ def test_nothing_placed_is_said(opened: Page, pair, tmp_path: Path) -> None:
     )
 
 
-def choose(page: Page, example: Example) -> None:
-    page.get_by_role("button", name=example.meta.title, exact=True).click()
-
-
-def test_result_that_comes_late_does_not_replace_what_was_chosen_since(opened: Page) -> None:
-    """The server must not have made the second example before."""
-    first, second = EXAMPLES[:2]
-    shows(opened, first)
-    opened.evaluate(
-        """() => {
-            window.captions = [];
-            const caption = document.querySelector("#caption");
-            const note = () => window.captions.push(caption.textContent.trim());
-            new MutationObserver(note).observe(caption, { childList: true, subtree: true, characterData: true });
-        }"""
-    )
-    for example in (second, first):
-        choose(opened, example)
-        expect(opened.locator("#status")).to_contain_text(example.meta.description)
-    # The engine takes one after the other: when this is done, the second example has long been made.
-    refine(opened)
-    assert not [caption for caption in opened.evaluate("window.captions") if second.meta.title in caption]
-    choose(opened, second)
-    shows(opened, second)
-
-
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_example_loads_and_shows_its_result(opened: Page, example: Example) -> None:
     choose(opened, example)
     shows(opened, example)
     for name in ("reference", "generated"):
-        expect(opened.locator(f"#{name}-preview img")).to_be_visible()
+        expect(frame_of(opened, name).locator("img")).to_be_visible()
     expect(opened.locator("#status")).to_contain_text(example.meta.description)
     assert min(shown_size(opened.locator("#whole img").nth(1))) > 0
 
@@ -309,7 +223,7 @@ def test_missing_picture_is_asked_for(opened: Page, pair) -> None:
     problem = opened.locator("#status").get_by_role("alert")
     expect(problem).to_have_text("Add the two pictures first: the reference photo and the generated picture.")
     upload(opened, "reference", pair.reference)
-    expect(opened.locator("#reference-preview img")).to_be_visible()
+    frame_of(opened, "reference")
     opened.locator("#refine").click()
     expect(problem).to_have_text("Add the generated picture first: the one to refine.")
 
@@ -328,19 +242,8 @@ def test_text_named_png_is_refused_in_a_sentence(opened: Page, pair, tmp_path: P
     opened.locator("#generated").get_by_label("Clear").click()
     expect(note).to_be_hidden()
     upload(opened, "generated", pair.generated)
-    expect(opened.locator("#generated-preview img")).to_be_visible()
+    frame_of(opened, "generated")
     refine(opened)
-
-
-def test_mask_of_another_shape_is_refused_in_a_sentence(opened: Page, pair, tmp_path: Path) -> None:
-    mask = tmp_path / "mask.png"
-    PIL.Image.new("L", (100, 300), 255).save(mask)
-    clear_screen(opened, pair)
-    opened.locator("#options button").first.click()
-    upload(opened, "generated-mask", mask)
-    expect(opened.locator("#generated-mask-preview img")).to_be_visible()
-    opened.locator("#refine").click()
-    expect(opened.locator("#status").get_by_role("alert")).to_contain_text("generated mask")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
