@@ -9,6 +9,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from refgc import __version__
+from refgc.demo.embed import embed_route
 from refgc.demo.health import health_route
 from refgc.demo.logs import logs_on_stderr, note
 from refgc.demo.made_before import HOUR, results
@@ -22,7 +23,7 @@ OTHER_THREADS = 40
 
 def app_settings() -> dict[str, Any]:
     """What Gradio's FastAPI app takes."""
-    return {"routes": [health_route()], "lifespan": beside_the_page}
+    return {"routes": [health_route(), embed_route()], "lifespan": beside_the_page}
 
 
 def deleting() -> tuple[int, int]:

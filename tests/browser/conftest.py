@@ -80,9 +80,10 @@ def _wait_until_up(address: str, process: subprocess.Popen[bytes], log: Path) ->
 
 @dataclass
 class Watch:
-    """What went wrong in the page, noted as it happens."""
+    """What went wrong in the page, noted as it happens; of the sites that a test serves itself, no page is outside."""
 
     address: str
+    own_sites: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
     def on_console(self, message: ConsoleMessage) -> None:
@@ -93,7 +94,7 @@ class Watch:
         self.complaints.append(f"uncaught: {error}")
 
     def on_request(self, request: Request) -> None:
-        if not request.url.startswith((self.address, "data:", "blob:")):
+        if not request.url.startswith((self.address, *self.own_sites, "data:", "blob:")):
             self.complaints.append(f"outside host: {request.url}")
 
 
