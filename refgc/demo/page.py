@@ -9,10 +9,11 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from refgc.demo.about_tab import build_about_tab
+from refgc.demo.api import build_api
 from refgc.demo.deep_links import connect_deep_links
 from refgc.demo.examples import find_examples
-from refgc.demo.guard import UPLOAD_BYTES, guards
 from refgc.demo.gallery_tab import build_gallery_tab
+from refgc.demo.guard import UPLOAD_BYTES, guards
 from refgc.demo.paper_pictures import PaperPictures
 from refgc.demo.preview_tab import REFINE_TAB, build_preview_tab
 from refgc.demo.refine_tab import EXAMPLES_FOLDER, build_refine_tab
@@ -38,6 +39,8 @@ def build_demo() -> gr.Blocks:
         examples = find_examples(EXAMPLES_FOLDER)
         # They may be shown, and be named in a request, as they lie there.
         gr.set_static_paths([example.reference.parent for example in examples])
+        # Before the tabs, whose events would take the names.
+        build_api(demo, examples)
         # Two names fit on any screen; measuring that, Gradio would fold one away while the page is not laid out yet.
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Refine", id=REFINE_TAB):

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from refgc.demo.asked import DEFAULT_SEED
 from refgc.demo.examples import Example
 from refgc.demo.inputs import Inputs
+from refgc.demo.jobs import Finished, Working
 from refgc.demo.marking import Marking
 from refgc.demo.marking_events import connect_marking
 from refgc.demo.marking_pad import MarkingPad, build_marking_pad
-from refgc.demo.messages import problem_line, status_line
-from refgc.demo.preview_display import ShownPreview, write_refinement, write_shown
+from refgc.demo.messages import problem_line, progress_line, status_line
+from refgc.demo.preview_display import ShownPreview
 from refgc.demo.preview_examples import find_preview_examples
 from refgc.demo.preview_gallery import build_preview_gallery, connect_preview_gallery
 from refgc.demo.preview_options import PreviewOptions, build_preview_options
 from refgc.demo.preview_text import introduction, missing_marks
 from refgc.demo.preview_view import PreviewView, build_preview_view
-from refgc.demo.run import ENGINE_QUEUE, sentence_for, stages_on
+from refgc.demo.previewing import previewing, refining_preview
+from refgc.demo.report_text import capitalised
+from refgc.demo.run import ENGINE_QUEUE, sentence_for
 from refgc.diprefgc import sources
-from refgc.diprefgc.preview import make_preview_request, preview
-from refgc.engines import choose
+from refgc.diprefgc.preview import STRENGTHS, PreviewRequest, make_preview_request
 from refgc.errors import InputError
-from refgc.refinement import make_request
 
 REFINE_TAB = "refine"
 REFINING = "The generated picture is there; now it is refined."
@@ -89,64 +90,69 @@ def _connect_generating(
         detail_inconsistency: float,
         texture_loss: float,
         quality_degradation: float,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds the bar by this default)
-    ) -> dict[Any, Any]:
+        visitor: gr.Request,
+    ) -> Iterator[dict[Any, Any]]:
         try:
-            if reference is None or scene is None or reference.mask is None or scene.mask is None:
-                raise InputError(missing_marks(reference, scene))
-            progress(0, desc="Reading the pictures")
-            request = make_preview_request(
-                reference.source,
-                scene.source,
-                reference_mask=reference.mask,
-                scene_mask=scene.mask,
-                object_name=object_name,
-                caption=caption,
-                seed=DEFAULT_SEED if seed is None else seed,
-                artifacts={
-                    "identity_distortion": identity_distortion,
-                    "detail_inconsistency": detail_inconsistency,
-                    "texture_loss": texture_loss,
-                    "quality_degradation": quality_degradation,
-                },
-            )
-            result = preview(request, progress=stages_on(progress))
-            folder = Path(get_upload_folder()) / "preview" / uuid4().hex
-            shown = write_shown(result, request, reference.source, folder)
+            yield {status: progress_line("Reading the pictures", 0.0), unrefined: None}
+            artifacts = (identity_distortion, detail_inconsistency, texture_loss, quality_degradation)
+            asked, file = _read(reference, scene, object_name, caption, seed, artifacts)
+            with closing(previewing(asked, file, visitor.session_hash or "")) as notes:
+                for note in notes:
+                    if isinstance(note, Working):
+                        yield {status: progress_line(capitalised(note.stage), note.fraction)}
+                    elif isinstance(note, Finished):
+                        shown = note.made
+                        yield {status: status_line(REFINING), made: shown, unrefined: shown, **view.show_preview(shown)}
         except Exception as error:
-            return {status: problem_line(sentence_for(error), title="Not generated"), unrefined: None}
-        return {status: status_line(REFINING), made: shown, unrefined: shown, **view.show_preview(shown)}
+            yield {status: problem_line(sentence_for(error), title="Not generated"), unrefined: None}
 
-    def refine(
-        shown: ShownPreview | None,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 (as above)
-    ) -> dict[Any, Any]:
+    def refine(shown: ShownPreview | None, visitor: gr.Request) -> Iterator[dict[Any, Any]]:
         if shown is None:
-            return {status: gr.skip()}
+            yield {status: gr.skip()}
+            return
         try:
-            reference_mask, generated_mask = shown.masks
-            request = make_request(
-                shown.reference,
-                shown.generated,
-                scale=shown.report.factor,
-                reference_mask=reference_mask,
-                generated_mask=generated_mask,
-                seed=shown.report.seed,
-            )
-            refined = write_refinement(shown, choose("auto").refine(request, stages_on(progress)))
+            with closing(refining_preview(shown, visitor.session_hash or "")) as notes:
+                for note in notes:
+                    if isinstance(note, Working):
+                        yield {status: progress_line(capitalised(note.stage), note.fraction)}
+                    elif isinstance(note, Finished):
+                        sentence = DONE if note.made.report.placed else ONLY_ENLARGED
+                        yield {status: status_line(sentence), **view.show_refinement(shown, note.made)}
         except Exception as error:
-            return {status: problem_line(sentence_for(error))}
-        sentence = DONE if refined.report.placed else ONLY_ENLARGED
-        return {status: status_line(sentence), **view.show_refinement(shown, refined)}
+            yield {status: problem_line(sentence_for(error))}
 
     # What has just been made; what was made earlier stays on the page where making something else fails.
     unrefined = gr.State(None)
-    settings: dict[str, Any] = {"api_visibility": "private", "show_progress_on": [status], **ENGINE_QUEUE}
+    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", **ENGINE_QUEUE}
     given = [*(pad.marking for pad in pads), *options]
     generating = trigger(generate, inputs=given, outputs=[status, made, unrefined, *view], **settings)
     generating.then(None, js=SCROLL_TO_PREVIEW, api_visibility="private").then(
         refine, inputs=unrefined, outputs=[status, *view], **settings
     )
+
+
+def _read(
+    reference: Marking | None,
+    scene: Marking | None,
+    object_name: str,
+    caption: str,
+    seed: int | None,
+    artifacts: tuple[float, ...],
+) -> tuple[PreviewRequest, Path]:
+    """The request, and the reference's file."""
+    if reference is None or scene is None or reference.mask is None or scene.mask is None:
+        raise InputError(missing_marks(reference, scene))
+    request = make_preview_request(
+        reference.source,
+        scene.source,
+        reference_mask=reference.mask,
+        scene_mask=scene.mask,
+        object_name=object_name,
+        caption=caption,
+        seed=DEFAULT_SEED if seed is None else seed,
+        artifacts=dict(zip(type(STRENGTHS).model_fields, artifacts, strict=True)),
+    )
+    return request, reference.source
 
 
 def _connect_sending(
