@@ -226,7 +226,8 @@ def test_page_is_built_without_analytics_and_asks_no_other_host() -> None:
     settings = launch_settings()
     assert settings["share"] is False
     assert "http" not in settings["head"]
-    assert "//" not in Path(settings["css_paths"]).read_text(encoding="utf-8")
+    for path in settings["css_paths"]:
+        assert "//" not in path.read_text(encoding="utf-8")
     assert build_theme()._stylesheets == []
 
 
