@@ -1,0 +1,97 @@
+"""Who calls the API, what files are theirs to give, and how files are sent back to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, cast, get_args
+from urllib.parse import quote
+from uuid import uuid4
+
+import fastapi
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.route_utils import get_root_url
+
+from refgc.demo.given_files import FILE_ROUTE, NotGivenError, local_file
+from refgc.demo.jobs import Working
+from refgc.demo.run import sentence_for
+from refgc.errors import InputError
+
+Json: TypeAlias = dict[str, Any]
+Choice = TypeVar("Choice", bound=str)
+
+
+class Caller:
+    """One call's sender.
+
+    Attributes:
+        is_tool: whether it came as a call of an MCP tool.
+        visit: the session, by which limits are kept.
+    """
+
+    def __init__(self, request: gr.Request) -> None:
+        # Gradio calls tools by a client of its own, one for everybody.
+        self.is_tool = request.headers.get("x-gradio-user") == "mcp"
+        self.visit = uuid4().hex if self.is_tool else str(request.session_hash or uuid4().hex)
+        asked = cast(fastapi.Request, request.request)
+        self._root = get_root_url(request=asked, route_path=asked.url.path, root_path=asked.app.root_path)
+
+    def address_of(self, file: Path) -> str:
+        """Where the caller can fetch `file`."""
+        return f"{self._root}{FILE_ROUTE}{quote(str(file))}"
+
+
+def given_path(given: Any, name: str) -> Path:
+    """The file that a caller gave, uploaded here before or shown by this server.
+
+    Args:
+        given: as Gradio passes it on: file data, or a path or address of ours.
+        name: what it is called in an error sentence, such as "reference".
+
+    Raises:
+        InputError: nothing was given, or something that is not the caller's to give.
+    """
+    named = given.get("path") if isinstance(given, dict) else given
+    if not isinstance(named, str) or not named:
+        raise InputError(f"There is no {name}; upload the picture and give what the upload answers.")
+    try:
+        return local_file(named)
+    except NotGivenError as error:
+        raise InputError(f"The {name} cannot be used: {str(error)[0].lower()}{str(error)[1:]}") from error
+
+
+def given_mask(given: Any, name: str) -> Path | None:
+    """The same for a file that may be left out."""
+    return None if given is None else given_path(given, name)
+
+
+def given_choice(given: Choice, choices: Any, name: str) -> Choice:
+    """One of several words; what a script sends may be any.
+
+    Args:
+        given: the word.
+        choices: the literal type that lists them.
+        name: what is chosen, in an error sentence.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    words = get_args(choices)
+    if given not in words:
+        raise InputError(f"There is no {name} called {given!r}; use {', '.join(words[:-1])} or {words[-1]}.")
+    return given
+
+
+def sent_file(path: Path) -> Json:
+    """A file as Gradio sends it; it adds the address."""
+    return FileData(path=str(path), orig_name=path.name).model_dump()
+
+
+def progress_of(note: Working) -> Json:
+    """What stands in the report's place until there is one."""
+    return {"stage": note.stage, "fraction": round(note.fraction, 3)}
+
+
+def told(error: Exception) -> gr.Error:
+    """The error that tells the caller one sentence, and nothing else."""
+    return gr.Error(sentence_for(error), print_exception=False)
