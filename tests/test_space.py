@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import SpaceCard, SpaceHardware
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from refgc.model.hub import FLUX_KONTEXT
 
@@ -64,3 +66,13 @@ def test_everything_that_a_space_runs_is_pinned(pinned: dict[str, str], project:
         version = pinned[requirement.name]
         assert version.startswith("==")
         assert requirement.specifier.contains(version.removeprefix("=="))
+
+
+def test_the_pins_go_together_with_what_a_space_installs_besides(pinned: dict[str, str]) -> None:
+    """The extras of Gradio that every Space gets, which know an upper bound of Pydantic."""
+    needed = [Requirement(line) for line in requires("gradio") or []]
+    for extra in ("", "oauth", "mcp"):
+        for requirement in needed:
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                version = pinned[canonicalize_name(requirement.name)].removeprefix("==")
+                assert requirement.specifier.contains(version), requirement
