@@ -1,0 +1,75 @@
+"""The About tab in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+
+def open_about(page: Page) -> Page:
+    page.get_by_role("tab", name="About", exact=True).click()
+    expect(page.get_by_role("heading", name="The task")).to_be_visible()
+    return page
+
+
+@pytest.fixture
+def about(opened: Page) -> Page:
+    return open_about(opened)
+
+
+def test_tables_are_tables_with_names(about: Page) -> None:
+    for name, model in (("Table 2", "RefGC-SR²"), ("Table 3", "ImageCritic*"), ("User study", "Overall")):
+        table = about.get_by_role("region", name=name).get_by_role("table", name=name)
+        expect(table).to_be_visible()
+        expect(table.get_by_role("rowheader", name=model, exact=True)).to_be_visible()
+    expect(about.get_by_role("region", name="Table 1").get_by_role("columnheader", name="RefGC-SR²")).to_be_visible()
+
+
+def test_drawing_has_a_name_and_a_description(about: Page) -> None:
+    drawing = about.get_by_role("img", name="The model of RefGC-SR²")
+    expect(drawing).to_be_visible()
+    assert "FreqMoLE, two trained LoRA experts mixed by a gate" in (
+        drawing.get_by_text("From top").text_content() or ""
+    )
+
+
+def test_citation_is_copied(about: Page, context: BrowserContext) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    about.get_by_role("button", name="Copy BibTeX").click()
+    expect(about.locator(".cite-said")).to_have_text("Copied.")
+    entry = about.evaluate("navigator.clipboard.readText()")
+    assert entry == about.locator(".cite pre").text_content()
+    assert entry.startswith("@misc{")
+
+
+def test_citation_is_marked_where_the_clipboard_is_shut(about: Page) -> None:
+    about.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    about.get_by_role("button", name="Copy BibTeX").click()
+    expect(about.locator(".cite-said")).to_contain_text("Ctrl + C")
+    assert about.evaluate("String(window.getSelection())").startswith("@misc{")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 820, 1440])
+def test_it_fits_every_screen(page: Page, server: str, watch, width: int, theme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{server}/?__theme={theme}", wait_until="domcontentloaded")
+    page.locator("#refine").wait_for()
+    open_about(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    drawing = page.locator(".method-drawing")
+    box = drawing.bounding_box()
+    assert box is not None
+    assert 250 < box["width"] <= width
+    smallest = drawing.evaluate(
+        """drawing => Math.min(...[...drawing.querySelectorAll("text")].map(text =>
+            parseFloat(getComputedStyle(text).fontSize) * drawing.getBoundingClientRect().width / 360))"""
+    )
+    assert smallest >= 9.5
+    table = page.get_by_role("region", name="Table 2")
+    name = table.get_by_role("rowheader", name="ImageCritic*")
+    table.evaluate("frame => { frame.scrollLeft = frame.scrollWidth; }")
+    frame, place = table.bounding_box(), name.bounding_box()
+    assert frame is not None
+    assert place is not None
+    assert place["x"] == pytest.approx(frame["x"], abs=2), "the model's name stays in sight"
