@@ -30,14 +30,14 @@ OFF_CENTRE = 0.3
 SAME = 0.85
 
 
-def around_marks(scene: Scene, inside: Bools) -> list[Bools]:
-    """Regions with some of what surely is object, sheltered from floods."""
-    return _distinct(region for region in _sheltered(scene, inside) if _fits(region))
+def around_marks(scene: Scene, seed: Bools, springs: Bools | None = None) -> list[Bools]:
+    """Regions with something of the seed, sheltered from floods from the border and from springs."""
+    return _distinct(region for region in _sheltered(scene, seed, springs) if _fits(region))
 
 
-def of_one_colour(scene: Scene, inside: Bools) -> list[Bools]:
-    """Regions with the colours of what surely is object, and with their holes."""
-    return _distinct(region for region in _alike(scene, inside) if _fits(region))
+def of_one_colour(scene: Scene, seed: Bools) -> list[Bools]:
+    """Regions with the seed's colours, and with their holes."""
+    return _distinct(region for region in _alike(scene, seed) if _fits(region))
 
 
 def within(scene: Scene, box: Box) -> list[Bools]:
@@ -59,17 +59,21 @@ def anywhere(scene: Scene, outside: Bools) -> list[Bools]:
     return _distinct(region for region in _all_sheltered(scene) if not (region & outside).any())
 
 
-def _sheltered(scene: Scene, inside: Bools) -> Iterator[Bools]:
-    for left, top, right, bottom in _windows(inside):
+def _sheltered(scene: Scene, seed: Bools, springs: Bools | None) -> Iterator[Bools]:
+    for left, top, right, bottom in _windows(seed):
         here = np.s_[top:bottom, left:right]
         for dam in DAMS:
-            dry = ~shapes.reached_from_border(scene.steepness[here] < dam)
-            if not (dry & inside[here]).any():
+            passable = scene.steepness[here] < dam
+            wet = shapes.reached_from_border(passable)
+            if springs is not None:
+                wet |= shapes.parts_with(passable, springs[here])
+            dry = ~wet
+            if not (dry & seed[here]).any():
                 break
             for bridge in BRIDGES:
                 radius = max(1.0, bridge * max(dry.shape))
-                core = shapes.parts_with(shapes.shrunken(dry, radius), inside[here])
-                region = np.zeros_like(inside)
+                core = shapes.parts_with(shapes.shrunken(dry, radius), seed[here])
+                region = np.zeros_like(seed)
                 region[here] = shapes.grown(core, radius) & dry
                 yield region
 
@@ -87,22 +91,22 @@ def _all_sheltered(scene: Scene) -> Iterator[Bools]:
                     yield region
 
 
-def _alike(scene: Scene, inside: Bools) -> Iterator[Bools]:
+def _alike(scene: Scene, seed: Bools) -> Iterator[Bools]:
     colours = blur(scene.colours, 1.0)
-    difference = np.linalg.norm(colours - np.median(colours[inside], axis=0), axis=2)
+    difference = np.linalg.norm(colours - np.median(colours[seed], axis=0), axis=2)
     for most in ALIKE:
-        alike = (difference < most) | inside
+        alike = (difference < most) | seed
         for radius in (0.0, BRIDGES[1] * max(alike.shape)):
-            yield shapes.filled(shapes.parts_with(_without_bridges(alike, radius), inside))
+            yield shapes.filled(shapes.parts_with(_without_bridges(alike, radius), seed))
 
 
 def _without_bridges(mask: Bools, radius: float) -> Bools:
     return shapes.grown(shapes.shrunken(mask, radius), radius) & mask
 
 
-def _windows(inside: Bools) -> Iterator[Box]:
-    height, width = inside.shape
-    left, top, right, bottom = shapes.box_of(inside)
+def _windows(seed: Bools) -> Iterator[Box]:
+    height, width = seed.shape
+    left, top, right, bottom = shapes.box_of(seed)
     yield 0, 0, width, height
     for share in WINDOWS:
         reach = share * max(height, width) / 2

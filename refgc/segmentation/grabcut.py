@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from refgc.correspondence.arrays import Bytes
 from refgc.correspondence.segment import object_on_plain_background
 from refgc.errors import InputError
 from refgc.images import MARKED, Image, Mask
 from refgc.segmentation import appearance, candidates, scene, shapes
 from refgc.segmentation.graph_cut import Bools
-from refgc.segmentation.marks import Marks, correct, marks_in
+from refgc.segmentation.marks import Marks, correct, marks_in, near
+from refgc.segmentation.openings import openings
 from refgc.segmentation.outline import find_outline
 from refgc.segmentation.prompt import Box, Prompt, require_same_picture
 from refgc.segmentation.scene import Scene
@@ -27,10 +30,10 @@ DRAFTS = 8
 # How much around a box or a region its background is learned from, and how far beyond a region the object may reach, in
 # sizes of it. Of a whole object that was given roughly only the edge is in doubt.
 BOX_MARGIN, REGION_MARGIN, REGION_REACH, ALPHA_REACH = 0.25, 0.4, 0.2, 0.06
-# A region that is wrong about a click is so much less likely the object.
-CONTRADICTED = 0.3
-# An object fills its box about as well as any candidate does.
-LOOSER = 0.1
+# A region that is wrong about so many clicks is another thing; each makes a region so much less likely the object.
+CONTRADICTED, DOUBT = 0.5, 0.3
+# What it counts, beside that edges and colours agree on a region, that it reaches the sides of its box, and fills it.
+FIT, FILL = 0.5, 0.2
 
 NO_WORDS = (
     "The weight-free segmenter cannot read; mark the object by a box or a click, or set REFGC_SAM to the weights of a "
@@ -62,18 +65,45 @@ class GrabCutSegmenter:
             return image.alpha
         view, rough = _rough_region(image, prompt)
         picture = view.of_picture(image.pixels)
-        marks = marks_in(view, picture, image, prompt)
-        rough, marks = correct(rough, picture, marks)
-        reach = ALPHA_REACH if prompt.alpha is not None else REGION_REACH
-        if prompt.box is None:
-            marks = _around(rough, marks, reach, sure_within=prompt.alpha is not None)
-        found = find_outline(appearance.lab(picture), rough, marks.inside, marks.outside, ROUNDS)
+        found = _outline(picture, rough, marks_in(view, image, prompt), prompt)
         soft = soften(image.pixels, found, view)
         if image.alpha is not None:
             soft = np.minimum(soft, image.alpha.values)
         if soft.max() < MARKED:
             raise InputError(NOTHING_THERE)
         return Mask(soft)
+
+
+def _outline(picture: Bytes, rough: Bools, marks: Marks, prompt: Prompt) -> Bools:
+    """The object in a view, from what was marked first; then put right where later clicks contradict it."""
+    colours = appearance.lab(picture)
+    inside, outside = _bounds(rough, marks, prompt)
+    found = find_outline(colours, rough, inside, outside, ROUNDS)
+    seen_through = openings(colours, found) & ~inside
+    if seen_through.any():
+        found = find_outline(colours, found & ~seen_through, inside, outside | seen_through, ROUNDS)
+    correction = correct(found, picture, marks)
+    if correction is None:
+        return found
+    inside, outside = _bounds(correction.region, marks, prompt)
+    outside = (outside | correction.less) & ~correction.more
+    inside = (inside | correction.more) & ~outside
+    better = find_outline(colours, correction.region, inside, outside, ROUNDS)
+    # A click changes what joins it, and nothing else.
+    added = shapes.parts_with(better & ~found, correction.more)
+    removed = shapes.parts_with(found & ~better, correction.less)
+    return (found | added) & ~removed
+
+
+def _bounds(region: Bools, marks: Marks, prompt: Prompt) -> tuple[Bools, Bools]:
+    """What surely is object and what surely is not, around a region."""
+    inside, outside = marks.seed, marks.outside
+    if prompt.alpha is not None:
+        reach = _reach(region, ALPHA_REACH)
+        inside, outside = inside | shapes.shrunken(region, reach), outside | ~shapes.grown(region, reach)
+    elif prompt.box is None:
+        outside = outside | ~shapes.grown(region, _reach(region, REGION_REACH))
+    return inside & ~outside, outside
 
 
 def _rough_region(image: Image, prompt: Prompt) -> tuple[View, Bools]:
@@ -92,47 +122,59 @@ def _rough_region(image: Image, prompt: Prompt) -> tuple[View, Bools]:
 
 
 def _region_in_box(image: Image, prompt: Prompt, view: View, box: Box) -> Bools:
-    """Of the candidates in a box that fill it well, the one on which edges and colours agree most."""
+    """The object in a box, roughly: of the candidates the one on which edges, colours and the box agree most."""
     picture = view.of_picture(image.pixels)
     surveyed = scene.survey(appearance.lab(picture))
-    marks = marks_in(view, picture, image, prompt)
+    marks = marks_in(view, image, prompt)
     rectangle = view.rectangle(box)
     regions = candidates.within(surveyed, view.of_box(box))
     outlines = [
-        find_outline(surveyed.colours, region, marks.inside, marks.outside, DRAFT_ROUNDS, DRAFT_GROUPS)
+        find_outline(surveyed.colours, region, marks.seed, marks.outside, DRAFT_ROUNDS, DRAFT_GROUPS)
         for region in regions
     ]
-    fits = [shapes.overlap(shapes.bounding(outline), rectangle) for outline in outlines]
-    agreement = [
-        shapes.overlap(outline, region) if fit >= max(fits) - LOOSER else 0.0
-        for outline, region, fit in zip(outlines, regions, fits, strict=True)
+    ratings = [
+        shapes.overlap(outline, region)
+        + FIT * shapes.overlap(shapes.bounding(outline), rectangle)
+        + FILL * np.count_nonzero(outline) / np.count_nonzero(rectangle)
+        for outline, region in zip(outlines, regions, strict=True)
     ]
-    return outlines[int(np.argmax(agreement))]
+    return outlines[int(np.argmax(ratings))]
 
 
 def _region(image: Image, prompt: Prompt, survey: View) -> Bools:
     """The object in the whole picture, roughly."""
     picture = survey.of_picture(image.pixels)
     surveyed = scene.survey(appearance.lab(picture))
-    marks = marks_in(survey, picture, image, prompt)
-    if not marks.inside.any():
+    marks = marks_in(survey, image, prompt)
+    if not marks.seed.any():
         plain = object_on_plain_background(picture)
-        if plain is not None and not (plain[marks.outside] > 0).any():
-            return plain > 0
-        return _most_prominent(surveyed, marks)
-    regions = candidates.around_marks(surveyed, marks.seed) or candidates.of_one_colour(surveyed, marks.seed)
-    if not regions:
+        barred = marks.outside | near(picture.shape, marks.negative)
+        return plain > 0 if plain is not None and not plain[barred].any() else _most_prominent(surveyed, barred)
+    around = candidates.around_marks(surveyed, marks.seed) or candidates.of_one_colour(surveyed, marks.seed)
+    if not around:
         raise InputError(NOTHING_THERE)
-    doubts = np.array([CONTRADICTED * marks.contradiction(region) for region in regions])
-    promise = np.array([scene.objectness(surveyed, region) for region in regions]) - doubts
-    likely = np.argsort(-promise, kind="stable")[:DRAFTS]
-    drafts = [_draft(surveyed, regions[index], marks) for index in likely]
-    ratings = [scene.objectness(surveyed, draft) if draft.any() else -np.inf for draft in drafts]
-    return drafts[int(np.argmax(np.array(ratings) - doubts[likely]))]
+    first = _likeliest(surveyed, marks.first, around)
+    if marks.contradiction(first) < CONTRADICTED:
+        return first
+    # Later clicks only put right what came of the seed, unless they say that it is another thing.
+    correction = correct(first, picture, marks)
+    others = candidates.around_marks(surveyed, marks.seed, near(picture.shape, marks.negative))
+    return _likeliest(surveyed, marks, [*others, first if correction is None else correction.region])
 
 
-def _most_prominent(surveyed: Scene, marks: Marks) -> Bools:
-    regions = candidates.anywhere(surveyed, marks.outside)
+def _likeliest(surveyed: Scene, marks: Marks, regions: Sequence[Bools]) -> Bools:
+    """Of the regions the one whose outline looks most like an object and agrees with the clicks."""
+    promise = np.array([_rating(surveyed, marks, region) for region in regions])
+    drafts = [_draft(surveyed, regions[index], marks) for index in np.argsort(-promise, kind="stable")[:DRAFTS]]
+    return max(drafts, key=lambda draft: _rating(surveyed, marks, draft) if draft.any() else -np.inf)
+
+
+def _rating(surveyed: Scene, marks: Marks, region: Bools) -> float:
+    return scene.objectness(surveyed, region) - DOUBT * marks.contradiction(region)
+
+
+def _most_prominent(surveyed: Scene, barred: Bools) -> Bools:
+    regions = candidates.anywhere(surveyed, barred)
     if not regions:
         raise InputError(NOTHING_STANDS_OUT)
     return max(regions, key=lambda region: scene.prominence(surveyed, region))
@@ -143,16 +185,16 @@ def _draft(surveyed: Scene, region: Bools, marks: Marks) -> Bools:
     size = (region.shape[1], region.shape[0])
     view = around(shapes.box_of(region), REGION_MARGIN, size, DRAFT_SIDE)
     rough = view.of_values(region.astype(np.float32)) > 0.5
-    near = marks.within(view)
-    inside, outside = _around(rough, near, REGION_REACH)[:2]
+    there = marks.within(view)
+    outside = there.outside | ~shapes.grown(rough, _reach(rough, REGION_REACH))
     colours = view.of_values(surveyed.colours)
-    return view.back(find_outline(colours, rough, inside, outside, DRAFT_ROUNDS, DRAFT_GROUPS), size)
+    outside = outside & ~near(rough.shape, there.positive) | near(rough.shape, there.negative)
+    inside = (there.seed | near(rough.shape, there.positive)) & ~outside
+    outline = find_outline(colours, rough, inside, outside, DRAFT_ROUNDS, DRAFT_GROUPS)
+    return view.back(outline, size)
 
 
-def _around(rough: Bools, marks: Marks, reach: float, *, sure_within: bool = False) -> Marks:
-    """The marks, and that the object reaches no farther than so many sizes beyond its rough region."""
-    left, top, right, bottom = shapes.box_of(rough)
-    pixels = max(1.0, reach * float(np.sqrt((right - left) * (bottom - top))))
-    outside = marks.outside | ~shapes.grown(rough | marks.inside, pixels)
-    inside = marks.inside | shapes.shrunken(rough, pixels) if sure_within else marks.inside
-    return marks._replace(inside=inside & ~outside, outside=outside)
+def _reach(region: Bools, share: float) -> float:
+    """So many sizes of a region, in pixels."""
+    left, top, right, bottom = shapes.box_of(region)
+    return max(1.0, share * float(np.sqrt((right - left) * (bottom - top))))

@@ -85,7 +85,7 @@ class SamSegmenter:
         view = whole(image.size, OUTLINE_SIDE)
         found = _enlarged(logits, view.size) > 0
         if not found.any():
-            raise InputError("SAM found no object at the marks; draw a box around it.")
+            raise InputError("SAM found no object; draw a box around it.")
         soft = soften(image.pixels, found, view)
         return Mask(soft if image.alpha is None else np.minimum(soft, image.alpha.values))
 
@@ -103,7 +103,8 @@ class SamSegmenter:
         scale = torch.tensor([side / image.size[0], side / image.size[1]], device=networks.device)
         points = labels = boxes = None
         if clicks:
-            points = ((torch.tensor(clicks, device=networks.device) + 0.5) * scale)[None, None]
+            # SAM itself adds the half that leads to the middle of a pixel.
+            points = ((torch.tensor(clicks, device=networks.device) + 0.5) * scale - 0.5)[None, None]
             labels = torch.tensor([1] * len(positive) + [0] * len(prompt.negative), device=networks.device)[None, None]
         if box is not None:
             boxes = (torch.tensor(box, device=networks.device) * scale.repeat(2))[None, None]
@@ -177,8 +178,12 @@ def _box_and_clicks(image: Image, prompt: Prompt) -> tuple[Box | None, list[Poin
 
 
 def _agrees(found: Bools, prompt: Prompt) -> bool:
-    """Whether something found by words is where the marks are."""
-    if any(not found[y, x] for x, y in prompt.positive) or any(found[y, x] for x, y in prompt.negative):
+    """Whether there is something that words found, and where the marks are."""
+    if (
+        not found.any()
+        or any(not found[y, x] for x, y in prompt.positive)
+        or any(found[y, x] for x, y in prompt.negative)
+    ):
         return False
     for marks in (prompt.scribble, prompt.alpha):
         if marks is not None and found[marks.values >= MARKED].mean() < MARKED:
