@@ -8,6 +8,7 @@ import numpy as np
 from refgc.correspondence.arrays import Floats
 from refgc.segmentation import appearance, shapes
 from refgc.segmentation.graph_cut import Bools
+from refgc.segmentation.outline import LEAST
 
 # How much less places count than in outlines, since an opening lies apart from the rest of the background, and below
 # which share of the background's own likelihoods colours are none of it: once for plain backdrops, once for others.
@@ -31,7 +32,7 @@ def openings(colours: Floats, found: Bools) -> Bools:
         found: (height, width), the object with its openings.
     """
     seen = np.zeros_like(found)
-    if found.all() or not found.any():
+    if min(np.count_nonzero(found), np.count_nonzero(~found)) < LEAST:
         return seen
     for place, unlikely in BACKDROPS:
         seen |= _openings(colours, found, place, unlikely)
@@ -49,7 +50,7 @@ def _openings(colours: Floats, found: Bools, place: float, unlikely: float) -> B
     for label in 1 + np.flatnonzero(figures[1:, cv2.CC_STAT_AREA] >= LARGE * np.count_nonzero(found)):
         part = labels == label
         rest = found & ~shapes.grown(part, RIM)
-        if not rest.any() or not TELLING[0] < np.median(colours[part][:, 0]) < TELLING[1]:
+        if np.count_nonzero(rest) < LEAST or not TELLING[0] < np.median(colours[part][:, 0]) < TELLING[1]:
             continue
         own = appearance.log_likelihood(points[part.ravel()], appearance.learn(points[rest.ravel()]))
         lead = np.clip(behind[part] - own, -MOST, MOST).mean()
