@@ -12,7 +12,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 DIFFUSION := diffusion,quantization
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep '^GPU')
 APP := $(VENV)/installed-demo$(if $(GPU),$(comma)$(DIFFUSION))
-TEST := $(VENV)/installed-demo,$(DIFFUSION),test
+TEST := $(VENV)/installed-demo,mcp,$(DIFFUSION),test
 
 # Where the browser tests look before they take the one that Playwright brings.
 CHROMIUM := $(wildcard /usr/bin/chromium)

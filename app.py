@@ -1,10 +1,17 @@
 """Builds the page and launches it, on 127.0.0.1:7860 unless GRADIO_SERVER_NAME or GRADIO_SERVER_PORT say otherwise."""
 
+import sys
+
 from refgc.demo.gpu import prepare_for_lending
 from refgc.demo.page import build_demo, launch_settings
+from refgc.errors import InputError
 
-demo = build_demo()
+try:
+    demo, settings = build_demo(), launch_settings()
+except InputError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
 
 if __name__ == "__main__":
     prepare_for_lending()
-    demo.launch(**launch_settings())
+    demo.launch(**settings)

@@ -50,11 +50,18 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[Served]:
-    """Serves the page on a free port, with its uploads in `folder`, for as long as the context lasts."""
+def served(folder: Path, **variables: str) -> Iterator[Served]:
+    """Serves the page on a free port, with its uploads in `folder`, for as long as the context lasts.
+
+    Args:
+        folder: of uploads and results.
+        variables: of the environment, which hold while the page is built and started.
+    """
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("GRADIO_TEMP_DIR", str(folder))
         environment.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+        for name, value in variables.items():
+            environment.setenv(name, value)
         demo = build_demo()
         try:
             demo.launch(

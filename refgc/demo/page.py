@@ -7,8 +7,10 @@ from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
 
 from refgc.demo.about_tab import build_about_tab
+from refgc.demo.compression import CompressedPage
 from refgc.demo.api import build_api
 from refgc.demo.deep_links import connect_deep_links
 from refgc.demo.examples import find_examples
@@ -19,6 +21,7 @@ from refgc.demo.preview_tab import REFINE_TAB, build_preview_tab
 from refgc.demo.refine_tab import EXAMPLES_FOLDER, build_refine_tab
 from refgc.demo.server import app_settings, deleting, most_threads
 from refgc.demo.theme import build_theme
+from refgc.demo.tools import set_up_tools
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 TITLE = "RefGC-SR²"
@@ -59,7 +62,11 @@ def build_demo() -> gr.Blocks:
 
 
 def launch_settings() -> dict[str, Any]:
-    """What `launch` needs for the page to look and behave as built; host and port are left to Gradio's variables."""
+    """What `launch` needs for the page to look and behave as built; host and port are left to Gradio's variables.
+
+    Raises:
+        InputError: a setting in the environment cannot be used.
+    """
     script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "marking.js", "gallery.js"))
     return {
         "theme": build_theme(),
@@ -68,8 +75,9 @@ def launch_settings() -> dict[str, Any]:
         "favicon_path": ASSETS / "logo.svg",
         "footer_links": [],
         "max_file_size": UPLOAD_BYTES,
-        "app_kwargs": {"middleware": guards(), **app_settings()},
+        "app_kwargs": {"middleware": [*guards(), Middleware(CompressedPage)], **app_settings()},
         "max_threads": most_threads(),
+        "mcp_server": set_up_tools(),
         "share": False,
         "ssr_mode": False,
     }
