@@ -10,8 +10,8 @@ from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from refgc.demo.about_tab import build_about_tab
-from refgc.demo.compression import CompressedPage
 from refgc.demo.api import build_api
+from refgc.demo.compression import CompressedPage
 from refgc.demo.deep_links import connect_deep_links
 from refgc.demo.examples import find_examples
 from refgc.demo.gallery_tab import build_gallery_tab
