@@ -17,7 +17,7 @@ LABELS = ("Generated", "Refined")
 KINDS: dict[str, tuple[str, str]] = {
     EVERYTHING: (
         "Everything",
-        "Our own examples with all four artifacts first, then generated pictures with one artifact alone.",
+        "First with all four artifacts, then with one alone.",
     ),
     ALL_FOUR: (
         "All four at once",
@@ -42,8 +42,7 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 INTRODUCTION = (
     "Our own products and scenes; the generated pictures are <b>simulated</b>. The results were made once, by the "
-    "correspondence engine with its default options: nothing runs while you look. The figures tell how much closer to "
-    "the truth the object comes than by enlarging alone."
+    "correspondence engine. The figures tell how much closer to the truth the object comes than by enlarging alone."
 )
 
 
@@ -75,7 +74,7 @@ def _count(cards: list[Card], kind: str) -> int:
 
 def _card(card: GalleryCard, example: Example) -> Card:
     psnr, ssim = card.closeness.psnr_gain_inside, card.closeness.ssim_gain_inside
-    words = f"<p><b>{_signed(psnr, 2)} dB</b>, SSIM <b>{_signed(ssim, 2)}</b></p>"
+    words = f"<p><b>{_signed(psnr, 2)} dB</b>, SSIM&nbsp;<b>{_signed(ssim, 2)}</b></p>"
     if not card.report.placed:
         words = "<p>Not placed: only enlarged</p>"
     return Card(
