@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from refgc.correspondence import segment
+from refgc.correspondence.cutout import object_around
 from refgc.correspondence.match import find_features
 from tests.synthetic import draw_card
 
@@ -50,6 +51,25 @@ def test_a_plain_picture_without_an_object_has_none():
     assert segment.object_on_plain_background(np.full((100, 100, 3), 200, np.uint8)) is None
 
 
+def test_a_shadow_on_a_plain_ground_is_no_part_of_the_object():
+    ground = np.full((200, 220, 3), 200, np.uint8)
+    cv2.ellipse(ground, (110, 150), (80, 25), 0, 0, 360, (120, 120, 120), cv2.FILLED)
+    picture, where = on_ground(cv2.GaussianBlur(ground, (0, 0), 10))
+    assert segment.object_on_plain_background(picture) is None
+    points = np.argwhere(where[::10, ::10])[:, ::-1].astype(np.float32) * 10
+    assert overlap(object_around(picture, points), where) > 0.95
+
+
+def test_an_object_is_told_from_a_more_prominent_one_by_its_features():
+    picture = np.full((200, 220, 3), 200, np.uint8)
+    cv2.circle(picture, (120, 110), 45, (200, 20, 20), cv2.FILLED)
+    picture[10:60, 10:60] = cv2.resize(CARD, (50, 50), interpolation=cv2.INTER_AREA)
+    points = np.argwhere(np.ones((5, 5)))[:, ::-1].astype(np.float32) * 10 + 15
+    mask = object_around(picture, points)
+    assert mask[15:55, 15:55].mean() > 0.95
+    assert mask[110, 120] == 0
+
+
 def test_an_enclosed_spot_of_the_grounds_colour_belongs_to_the_object():
     picture = np.full((200, 200, 3), 255, np.uint8)
     cv2.circle(picture, (100, 100), 60, (30, 60, 90), 12)
@@ -74,10 +94,10 @@ def test_an_object_is_cut_out_around_its_features():
     ramp = np.repeat(np.linspace(90, 160, 220, dtype=np.uint8)[None], 200, axis=0)
     picture, where = on_ground(np.dstack([ramp, ramp, ramp]))
     points = find_features(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (255 * where).astype(np.uint8)).points
-    mask = segment.object_around(picture, points)
+    mask = object_around(picture, points)
     assert mask.shape == (200, 220)
     assert overlap(mask, where) > 0.85
-    assert np.array_equal(mask, segment.object_around(picture, points))
+    assert np.array_equal(mask, object_around(picture, points))
 
 
 def test_cutting_out_does_not_depend_on_what_ran_before():
@@ -86,7 +106,7 @@ def test_cutting_out_does_not_depend_on_what_ran_before():
     masks = []
     for seed in range(6):
         cv2.setRNGSeed(seed)
-        masks.append(segment.object_around(picture, points))
+        masks.append(object_around(picture, points))
         cv2.setRNGSeed(seed)
         masks[-1] = np.dstack([masks[-1], segment.object_at(picture, where, 0 * where)])
     assert all(np.array_equal(mask, masks[0]) for mask in masks)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from refgc.correspondence import segment
 from refgc.correspondence.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
+from refgc.correspondence.cutout import object_around
 from refgc.correspondence.match import Matches, find_features, match_features, middle_plane, place_all
 from refgc.correspondence.region import Region, around
 from refgc.correspondence.warp import fitted, rescale_points, rescaling
@@ -71,7 +72,7 @@ def find(request: RefineRequest) -> Finding | None:
     if one_scene:
         return Finding(homographies, located, best.confidence, Region(0, 0, *size_of(generated)), None)
     if mask is None:
-        mask = shrink(segment.object_around(smaller, best.matches.reference), size_of(reference))
+        mask = object_around(reference, located.reference)
     region = around(homographies[0], mask, size_of(generated), MARGIN)
     return Finding(homographies, located, best.confidence, region, mask) if region is not None else None
 

@@ -10,17 +10,17 @@ from refgc.correspondence.warp import fitted
 # Product photos stand on one colour: so much of the border lies within so many grey levels of its median.
 PLAIN_SHARE = 0.8
 PLAIN_TOLERANCE = 10
+# Where more than this share of the outline is no edge, shadow or gleam on the ground made it: within so far of an edge,
+# as a share of the picture's longer side, so many grey levels change.
+SOFT_SHARE = 0.2
+EDGE_REACH = 0.004
+EDGE_STEP = 16
 # Parts of an object smaller than this share of its largest part are none.
 LEAST_PART = 0.05
 # Matches over this share of both pictures show one scene from two sides rather than an object put elsewhere.
 SCENE_SHARE = 0.35
-# GrabCut is for the rough shape; edges are refined where they are used.
-SEGMENTATION_SIDE = 360
 # The generated object's outline is only as sharp as its picture.
 OUTLINE_SIDE = 240
-# How much around the matches' hull may be object or background, and how much is rather object, in hull sizes.
-SURROUNDINGS = 0.8
-LIKELY = 0.25
 # Uncovered parts thicker than this, in pixels of the flow frame, are more than the outline's error; they speak against
 # what lies beside them, from so near to so far in object sizes.
 LEFTOVER = 7
@@ -41,7 +41,10 @@ def shows_one_scene(matches: Matches, frame: Size, reference_frame: Size) -> boo
 
 
 def object_on_plain_background(reference: Bytes) -> Floats | None:
-    """Mask (height, width) of what stands on a background of one colour, or None where the background is not plain."""
+    """Mask (height, width) of what stands on a background of one colour, or None where the background is not plain.
+
+    A ground that the object throws its shadow on is not plain: the shadow would be taken for a part of the object.
+    """
     border = np.concatenate([reference[0], reference[-1], reference[:, 0], reference[:, -1]]).astype(np.int16)
     colour = np.median(border, axis=0)
     if float(np.mean(np.abs(border - colour).max(axis=1) <= PLAIN_TOLERANCE)) < PLAIN_SHARE:
@@ -57,47 +60,17 @@ def object_on_plain_background(reference: Bytes) -> Floats | None:
     if len(areas):
         solid = np.isin(parts, 1 + np.flatnonzero(areas >= LEAST_PART * areas.max())).astype(np.uint8)
     share = float(solid.mean())
-    return solid.astype(np.float32) if 0.01 < share < 0.95 else None
+    return solid.astype(np.float32) if 0.01 < share < 0.95 and _ends_at_edges(solid, reference) else None
 
 
-def object_around(reference: Bytes, points: Floats) -> Floats:
-    """Mask (height, width) of the object that carries `points` (n, 2), by GrabCut (Rother et al., 2004).
-
-    The hull of the points is taken for object, what lies well outside of it for background, and the rest is decided
-    by colour and edges.
-    """
-    frame = size_of(reference)
-    space = SURROUNDINGS * (points.max(axis=0) - points.min(axis=0) + 1.0)
-    left, top = np.maximum(points.min(axis=0) - space, 0).astype(int).tolist()
-    right, bottom = np.minimum(points.max(axis=0) + space, frame).astype(int).tolist()
-    crop = reference[top:bottom, left:right]
-    mask = np.zeros((frame[1], frame[0]), np.float32)
-    # Where the crop ends inside the picture, its rim is background; where the picture ends, the object may go on.
-    rims = (top > 0, bottom < frame[1], left > 0, right < frame[0])
-    mask[top:bottom, left:right] = _cut_out(crop, points - np.array([left, top], np.float32), rims)
-    return mask
-
-
-def _cut_out(crop: Bytes, points: Floats, rims: tuple[bool, bool, bool, bool]) -> Floats:
-    frame = size_of(crop)
-    size = fitted(frame, SEGMENTATION_SIDE)
-    scale = size[0] / frame[0]
-    small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
-    hull = cv2.convexHull((points * np.float32(scale)).astype(np.int32))
-    left, top, width, height = cv2.boundingRect(hull)
-    labels = np.full((size[1], size[0]), cv2.GC_PR_BGD, np.uint8)
-    x0, y0 = max(0, int(left - LIKELY * width)), max(0, int(top - LIKELY * height))
-    labels[y0 : int(top + (1 + LIKELY) * height) + 1, x0 : int(left + (1 + LIKELY) * width) + 1] = cv2.GC_PR_FGD
-    inner = np.zeros_like(labels)
-    cv2.fillConvexPoly(inner, hull, 1)
-    reach = max(1, min(width, height) // 10)
-    labels[cv2.erode(inner, np.ones((reach, reach), np.uint8)) > 0] = cv2.GC_FGD
-    for rim, edge in zip(rims, (labels[0], labels[-1], labels[:, 0], labels[:, -1]), strict=True):
-        if rim:
-            edge[:] = cv2.GC_BGD
-    # GrabCut's outline is a staircase of its pixels; the object's is smooth, and its rim is mixed with the background.
-    smooth = blur(_grab(small, labels, inner), 1.5)
-    return smoothstep(np.asarray(cv2.resize(smooth, frame, interpolation=cv2.INTER_CUBIC), np.float32), 0.45, 0.75)
+def _ends_at_edges(solid: Bytes, picture: Bytes) -> bool:
+    """Whether the picture has an edge nearly everywhere where a mask ends."""
+    rim = (solid > 0) & (cv2.erode(solid, np.ones((3, 3), np.uint8)) == 0)
+    rim[[0, -1]] = rim[:, [0, -1]] = False
+    reach = max(2, round(EDGE_REACH * max(solid.shape)))
+    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    step = (cv2.dilate(picture, window) - cv2.erode(picture, window)).max(axis=2)
+    return not rim.any() or float((step[rim] < EDGE_STEP).mean()) <= SOFT_SHARE
 
 
 def object_at(picture: Bytes, placed: Floats, believed: Floats) -> Floats:

@@ -7,17 +7,21 @@ import numpy as np
 
 from refgc.correspondence import segment
 from refgc.correspondence.align import LIGHT_REACH, Alignment, object_in_place
-from refgc.correspondence.arrays import Bytes, Floats, blur, resized, shrink, size_of, smoothstep
+from refgc.correspondence.arrays import Bytes, Floats, Size, blur, resized, shrink, size_of, smoothstep
+from refgc.correspondence.cutout import outline_near
 from refgc.correspondence.harmonize import light
 from refgc.correspondence.trust import Evidence, agreement, bending, judge, likeness
 from refgc.correspondence.warp import fitted, inside, prefilter, sample
 
-# The placed object is all of the one in the picture, from not at all to surely, by the share of the found outline that
-# it covers (what it leaves would stand beside it) and by the share of it that the outline keeps; or, where colours give
-# no good outline, by the share of it where the flow agrees.
-COVERED = (0.95, 0.96)
-KEPT = (0.84, 0.87)
-AGREED = (0.9, 0.95)
+# The placed object is all of the one in the picture if it covers this share of the outline, or of both outlines that
+# are found in two ways (what it leaves would stand beside it), if the outline keeps this share of it, and if so much of
+# it looks alike: a deep object seen from another side may fill its outline with its parts elsewhere. Or, where colours
+# give no good outline, if the flow agrees on so much of it. There is nothing between all and not all: half of an object
+# laid over another is a ghost.
+COVERED = 0.965
+KEPT = 0.855
+SAME_LOOK = 0.88
+AGREED = 0.925
 # How far an outline found in a soft picture may be off, in pixels of the flow frame.
 OUTLINE_SLACK = 4
 # Agreement from which a face of an object counts, and from which it counts fully: half of it would be a ghost.
@@ -47,9 +51,8 @@ class Weighing:
 def weigh_scene(generated: Bytes, reference: Bytes, aligned: Alignment) -> Weighing:
     """Light and trust of an aligned scene, on a grid of half the flow frame."""
     everywhere = np.ones(aligned.mapping.shape[:2], np.float32)
-    return Weighing(
-        *_weigh(generated, reference, aligned, everywhere, LIGHT_REACH, geometry_alone=True), everywhere, is_whole=True
-    )
+    gain, evidence, _ = _weigh(generated, reference, aligned, None, LIGHT_REACH)
+    return Weighing(gain, _within_reference(judge(evidence), reference, aligned), everywhere, is_whole=True)
 
 
 def weigh_object(
@@ -78,38 +81,51 @@ def weigh_object(
     size = size_of(aligned.mapping)
     placed = object_in_place(mask, aligned.mapping)
     if generated_mask is None:
+        picture: Bytes | None = resized(generated, size)
         outline = segment.object_at(resized(generated, size), placed, aligned.believed)
     else:
-        outline = shrink(generated_mask, size)
-    gain, agreeing = _weigh(generated, reference, aligned, placed, 2 * LIGHT_REACH, geometry_alone=False)
-    agreeing = smoothstep(np.asarray(cv2.resize(agreeing, size, interpolation=cv2.INTER_LINEAR), np.float32), *AGREEING)
-    core = segment.without_thin_parts(placed)
-    whole = core * _fills(placed, core, outline, aligned.believed) if may_be_whole else np.zeros_like(core)
-    whole = whole * segment.away_from_leftovers(placed, outline)
+        picture, outline = None, shrink(generated_mask, size)
+    gain, evidence, alike = _weigh(generated, reference, aligned, placed, 2 * LIGHT_REACH)
+    judged = agreement(evidence) * smoothstep(alike, *ALIKE)
+    agreeing = smoothstep(_enlarged(_within_reference(judged, reference, aligned), size), *AGREEING)
+    alike = _enlarged(alike, size)
+    whole = np.zeros_like(placed)
+    if may_be_whole and _fills(placed, outline, aligned.believed, alike, picture):
+        whole = segment.without_thin_parts(placed) * segment.away_from_leftovers(placed, outline)
     if generated_mask is None:
         outline = np.maximum(segment.widened(outline, OUTLINE_SLACK), whole)
     trust = np.asarray(np.maximum(agreeing, whole) * placed * outline, np.float32)
-    return Weighing(gain, trust, outline, is_whole=bool((whole[core > 0.5] > 0.5).any()))
+    return Weighing(gain, trust, outline, is_whole=bool((whole > 0.5).any()))
 
 
-def _fills(placed: Floats, core: Floats, outline: Floats, believed: Floats) -> float:
-    """How sure it is, in [0, 1], that the placed object is all of the one in the picture, seen from the same side."""
-    covered = np.array(segment.share_within(outline, placed), np.float32)
-    kept = np.array(segment.share_within(core, outline), np.float32)
-    agreed = np.array(segment.share_within(core, believed), np.float32)
-    same_outline = min(float(smoothstep(covered, *COVERED)), float(smoothstep(kept, *KEPT)))
-    return max(same_outline, float(smoothstep(agreed, *AGREED)))
+def _fills(placed: Floats, outline: Floats, believed: Floats, alike: Floats, picture: Bytes | None) -> bool:
+    """Whether the placed object is all of the one in the picture, seen from the same side.
+
+    `picture` is given where the outline was found in it, and may have been found wrong.
+    """
+    core = segment.without_thin_parts(placed)
+    same_outline = (
+        segment.share_within(outline, placed) >= COVERED
+        and segment.share_within(core, outline) >= KEPT
+        and segment.share_within(core, (alike > ALIKE[0]).astype(np.float32)) >= SAME_LOOK
+        and (picture is None or segment.share_within(outline_near(picture, placed), placed) >= COVERED)
+    )
+    return same_outline or segment.share_within(core, believed) >= AGREED
 
 
 def _weigh(
-    generated: Bytes, reference: Bytes, aligned: Alignment, share: Floats, reach: float, *, geometry_alone: bool
-) -> tuple[Floats, Floats]:
+    generated: Bytes, reference: Bytes, aligned: Alignment, share: Floats | None, reach: float
+) -> tuple[Floats, Evidence, Floats]:
+    """Light, evidence and likeness on a grid of half the flow frame.
+
+    The light is learned from what `share` marks, or where that is None from where the flow is believed.
+    """
     grid = fitted(size_of(aligned.mapping), 1e9, 0.5)
     placed = sample(prefilter(reference, aligned.scale), aligned.mapping, size_of(reference))
     placed = shrink(np.asarray(placed, np.float32), grid)
     seen = shrink(generated.astype(np.float32), grid)
     believed = shrink(aligned.believed, grid)
-    said = believed if geometry_alone else shrink(share, grid)
+    said = believed if share is None else shrink(share, grid)
     gain = light(placed, seen, said + np.float32(1e-3), reach * max(grid))
     cell = 2.0 * aligned.scale
     strayed = np.linalg.norm(aligned.flow - aligned.mapping, axis=2).clip(0, 10 * cell).astype(np.float32)
@@ -119,9 +135,12 @@ def _weigh(
         deviation=shrink(strayed, grid) / np.float32(cell),
         bending=bending(shrink(aligned.mapping, grid) / np.float32(cell)),
     )
-    if geometry_alone:
-        judged = judge(evidence)
-    else:
-        alike = likeness(np.asarray(placed @ LUMA, np.float32), np.asarray(seen @ LUMA, np.float32))
-        judged = agreement(evidence) * smoothstep(alike, *ALIKE)
-    return gain, blur(judged, 1.0) * shrink(inside(aligned.mapping, size_of(reference)), grid)
+    return gain, evidence, likeness(np.asarray(placed @ LUMA, np.float32), np.asarray(seen @ LUMA, np.float32))
+
+
+def _within_reference(judged: Floats, reference: Bytes, aligned: Alignment) -> Floats:
+    return blur(judged, 1.0) * shrink(inside(aligned.mapping, size_of(reference)), size_of(judged))
+
+
+def _enlarged(field: Floats, size: Size) -> Floats:
+    return np.asarray(cv2.resize(field, size, interpolation=cv2.INTER_LINEAR), np.float32)
