@@ -16,6 +16,8 @@ from refgc.segmentation.graph_cut import Bools
 DAMS = (1.0, 1.5, 2.2, 3.3, 5.0, 7.5, 11.0, 16.0, 22.0)
 # Colour difference across an outline that is as clear as any, and how far from it its two sides are looked at.
 CLEAR, SIDES = 10.0, 3
+# No colours farther from a region than this count for its outline.
+BEYOND = 12
 # How far around a region its surroundings reach, in sizes of it.
 SURROUNDINGS = 0.3
 # How colours are counted: brightness coarsely, since one thing has light and shade.
@@ -99,6 +101,14 @@ def _colour_shares(colours: Floats) -> NDArray[np.float64]:
 
 def _contrast(colours: Floats, region: Bools) -> Floats:
     """Colour difference (height, width) between the two sides of the region's outline; 0 away from it."""
+    left, top, right, bottom = shapes.box_of(region)
+    here = np.s_[max(0, top - BEYOND) : bottom + BEYOND, max(0, left - BEYOND) : right + BEYOND]
+    contrast = np.zeros(region.shape, np.float32)
+    contrast[here] = _contrast_within(colours[here], region[here])
+    return contrast
+
+
+def _contrast_within(colours: Floats, region: Bools) -> Floats:
     own, own_share = _mean_near(colours, region & ~shapes.shrunken(region, SIDES))
     other, other_share = _mean_near(colours, shapes.grown(region, SIDES) & ~region)
     seen = (own_share > 0.02) & (other_share > 0.02)
