@@ -1,14 +1,10 @@
-"""Running an engine for the page: its queue, its progress, a sentence when it fails."""
+"""Running an engine for the page: its queue, a sentence when it fails."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
-import gradio as gr
-
-from refgc.demo.report_text import capitalised
-from refgc.engines import Progress
 from refgc.errors import RefGCError
 
 logger = logging.getLogger(__name__)
@@ -23,15 +19,6 @@ OUR_FAULT = (
     "Something went wrong on our side and the pictures are not to blame; try again, and if it happens again, "
     "try smaller pictures."
 )
-
-
-def stages_on(progress: gr.Progress) -> Progress:
-    """An engine's progress, shown by the page's."""
-
-    def show_stage(stage: str, fraction: float) -> None:
-        progress(fraction, desc=capitalised(stage))
-
-    return show_stage
 
 
 def sentence_for(error: Exception) -> str:
