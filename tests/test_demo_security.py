@@ -10,6 +10,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -404,6 +405,56 @@ def test_gradio_decodes_no_picture_of_a_visitor(site: Served) -> None:
     decoding = (gr.Image, gr.ImageEditor, gr.ImageSlider, gr.Gallery, gr.AnnotatedImage, gr.Video, gr.Audio)
     takers = [event.name for event in site.demo.fns.values() if any(isinstance(one, decoding) for one in event.inputs)]
     assert takers == []
+
+
+# --- one visit and another ------------------------------------------------------------------------------------------
+
+
+def named(site: Served, name: str) -> int:
+    """The number of the event that runs the function of that name."""
+    return next(number for number, event in site.demo.fns.items() if event.name == name)
+
+
+def messages(site: Served, session: str) -> list[dict[str, Any]]:
+    """Everything that a session is told until its stream ends."""
+    told = []
+    # After an error Gradio ends the stream where it is.
+    with (
+        suppress(httpx.RemoteProtocolError),
+        site.client.stream("GET", f"{site.address}/gradio_api/queue/data?session_hash={session}") as stream,
+    ):
+        for line in stream.iter_lines():
+            told += [json.loads(line.removeprefix("data: "))] if line else []
+    return told
+
+
+def test_a_session_is_told_of_its_own_events_only(site: Served) -> None:
+    number = named(site, "examples")
+    for session in ("one", "other"):
+        body = {"data": [], "fn_index": number, "session_hash": session}
+        assert site.post("/gradio_api/queue/join", json=body).status_code == 200
+    (stranger,) = messages(site, "stranger")
+    assert (stranger["msg"], stranger["session_not_found"]) == ("unexpected_error", True)
+    ends = [one for session in ("one", "other") for one in messages(site, session) if one["msg"] == "process_completed"]
+    assert len(ends) == 2
+    assert ends[0]["event_id"] != ends[1]["event_id"]
+
+
+def test_names_of_events_cannot_be_guessed(site: Served) -> None:
+    body = {"data": [], "fn_index": named(site, "examples"), "session_hash": "guesses"}
+    events = [site.post("/gradio_api/queue/join", json=body).json()["event_id"] for _ in range(2)]
+    assert len(set(events)) == 2
+    assert all(len(event) == 32 and int(event, 16) for event in events)
+
+
+def test_what_one_visit_keeps_is_not_kept_for_another(site: Served) -> None:
+    states = [block for block in site.demo.blocks.values() if isinstance(block, gr.State)]
+    assert states
+    holder = site.demo.state_holder
+    for state in states:
+        holder["one"][state._id] = "mine"
+    assert all(holder["other"][state._id] != "mine" for state in states)
+    assert all(state.value != "mine" for state in states)
 
 
 # --- routes and headers ---------------------------------------------------------------------------------------------
