@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from refgc.demo.examples import EXAMPLES_FOLDER, Example, find_examples
 
-RESULT_MILLISECONDS = 60_000
+RESULT_MILLISECONDS = 120_000
 PATIENCE_SECONDS = 30
 EXAMPLES = find_examples(EXAMPLES_FOLDER)
 

@@ -1,0 +1,199 @@
+"""Runs on the Refine tab while they go on: what is shown on the way, cancelling, leaving, failing, going back."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import PIL.Image
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.refine_page import (
+    EXAMPLES,
+    RESULT_MILLISECONDS,
+    choose,
+    clear_screen,
+    download,
+    give,
+    refine,
+    shows,
+    start,
+    upload,
+)
+from tests.synthetic import SyntheticPair, make_synthetic_pair
+
+# What the page showed, noted by the page itself, so that nothing quick is missed.
+NOTING = """() => {
+    window.noted = { stages: [], fractions: [], captions: [] };
+    const note = () => {
+        const add = (list, text) => { if (text && list.at(-1) !== text) list.push(text); };
+        add(window.noted.stages, document.querySelector("#status .working [role=status]")?.textContent);
+        add(window.noted.fractions, document.querySelector("#status progress")?.getAttribute("value"));
+        add(window.noted.captions, document.querySelector("#caption h2")?.textContent);
+    };
+    new MutationObserver(note).observe(document.body, { childList: true, subtree: true, characterData: true });
+}"""
+
+
+@pytest.fixture(scope="module")
+def large_pictures() -> SyntheticPair:
+    """Large enough to keep the engine busy for some seconds."""
+    return make_synthetic_pair(reference_side=1400, generated_side=600)
+
+
+@pytest.fixture
+def large_pair(large_pictures: SyntheticPair, tmp_path: Path) -> tuple[Path, Path]:
+    return never_seen(large_pictures, tmp_path)
+
+
+def never_seen(pictures: SyntheticPair, folder: Path) -> tuple[Path, Path]:
+    """Files with pixels that were never given before, since the server knows what it has made."""
+    paths = folder / "large reference.png", folder / "large generated.png"
+    for path, pixels in zip(paths, (pictures.reference, pictures.generated), strict=True):
+        picture = pixels.copy()
+        picture[0, 0] = list(uuid4().bytes[:3])
+        PIL.Image.fromarray(picture).save(path)
+    return paths
+
+
+def give_large(page: Page, large_pair: tuple[Path, Path]) -> None:
+    shows(page, EXAMPLES[0])
+    for name, path in zip(("reference", "generated"), large_pair, strict=True):
+        upload(page, name, path)
+        expect(page.locator(f"#{name}-pad img")).to_be_visible()
+
+
+def rested(page: Page) -> None:
+    expect(page.locator("#cancel")).to_be_hidden()
+    expect(page.locator("#refine")).to_be_enabled()
+
+
+def test_stages_and_their_pictures_come_one_after_the_other(opened: Page, pair) -> None:
+    clear_screen(opened, pair)
+    opened.evaluate(NOTING)
+    refine(opened)
+    rested(opened)
+    noted = opened.evaluate("window.noted")
+    assert {"Upscaling", "Finding the object", "Fusing"} <= set(noted["stages"])
+    shares = [float(share) for share in noted["fractions"]]
+    assert shares == sorted(shares)
+    assert noted["captions"][-3:] == ["The picture, only enlarged", "The reference, fitted into place", "generated.png"]
+
+
+def test_cancelled_run_leaves_what_was_there_and_frees_the_engine(
+    opened: Page, browser: Browser, server: str, pair, large_pair
+) -> None:
+    give_large(opened, large_pair)
+    start(opened)
+    expect(opened.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
+    with browser.new_context() as context:
+        other = context.new_page()
+        other.goto(server, wait_until="domcontentloaded")
+        clear_screen(other, pair)
+        start(other)
+        opened.locator("#cancel").click()
+        expect(opened.locator("#status")).to_contain_text("Cancelled")
+        rested(opened)
+        expect(opened.locator("#caption")).to_have_text(EXAMPLES[0].meta.title)
+        expect(opened.locator("#history")).to_be_hidden()
+        expect(other.locator("#status .done")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
+    # What was cancelled does not come after all.
+    expect(opened.locator("#caption")).to_have_text(EXAMPLES[0].meta.title)
+    expect(opened.locator("#status")).to_contain_text("Cancelled")
+    give(opened, pair)
+    refine(opened)
+
+
+def test_visitor_who_waits_can_cancel(
+    opened: Page, browser: Browser, server: str, large_pictures, large_pair, tmp_path_factory
+) -> None:
+    with browser.new_context() as context:
+        other = context.new_page()
+        other.goto(server, wait_until="domcontentloaded")
+        give_large(other, large_pair)
+        give_large(opened, never_seen(large_pictures, tmp_path_factory.mktemp("waiting")))
+        start(other)
+        expect(other.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
+        start(opened)
+        expect(opened.locator("#status .working")).to_contain_text("Waiting for your turn, you are next")
+        opened.locator("#cancel").click()
+        expect(opened.locator("#status")).to_contain_text("Cancelled")
+        rested(opened)
+        expect(other.locator("#status .done")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
+    refine(opened, "large generated.png")
+
+
+def test_visitor_who_leaves_makes_way(opened: Page, browser: Browser, server: str, pair, large_pair) -> None:
+    clear_screen(opened, pair)
+    with browser.new_context() as context:
+        other = context.new_page()
+        other.goto(server, wait_until="domcontentloaded")
+        give_large(other, large_pair)
+        start(other)
+        expect(other.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
+        other.close()
+    refine(opened)
+
+
+def test_choosing_an_example_ends_the_run(opened: Page, large_pair) -> None:
+    give_large(opened, large_pair)
+    start(opened)
+    expect(opened.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
+    opened.evaluate(NOTING)
+    choose(opened, EXAMPLES[1])
+    shows(opened, EXAMPLES[1])
+    rested(opened)
+    # The engine takes one after the other: when this is done, the one before would have been.
+    refine(opened, EXAMPLES[1].meta.title)
+    assert "large generated.png" not in opened.evaluate("window.noted.captions")
+
+
+def test_failure_is_a_sentence_and_the_page_goes_on(opened: Page, pair, tmp_path: Path) -> None:
+    huge = tmp_path / "huge.png"
+    PIL.Image.new("RGB", (5000, 1000), "olive").save(huge)
+    clear_screen(opened, pair)
+    upload(opened, "generated", huge)
+    expect(opened.locator("#generated-pad img")).to_be_visible()
+    opened.locator("#refine").click()
+    expect(opened.locator("#status").get_by_role("alert")).to_contain_text("choose scale 2")
+    rested(opened)
+    expect(opened.locator("#caption")).to_have_text(EXAMPLES[0].meta.title)
+    upload(opened, "generated", pair.generated)
+    expect(opened.locator("#generated-pad img")).to_be_visible()
+    refine(opened)
+
+
+def test_earlier_results_are_shown_again_to_their_own_visitor_only(
+    opened: Page, browser: Browser, server: str, pair, tmp_path: Path
+) -> None:
+    clear_screen(opened, pair)
+    refine(opened)
+    first = download(opened, tmp_path)
+    opened.get_by_label("2× the size").check()
+    refine(opened)
+    results = opened.locator("#results .thumbnail-item")
+    expect(results).to_have_count(2)
+    expect(results.nth(0)).to_contain_text("generated.png: 2×")
+    expect(results.nth(1)).to_contain_text("generated.png: 4×")
+    expect(opened.locator("#summary")).to_contain_text("384 × 288 pixels")
+
+    results.nth(1).click()
+    expect(opened.locator("#summary")).to_contain_text("768 × 576 pixels")
+    expect(opened.locator("#download")).to_be_visible()
+    (tmp_path / "again").mkdir()
+    again = download(opened, tmp_path / "again")
+    assert again.read_bytes() == first.read_bytes()
+    expect(results).to_have_count(2)
+    with PIL.Image.open(io.BytesIO(first.read_bytes())) as picture:
+        assert json.loads(picture.info["refgc-report"])["scale"] == 4
+        assert np.asarray(picture).shape == (576, 768, 3)
+
+    with browser.new_context() as context:
+        other = context.new_page()
+        other.goto(server, wait_until="domcontentloaded")
+        shows(other, EXAMPLES[0])
+        expect(other.locator("#history")).to_be_hidden()
