@@ -6,6 +6,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import httpx
 import pytest
@@ -37,7 +38,7 @@ def nothing_ran(page: Page) -> None:
 
 
 def give_named(page: Page, drop_zone: str, name: str, content: bytes, kind: str = "image/png") -> None:
-    file = {"name": name, "mimeType": kind, "buffer": content}
+    file: Any = {"name": name, "mimeType": kind, "buffer": content}
     page.locator(f"#{drop_zone} input[type=file]").set_input_files(file)
 
 
