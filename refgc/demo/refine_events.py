@@ -29,6 +29,7 @@ from refgc.images import Image, to_pil
 
 DONE = "Done. Drag the handles to compare."
 ONLY_ENLARGED = "Done, but only enlarged; the report below the picture says why."
+MADE_BEFORE = " This very result had been made before, so it is here at once."
 CANCELLED = "Cancelled. Nothing of it is kept."
 DELETED = "That result has been deleted, as everything here is after some hours; refine it again."
 
@@ -160,14 +161,14 @@ def _refined(desk: Desk, asked: Asked, history: History, session: str) -> Iterat
                     enlarged = enlarged or newest
                     title = STAGE_CAPTIONS.get(stage, capitalised(stage))
                     yield desk.view.show_on_the_way(enlarged, newest, title)
-                case Finished(shown):
-                    yield _finished(desk, asked, shown, history)
+                case Finished(shown, again):
+                    yield _finished(desk, asked, shown, again, history)
 
 
-def _finished(desk: Desk, asked: Asked, shown: ShownResult, history: History) -> dict[Any, Any]:
+def _finished(desk: Desk, asked: Asked, shown: ShownResult, again: bool, history: History) -> dict[Any, Any]:
     masks = Path(get_upload_folder()) / "masks" / uuid4().hex
     entry = Entry(asked.title, shown, code_for(asked, shown.report.engine, shown.download.name, masks))
-    sentence = DONE if shown.report.placed else ONLY_ENLARGED
+    sentence = (DONE if shown.report.placed else ONLY_ENLARGED) + (MADE_BEFORE if again else "")
     return {desk.status: status_line(sentence, done=True), **desk.resting(), **desk.show(entry, history)}
 
 
