@@ -117,9 +117,9 @@ def test_from_example_to_refined_and_on_to_the_refine_tab(preview: Page) -> None
     preview.locator("#send").click()
     expect(preview.get_by_role("tab", name="Refine", exact=True)).to_have_attribute("aria-selected", "true")
     expect(preview.locator("#status")).to_contain_text("come from the preview")
-    preview.locator("#options button").first.click()
-    for name in ("reference", "generated", "reference-mask", "generated-mask"):
-        expect(preview.locator(f"#{name}-preview img")).to_be_visible()
+    for name in ("reference", "generated"):
+        expect(preview.locator(f"#{name}-pad img")).to_be_visible()
+        expect(preview.locator(f"#{name}-note")).to_contain_text("By the given mask")
     preview.locator("#refine").click()
     expect(preview.locator("#status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
     with preview.expect_download() as waiting:
