@@ -120,4 +120,6 @@ def test_page_of_a_killed_server_says_so_and_comes_back_with_it(
         expect(page.locator("#status .done")).to_contain_text("Done", timeout=LARGE_RESULT_MILLISECONDS)
         result = page.locator("#whole img").nth(1)
         assert result.evaluate("async picture => { await picture.decode(); return picture.naturalWidth; }") > 1000
-    assert [entry["outcome"] for entry in again.notes() if "outcome" in entry] == ["done"]
+        page.locator("#refine").click()
+        expect(page.locator("#status .done")).to_contain_text("This very result had been made before")
+    assert [entry["outcome"] for entry in again.notes() if "outcome" in entry] == ["done", "done"]
