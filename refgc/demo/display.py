@@ -18,11 +18,13 @@ from refgc.outputs import image_text
 LONGEST_SIDE = 2048
 LONGEST_STAGE_SIDE = 1280
 THUMBNAIL_SIDE = 240
+CLOSE_UPS = "close-up-before.webp", "close-up-after.webp"
 # What a stage picture shows, in a visitor's words; a stage that is not named here keeps its own name.
 STAGE_CAPTIONS = {
     "upscaled": "The picture, only enlarged",
     "matches": "Points found in both pictures",
     "aligned reference": "The reference, fitted into place",
+    "denoising": "The model at work",
     "confidence": "White: taken from the reference",
     "object in the reference": "Object found in the reference",
     "object in the picture": "Object found in the picture",
@@ -88,8 +90,8 @@ def write_result(result: RefineResult, folder: Path) -> ShownResult:
 def write_close_up(before: PIL.Image.Image, after: PIL.Image.Image, window: Box, folder: Path) -> tuple[Path, Path]:
     """Writes what is in the window of two pictures of the same size."""
     return (
-        write_picture(before.crop(window), folder / "close-up-before.webp", LONGEST_SIDE),
-        write_picture(after.crop(window), folder / "close-up-after.webp", LONGEST_SIDE),
+        write_picture(before.crop(window), folder / CLOSE_UPS[0], LONGEST_SIDE),
+        write_picture(after.crop(window), folder / CLOSE_UPS[1], LONGEST_SIDE),
     )
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from refgc.demo.asked import Asked, Picture
 from refgc.demo.code_text import code_for
@@ -20,6 +17,7 @@ from refgc.demo.marking import Marking
 from refgc.demo.messages import status_line
 from refgc.demo.refine_events import Desk
 from refgc.demo.run import SCROLL_TO_RESULT
+from refgc.demo.storage import new_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +61,7 @@ class Examples:
         if example.name not in self.results:
             return None
         asked, shown = _asked(example), show_result(self.results[example.name])
-        masks = Path(get_upload_folder()) / "masks" / uuid4().hex
-        return Entry(asked.title, shown, code_for(asked, shown.report.engine, "refined.png", masks))
+        return Entry(asked.title, shown, code_for(asked, shown.report.engine, "refined.png", new_folder("masks")))
 
 
 def _asked(example: Example) -> Asked:

@@ -28,7 +28,7 @@ class Entry:
     @property
     def is_there(self) -> bool:
         """Whether its files have not been deleted for their age."""
-        return all(path.is_file() for path in (*self.shown.whole, self.shown.thumbnail))
+        return all(path.is_file() for path in (*self.shown.whole, self.shown.thumbnail, *self.code.masks))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import uuid4
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from refgc.demo.asked import Asked, read_asked
 from refgc.demo.code_text import code_for
@@ -25,6 +24,7 @@ from refgc.demo.refining import refining
 from refgc.demo.report_text import capitalised
 from refgc.demo.result_view import ResultView
 from refgc.demo.run import ENGINE_QUEUE, SCROLL_TO_RESULT, sentence_for
+from refgc.demo.storage import new_folder
 from refgc.images import Image, to_pil
 
 DONE = "Done. Drag the handles to compare."
@@ -149,7 +149,7 @@ def connect_refining(desk: Desk) -> Any:
 
 def _refined(desk: Desk, asked: Asked, history: History, session: str) -> Iterator[dict[Any, Any]]:
     """The updates from reading the pictures to the result."""
-    folder = Path(get_upload_folder()) / "on-the-way" / uuid4().hex
+    folder = new_folder("on-the-way")
     enlarged: Path | None = None
     with closing(refining(asked.request(), session, engine=asked.engine)) as notes:
         for note in notes:
@@ -166,7 +166,7 @@ def _refined(desk: Desk, asked: Asked, history: History, session: str) -> Iterat
 
 
 def _finished(desk: Desk, asked: Asked, shown: ShownResult, again: bool, history: History) -> dict[Any, Any]:
-    masks = Path(get_upload_folder()) / "masks" / uuid4().hex
+    masks = new_folder("masks")
     entry = Entry(asked.title, shown, code_for(asked, shown.report.engine, shown.download.name, masks))
     sentence = (DONE if shown.report.placed else ONLY_ENLARGED) + (MADE_BEFORE if again else "")
     return {desk.status: status_line(sentence, done=True), **desk.resting(), **desk.show(entry, history)}
