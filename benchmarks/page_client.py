@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -138,7 +138,7 @@ class Visitor:
         picture, report = data
         return {**report, "url": picture["url"]}
 
-    def told(self, reference: str, generated: str, **options: Any) -> Iterator[list[Any]]:
+    def told(self, reference: str, generated: str, **options: Any) -> Generator[list[Any], None, None]:
         """What the endpoint `/refine` returns on the way and at last; leaving the iterator drops the connection.
 
         Args:

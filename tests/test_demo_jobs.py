@@ -231,7 +231,7 @@ def test_everyone_is_served_in_turn_and_one_at_a_time(line: Line):
     made: list[object] = [None] * 20
 
     def consume(number: int) -> None:
-        made[number] = list(everyone[number])[-1].made  # type: ignore[union-attr]
+        made[number] = list(everyone[number])[-1].made
 
     threads = []
     for number in range(20):

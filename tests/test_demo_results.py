@@ -7,17 +7,16 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from refgc.demo import result_cache
 from refgc.demo.display import ShownResult, write_result
 from refgc.demo.made_before import made_by
 from refgc.demo.result_cache import ResultCache
@@ -88,7 +87,7 @@ def test_same_content_has_the_same_name(cache: ResultCache):
     ],
     ids=lambda change: " ".join(change),
 )
-def test_whatever_decides_the_result_changes_the_name(cache: ResultCache, change: dict[str, object]):
+def test_whatever_decides_the_result_changes_the_name(cache: ResultCache, change: dict[str, Any]):
     assert cache.key(dataclasses.replace(REQUEST, **change), "engine") != cache.key(REQUEST, "engine")
 
 
@@ -249,8 +248,8 @@ def test_disk_that_fills_up_while_keeping_leaves_nothing(
     def no_room(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(result_cache.os, "link", no_room)
-    monkeypatch.setattr(result_cache.shutil, "copyfile", no_room)
+    monkeypatch.setattr(os, "link", no_room)
+    monkeypatch.setattr(shutil, "copyfile", no_room)
     cache.keep("key", *made)
     assert list((tmp_path / "results" / "unfinished").iterdir()) == []
     assert cache.give("key", tmp_path / "given") is None
@@ -262,7 +261,7 @@ def test_other_file_system_is_copied_to(
     def cross_device(*_: object, **__: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(result_cache.os, "link", cross_device)
+    monkeypatch.setattr(os, "link", cross_device)
     cache.keep("key", *made)
     given = cache.give("key", tmp_path / "given")
     assert given is not None
@@ -309,7 +308,7 @@ def test_process_killed_at_any_moment_leaves_nothing_that_is_given_damaged(tmp_p
             assert time.monotonic() < ends_at
             time.sleep(0.005)
         time.sleep(0.013 * number)
-        os.kill(worker.pid, signal.SIGKILL)
+        worker.kill()
         worker.join(30)
     cache = open_cache(tmp_path)
     for turn in range(3):

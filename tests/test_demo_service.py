@@ -9,7 +9,9 @@ import os
 import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +37,7 @@ class Made:
 
 
 @pytest.fixture
-def notes(caplog: pytest.LogCaptureFixture) -> io.StringIO:
+def notes(caplog: pytest.LogCaptureFixture) -> Iterator[io.StringIO]:
     """What the server would write."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
@@ -61,7 +63,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, **values: float) -> None:
     monkeypatch.setattr(service, "settings", lambda: chosen)
 
 
-def noted(notes: io.StringIO) -> list[dict[str, object]]:
+def noted(notes: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in notes.getvalue().splitlines()]
 
 
@@ -74,7 +76,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("REFGC_RUN_SECONDS", "")
     chosen = ServiceSettings.from_environment()
     assert (chosen.max_waiting, chosen.keep_hours) == (3, 0.5)
-    assert chosen.run_seconds == ServiceSettings().run_seconds
+    assert chosen.run_seconds == ServiceSettings.model_validate({}).run_seconds
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "1.5"])

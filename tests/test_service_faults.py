@@ -19,7 +19,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from benchmarks.page_client import PageServer, RefusedError, Visitor
-from refgc.demo import refining
+from refgc.demo import engine_call, refining
 from refgc.demo.run import OUR_FAULT
 from tests.running import served
 from tests.synthetic import make_synthetic_pair
@@ -174,7 +174,7 @@ def test_folder_that_cannot_be_written_is_told(tmp_path: Path):
 def test_failed_work_is_told_without_its_details_and_the_next_is_served(
     tmp_path: Path, small: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch, error: Exception
 ):
-    engine = refining.refine_with
+    engine = engine_call.refine_with
 
     def broken(choice, request, progress, viewer=None):
         if request.seed == 13:
