@@ -13,6 +13,7 @@ from refgc.demo.embed import embed_route
 from refgc.demo.health import health_route
 from refgc.demo.logs import logs_on_stderr, note
 from refgc.demo.made_before import HOUR, results
+from refgc.demo.memory import share_arenas
 from refgc.demo.service import LINES
 from refgc.demo.service_settings import settings
 from refgc.demo.storage import SWEEPS_PER_AGE, start_janitor
@@ -48,6 +49,7 @@ def most_threads() -> int:
 @asynccontextmanager
 async def beside_the_page(_: Starlette) -> AsyncIterator[None]:
     """From the start of the server to its end."""
+    share_arenas()
     limits = settings()
     cache = results()
     with logs_on_stderr():
