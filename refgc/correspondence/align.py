@@ -29,9 +29,13 @@ OBJECT_SIDE = 768
 SEARCHABLE = 24
 # A scene that moved so many pixels of the flow frame from the plane it started on is searched again from there.
 FAR = 2.0
-# How often an object's surface is fitted anew at most, and the move, in pixels of the flow frame, that ends it.
-SURFACE_PASSES = 2
-SETTLED = 0.25
+# How often an object's surface is fitted anew at most, and the move, in pixels of the flow frame, that ends it: from a
+# plane, the flow reaches the sides of a round object only step by step.
+SURFACE_PASSES = 4
+SETTLED = 0.4
+# A surface as far from the one before as flow can be believed, on more than a tenth of what is seen, follows something
+# else; its rim may be far, since the first plane touches a round object along one line.
+STRAYED_SHARE = 90
 # Flow forth and back that meet within so many pixels of the flow frame is believed.
 BELIEF = 0.5
 # An object's flow beyond this share of the frame follows something else.
@@ -134,7 +138,7 @@ def _refitted(flow: Floats, believed: Floats, base: Floats, scale: float) -> Flo
     if refitted is None:
         return base
     strayed = np.linalg.norm(refitted - base, axis=2)[believed > 0.5] / scale
-    return refitted if float(np.percentile(strayed, 99)) < OBJECT_REACH * max(size_of(flow)) else base
+    return refitted if float(np.percentile(strayed, STRAYED_SHARE)) < OBJECT_REACH * max(size_of(flow)) else base
 
 
 def object_in_place(mask: Floats, mapping: Floats) -> Floats:

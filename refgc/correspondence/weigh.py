@@ -22,6 +22,8 @@ COVERED = 0.965
 KEPT = 0.855
 SAME_LOOK = 0.88
 AGREED = 0.925
+# Reach of an object's light, as a share of its region's longer side: folds and glosses are smaller than the object.
+OBJECT_LIGHT_REACH = 0.03
 # How far an outline found in a soft picture may be off, in pixels of the flow frame.
 OUTLINE_SLACK = 4
 # Agreement from which a face of an object counts, and from which it counts fully: half of it would be a ghost.
@@ -85,7 +87,7 @@ def weigh_object(
         outline = segment.object_at(resized(generated, size), placed, aligned.believed)
     else:
         picture, outline = None, shrink(generated_mask, size)
-    gain, evidence, alike = _weigh(generated, reference, aligned, placed, 2 * LIGHT_REACH)
+    gain, evidence, alike = _weigh(generated, reference, aligned, placed, OBJECT_LIGHT_REACH)
     judged = agreement(evidence) * smoothstep(alike, *ALIKE)
     agreeing = smoothstep(_enlarged(_within_reference(judged, reference, aligned), size), *AGREEING)
     alike = _enlarged(alike, size)
