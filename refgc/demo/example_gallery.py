@@ -113,7 +113,8 @@ def connect_example_gallery(demo: gr.Blocks, gallery: gr.Gallery, shown: Example
         cancels=[refinement],
         api_visibility="private",
         show_progress="hidden",
-        concurrency_limit=None,
+        # As for Cancel.
+        queue=False,
     ).then(None, js=SCROLL_TO_RESULT, api_visibility="private")
     demo.load(
         open_page,

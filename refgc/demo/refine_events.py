@@ -127,6 +127,7 @@ def connect_refining(desk: Desk) -> Any:
         **ENGINE_QUEUE,
     )
     refinement.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
+    # Past the queue: ending the run closes the stream of answers from there, and with it this one's could be lost.
     desk.cancel.click(
         cancel,
         inputs=desk.history,
@@ -134,7 +135,7 @@ def connect_refining(desk: Desk) -> Any:
         cancels=[refinement],
         api_visibility="private",
         show_progress="hidden",
-        concurrency_limit=None,
+        queue=False,
     )
     desk.past.gallery.select(
         pick,

@@ -41,12 +41,18 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the running app notes, a line for each thing."""
+    return tmp_path_factory.mktemp("app") / "log.txt"
+
+
+@pytest.fixture(scope="session")
+def server(server_log: Path) -> Iterator[str]:
     """Address of the running app."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("app")
+    folder = server_log.parent
     environment = {
         **os.environ,
         "GRADIO_SERVER_NAME": "127.0.0.1",
@@ -54,11 +60,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "GRADIO_TEMP_DIR": str(folder / "uploads"),
     }
     address = f"http://127.0.0.1:{port}"
-    with (folder / "log.txt").open("w+") as log:
+    with server_log.open("w+") as log:
         command = [sys.executable, str(ROOT / "app.py")]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
         try:
-            _wait_until_up(address, process, folder / "log.txt")
+            _wait_until_up(address, process, server_log)
             yield address
         finally:
             process.terminate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.refine_page import (
     EXAMPLES,
+    PATIENCE_SECONDS,
     RESULT_MILLISECONDS,
     choose,
     clear_screen,
@@ -25,6 +27,8 @@ from tests.browser.refine_page import (
     upload,
 )
 from tests.synthetic import SyntheticPair, make_synthetic_pair
+
+LARGE_SIDE = 800
 
 # What the page showed, noted by the page itself, so that nothing quick is missed.
 NOTING = """() => {
@@ -42,7 +46,7 @@ NOTING = """() => {
 @pytest.fixture(scope="module")
 def large_pictures() -> SyntheticPair:
     """Large enough to keep the engine busy for some seconds."""
-    return make_synthetic_pair(reference_side=1400, generated_side=600)
+    return make_synthetic_pair(reference_side=1600, generated_side=LARGE_SIDE)
 
 
 @pytest.fixture
@@ -67,6 +71,21 @@ def give_large(page: Page, large_pair: tuple[Path, Path]) -> None:
         expect(page.locator(f"#{name}-pad img")).to_be_visible()
 
 
+def endings(log: Path) -> Counter[str]:
+    """How runs of the large pictures ended, by the server's notes."""
+    notes = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return Counter(note["outcome"] for note in notes if note.get("generated") == [LARGE_SIDE, LARGE_SIDE])
+
+
+def expect_cancelled(page: Page, log: Path, before: Counter[str]) -> None:
+    """Waits until the server has noted that the one run since was cancelled."""
+    for _ in range(PATIENCE_SECONDS):
+        if endings(log) != before:
+            break
+        page.wait_for_timeout(1000)
+    assert endings(log) - before == {"cancelled": 1}
+
+
 def rested(page: Page) -> None:
     expect(page.locator("#cancel")).to_be_hidden()
     expect(page.locator("#refine")).to_be_enabled()
@@ -85,18 +104,20 @@ def test_stages_and_their_pictures_come_one_after_the_other(opened: Page, pair) 
 
 
 def test_cancelled_run_leaves_what_was_there_and_frees_the_engine(
-    opened: Page, browser: Browser, server: str, pair, large_pair
+    opened: Page, browser: Browser, server: str, server_log: Path, pair, large_pair
 ) -> None:
+    before = endings(server_log)
     give_large(opened, large_pair)
-    start(opened)
-    expect(opened.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
     with browser.new_context() as context:
         other = context.new_page()
         other.goto(server, wait_until="domcontentloaded")
         clear_screen(other, pair)
+        start(opened)
+        expect(opened.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
         start(other)
         opened.locator("#cancel").click()
         expect(opened.locator("#status")).to_contain_text("Cancelled")
+        expect_cancelled(opened, server_log, before)
         rested(opened)
         expect(opened.locator("#caption")).to_have_text(EXAMPLES[0].meta.title)
         expect(opened.locator("#history")).to_be_hidden()
@@ -127,7 +148,10 @@ def test_visitor_who_waits_can_cancel(
     refine(opened, "large generated.png")
 
 
-def test_visitor_who_leaves_makes_way(opened: Page, browser: Browser, server: str, pair, large_pair) -> None:
+def test_visitor_who_leaves_makes_way(
+    opened: Page, browser: Browser, server: str, server_log: Path, pair, large_pair
+) -> None:
+    before = endings(server_log)
     clear_screen(opened, pair)
     with browser.new_context() as context:
         other = context.new_page()
@@ -136,10 +160,12 @@ def test_visitor_who_leaves_makes_way(opened: Page, browser: Browser, server: st
         start(other)
         expect(other.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
         other.close()
+        expect_cancelled(opened, server_log, before)
     refine(opened)
 
 
-def test_choosing_an_example_ends_the_run(opened: Page, large_pair) -> None:
+def test_choosing_an_example_ends_the_run(opened: Page, server_log: Path, large_pair) -> None:
+    before = endings(server_log)
     give_large(opened, large_pair)
     start(opened)
     expect(opened.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
@@ -147,6 +173,7 @@ def test_choosing_an_example_ends_the_run(opened: Page, large_pair) -> None:
     choose(opened, EXAMPLES[1])
     shows(opened, EXAMPLES[1])
     rested(opened)
+    expect_cancelled(opened, server_log, before)
     # The engine takes one after the other: when this is done, the one before would have been.
     refine(opened, EXAMPLES[1].meta.title)
     assert "large generated.png" not in opened.evaluate("window.noted.captions")
