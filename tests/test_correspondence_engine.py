@@ -217,9 +217,9 @@ def test_a_viewer_is_given_pictures_on_the_way_and_changes_nothing():
 
 @pytest.mark.parametrize("stop_at", ["upscaled", "aligned reference"])
 def test_what_a_viewer_raises_ends_the_refinement(stop_at):
-    def stop(name: str, picture: Image) -> None:
-        if name == stop_at:
-            raise InterruptedError(name)
+    def stop(stage: str, picture: Image) -> None:
+        if stage == stop_at:
+            raise InterruptedError(stage)
 
     with pytest.raises(InterruptedError, match=stop_at):
         CorrespondenceEngine().refine(make_request(PRODUCT_PHOTO, PAIR.generated), viewer=stop)
