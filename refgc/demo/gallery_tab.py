@@ -31,7 +31,8 @@ def build_gallery_tab(examples: list[Example], paper: PaperPictures) -> None:
     # Served as they lie there, however old.
     gr.set_static_paths(GALLERY_FOLDER)
     _html(render_ours(examples, read_manifest()), GALLERY_FOLDER, CONNECT, "gallery-cards")
-    gr.HTML(f'<div class="paper"><h2>From the paper</h2><p class="hint">{CREDIT}</p></div>', elem_id="paper-credit")
+    credit = f'<div class="paper"><h2>From the paper</h2><p class="hint">{CREDIT}</p></div>'
+    gr.HTML(credit, apply_default_css=False, elem_id="paper-credit")
     pictures = _html(FETCHING, paper.folder, f"{CONNECT} trigger('shown');", "paper-cards")
 
     async def show_paper() -> str:

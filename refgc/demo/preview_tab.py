@@ -51,7 +51,7 @@ def build_preview_tab(examples: list[Example], tabs: gr.Tabs, refine_inputs: Inp
     """
     shown_examples = find_preview_examples(examples)
     gr.HTML(introduction(sources.obstacle()), apply_default_css=False)
-    with gr.Row():
+    with gr.Row(elem_classes="preview-inputs"):
         pads = (
             build_marking_pad("Reference photo", "reference", "preview-reference"),
             build_marking_pad("Scene", "scene", "preview-scene"),

@@ -9,15 +9,16 @@ from refgc.diprefgc.comparison import Comparison
 from refgc.diprefgc.preview_report import PreviewReport
 from refgc.engines import Report
 
+TITLE = "How details get lost, and come back"
 STORY = (
-    "Where do a generated picture’s wrong details come from? From a generator that saw your reference only small. See "
-    "both halves of the story: the object of a <b>reference photo</b> is drawn, small, into a <b>scene</b> that really "
-    "shows it; refining then brings its detail back, and the scene tells how true that is."
+    "A generator sees your reference only small, so it gets details wrong. Watch both halves: the object of a "
+    "<b>reference photo</b> is drawn, small, into a <b>scene</b> that really shows it; refining then brings its detail "
+    "back, and the scene tells how true that is."
 )
 SIMULATED = (
-    "<b>Simulated here:</b> there is no GPU with DipRefGC’s weights on this server, so no generative model draws. "
-    "The four faults that such a model makes (distorted shape, wrong details, lost texture, low quality) are drawn "
-    "onto the scene’s own object instead, or onto the reference’s where the scene shows another."
+    "<b>Simulated here:</b> no GPU with DipRefGC’s weights, so no generative model draws. The four faults of such a "
+    "model (distorted shape, wrong details, lost texture, low quality) are drawn onto the scene’s own object instead, "
+    "or onto the reference’s where the scene shows another."
 )
 DRAWN = "DipRefGC draws on this server’s GPU."
 
@@ -25,7 +26,7 @@ DRAWN = "DipRefGC draws on this server’s GPU."
 def introduction(obstacle: str) -> str:
     """What the tab is for, and plainly whether its pictures are generated or simulated."""
     kind = "simulated" if obstacle else "drawn"
-    return f'<p class="hint">{STORY}</p><p class="hint {kind}">{SIMULATED if obstacle else DRAWN}</p>'
+    return f'<h2>{TITLE}</h2><p class="hint">{STORY}</p><p class="hint {kind}">{SIMULATED if obstacle else DRAWN}</p>'
 
 
 def missing_marks(reference: Marking | None, scene: Marking | None) -> str:
