@@ -31,12 +31,15 @@
     requestAnimationFrame(() => announce(handle));
   }
 
+  function labelOf(part) {
+    return part.closest(".block")?.querySelector("[data-testid=block-label]")?.textContent.trim();
+  }
+
   function prepare(handle) {
     if (handle.getAttribute("role") === "slider") return;
-    const label = handle.closest(".block")?.querySelector("[data-testid=block-label]")?.textContent.trim();
     const attributes = { role: "slider", tabindex: "0", "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": "50" };
     for (const [name, value] of Object.entries(attributes)) handle.setAttribute(name, value);
-    handle.setAttribute("aria-label", `${label || "Comparison"}: divider between before and after`);
+    handle.setAttribute("aria-label", `${labelOf(handle) || "Comparison"}: divider between before and after`);
     handle.addEventListener("keydown", onKey);
     handle.addEventListener("mouseup", () => announce(handle));
   }
@@ -54,15 +57,31 @@
     if (!onHandle && !zooms) event.stopPropagation();
   }
 
-  // Gradio names every drop zone and every thumbnail alike; each is given the words a reader sees beside it.
+  // Gradio names every drop zone and every thumbnail alike, and the pictures of a slider not at all; each is given the
+  // words a reader sees beside it.
   function nameControls() {
+    for (const slider of document.querySelectorAll(".comparison .slider-wrap")) {
+      const [before, after] = slider.querySelectorAll("img");
+      const label = labelOf(slider) || "Picture";
+      if (before && !before.alt) before.alt = `${label}, only enlarged`;
+      if (after && !after.alt) after.alt = `${label}, result`;
+    }
     for (const zone of document.querySelectorAll(".upload button.upload-container")) {
-      const label = zone.closest(".block")?.querySelector("[data-testid=block-label]")?.textContent.trim();
+      const label = labelOf(zone);
       if (label) zone.setAttribute("aria-label", `${label}: ${zone.textContent.replace(/\s+/g, " ").trim()}`);
     }
     for (const thumbnail of document.querySelectorAll(".thumbnail-item")) {
       const caption = thumbnail.querySelector(".caption-label")?.textContent.trim();
       if (caption) thumbnail.setAttribute("aria-label", caption);
+    }
+  }
+
+  // Gradio's notices have a head that is a button with another one, to close them, inside: no screen reader can tell the
+  // two apart. What is said is unfolded anyway, so only the one to close stays a button.
+  function simplifyNotices() {
+    for (const head of document.querySelectorAll(".toast-header[role]")) {
+      head.removeAttribute("role");
+      head.removeAttribute("tabindex");
     }
   }
 
@@ -83,6 +102,7 @@
   new MutationObserver(() => {
     document.querySelectorAll('.comparison [data-testid="slider"]').forEach(prepare);
     nameControls();
+    simplifyNotices();
   }).observe(document.documentElement, { childList: true, subtree: true });
   for (const type of ["wheel", "touchstart"]) document.addEventListener(type, keepScrolling, { capture: true, passive: true });
 })();
