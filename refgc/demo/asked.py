@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from uuid import uuid4
 
 from refgc.demo.examples import is_ours
@@ -40,6 +41,7 @@ class Asked:
     Attributes:
         title: what its result is called.
         number: tells it from an earlier one that is the same in everything else.
+        at: when, in seconds of `time.monotonic`.
     """
 
     reference: Picture
@@ -51,6 +53,7 @@ class Asked:
     engine: EngineChoice = "auto"
     object_name: str = DEFAULT_OBJECT_NAME
     number: str = field(default_factory=lambda: uuid4().hex)
+    at: float = field(default_factory=monotonic)
 
     def request(self) -> RefineRequest:
         """The same with the files opened and checked.

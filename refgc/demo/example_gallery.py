@@ -113,7 +113,7 @@ def connect_example_gallery(demo: gr.Blocks, gallery: gr.Gallery, shown: Example
         cancels=[refinement],
         api_visibility="private",
         show_progress="hidden",
-        # As for Cancel.
+        # Past the queue: ending the run closes the stream of answers from there, and with it this one's could be lost.
         queue=False,
     ).then(None, js=SCROLL_TO_RESULT, api_visibility="private")
     demo.load(

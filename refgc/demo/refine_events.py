@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from uuid import uuid4
 import gradio as gr
 
 from refgc.demo.asked import Asked, read_asked
+from refgc.demo.cancellations import Cancellations
 from refgc.demo.code_text import code_for
 from refgc.demo.display import LONGEST_SIDE, STAGE_CAPTIONS, ShownResult, write_picture
 from refgc.demo.history import Entry, History
@@ -31,6 +32,8 @@ DONE = "Done. Drag the handles to compare."
 ONLY_ENLARGED = "Done, but only enlarged; the report below the picture says why."
 MADE_BEFORE = " This very result had been made before, so it is here at once."
 CANCELLED = "Cancelled. Nothing of it is kept."
+SCROLL_WHEN_DONE = "() => document.querySelector('#status .done') && window.refgcShowResult()"
+CANCELLATIONS = Cancellations()
 DELETED = "That result has been deleted, as everything here is after some hours; refine it again."
 
 
@@ -68,6 +71,10 @@ class Desk:
         """The updates for while nothing is."""
         return {self.button: gr.update(interactive=True), self.cancel: gr.update(visible=False)}
 
+    def cancelled(self, history: History) -> dict[Any, Any]:
+        """The updates that put back what was shown before."""
+        return {self.status: status_line(CANCELLED), **self.view.show(history.current)}
+
     def show(self, entry: Entry, history: History) -> dict[Any, Any]:
         """The updates that put a result on the page, as the newest of the history."""
         later = history.without_deleted().with_entry(entry)
@@ -85,8 +92,14 @@ def connect_refining(desk: Desk) -> Any:
 
     def refine(asked: Asked, history: History, request: gr.Request) -> Iterator[dict[Any, Any]]:
         yield {desk.status: progress_line("Reading the pictures", 0.0), **desk.running()}
+        visit = request.session_hash or ""
         try:
-            yield from _refined(desk, asked, history, request.session_hash or "")
+            with closing(_refined(desk, asked, history, visit)) as steps:
+                for updates in steps:
+                    if CANCELLATIONS.meant(visit, asked.at):
+                        yield desk.cancelled(history)
+                        return
+                    yield updates
         except Exception as error:
             yield {
                 desk.status: problem_line(sentence_for(error)),
@@ -94,8 +107,9 @@ def connect_refining(desk: Desk) -> Any:
                 **desk.view.show(history.current),
             }
 
-    def cancel(history: History) -> dict[Any, Any]:
-        return {desk.status: status_line(CANCELLED), **desk.resting(), **desk.view.show(history.current)}
+    def cancel(history: History, request: gr.Request) -> dict[Any, Any]:
+        CANCELLATIONS.cancel(request.session_hash or "")
+        return {**desk.cancelled(history), **desk.resting()}
 
     def pick(event: gr.SelectData, history: History) -> dict[Any, Any]:
         entry = history.entries[int(event.index)]
@@ -126,13 +140,12 @@ def connect_refining(desk: Desk) -> Any:
         show_progress_on=[desk.status],
         **ENGINE_QUEUE,
     )
-    refinement.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
-    # Past the queue: ending the run closes the stream of answers from there, and with it this one's could be lost.
+    refinement.then(None, js=SCROLL_WHEN_DONE, api_visibility="private")
+    # Past the queue, so that the answer is there at once; the run ends with the same one, after all its others.
     desk.cancel.click(
         cancel,
         inputs=desk.history,
         outputs=desk.changing,
-        cancels=[refinement],
         api_visibility="private",
         show_progress="hidden",
         queue=False,
@@ -148,7 +161,7 @@ def connect_refining(desk: Desk) -> Any:
     return refinement
 
 
-def _refined(desk: Desk, asked: Asked, history: History, session: str) -> Iterator[dict[Any, Any]]:
+def _refined(desk: Desk, asked: Asked, history: History, session: str) -> Generator[dict[Any, Any], None, None]:
     """The updates from reading the pictures to the result."""
     folder = new_folder("on-the-way")
     enlarged: Path | None = None

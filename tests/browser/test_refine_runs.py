@@ -56,7 +56,7 @@ def large_pair(large_pictures: SyntheticPair, tmp_path: Path) -> tuple[Path, Pat
 
 def never_seen(pictures: SyntheticPair, folder: Path) -> tuple[Path, Path]:
     """Files with pixels that were never given before, since the server knows what it has made."""
-    paths = folder / "large reference.png", folder / "large generated.png"
+    paths = folder / "new reference.png", folder / "new generated.png"
     for path, pixels in zip(paths, (pictures.reference, pictures.generated), strict=True):
         picture = pixels.copy()
         picture[0, 0] = list(uuid4().bytes[:3])
@@ -91,16 +91,24 @@ def rested(page: Page) -> None:
     expect(page.locator("#refine")).to_be_enabled()
 
 
-def test_stages_and_their_pictures_come_one_after_the_other(opened: Page, pair) -> None:
-    clear_screen(opened, pair)
+def test_stages_and_their_pictures_come_one_after_the_other(opened: Page, tmp_path: Path) -> None:
+    shows(opened, EXAMPLES[0])
+    names = ("reference", "generated")
+    for name, path in zip(names, never_seen(make_synthetic_pair(), tmp_path), strict=True):
+        upload(opened, name, path)
+        expect(opened.locator(f"#{name}-pad img")).to_be_visible()
     opened.evaluate(NOTING)
-    refine(opened)
+    refine(opened, "new generated.png")
     rested(opened)
     noted = opened.evaluate("window.noted")
     assert {"Upscaling", "Finding the object", "Fusing"} <= set(noted["stages"])
     shares = [float(share) for share in noted["fractions"]]
     assert shares == sorted(shares)
-    assert noted["captions"][-3:] == ["The picture, only enlarged", "The reference, fitted into place", "generated.png"]
+    assert noted["captions"][-3:] == [
+        "The picture, only enlarged",
+        "The reference, fitted into place",
+        "new generated.png",
+    ]
 
 
 def test_cancelled_run_leaves_what_was_there_and_frees_the_engine(
@@ -145,7 +153,7 @@ def test_visitor_who_waits_can_cancel(
         expect(opened.locator("#status")).to_contain_text("Cancelled")
         rested(opened)
         expect(other.locator("#status .done")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
-    refine(opened, "large generated.png")
+    refine(opened, "new generated.png")
 
 
 def test_visitor_who_leaves_makes_way(
@@ -176,7 +184,7 @@ def test_choosing_an_example_ends_the_run(opened: Page, server_log: Path, large_
     expect_cancelled(opened, server_log, before)
     # The engine takes one after the other: when this is done, the one before would have been.
     refine(opened, EXAMPLES[1].meta.title)
-    assert "large generated.png" not in opened.evaluate("window.noted.captions")
+    assert "new generated.png" not in opened.evaluate("window.noted.captions")
 
 
 def test_failure_is_a_sentence_and_the_page_goes_on(opened: Page, pair, tmp_path: Path) -> None:
