@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import base64
 import io
 import os
@@ -24,6 +23,7 @@ from refgc.demo.given_files import NOT_FETCHED, NOT_UPLOADED
 from refgc.demo.refine_tab import EXAMPLES_FOLDER
 from refgc.demo.tools import NOT_INSTALLED, set_up_tools
 from refgc.errors import InputError
+from tests.coroutines import completed
 from tests.running import Served, served
 from tests.synthetic import make_synthetic_pair
 
@@ -45,7 +45,7 @@ def session(site: Served, ask: Any) -> Any:
             await asking.initialize()
             return await ask(asking)
 
-    return asyncio.run(run())
+    return completed(run())
 
 
 def call(site: Served, name: str, **arguments: Any) -> CallToolResult:

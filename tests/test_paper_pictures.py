@@ -22,6 +22,7 @@ from refgc.demo.paper_pictures import (
     Outcome,
     PaperPictures,
 )
+from tests.coroutines import completed
 from tests.picture_host import Host, body, picture, picture_host, silence, status, trickle, without_length
 
 FILES = [file for wanted in PAPER_SETS for file in wanted.files]
@@ -38,7 +39,7 @@ def paper(host: Host, folder: Path, *, seconds: float = 5.0, most_bytes: int = M
 
 
 def get(pictures: PaperPictures) -> Outcome:
-    return asyncio.run(pictures.get())
+    return completed(pictures.get())
 
 
 def fetch(host: Host, name: str = "a.png", *, most_bytes: int = 10_000, seconds: float = 5.0) -> bytes:
@@ -135,7 +136,7 @@ def test_visitors_at_the_same_time_share_one_fetching(host: Host, tmp_path: Path
     async def five() -> list[Outcome]:
         return await asyncio.gather(*(pictures.get() for _ in range(5)))
 
-    assert asyncio.run(five()) == [Outcome(PAPER_SETS)] * 5
+    assert completed(five()) == [Outcome(PAPER_SETS)] * 5
     assert set(host.asked.values()) == {1}
 
 
