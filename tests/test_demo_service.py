@@ -111,6 +111,17 @@ def test_visit_may_have_so_many_runs_under_way():
         pass
 
 
+def test_run_that_found_no_place_is_not_counted():
+    known = Visits()
+    line = Line()
+    line.join(0)
+    for _ in range(3):
+        with pytest.raises(BusyError, match="queue is full"), known.job("a", most=1, per_hour=1):
+            line.join(0)
+    with known.job("a", most=1, per_hour=1):
+        pass
+
+
 def test_visit_may_start_so_many_runs_in_an_hour(monkeypatch: pytest.MonkeyPatch):
     now = 1000.0
     monkeypatch.setattr(visits, "monotonic", lambda: now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
@@ -64,10 +64,16 @@ class Visits:
                     f"You have started {_runs(per_hour)} within an hour, as many as one visit may; "
                     f"try again in {minutes} {'minute' if minutes == 1 else 'minutes'}."
                 )
-            known.started.append(monotonic())
+            started = monotonic()
+            known.started.append(started)
             known.jobs += 1
         try:
             yield
+        except BusyError:
+            # Nothing was started.
+            with self._lock, suppress(ValueError):
+                known.started.remove(started)
+            raise
         finally:
             with self._lock:
                 known.jobs -= 1
