@@ -44,7 +44,7 @@ def build_demo() -> gr.Blocks:
         gr.set_static_paths([example.reference.parent for example in examples])
         # Before the tabs, whose events would take the names.
         build_api(demo, examples)
-        # Two names fit on any screen; measuring that, Gradio would fold one away while the page is not laid out yet.
+        # Four short names fit on any screen; measuring that, Gradio would fold some away before the page is laid out.
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Refine", id=REFINE_TAB):
                 desk = build_refine_tab(demo, examples)
