@@ -19,6 +19,7 @@ from refgc.demo import service, visits
 from refgc.demo.jobs import Finished
 from refgc.demo.line import BusyError, Line
 from refgc.demo.logs import JsonLines, logger
+from refgc.demo.page import build_demo
 from refgc.demo.service import Job, served
 from refgc.demo.service_settings import ServiceSettings
 from refgc.demo.storage import NoRoomError, new_folder, start_janitor, sweep
@@ -318,6 +319,22 @@ def test_janitor_sweeps_at_once_and_again_until_it_is_stopped(tmp_path: Path):
     before = len(rounds)
     time.sleep(0.3)
     assert len(rounds) == before
+
+
+def test_pictures_that_the_page_shows_from_its_start_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    demo = build_demo()
+    shown = [Path(path) for block in demo.blocks.values() for path in getattr(block, "keep_in_cache", ())]
+    shown = [path for path in shown if path.is_relative_to(tmp_path)]
+    assert len(shown) >= 10
+    rounds: list[int] = []
+    stop = start_janitor(0.06, [lambda: rounds.append(len(rounds))])
+    ends_at = time.monotonic() + 20
+    while len(rounds) < 5:
+        assert time.monotonic() < ends_at
+        time.sleep(0.02)
+    stop()
+    assert all(path.is_file() for path in shown)
 
 
 def test_folders_of_results_cannot_be_guessed():

@@ -25,6 +25,8 @@ OWN_FOLDER = re.compile(r"[0-9a-f]{32}")
 GRADIO_FOLDER = re.compile(r"[0-9a-f]{64}")
 SWEEPS_PER_AGE = 6
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# Before the page is built: what Gradio writes meanwhile is shown, and stays, as long as this server runs.
+BEGAN = time()
 
 Made = TypeVar("Made")
 
@@ -120,12 +122,11 @@ def start_janitor(keep_seconds: float, also: Sequence[Callable[[], object]]) -> 
         What ends it.
     """
     stopped = Event()
-    started = time()
 
     def tidy() -> None:
         while True:
             try:
-                gone = sweep(Path(get_upload_folder()), older_than=time() - keep_seconds, started=started)
+                gone = sweep(Path(get_upload_folder()), older_than=time() - keep_seconds, started=BEGAN)
                 for chore in also:
                     chore()
                 if gone:
