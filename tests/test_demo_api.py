@@ -6,16 +6,20 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import PIL.Image
 import pytest
+from fastapi import Request as FastAPIRequest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import Status
 
 from refgc import refine
+from refgc.demo.api_caller import Caller
 from refgc.demo.examples import find_examples
 from refgc.demo.refine_tab import EXAMPLES_FOLDER
 from refgc.diprefgc.preview_report import PreviewReport
@@ -286,3 +290,24 @@ def test_a_preview_tells_what_cannot_be_used(client: Client, pair: dict[str, Any
     for changed, sentence in (({"factor": 3}, "The factor is 3"), ({"texture_loss": 2}, "texture")):
         with pytest.raises(AppError, match=sentence):
             client.predict(pair["reference"], pair["generated"], **changed, api_name="/preview")
+
+
+@pytest.mark.parametrize(("switched", "believed"), [("0", False), ("1", True)])
+def test_a_caller_is_taken_for_a_tool_only_where_there_are_tools(
+    switched: str, believed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFGC_MCP", switched)
+    asked = FastAPIRequest(
+        {
+            "type": "http",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/gradio_api/queue/join",
+            "server": ("127.0.0.1", 80),
+            "query_string": b"",
+            "headers": [(b"x-gradio-user", b"mcp")],
+            "app": SimpleNamespace(root_path=""),
+        }
+    )
+    caller = Caller(gr.Request(asked, session_hash="visit"))
+    assert (caller.is_tool, caller.visit != "visit") == (believed, believed)

@@ -15,6 +15,7 @@ from gradio.route_utils import get_root_url
 from refgc.demo.given_files import FILE_ROUTE, NotGivenError, local_file
 from refgc.demo.jobs import Working
 from refgc.demo.run import sentence_for
+from refgc.demo.tools import are_wanted
 from refgc.errors import InputError
 
 Json: TypeAlias = dict[str, Any]
@@ -30,8 +31,9 @@ class Caller:
     """
 
     def __init__(self, request: gr.Request) -> None:
-        # Gradio calls tools by a client of its own, one for everybody.
-        self.is_tool = request.headers.get("x-gradio-user") == "mcp"
+        # Gradio calls tools by a client of its own, one for everybody. Anybody may send the header, so that without
+        # tools it means nothing.
+        self.is_tool = are_wanted() and request.headers.get("x-gradio-user") == "mcp"
         self.visit = uuid4().hex if self.is_tool else str(request.session_hash or uuid4().hex)
         asked = cast(fastapi.Request, request.request)
         self._root = get_root_url(request=asked, route_path=asked.url.path, root_path=asked.app.root_path)

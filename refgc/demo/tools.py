@@ -12,7 +12,19 @@ from refgc.errors import InputError
 
 VARIABLE = "REFGC_MCP"
 YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
-NOT_INSTALLED = "The endpoints cannot be MCP tools without the package mcp; install it: pip install 'refgc-sr2[mcp]'."
+NOT_INSTALLED = "The endpoints cannot be MCP tools without the package mcp; install it: pip install '.[mcp]'."
+
+
+def are_wanted() -> bool:
+    """Whether the environment switches the tools on.
+
+    Raises:
+        InputError: it says neither yes nor no.
+    """
+    said = os.environ.get(VARIABLE, "").strip().lower()
+    if said not in YES + NO:
+        raise InputError(f"{VARIABLE} is {said!r}; set it to 1 or to 0.")
+    return said in YES
 
 
 def set_up_tools() -> bool:
@@ -21,10 +33,7 @@ def set_up_tools() -> bool:
     Raises:
         InputError: it does and they cannot be had, or it says neither yes nor no.
     """
-    said = os.environ.get(VARIABLE, "").strip().lower()
-    if said not in YES + NO:
-        raise InputError(f"{VARIABLE} is {said!r}; set it to 1 or to 0.")
-    if said in NO:
+    if not are_wanted():
         return False
     if find_spec("mcp") is None:
         raise InputError(NOT_INSTALLED)
