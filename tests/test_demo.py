@@ -16,10 +16,9 @@ from pydantic import ValidationError
 
 from refgc.demo.crop import MARGIN, object_window
 from refgc.demo.display import LONGEST_SIDE, write_picture, write_result
-from refgc.demo.examples import ORDER, THUMBNAIL_SIDE, find_examples, thumbnail
+from refgc.demo.examples import EXAMPLES_FOLDER, ORDER, THUMBNAIL_SIDE, find_examples, thumbnail
 from refgc.demo.messages import missing_pictures, status_line
 from refgc.demo.page import build_demo, launch_settings
-from refgc.demo.refine_tab import EXAMPLES_FOLDER
 from refgc.demo.report_text import report_summary
 from refgc.demo.run import OUR_FAULT, sentence_for
 from refgc.demo.theme import build_theme

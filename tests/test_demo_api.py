@@ -20,8 +20,8 @@ from gradio_client.utils import Status
 
 from refgc import refine
 from refgc.demo.api_caller import Caller
-from refgc.demo.examples import find_examples
-from refgc.demo.refine_tab import EXAMPLES_FOLDER
+from refgc.demo.examples import EXAMPLES_FOLDER, find_examples
+from refgc.demo.jobs import Working
 from refgc.diprefgc.preview_report import PreviewReport
 from refgc.engines import Report
 from refgc.refinement import MAX_OBJECT_NAME
@@ -200,10 +200,10 @@ def test_a_fault_of_ours_is_told_without_its_details(
     assert "secret" not in str(caught.value)
 
 
-def test_cancelling_ends_the_work(client: Client, pair: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from refgc.demo.jobs import Working
-
-    closed: list[bool] = []
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Work that goes on until it is closed, which is noted here, takes the place of refining."""
+    noted: list[bool] = []
 
     def endless(*_: Any, **__: Any) -> Iterator[Working]:
         try:
@@ -211,29 +211,20 @@ def test_cancelling_ends_the_work(client: Client, pair: dict[str, Any], monkeypa
                 time.sleep(0.05)
                 yield Working("matching", 0.5)
         finally:
-            closed.append(True)
+            noted.append(True)
 
     monkeypatch.setattr("refgc.demo.api_refine.refining", endless)
+    return noted
+
+
+def test_cancelling_ends_the_work(client: Client, pair: dict[str, Any], closed: list[bool]) -> None:
     job = client.submit(**pair, api_name="/refine")
     wait_for(lambda: job.status().code == Status.ITERATING)
     job.cancel()
     wait_for(lambda: bool(closed))
 
 
-def test_a_client_that_goes_ends_the_work(site: Served, pair: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from refgc.demo.jobs import Working
-
-    closed: list[bool] = []
-
-    def endless(*_: Any, **__: Any) -> Iterator[Working]:
-        try:
-            while True:
-                time.sleep(0.05)
-                yield Working("matching", 0.5)
-        finally:
-            closed.append(True)
-
-    monkeypatch.setattr("refgc.demo.api_refine.refining", endless)
+def test_a_client_that_goes_ends_the_work(site: Served, pair: dict[str, Any], closed: list[bool]) -> None:
     files = [{"path": site.upload(f"{name}.png", Path(file["path"]).read_bytes())} for name, file in pair.items()]
     named = dict(zip(("reference", "generated"), files, strict=True))
     event = site.post("/gradio_api/call/v2/refine", json=named).json()["event_id"]

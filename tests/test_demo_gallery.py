@@ -14,11 +14,10 @@ import pytest
 from refgc import __version__
 from refgc.demo.about_tab import about_html
 from refgc.demo.build_gallery import SEED, SHOWN_ON, STRENGTHS, draw_artifact
-from refgc.demo.examples import find_examples
+from refgc.demo.examples import EXAMPLES_FOLDER, find_examples
 from refgc.demo.gallery_cards import PLACE, Card, render_cards
 from refgc.demo.gallery_manifest import GALLERY_FOLDER, MANIFEST, Artifact, GalleryCard, content_hash, read_manifest
 from refgc.demo.gallery_ours import ALL_FOUR, EVERYTHING, KINDS, render_ours
-from refgc.demo.refine_tab import EXAMPLES_FOLDER
 from refgc.diprefgc.comparison import closeness
 from refgc.images import Image, open_image, open_mask
 from refgc.refinement import refine

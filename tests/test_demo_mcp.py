@@ -19,8 +19,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, ImageContent, TextContent, Tool
 
 from refgc.demo import tools
+from refgc.demo.examples import EXAMPLES_FOLDER
 from refgc.demo.given_files import NOT_FETCHED, NOT_UPLOADED
-from refgc.demo.refine_tab import EXAMPLES_FOLDER
 from refgc.demo.tools import NOT_INSTALLED, set_up_tools
 from refgc.errors import InputError
 from tests.coroutines import completed

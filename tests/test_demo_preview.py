@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.demo.examples import find_examples
+from refgc.demo.examples import EXAMPLES_FOLDER, find_examples
 from refgc.demo.marked import LONGEST_SIDE, apply_marks
 from refgc.demo.marking import Box, Click, Mark, Marking, prompt_of, read_mark
 from refgc.demo.preview_display import ShownPreview, write_refinement, write_shown
 from refgc.demo.preview_examples import NAMES, find_preview_examples
 from refgc.demo.preview_text import DRAWN, SIMULATED, figures, introduction, missing_marks
-from refgc.demo.refine_tab import EXAMPLES_FOLDER
 from refgc.diprefgc.comparison import Closeness, Comparison
 from refgc.diprefgc.preview import make_preview_request, preview
 from refgc.engines import RefineResult

@@ -23,9 +23,9 @@ import pytest
 from gradio.processing_utils import PUBLIC_HOSTNAME_WHITELIST
 
 from refgc.demo import guard
+from refgc.demo.examples import EXAMPLES_FOLDER
 from refgc.demo.given_files import NOT_FETCHED, NOT_UPLOADED
 from refgc.demo.page import ASSETS
-from refgc.demo.refine_tab import EXAMPLES_FOLDER
 from tests.running import Served, free_port, served
 
 ROOT = EXAMPLES_FOLDER.parent

@@ -12,8 +12,9 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from refgc.demo.api_caller import Caller, Json, given_choice, given_mask, given_path, progress_of, sent_file, told
+from refgc.demo.engine_call import EngineChoice
 from refgc.demo.jobs import Finished, Working
-from refgc.demo.refining import EngineChoice, refining
+from refgc.demo.refining import refining
 from refgc.refinement import make_request
 
 

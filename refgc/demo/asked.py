@@ -7,10 +7,10 @@ from pathlib import Path
 from time import monotonic
 from uuid import uuid4
 
+from refgc.demo.engine_call import EngineChoice
 from refgc.demo.examples import is_ours
 from refgc.demo.marking import Marking
 from refgc.demo.messages import missing_pictures
-from refgc.demo.refining import EngineChoice
 from refgc.demo.report_text import capitalised
 from refgc.engines import RefineRequest
 from refgc.errors import InputError

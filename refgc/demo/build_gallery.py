@@ -13,7 +13,7 @@ from pathlib import Path
 import PIL.Image
 
 from refgc.demo.crop import Box
-from refgc.demo.examples import Example, find_examples
+from refgc.demo.examples import EXAMPLES_FOLDER, Example, find_examples
 from refgc.demo.gallery_manifest import (
     GALLERY_FOLDER,
     MANIFEST,
@@ -22,7 +22,6 @@ from refgc.demo.gallery_manifest import (
     GalleryManifest,
     content_hash,
 )
-from refgc.demo.refine_tab import EXAMPLES_FOLDER
 from refgc.diprefgc.artifacts import Simulated, Strengths, simulate, smaller
 from refgc.diprefgc.comparison import compare
 from refgc.images import MARKED, Image, Mask, open_image, open_mask, to_pil

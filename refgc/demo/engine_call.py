@@ -9,11 +9,11 @@ from refgc.demo.gpu_time import gpu_seconds
 from refgc.doctor import may_choose_diffusion
 from refgc.engines import Progress, RefineRequest, RefineResult, Viewer, choose
 
-Choice = Literal["auto", "correspondence", "diffusion"]
+EngineChoice = Literal["auto", "correspondence", "diffusion"]
 
 
 def refine_with(
-    choice: Choice, request: RefineRequest, progress: Progress, viewer: Viewer | None = None
+    choice: EngineChoice, request: RefineRequest, progress: Progress, viewer: Viewer | None = None
 ) -> RefineResult:
     """Refines with the chosen engine; the diffusion engine on a GPU that is lent for it, where GPUs are lent.
 
@@ -26,11 +26,11 @@ def refine_with(
     return _refine(progress, viewer, request, choice)
 
 
-def _refine(progress: Progress, viewer: Viewer | None, request: RefineRequest, choice: Choice) -> RefineResult:
+def _refine(progress: Progress, viewer: Viewer | None, request: RefineRequest, choice: EngineChoice) -> RefineResult:
     return choose(choice).refine(request, progress, viewer)
 
 
-def _seconds(request: RefineRequest, choice: Choice) -> int:  # noqa: ARG001 (it is called as the work is)
+def _seconds(request: RefineRequest, choice: EngineChoice) -> int:  # noqa: ARG001 (it is called as the work is)
     return gpu_seconds(request)
 
 

@@ -18,6 +18,7 @@ from refgc.demo.messages import status_line
 from refgc.demo.refine_events import Desk
 from refgc.demo.run import SCROLL_TO_RESULT
 from refgc.demo.storage import new_folder
+from refgc.demo.thumbnails import thumbnail_gallery
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +72,11 @@ def _asked(example: Example) -> Asked:
 def build_example_gallery(examples: list[Example]) -> gr.Gallery:
     """Thumbnails with captions."""
     gr.HTML("<h2>Or try an example</h2>")
-    return gr.Gallery(
+    return thumbnail_gallery(
         [(thumbnail(example), example.meta.title) for example in examples],
         label="Examples",
-        show_label=False,
         columns=4,
-        height="auto",
-        object_fit="cover",
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
-        container=False,
         elem_id="examples",
-        elem_classes="examples",
     )
 
 

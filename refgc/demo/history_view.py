@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from refgc.demo.history import History
+from refgc.demo.thumbnails import thumbnail_gallery
 
 
 class HistoryView(NamedTuple):
@@ -28,17 +29,5 @@ def build_history() -> HistoryView:
     """Adds it to the page being built, hidden."""
     with gr.Column(visible=False, elem_id="history") as everything:
         gr.HTML("<h2>Your results</h2>")
-        gallery = gr.Gallery(
-            label="Your results",
-            show_label=False,
-            columns=6,
-            height="auto",
-            object_fit="cover",
-            allow_preview=False,
-            interactive=False,
-            buttons=[],
-            container=False,
-            elem_id="results",
-            elem_classes="examples",
-        )
+        gallery = thumbnail_gallery([], label="Your results", columns=6, elem_id="results")
     return HistoryView(everything, gallery)

@@ -14,9 +14,9 @@ from refgc.demo.marked import Origin, apply_marks
 from refgc.demo.marking import Marking
 from refgc.demo.marking_events import connect_mask
 from refgc.demo.marking_pad import FILE_TYPES, MarkingPad, build_marking_pad
+from refgc.demo.seed_field import build_seed_field
 from refgc.doctor import may_choose_diffusion
 
-LARGEST_SEED = 2**31 - 1
 ENGINES = [("The best here", "auto"), ("Diffusion", "diffusion"), ("Correspondence", "correspondence")]
 # An engine finds the object by itself and better than can be done here at once, so nothing is looked for before.
 GENERATED_ORIGINS: Mapping[Origin, str] = {
@@ -122,14 +122,7 @@ def build_options(reference: MarkingPad, generated: MarkingPad) -> Inputs:
             label="Strength",
             info="How much of the reference to bring in; 0 only enlarges.",
         )
-        seed = gr.Number(
-            DEFAULT_SEED,
-            precision=0,
-            minimum=0,
-            maximum=LARGEST_SEED,
-            label="Seed",
-            info="The same seed gives the same pixels.",
-        )
+        seed = build_seed_field()
         engine = gr.Radio(
             ENGINES,
             value="auto",

@@ -13,12 +13,12 @@ from refgc.demo.about_tab import build_about_tab
 from refgc.demo.api import build_api
 from refgc.demo.compression import CompressedPage
 from refgc.demo.deep_links import connect_deep_links
-from refgc.demo.examples import find_examples
+from refgc.demo.examples import EXAMPLES_FOLDER, find_examples
 from refgc.demo.gallery_tab import build_gallery_tab
 from refgc.demo.guard import UPLOAD_BYTES, guards
 from refgc.demo.paper_pictures import PaperPictures
 from refgc.demo.preview_tab import REFINE_TAB, build_preview_tab
-from refgc.demo.refine_tab import EXAMPLES_FOLDER, build_refine_tab
+from refgc.demo.refine_tab import build_refine_tab
 from refgc.demo.server import app_settings, deleting, most_threads
 from refgc.demo.theme import build_theme
 from refgc.demo.tools import set_up_tools

@@ -12,25 +12,18 @@ from refgc.demo.marking_pad import MarkingPad
 from refgc.demo.messages import status_line
 from refgc.demo.preview_examples import PreviewExample
 from refgc.demo.preview_options import PreviewOptions
+from refgc.demo.thumbnails import thumbnail_gallery
 
 
 def build_preview_gallery(examples: list[PreviewExample]) -> gr.Gallery:
     """Thumbnails of the scenes, each with its reference in the corner; hidden where there are none."""
     with gr.Column(visible=bool(examples)):
         gr.HTML("<h2>Or try an example</h2>")
-        return gr.Gallery(
+        return thumbnail_gallery(
             [(example.thumbnail(), example.meta.title) for example in examples],
             label="Examples",
-            show_label=False,
             columns=3,
-            height="auto",
-            object_fit="cover",
-            allow_preview=False,
-            interactive=False,
-            buttons=[],
-            container=False,
             elem_id="preview-examples",
-            elem_classes="examples",
         )
 
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import gradio as gr
 
-from refgc.demo.asked import DEFAULT_SEED
-from refgc.demo.inputs import LARGEST_SEED
 from refgc.demo.report_text import capitalised
+from refgc.demo.seed_field import build_seed_field
 from refgc.diprefgc.artifacts import Strengths
 from refgc.diprefgc.preview import STRENGTHS
 
@@ -32,14 +31,7 @@ def build_preview_options() -> PreviewOptions:
     with gr.Accordion("Options", open=False, elem_id="preview-options"):
         gr.HTML('<p class="hint"><b>Faults</b> that the simulator draws, from 0, none, to 1:</p>')
         strengths = {name: _strength(name, default) for name, default in STRENGTHS}
-        seed = gr.Number(
-            DEFAULT_SEED,
-            precision=0,
-            minimum=0,
-            maximum=LARGEST_SEED,
-            label="Seed",
-            info="The same seed gives the same pixels.",
-        )
+        seed = build_seed_field()
         object_name = gr.Textbox(
             DEFAULT_NAME, label="Object", info="In a few words, for a generator’s prompt; the simulator does not read."
         )

@@ -6,7 +6,6 @@ import gradio as gr
 
 from refgc.demo.example_gallery import Examples, build_example_gallery, connect_example_gallery
 from refgc.demo.example_results import find_results
-from refgc.demo.examples import EXAMPLES_FOLDER as EXAMPLES_FOLDER
 from refgc.demo.examples import Example
 from refgc.demo.history import History
 from refgc.demo.inputs import build_options, build_pictures

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Literal
 
 from refgc.demo.display import ShownResult, write_result
-from refgc.demo.engine_call import refine_with
+from refgc.demo.engine_call import EngineChoice, refine_with
 from refgc.demo.jobs import Finished, Seen, Working
 from refgc.demo.made_before import made_by, results
 from refgc.demo.service import Job, note_again, served
 from refgc.demo.storage import new_folder, remove
 from refgc.doctor import may_choose_diffusion
 from refgc.engines import EngineName, Progress, RefineRequest, Viewer
-
-EngineChoice = Literal["auto", "correspondence", "diffusion"]
 
 
 def refining(

@@ -6,8 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from refgc.demo.deep_links import NO_SUCH_EXAMPLE, NO_SUCH_TAB
-from refgc.demo.examples import find_examples
-from refgc.demo.refine_tab import EXAMPLES_FOLDER
+from refgc.demo.examples import EXAMPLES_FOLDER, find_examples
 from tests.browser.conftest import Watch
 
 
