@@ -2,9 +2,9 @@
 
 import sys
 
-from refgc.demo.gpu import prepare_for_lending
-from refgc.demo.page import build_demo, launch_settings
 from refgc.errors import InputError
+from refgc.page.app import build_demo, launch_settings
+from refgc.page.service.gpu import prepare_for_lending
 
 try:
     demo, settings = build_demo(), launch_settings()

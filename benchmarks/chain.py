@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.correspondence import EXAMPLES
-from refgc.diprefgc.comparison import Comparison, compare
-from refgc.diprefgc.preview import make_preview_request, preview
+from refgc.diptych.comparison import Comparison, compare
+from refgc.diptych.preview import make_preview_request, preview
 from refgc.refinement import refine
 
 

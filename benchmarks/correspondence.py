@@ -18,10 +18,9 @@ from benchmarks.in_turn import Row, by_stage, figures, measure_apart, medians, o
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.correspondence.find import MATCHING_ENLARGEMENT, MATCHING_SIDE
 from refgc.correspondence.match import CONTRAST_THRESHOLD, FEATURE_LIMIT
-from refgc.correspondence.warp import fitted
-from refgc.engines import RefineRequest
-from refgc.images import Image, open_image
-from refgc.refinement import make_request
+from refgc.imaging.image import Image, open_image
+from refgc.imaging.warp import fitted
+from refgc.request import RefineRequest, make_request
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

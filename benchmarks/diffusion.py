@@ -37,9 +37,10 @@ from benchmarks.kontext import (
     inject_random,
     weight_bytes,
 )
-from refgc.files import write_whole
+from refgc.flux.acceleration import apply
+from refgc.flux.speed import SpeedOptions
+from refgc.imaging.files import write_whole
 from refgc.model.pipeline import RefGCSR2Pipeline
-from refgc.model.speed import SpeedOptions, apply
 
 # Of the first-block cache. Which steps are skipped is decided here, because random weights do not tell: a third of
 # them, which is an assumption.

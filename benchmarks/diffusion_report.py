@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.kontext import FULL, QUANTIZATIONS, Sizes, count_operations, count_resident_bytes
 from refgc.errors import EngineError, InputError
-from refgc.model.quantization import Quantized
+from refgc.flux.quantization import Quantized
 
 Findings = dict[str, Any]
 Rows = Mapping[str, Mapping[str, Any]]

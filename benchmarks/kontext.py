@@ -20,10 +20,10 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransf
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from refgc.flux.quantization import Quantized, quantize
 from refgc.model import reference_cache
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
 from refgc.model.pipeline import RefGCSR2Pipeline
-from refgc.model.quantization import Quantized, quantize
 from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, position_ids, unpack
 
 HEAD_WIDTH = 128

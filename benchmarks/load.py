@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.page_client import PageServer, RefusedError, Visitor
-from refgc.demo.service_settings import ServiceSettings
+from refgc.page.service.settings import ServiceSettings
 
 SIDE, SCALE = 64, 4
 REFERENCE_SIDE = 96

@@ -17,11 +17,11 @@ from rich.table import Table
 
 from benchmarks.correspondence import EXAMPLES, match_and_upscale
 from benchmarks.in_turn import Row, by_stage, figures, measure_apart, medians, options_of, write_json
-from refgc.correspondence.arrays import resized
-from refgc.diprefgc.preview import PreviewResult, make_preview_request, preview
-from refgc.diprefgc.preview_files import write_preview
-from refgc.engines import RefineRequest
-from refgc.images import Image, ImageSource, open_image
+from refgc.diptych.preview import PreviewResult, make_preview_request, preview
+from refgc.imaging.arrays import resized
+from refgc.imaging.image import Image, ImageSource, open_image
+from refgc.outputs.preview import write_preview
+from refgc.request import RefineRequest
 
 EXAMPLE = EXAMPLES / "paperback"
 LARGE_SIDE = 3072

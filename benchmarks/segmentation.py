@@ -25,10 +25,10 @@ from rich.table import Table
 
 from benchmarks.correspondence import EXAMPLES
 from refgc.errors import InputError
-from refgc.images import MARKED, Image, Mask, open_image, open_mask
-from refgc.segmentation import Prompt
-from refgc.segmentation.grabcut import GrabCutSegmenter
-from refgc.segmentation.prompt import Box, Point
+from refgc.imaging.image import MARKED, Image, Mask, open_image, open_mask
+from refgc.masks import Prompt
+from refgc.masks.grabcut import GrabCutSegmenter
+from refgc.masks.prompt import Box, Point
 
 SEGMENTER = GrabCutSegmenter()
 KINDS = {"hrri": "reference", "hrgt": "scene"}

@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from refgc.engines import RefineRequest, RefineResult, Report
+    from refgc.engine import RefineResult, Report
     from refgc.errors import EngineError, InputError
-    from refgc.refinement import make_request, refine
+    from refgc.refinement import refine
+    from refgc.request import RefineRequest, make_request
 
 __version__ = "0.1.0"
 
@@ -27,10 +28,10 @@ __all__ = [
 _HOMES = {
     "EngineError": "refgc.errors",
     "InputError": "refgc.errors",
-    "RefineRequest": "refgc.engines",
-    "RefineResult": "refgc.engines",
-    "Report": "refgc.engines",
-    "make_request": "refgc.refinement",
+    "RefineRequest": "refgc.request",
+    "RefineResult": "refgc.engine",
+    "Report": "refgc.engine",
+    "make_request": "refgc.request",
     "refine": "refgc.refinement",
 }
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from refgc.engines import Engine, Progress, RefineRequest, Report
+from refgc.engine import Engine, Progress, Report
 from refgc.errors import InputError, sentence_about
-from refgc.outputs import Destination, check_destination, check_folder, write_result
+from refgc.outputs.result import Destination, check_destination, check_folder, write_result
 from refgc.pairs import Entry, Pair
-from refgc.refinement import make_request
+from refgc.request import RefineRequest, make_request
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -14,25 +13,23 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from refgc import __version__, machine
-from refgc.engines import EngineName
-from refgc.machine import Gpu, find_gpus
-from refgc.weights_here import Weights, diptych_weights, engine_weights, sam_weights
+from refgc import __version__, hub, machine
+from refgc.engine import EngineName
+from refgc.errors import RefGCError
+from refgc.machine import (
+    DEVICE,
+    DIFFUSION_MODULES,
+    NO_GPU,
+    Gpu,
+    find_gpus,
+    is_importable,
+    missing_cuda,
+    missing_libraries,
+)
 
-DEVICE = "REFGC_DEVICE"
 # By the name they are imported under, since OpenCV is installed under several names.
 CORE_MODULES = ("numpy", "scipy", "cv2", "PIL", "pillow_heif", "pydantic", "typer", "rich")
 PAGE_MODULES = ("gradio",)
-DIFFUSION_MODULES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "peft",
-    "accelerate",
-    "safetensors",
-    "huggingface_hub",
-    "psutil",
-)
 QUANTIZATION_MODULES = ("torchao",)
 MODULES = {
     "core": CORE_MODULES,
@@ -41,11 +38,19 @@ MODULES = {
     "quantization": QUANTIZATION_MODULES,
 }
 
-OTHERWISE = f"use the engine correspondence, or set {DEVICE}=cpu, where one picture takes hours at full size."
-NO_GPU = f"The engine diffusion needs an NVIDIA GPU, and none is found here; {OTHERWISE}"
-NO_CUDA = (
-    f"The engine diffusion needs a torch with CUDA, and the installed one is for CPUs: install another; {OTHERWISE}"
-)
+
+ENGINE, DIPTYCH_GENERATOR, SAM = "diffusion", "diptych generator", "SAM"
+
+
+class Weights(BaseModel):
+    """Weights that an engine, the diptych generator or SAM reads."""
+
+    variable: str = Field(description="the environment variable that names them")
+    needed_for: str = Field(description="diffusion (the engine), diptych generator (of the preview) or SAM (for masks)")
+    optional: bool = Field(description="whether what they are for runs without them as well")
+    source: str | None = Field(description="a folder or a Hugging Face Hub repository; null when none is named")
+    present: bool = Field(description="whether they are on this machine")
+    advice: str = Field(description="how to get them; empty when present, or when optional and not named")
 
 
 class Library(BaseModel):
@@ -113,30 +118,8 @@ def examine() -> Examination:
     )
 
 
-def missing_libraries() -> str:
-    """What to install for the diffusion engine, as a sentence; empty where all is there."""
-    absent = [module for module in DIFFUSION_MODULES if not _is_importable(module)]
-    if not absent:
-        return ""
-    return f"The engine diffusion needs {', '.join(absent)}: pip install '.[diffusion]' in the project's folder."
-
-
-def missing_cuda() -> str:
-    """Why torch cannot use a GPU, as a sentence, as far as its own note of how it was built tells; empty if it may.
-
-    Torch is not imported for it.
-    """
-    torch = find_spec("torch")
-    if os.environ.get(DEVICE) == "cpu" or torch is None or torch.origin is None:
-        return ""
-    note = Path(torch.origin).with_name("version.py")
-    if not note.is_file() or re.search(r"^(cuda|hip)\b[^=]*= *'", note.read_text(), re.MULTILINE):
-        return ""
-    return NO_CUDA if find_gpus() else NO_GPU
-
-
 def may_choose_diffusion() -> bool:
-    """Whether `refgc.engines.choose("auto")` should try the diffusion engine; where there is no GPU this is quick."""
+    """Whether `refgc.refinement.choose("auto")` should try the diffusion engine; quick where there is no GPU."""
     gpus = [] if os.environ.get(DEVICE) == "cpu" else find_gpus()
     return bool(gpus) and _diffusion_state(gpus, engine_weights()).ready
 
@@ -154,8 +137,8 @@ def _diffusion_state(gpus: list[Gpu], weights: list[Weights]) -> EngineState:
 
 
 def _diptych_state(weights: list[Weights]) -> PartState:
-    from refgc.diprefgc.sources import missing_gpu
-    from refgc.diprefgc.sources import missing_libraries as missing_libraries_of_generator
+    from refgc.diptych.sources import missing_gpu
+    from refgc.diptych.sources import missing_libraries as missing_libraries_of_generator
 
     candidates = (missing_libraries_of_generator(), missing_gpu(), *_absences(weights))
     missing = [sentence for sentence in candidates if sentence]
@@ -165,7 +148,7 @@ def _diptych_state(weights: list[Weights]) -> PartState:
 
 
 def _sam_state() -> PartState:
-    from refgc.segmentation.weights import obstacle
+    from refgc.masks.weights import obstacle
 
     missing = [sentence for sentence in (obstacle(),) if sentence]
     return PartState(name="SAM", ready=not missing, missing=missing, without="masks are found without weights")
@@ -181,7 +164,7 @@ def _absences(weights: list[Weights]) -> list[str]:
 
 def _version_of(module: str) -> str | None:
     """The version of the package that a module comes from; None when there is no such module."""
-    if not _is_importable(module):
+    if not is_importable(module):
         return None
     distributions = _distributions().get(module)
     return "unknown" if distributions is None else metadata.version(distributions[0])
@@ -193,7 +176,94 @@ def _distributions() -> Mapping[str, list[str]]:
     return metadata.packages_distributions()
 
 
-def _is_importable(module: str) -> bool:
-    """Whether a module is there, without importing it."""
-    parent = module.rpartition(".")[0]
-    return (not parent or _is_importable(parent)) and find_spec(module) is not None
+def engine_weights() -> list[Weights]:
+    """Base and adapter of the diffusion engine."""
+    adapter = os.environ.get(hub.ADAPTER) or None
+    if adapter is None:
+        without = (
+            f"none are published yet; set {hub.ADAPTER} to the folder or Hub repository of trained ones. Without "
+            "them --engine diffusion takes the stock FLUX.1-Kontext, and auto does not choose it."
+        )
+        return [_base(hub.BASE, hub.FLUX_KONTEXT, ENGINE), _absent(hub.ADAPTER, ENGINE, without)]
+    return [
+        _base(hub.BASE, hub.FLUX_KONTEXT, ENGINE),
+        _named(hub.ADAPTER, ENGINE, adapter, hub.ADAPTER_FILES, _fetching(adapter)),
+    ]
+
+
+def diptych_weights() -> list[Weights]:
+    """Base, ControlNets and LoRA of the diptych generator."""
+    from refgc.diptych import sources
+
+    found = [_base(sources.BASE, sources.FLUX_DEV, DIPTYCH_GENERATOR)]
+    for variable in sources.PUBLISHED:
+        source = os.environ.get(variable) or None
+        if source is None:
+            found.append(_absent(variable, DIPTYCH_GENERATOR, sources.unset(variable)))
+        else:
+            found.append(_named(variable, DIPTYCH_GENERATOR, source, sources.CONTROLNET_FILES, _fetching(source)))
+    loras = os.environ.get(sources.LORAS) or None
+    if loras is None:
+        found.append(_absent(sources.LORAS, DIPTYCH_GENERATOR, "", optional=True))
+    elif Path(loras).expanduser().is_dir():
+        found.append(
+            _checked(sources.LORAS, DIPTYCH_GENERATOR, loras, lambda: sources.find_loras(loras, sources.LORAS))
+        )
+    else:
+        found.append(_named(sources.LORAS, DIPTYCH_GENERATOR, loras, sources.LORA_FILES, _fetching(loras)))
+    return found
+
+
+def sam_weights() -> Weights:
+    """SAM's, which finds masks by clicks, boxes or words."""
+    from refgc.masks import weights as sam
+
+    named = sam.source()
+    if named is None:
+        return _absent(sam.VARIABLE, SAM, sam.obstacle())
+    return _checked(sam.VARIABLE, SAM, named, lambda: sam.find(named))
+
+
+def _base(variable: str, published: str, needed_for: str) -> Weights:
+    source = os.environ.get(variable) or published
+    advice = (
+        f"open https://huggingface.co/{source}, log in and agree to its terms; {hub.LOGIN}; then "
+        f"`hf download {source} --include '*.json' --include '*/*'` fetches them (34 GB)."
+    )
+    return _named(variable, needed_for, source, hub.PIPELINE_FILES, advice)
+
+
+def _fetching(source: str) -> str:
+    return f"`hf download {source}` fetches them."
+
+
+def _named(variable: str, needed_for: str, source: str, files: tuple[str, ...], advice: str) -> Weights:
+    folder = Path(source).expanduser()
+    present = find_spec("huggingface_hub") is not None and hub.on_disk(source, files) is not None
+    if present:
+        advice = ""
+    elif folder.is_dir():
+        advice = f"there is no {hub.missing_from(folder, files)[0]} in {source}; set {variable} to a complete folder."
+    elif folder.is_absolute() or source.count("/") != 1:
+        advice = f"there is no folder {source}; set {variable} to a folder or a Hub repository."
+    return Weights(
+        variable=variable, needed_for=needed_for, optional=False, source=source, present=present, advice=advice
+    )
+
+
+def _checked(variable: str, needed_for: str, source: str, find: Callable[[], object]) -> Weights:
+    """Weights with a check of their own, which tells what is wrong by what it raises."""
+    advice = ""
+    try:
+        find()
+    except RefGCError as error:
+        advice = str(error)
+    return Weights(
+        variable=variable, needed_for=needed_for, optional=False, source=source, present=not advice, advice=advice
+    )
+
+
+def _absent(variable: str, needed_for: str, advice: str, *, optional: bool = False) -> Weights:
+    return Weights(
+        variable=variable, needed_for=needed_for, optional=optional, source=None, present=False, advice=advice
+    )

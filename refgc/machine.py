@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import BaseModel, Field
+
+DEVICE = "REFGC_DEVICE"
+DIFFUSION_MODULES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors",
+    "huggingface_hub",
+    "psutil",
+)
+OTHERWISE = f"use the engine correspondence, or set {DEVICE}=cpu, where one picture takes hours at full size."
+NO_GPU = f"The engine diffusion needs an NVIDIA GPU, and none is found here; {OTHERWISE}"
+NO_CUDA = (
+    f"The engine diffusion needs a torch with CUDA, and the installed one is for CPUs: install another; {OTHERWISE}"
+)
 
 
 class Gpu(BaseModel):
@@ -74,3 +94,39 @@ def memory_gib() -> float | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def missing_libraries() -> str:
+    """What to install for the diffusion engine, as a sentence; empty where all is there."""
+    absent = [module for module in DIFFUSION_MODULES if not is_importable(module)]
+    if not absent:
+        return ""
+    return f"The engine diffusion needs {', '.join(absent)}: pip install '.[diffusion]' in the project's folder."
+
+
+def missing_cuda() -> str:
+    """Why torch cannot use a GPU, as a sentence, as far as its own note of how it was built tells; empty if it may.
+
+    Torch is not imported for it.
+    """
+    torch = find_spec("torch")
+    if os.environ.get(DEVICE) == "cpu" or torch is None or torch.origin is None:
+        return ""
+    note = Path(torch.origin).with_name("version.py")
+    if not note.is_file() or re.search(r"^(cuda|hip)\b[^=]*= *'", note.read_text(), re.MULTILINE):
+        return ""
+    return NO_CUDA if find_gpus() else NO_GPU
+
+
+def is_importable(module: str) -> bool:
+    """Whether a module is there, without importing it."""
+    parent = module.rpartition(".")[0]
+    return (not parent or is_importable(parent)) and find_spec(module) is not None
+
+
+def silence_libraries() -> None:
+    """What they say to programmers as they are imported would stand among our sentences."""
+    for library in ("DIFFUSERS", "TRANSFORMERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    for library in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(library).setLevel(logging.ERROR)

@@ -1,18 +1,20 @@
-"""Refinement from files, PIL images or arrays: opened and checked once here, then handed to an engine."""
+"""Refinement: from files, PIL images or arrays to a result, by the engine that fits this machine."""
 
 from __future__ import annotations
 
-import math
-import operator
-from typing import Literal
+import os
+from typing import TYPE_CHECKING, Literal
 
-from refgc.engines import SCALES, EngineName, Progress, RefineRequest, RefineResult, choose, no_progress
-from refgc.errors import InputError
-from refgc.images import MAX_PIXELS, MAX_SIDE, ImageSource, open_image, open_mask
+from refgc.doctor import may_choose_diffusion
+from refgc.engine import Engine, EngineName, Progress, RefineResult, no_progress
+from refgc.errors import EngineError
+from refgc.imaging.image import ImageSource
+from refgc.machine import missing_cuda, missing_libraries, silence_libraries
+from refgc.request import make_request
 
-MAX_OBJECT_NAME = 200
-# Random generators of every library in use take seeds of 63 bits.
-SEED_LIMIT = 2**63
+if TYPE_CHECKING:
+    from refgc.flux.speed import SpeedOptions
+    from refgc.model.engine import DiffusionEngine
 
 
 def refine(
@@ -60,137 +62,55 @@ def refine(
     return choose(engine).refine(request, progress)
 
 
-def make_request(
-    reference: ImageSource,
-    generated: ImageSource,
-    *,
-    scale: int = 4,
-    reference_mask: ImageSource | None = None,
-    generated_mask: ImageSource | None = None,
-    object_name: str = "object",
-    seed: int = 0,
-    strength: float = 1.0,
-) -> RefineRequest:
-    """Open and check everything one refinement needs.
+def choose(name: Literal["auto", "correspondence", "diffusion"] = "auto", *, speed: str | None = None) -> Engine:
+    """The engine of that name; "auto" takes the best one this machine can run.
+
+    That is the diffusion engine where an NVIDIA GPU with room for it, a torch with CUDA, and the weights of base and
+    adapter are here, else the correspondence engine. However often it is chosen, the diffusion engine is one.
 
     Args:
-        reference: the HRRI, the sharp photo of the object. Where it is partly transparent, its transparency serves as
-            the reference mask unless one is given.
-        generated: the LRGI, the generated picture to refine.
-        scale: output size over generated size; 1, 2 or 4. The output may have at most `refgc.images.MAX_PIXELS` pixels
-            and sides of at most `refgc.images.MAX_SIDE`.
-        reference_mask: the object in the reference, bright on dark, of the same size or aspect ratio; None lets the
-            engine find it.
-        generated_mask: the same for the generated picture.
-        object_name: the object in words, one line of at most 200 characters.
-        seed: a whole number from 0 to 2**63 - 1.
-        strength: how much of the reference to bring in, from 0 (plain upscale) to 1.
+        name: "auto" never downloads weights; "diffusion" does when it is used, and works without an adapter too.
+        speed: the diffusion engine's speed options, see `refgc.flux.speed.SpeedOptions`; None reads `REFGC_SPEED`.
 
     Raises:
-        InputError: any of these cannot be used; the sentence says what to do.
+        EngineError: that engine cannot run here.
+        InputError: `speed` cannot be read.
     """
-    whole_scale = checked_scale(scale, "scale")
-    whole_seed = checked_seed(seed)
-    checked_strength = _strength(strength)
-    name = checked_object_name(object_name)
+    from refgc.flux.speed import SPEED, SpeedOptions
 
-    reference_image = open_image(reference, name="reference")
-    generated_image = open_image(generated, name="generated picture")
-    _check_output_size(generated_image.size, whole_scale)
-    checked_reference_mask = reference_image.alpha
-    if reference_mask is not None:
-        checked_reference_mask = open_mask(reference_mask, size=reference_image.size, name="reference mask")
-    checked_generated_mask = None
-    if generated_mask is not None:
-        checked_generated_mask = open_mask(generated_mask, size=generated_image.size, name="generated mask")
-    return RefineRequest(
-        reference=reference_image,
-        generated=generated_image,
-        scale=whole_scale,
-        reference_mask=checked_reference_mask,
-        generated_mask=checked_generated_mask,
-        object_name=name,
-        seed=whole_seed,
-        strength=checked_strength,
-    )
+    options = SpeedOptions.parse(os.environ.get(SPEED, "") if speed is None else speed)
+    match name:
+        case "diffusion":
+            return _diffusion(options)
+        case "auto":
+            return _best(options)
+        case "correspondence":
+            return _correspondence()
+    raise EngineError(f"There is no engine called {name!r}; use auto, correspondence or diffusion.")
 
 
-def checked_scale(value: int, called: str) -> int:
-    """How many times larger the result is.
-
-    Args:
-        value: 1, 2 or 4.
-        called: what it is called in an error sentence, such as "scale".
-
-    Raises:
-        InputError: it is another number or none.
-    """
-    number = _whole_number(value, called)
-    if number not in SCALES:
-        raise InputError(f"The {called} is {number}; choose 1, 2 or 4.")
-    return number
-
-
-def checked_seed(value: int) -> int:
-    """The seed of everything random.
-
-    Raises:
-        InputError: it is no whole number from 0 to 2**63 - 1.
-    """
-    seed = _whole_number(value, "seed")
-    if not 0 <= seed < SEED_LIMIT:
-        raise InputError(f"The seed is {seed}; choose a whole number from 0 to {SEED_LIMIT - 1}.")
-    return seed
-
-
-def checked_object_name(value: str) -> str:
-    """The object in words, without spaces around them.
-
-    Raises:
-        InputError: it is empty, too long, or not one line.
-    """
-    if not isinstance(value, str) or not value.strip():
-        raise InputError('The object name is empty; say in a few words what the object is, such as "red teapot".')
-    name = value.strip()
-    if not name.isprintable():
-        raise InputError("The object name has a line break or another control character; write it on one line.")
-    if len(name) > MAX_OBJECT_NAME:
-        raise InputError(
-            f"The object name has {len(name)} characters; shorten it to at most {MAX_OBJECT_NAME} characters."
-        )
-    return name
-
-
-def _whole_number(value: int, name: str) -> int:
+def _best(options: SpeedOptions) -> Engine:
+    if not may_choose_diffusion():
+        return _correspondence()
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError as error:
-        raise InputError(f"The {name} is {value!r}; give a whole number.") from error
+        engine = _diffusion(options)
+        engine.plan()
+    except EngineError:  # a driver too old for this torch, or too little memory
+        return _correspondence()
+    return engine
 
 
-def _strength(value: float) -> float:
-    try:
-        if isinstance(value, bool | str):
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"The strength is {value!r}; give a number from 0 to 1.") from error
-    if not (math.isfinite(number) and 0 <= number <= 1):
-        raise InputError(f"The strength is {number:g}; choose a number from 0 to 1.")
-    return number
+def _correspondence() -> Engine:
+    from refgc.correspondence.engine import CorrespondenceEngine
+
+    return CorrespondenceEngine()
 
 
-def _check_output_size(size: tuple[int, int], scale: int) -> None:
-    width, height = size
+def _diffusion(options: SpeedOptions) -> DiffusionEngine:
+    missing = missing_libraries() or missing_cuda()
+    if missing:
+        raise EngineError(missing)
+    silence_libraries()
+    from refgc.model.engine import shared_engine
 
-    def fits(candidate: int) -> bool:
-        return candidate**2 * width * height <= MAX_PIXELS and candidate * max(size) <= MAX_SIDE
-
-    if not fits(scale):
-        largest = max(candidate for candidate in SCALES if fits(candidate))
-        raise InputError(
-            f"At scale {scale} the result would be {scale * width}x{scale * height} pixels, over the limit of "
-            f"{MAX_PIXELS // 1_000_000} megapixels and {MAX_SIDE} pixels a side; choose scale {largest}."
-        )
+    return shared_engine(options)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from refgc.engines import Progress, no_progress
+from refgc.engine import Progress, no_progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as PILImage
 
-from tests.synthetic import SyntheticPair, make_synthetic_pair
+from tests.support.synthetic import SyntheticPair, make_synthetic_pair
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image as PILImage
 
 from refgc.batch import Folders, check_outputs
-from refgc.engines import Report
+from refgc.engine import Report
 from refgc.errors import InputError
 from refgc.pairs import Entry, Pair, read_pairs
-from tests.command import assert_one_sentence, run_refgc
-from tests.synthetic import make_synthetic_pair
+from tests.support.command import assert_one_sentence, run_refgc
+from tests.support.synthetic import make_synthetic_pair
 
 
 def write_list(folder: Path, name: str, *lines: str) -> Path:

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 import refgc
-from refgc.diprefgc import sources
-from refgc.diprefgc.sources import obstacle as diptych_obstacle
-from refgc.doctor import NO_CUDA, NO_GPU, EngineState, Examination, PartState, examine, may_choose_diffusion
-from tests.command import run_refgc
+from refgc.diptych import sources
+from refgc.diptych.sources import obstacle as diptych_obstacle
+from refgc.doctor import EngineState, Examination, PartState, examine, may_choose_diffusion
+from refgc.machine import NO_CUDA, NO_GPU
+from tests.support.command import run_refgc
 
 
 def diffusion_of(examination: Examination) -> EngineState:

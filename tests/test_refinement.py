@@ -10,10 +10,10 @@ import pytest
 from PIL import Image as PILImage
 
 import refgc
-from refgc.engines import RefineRequest
-from refgc.images import Image
-from refgc.refinement import make_request, refine
-from tests.pictures import encoded, noise, quadrants, refusal
+from refgc.imaging.image import Image
+from refgc.refinement import refine
+from refgc.request import RefineRequest, make_request
+from tests.support.pictures import encoded, noise, quadrants, refusal
 
 REFERENCE = noise(80, 96)
 GENERATED = quadrants()
@@ -218,6 +218,6 @@ def test_importing_the_package_loads_no_library():
     program = "import sys, refgc; print(sorted({'numpy', 'PIL', 'cv2', 'pydantic', 'torch'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
-    intake = program.replace("import sys, refgc", "import sys, refgc.images")
+    intake = program.replace("import sys, refgc", "import sys, refgc.imaging.image")
     run = subprocess.run([sys.executable, "-c", intake], capture_output=True, text=True, check=True)
     assert run.stdout == "['PIL', 'numpy']\n"

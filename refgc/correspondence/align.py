@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence.arrays import Bytes, Floats, local_variance, luma, resized, size_of
 from refgc.correspondence.epipolar import straighten
 from refgc.correspondence.flow import register
 from refgc.correspondence.harmonize import light
 from refgc.correspondence.rigidity import regularise
 from refgc.correspondence.surface import fit_surface
-from refgc.correspondence.warp import (
+from refgc.imaging.arrays import Bytes, Floats, local_variance, luma, resized, size_of
+from refgc.imaging.warp import (
     fitted,
     homography_map,
     inside,

@@ -3,11 +3,11 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Bytes, Floats, size_of
 from refgc.errors import InputError
-from refgc.images import MARKED, Image, Mask
-from refgc.segmentation import Prompt
-from refgc.segmentation.grabcut import GrabCutSegmenter
+from refgc.imaging.arrays import Bytes, Floats, size_of
+from refgc.imaging.image import MARKED, Image, Mask
+from refgc.masks import Prompt
+from refgc.masks.grabcut import GrabCutSegmenter
 
 # What stands out in the reference is the object that was matched if it has so many of the matches.
 HELD = 0.9

@@ -7,14 +7,15 @@ import numpy as np
 
 from refgc.correspondence import pictures, report
 from refgc.correspondence.align import Alignment, align_object, align_scene
-from refgc.correspondence.arrays import Bytes, Floats, resized, size_of, smoothstep
 from refgc.correspondence.find import Finding, find
 from refgc.correspondence.fuse import fuse
-from refgc.correspondence.upscale import clean_upscale
-from refgc.correspondence.warp import prefilter, sample
 from refgc.correspondence.weigh import Weighing, weigh_object, weigh_scene
-from refgc.engines import Progress, RefineRequest, RefineResult, Report, Viewer, no_progress
-from refgc.images import Image
+from refgc.engine import Progress, RefineResult, Report, Viewer, no_progress
+from refgc.imaging.arrays import Bytes, Floats, resized, size_of, smoothstep
+from refgc.imaging.image import Image
+from refgc.imaging.upscale import clean_upscale
+from refgc.imaging.warp import prefilter, sample
+from refgc.request import RefineRequest
 
 # A face takes over where it is trusted more than those before it, without a hard seam.
 TAKEOVER = (-0.1, 0.1)
@@ -37,7 +38,7 @@ class CorrespondenceEngine:
     def refine(
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
-        """See `refgc.engines.Engine`."""
+        """See `refgc.engine.Engine`."""
         watch = report.Stopwatch(progress)
         width, height = request.generated.size
         with watch.stage("upscaling", 0.0):

@@ -5,8 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from refgc.correspondence.arrays import Floats, size_of
-from refgc.correspondence.warp import pixel_grid
+from refgc.imaging.arrays import Floats, size_of
+from refgc.imaging.warp import pixel_grid
 
 # Spacing of the flow samples a fundamental matrix is fitted to, in pixels of the flow frame.
 SPACING = 4

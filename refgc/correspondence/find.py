@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgc.correspondence import segment
-from refgc.correspondence.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
 from refgc.correspondence.cutout import object_around
 from refgc.correspondence.match import Matches, find_features, match_features, middle_plane, place_all
-from refgc.correspondence.region import Region, around
-from refgc.correspondence.warp import fitted, rescale_points, rescaling
-from refgc.engines import RefineRequest
+from refgc.imaging.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
+from refgc.imaging.region import Region, around
+from refgc.imaging.warp import fitted, rescale_points, rescaling
+from refgc.masks.plain_background import object_on_plain_background
+from refgc.request import RefineRequest
 
 # SIFT sees enough at this size, and costs four times as much at twice of it.
 MATCHING_SIDE = 1024
@@ -49,7 +50,7 @@ def find(request: RefineRequest) -> Finding | None:
     frame = fitted(size_of(generated), MATCHING_SIDE, MATCHING_ENLARGEMENT)
     reference_frame = fitted(size_of(reference), REFERENCE_SIDE)
     enlarged, smaller = resized(generated, frame), resized(reference, reference_frame)
-    mask = request.reference_mask.values if request.reference_mask else segment.object_on_plain_background(reference)
+    mask = request.reference_mask.values if request.reference_mask else object_on_plain_background(reference)
     generated_mask = request.generated_mask.values if request.generated_mask else None
     matches = match_features(
         find_features(luma(enlarged), _searched(generated_mask, frame)),

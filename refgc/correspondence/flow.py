@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, luma, size_of
-from refgc.correspondence.warp import follow
+from refgc.imaging.arrays import Bytes, Floats, Size, luma, size_of
+from refgc.imaging.warp import follow
 
 # Smoother than DIS's own 20: a generated picture's detail is wrong, and must not bend the flow.
 SMOOTHNESS = 60.0

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, size_of
-from refgc.correspondence.warp import rescale_points, sample
+from refgc.imaging.arrays import Bytes, Floats, Size, size_of
+from refgc.imaging.warp import rescale_points, sample
 
 STRIP = 256
 

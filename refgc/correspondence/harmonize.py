@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Floats, blur, shrink, size_of
-from refgc.correspondence.warp import fitted
+from refgc.imaging.arrays import Floats, blur, shrink, size_of
+from refgc.imaging.warp import fitted
 
 GAIN_LIMITS = (0.4, 2.5)
 # Grey levels at which a disagreement stops counting as light.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from refgc.correspondence.arrays import Bytes, Floats, Size
+from refgc.imaging.arrays import Bytes, Floats, Size
 
 FEATURE_LIMIT = 8000
 # Generated pictures are soft: SIFT's default of 0.04 would leave a blurred object without features.

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, resized, size_of
 from refgc.correspondence.match import Matches
-from refgc.correspondence.warp import fitted, rescale_points
+from refgc.imaging.arrays import Bytes, Floats, Size, resized, size_of
+from refgc.imaging.warp import fitted, rescale_points
 
 MATCHES_SIDE = 640
 MATCHES_SHOWN = 200

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from refgc import __version__
-from refgc.correspondence.arrays import Floats
 from refgc.correspondence.find import Finding
-from refgc.engines import Progress, RefineRequest, Report
+from refgc.engine import Progress, Report
+from refgc.imaging.arrays import Floats
+from refgc.request import RefineRequest
 
 # From this trust on a pixel counts as taken from the reference.
 TAKEN = 0.25

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence import warp
-from refgc.correspondence.arrays import Bytes, Floats, shrink, size_of
+from refgc.imaging import warp
+from refgc.imaging.arrays import Bytes, Floats, shrink, size_of
 
 # Pixels of the flow frame from node to node, at most how many nodes along a side, and how many of them around each
 # one take part in its fit: wide enough to average a generative model's wobble away.

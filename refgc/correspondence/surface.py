@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence.arrays import Floats, Size, size_of
-from refgc.correspondence.warp import homography_map, pixel_grid
+from refgc.imaging.arrays import Floats, Size, size_of
+from refgc.imaging.warp import homography_map, pixel_grid
 
 # Flow that meets a surface within so many of its pixels is that surface's.
 TOLERANCE = 1.5

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Floats, blur, local_variance
+from refgc.imaging.arrays import Floats, blur, local_variance
 
 # How near, in cells of the trust grid, evidence must lie to count: the artifacts of a generated picture are local and
 # must not speak against the geometry that their surroundings confirm.

@@ -7,11 +7,11 @@ import numpy as np
 
 from refgc.correspondence import segment
 from refgc.correspondence.align import LIGHT_REACH, Alignment, object_in_place
-from refgc.correspondence.arrays import Bytes, Floats, Size, blur, resized, shrink, size_of, smoothstep
 from refgc.correspondence.cutout import outline_near
 from refgc.correspondence.harmonize import light
 from refgc.correspondence.trust import Evidence, agreement, bending, judge, likeness
-from refgc.correspondence.warp import fitted, inside, prefilter, sample
+from refgc.imaging.arrays import Bytes, Floats, Size, blur, resized, shrink, size_of, smoothstep
+from refgc.imaging.warp import fitted, inside, prefilter, sample
 
 # The placed object is all of the one in the picture if it covers this share of the outline, or of both outlines that
 # are found in two ways (what it leaves would stand beside it), if the outline keeps this share of it, and if so much of

@@ -13,19 +13,21 @@ import numpy as np
 import torch
 
 from refgc import __version__
-from refgc.correspondence.upscale import clean_upscale
-from refgc.doctor import DEVICE
-from refgc.engines import DiffusionDetails, Progress, RefineRequest, RefineResult, Report, Viewer, no_progress
+from refgc.engine import DiffusionDetails, Progress, RefineResult, Report, Viewer, no_progress
 from refgc.errors import EngineError, RefGCError
-from refgc.images import Image
+from refgc.flux.memory import Resident, Room, free_memory
+from refgc.flux.placement import GIB, ModelSize, Placement
+from refgc.flux.progress import Watch
+from refgc.flux.prompts import prompt_for
+from refgc.flux.reading import prompt_reader
+from refgc.flux.speed import SPEED, SpeedOptions
+from refgc.imaging.image import Image
+from refgc.imaging.upscale import clean_upscale
+from refgc.machine import DEVICE
 from refgc.model import loading
 from refgc.model.loading import Sources
 from refgc.model.pipeline import RefGCSR2Pipeline, Refined, Settings
-from refgc.model.placement import GIB, ModelSize, Placement
-from refgc.model.prompts import prompt_for
-from refgc.model.room import Resident, Room, free_memory
-from refgc.model.speed import SPEED, SpeedOptions
-from refgc.model.watch import Watch
+from refgc.request import RefineRequest
 
 # From this share on a pixel counts as the model's work.
 DRAWN = 0.25
@@ -78,7 +80,7 @@ class DiffusionEngine:
         return self._room.plan()
 
     def prepare(self, progress: Progress = no_progress) -> None:
-        """See `refgc.engines.Engine`."""
+        """See `refgc.engine.Engine`."""
         watch = Watch(progress, torch.device(self._room.machine.device))
         with self._lock:
             self._in_one_sentence(lambda: self._ready(watch).reader.prepare(), watch)
@@ -86,7 +88,7 @@ class DiffusionEngine:
     def refine(
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
-        """See `refgc.engines.Engine`."""
+        """See `refgc.engine.Engine`."""
         if viewer is not None:
             viewer("upscaled", _upscaled(request))
         if request.strength == 0.0:
@@ -123,7 +125,7 @@ class DiffusionEngine:
     def _load(self, placement: Placement) -> Resident[RefGCSR2Pipeline]:
         folders = loading.fetch(self.sources)
         pipeline = loading.load(folders, placement, self.options)
-        return Resident(pipeline, (pipeline.transformer,), loading.prompt_reader(folders, placement), placement)
+        return Resident(pipeline, (pipeline.transformer,), prompt_reader(folders.base, placement), placement)
 
     def _refine(self, request: RefineRequest, watch: Watch) -> RefineResult:
         loaded = self._ready(watch)

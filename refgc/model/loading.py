@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Self
 
-import torch
-from diffusers import FluxKontextPipeline, FluxTransformer2DModel, ModelMixin
-from diffusers.utils import logging as of_diffusers
+from diffusers import FluxTransformer2DModel
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from transformers.utils import logging as of_transformers
 
-from refgc.errors import EngineError
-from refgc.machine import on_zero_gpu
-from refgc.model import hub, weights
+from refgc import hub
+from refgc.flux.acceleration import apply
+from refgc.flux.placement import ModelSize, Placement
+from refgc.flux.reading import load_transformer, parameters, reading, stream
+from refgc.flux.speed import SpeedOptions
+from refgc.model import weights
 from refgc.model.freqmole import FreqMoLEConfig
 from refgc.model.pipeline import RefGCSR2Pipeline
-from refgc.model.placement import ModelSize, Placement
-from refgc.model.prompts import PromptReader
-from refgc.model.quantization import config_for
-from refgc.model.speed import SpeedOptions, apply
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +86,7 @@ def load(folders: Folders, placement: Placement, options: SpeedOptions) -> RefGC
 
     Args:
         folders: from `fetch`.
-        placement: from `refgc.model.placement.place`; its quantisation is used, not that of `options`.
+        placement: from `refgc.flux.placement.place`; its quantisation is used, not that of `options`.
         options: what else is done for speed.
 
     Raises:
@@ -137,117 +129,8 @@ def load(folders: Folders, placement: Placement, options: SpeedOptions) -> RefGC
     return pipeline
 
 
-def load_transformer(base: Path, placement: Placement, *, quantizes: bool) -> FluxTransformer2DModel:
-    """A base's transformer.
-
-    Args:
-        base: the folder of the whole pipeline.
-        placement: where it goes.
-        quantizes: whether its weights are quantised, as the placement says, while they are read.
-
-    Raises:
-        EngineError: it does not load.
-    """
-    # Straight to the GPU, past main memory, where nothing has to be done before.
-    straight = quantizes or placement.quantization == "none"
-    with reading(base):
-        return FluxTransformer2DModel.from_pretrained(
-            base,
-            subfolder="transformer",
-            dtype=placement.dtype,
-            quantization_config=_quantization(placement) if quantizes else None,
-            device_map=_device_map(placement) if straight else None,
-        )
-
-
-def stream(network: ModelMixin, device: torch.device) -> None:
-    """Lets the blocks of a transformer or ControlNet wait in main memory, and come to the device one by one."""
-    network.to("cpu")
-    network.enable_group_offload(
-        onload_device=device,
-        offload_type="block_level",
-        num_blocks_per_group=1,
-        use_stream=device.type == "cuda",
-        # Pinned copies of all blocks would take main memory twice.
-        low_cpu_mem_usage=True,
-    )
-
-
-def prompt_reader(folders: Folders, placement: Placement) -> PromptReader:
-    """Reads prompts with the base's text encoders, which are loaded at the first one."""
-
-    def load_encoders() -> FluxKontextPipeline:
-        with reading(folders.base):
-            return FluxKontextPipeline.from_pretrained(folders.base, transformer=None, vae=None, dtype=placement.dtype)
-
-    return PromptReader(load_encoders, placement.text_device, keep=placement.keeps_text_encoders)
-
-
 def _is_trained_with_cache(adapter: Path) -> bool:
     try:
         return FreqMoLEConfig.model_validate_json((adapter / weights.CONFIG_FILE).read_bytes()).reference_cache
     except ValidationError:
         return False  # what is wrong with it is told when the adapter is loaded
-
-
-def _quantization(placement: Placement) -> object:
-    if placement.quantization == "none":
-        return None
-    return config_for(placement.quantization, placement.device)
-
-
-def _device_map(placement: Placement) -> dict[str, torch.device] | None:
-    if on_zero_gpu():
-        return None  # the GPU is not there yet; what is moved to it later goes when it is lent
-    return {"": placement.device} if placement.device.type == "cuda" and placement.offload == "none" else None
-
-
-def parameters(folder: Path) -> int:
-    """How many parameters the files in a folder hold, from their headers alone.
-
-    Raises:
-        EngineError: a file is damaged.
-    """
-    count = 0
-    for file in folder.glob("*.safetensors"):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                count += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise _damaged(file) from error
-    return count
-
-
-@contextmanager
-def reading(source: str | Path, what: str = "base") -> Iterator[None]:
-    """Without the progress bars of diffusers and transformers; what they say about bad files becomes one sentence.
-
-    Args:
-        source: the files, as the sentence is to name them.
-        what: they hold, for the sentence.
-
-    Raises:
-        EngineError: they cannot be loaded.
-    """
-    silenced = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()]
-    for library in silenced:
-        library.disable_progress_bar()
-    try:
-        yield
-    except SafetensorError as error:
-        raise _damaged(source) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        # What follows the first sentence is advice for programmers.
-        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
-        if isinstance(error, KeyError):
-            reason = f"{reason} is missing"
-        raise EngineError(
-            f"The {what} {str(source)!r} cannot be loaded ({reason}); fetch it again, or name another."
-        ) from error
-    finally:
-        for library in silenced:
-            library.enable_progress_bar()
-
-
-def _damaged(file: str | Path) -> EngineError:
-    return EngineError(f"{str(file)!r} is damaged or cut off; delete it and fetch it again.")

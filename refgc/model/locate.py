@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from refgc.correspondence import segment
 from refgc.correspondence.align import object_in_place
-from refgc.correspondence.arrays import Bytes, Floats, Size, resized
 from refgc.correspondence.find import Finding, find
-from refgc.correspondence.region import Region
-from refgc.correspondence.upscale import clean_upscale
-from refgc.correspondence.warp import homography_map
-from refgc.engines import RefineRequest
 from refgc.errors import InputError
-from refgc.images import MARKED
+from refgc.imaging.arrays import Bytes, Floats, Size, resized
+from refgc.imaging.image import MARKED
+from refgc.imaging.region import Region
+from refgc.imaging.upscale import clean_upscale
+from refgc.imaging.warp import homography_map
+from refgc.masks.plain_background import object_on_plain_background
+from refgc.request import RefineRequest
 
 Window = tuple[int, int, int, int]
 """left, top, right, bottom in pixels of a picture, `right` and `bottom` outside."""
@@ -105,7 +106,7 @@ def locate(request: RefineRequest, *, whole: bool = False, working_size: Size | 
         if generated_mask is None:
             generated_mask = _placed(request.generated.pixels, finding, finding.object_mask)
     elif sought and reference_mask is None and generated_mask is not None:
-        reference_mask = segment.object_on_plain_background(request.reference.pixels)
+        reference_mask = object_on_plain_background(request.reference.pixels)
     found = finding is not None or request.generated_mask is not None
     generated_window, generated_size = _window(
         None if whole else generated_mask, request.generated.size, (working_size,) if working_size else KONTEXT_SIZES

@@ -6,8 +6,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # public, but not declared so
 
+from refgc.hub import ADAPTER_FILES, FLUX_KONTEXT
 from refgc.model.freqmole import FreqMoLEConfig
-from refgc.model.hub import ADAPTER_FILES, FLUX_KONTEXT
 
 FLUX_LICENCE = "flux-1-dev-non-commercial-license"
 TEXT = """

@@ -12,11 +12,11 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor
 from torch.nn import functional
 
-from refgc.correspondence.arrays import Bytes, resized
-from refgc.correspondence.upscale import clean_upscale
-from refgc.engines import SCALES, RefineRequest
+from refgc.imaging.arrays import Bytes, resized
+from refgc.imaging.upscale import clean_upscale
 from refgc.model.locate import Windows
 from refgc.model.paste import put_back
+from refgc.request import SCALES, RefineRequest
 
 STAGE = "denoising"
 # Steps from one picture to the next: each costs about a quarter of what decoding the result does.

@@ -3,10 +3,10 @@
 import cv2
 import numpy as np
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, blur, resized, shrink, size_of, smoothstep
-from refgc.correspondence.region import Region
-from refgc.correspondence.warp import fitted, pixel_grid
-from refgc.images import MARKED
+from refgc.imaging.arrays import Bytes, Floats, Size, blur, resized, shrink, size_of, smoothstep
+from refgc.imaging.image import MARKED
+from refgc.imaging.region import Region
+from refgc.imaging.warp import fitted, pixel_grid
 from refgc.model.locate import Windows, content_area
 
 # Around the object the model has drawn edge and shadow anew: what is taken reaches this far beyond the object's outline

@@ -17,21 +17,21 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image as PILImage
 from torch import Tensor
 
-from refgc.correspondence.arrays import Bytes, Floats, Size, resized
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.correspondence.upscale import clean_upscale
-from refgc.engines import Progress, RefineRequest, Viewer, no_progress
+from refgc.engine import Progress, Viewer, no_progress
 from refgc.errors import EngineError, InputError
-from refgc.images import Image, ImageSource
+from refgc.flux.prompts import check_length, prompt_for
+from refgc.imaging.arrays import Bytes, Floats, Size, resized
+from refgc.imaging.image import Image, ImageSource
+from refgc.imaging.upscale import clean_upscale
 from refgc.model import reference_cache as caching
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLE, FreqMoLELinear
 from refgc.model.locate import SIZE_MULTIPLE, Windows, crop, locate
 from refgc.model.outlook import EVERY, STAGE, Outlook, decode_reduced, predictions
 from refgc.model.paste import put_back
-from refgc.model.prompts import check_length, prompt_for
 from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, pack, position_ids, unpack
-from refgc.refinement import make_request
+from refgc.request import RefineRequest, make_request
 
 Start = Literal["generated", "correspondence"]
 OutputType = Literal["pil", "np", "pt", "latent"]

@@ -17,9 +17,9 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from refgc.errors import InputError
-from refgc.files import write_whole
+from refgc.hub import ADAPTER_FILES, in_one_sentence
+from refgc.imaging.files import write_whole
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
-from refgc.model.hub import ADAPTER_FILES, in_one_sentence
 from refgc.model.model_card import model_card
 
 CONFIG_FILE, WEIGHTS_FILE = ADAPTER_FILES

@@ -18,7 +18,7 @@ import pillow_heif
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, Request, expect
 
-from tests.synthetic import make_synthetic_pair
+from tests.support.synthetic import make_synthetic_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_CHROMIUM = Path("/usr/bin/chromium")

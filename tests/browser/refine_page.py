@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
-from refgc.demo.examples import EXAMPLES_FOLDER, Example, find_examples
+from refgc.page.examples import EXAMPLES_FOLDER, Example, find_examples
 
 RESULT_MILLISECONDS = 120_000
 PATIENCE_SECONDS = 30

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from refgc.demo.deep_links import NO_SUCH_EXAMPLE, NO_SUCH_TAB
-from refgc.demo.examples import EXAMPLES_FOLDER, find_examples
+from refgc.page.app import NO_SUCH_EXAMPLE, NO_SUCH_TAB
+from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from tests.browser.conftest import Watch
 
 

@@ -14,13 +14,13 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from refgc.demo.gallery_manifest import read_manifest
-from refgc.demo.gallery_ours import KINDS
-from refgc.demo.gallery_tab import build_gallery_tab
-from refgc.demo.page import launch_settings
-from refgc.demo.paper_pictures import PAPER_SETS, PaperPictures
+from refgc.page.app import launch_settings
+from refgc.page.gallery.cards import KINDS
+from refgc.page.gallery.manifest import read_manifest
+from refgc.page.gallery.paper import PAPER_SETS, PaperPictures
+from refgc.page.gallery.tab import build_gallery_tab
 from tests.browser.gestures import swipe
-from tests.picture_host import Host, picture_host, status
+from tests.support.picture_host import Host, picture_host, status
 
 CARDS = read_manifest().cards
 WIDTHS = (360, 820, 1440)

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from benchmarks.page_client import PageServer
 from tests.browser.refine_page import RESULT_MILLISECONDS, give, start
-from tests.synthetic import SyntheticPair, make_synthetic_pair
+from tests.support.synthetic import SyntheticPair, make_synthetic_pair
 
 PATIENCE_SECONDS = 120
 LARGE_RESULT_MILLISECONDS = 3 * RESULT_MILLISECONDS

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from refgc.demo.examples import Example
+from refgc.page.examples import Example
 from tests.browser.gestures import swipe
 from tests.browser.refine_page import (
     EXAMPLES,

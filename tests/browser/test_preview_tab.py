@@ -12,8 +12,8 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from refgc.demo.examples import EXAMPLES_FOLDER, find_examples
-from refgc.demo.preview_examples import find_preview_examples
+from refgc.page.examples import EXAMPLES_FOLDER, find_examples
+from refgc.page.preview.tab import find_preview_examples
 from tests.browser.gestures import swipe
 
 RESULT_MILLISECONDS = 120_000

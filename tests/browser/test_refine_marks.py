@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 from playwright.sync_api import Page, expect
 
-from refgc.demo.examples import EXAMPLES_FOLDER
+from refgc.page.examples import EXAMPLES_FOLDER
 from tests.browser.refine_page import (
     EXAMPLES,
     choose,

@@ -26,7 +26,7 @@ from tests.browser.refine_page import (
     start,
     upload,
 )
-from tests.synthetic import SyntheticPair, make_synthetic_pair
+from tests.support.synthetic import SyntheticPair, make_synthetic_pair
 
 LARGE_SIDE = 800
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from refgc.errors import EngineError, InputError
 from refgc.model.attention import AttentionRecorder, TokenCounts, attention_given, attention_received, mean_scores
 from refgc.model.reference_cache import fill, install
-from tests.tiny_models import LATENT_CHANNELS, POOLED_WIDTH, TEXT_WIDTH, tiny_transformer
+from tests.support.tiny_models import LATENT_CHANNELS, POOLED_WIDTH, TEXT_WIDTH, tiny_transformer
 
 COUNTS = TokenCounts(text=4, noise=9, reference=6, generated=5)
 DOUBLE_NAMES = ["transformer_blocks.0.attn", "transformer_blocks.1.attn"]

@@ -16,22 +16,25 @@ import torch
 
 from refgc import doctor
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.engines import RefineRequest, Report, choose
+from refgc.engine import Report
 from refgc.errors import EngineError, InputError
-from refgc.images import Image, Mask
+from refgc.flux import memory as room
+from refgc.flux.placement import GIB, Machine, Placement
+from refgc.flux.prompts import prompt_for
+from refgc.flux.speed import SpeedOptions
+from refgc.imaging.image import Image, Mask
 from refgc.machine import Gpu
 from refgc.model import engine as engine_module
-from refgc.model import loading, room, weights
+from refgc.model import loading, weights
 from refgc.model.engine import DiffusionEngine
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.loading import Sources
 from refgc.model.pipeline import RefGCSR2Pipeline, Settings
-from refgc.model.placement import GIB, Machine, Placement
-from refgc.model.prompts import prompt_for
-from refgc.model.speed import SpeedOptions
-from tests.synthetic import SyntheticPair
-from tests.tiny_freqmole import teach
-from tests.tiny_models import tiny_transformer
+from refgc.refinement import choose
+from refgc.request import RefineRequest
+from tests.support.synthetic import SyntheticPair
+from tests.support.tiny_freqmole import teach
+from tests.support.tiny_models import tiny_transformer
 
 SMALL = Settings(height=64, width=64, num_inference_steps=3)
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")

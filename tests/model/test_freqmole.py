@@ -18,8 +18,8 @@ from torch._dynamo.utils import counters
 
 from refgc.errors import EngineError, InputError
 from refgc.model.freqmole import AlphaByDepth, FreqMoLE, FreqMoLEConfig, FreqMoLELinear, FrequencyGate, inject
-from tests.tiny_freqmole import run, teach
-from tests.tiny_models import tiny_transformer
+from tests.support.tiny_freqmole import run, teach
+from tests.support.tiny_models import tiny_transformer
 
 FLUX_BLOCKS = 19 + 38
 QUERY_WEIGHT = "transformer_blocks.0.attn.to_q.weight"

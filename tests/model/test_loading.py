@@ -14,15 +14,16 @@ from diffusers import FluxKontextPipeline
 from torch import nn
 
 from refgc.errors import EngineError, InputError
+from refgc.flux.placement import Placement
+from refgc.flux.reading import prompt_reader
+from refgc.flux.speed import SpeedOptions
+from refgc.hub import FLUX_KONTEXT
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLEConfig, FreqMoLELinear, inject
-from refgc.model.hub import FLUX_KONTEXT
-from refgc.model.loading import Folders, Sources, fetch, load, measure, prompt_reader
-from refgc.model.placement import Placement
-from refgc.model.speed import SpeedOptions
-from tests.fake_hub import FakeHub
-from tests.tiny_freqmole import run, teach
-from tests.tiny_models import tiny_transformer
+from refgc.model.loading import Folders, Sources, fetch, load, measure
+from tests.support.fake_hub import FakeHub
+from tests.support.tiny_freqmole import run, teach
+from tests.support.tiny_models import tiny_transformer
 
 CPU = torch.device("cpu")
 ON_CPU = Placement(CPU, torch.float32, "none", "none", CPU, True, True, "float32 on the CPU.", 0)
@@ -102,7 +103,7 @@ def test_the_stock_model_is_loaded_without_its_text_encoders(tiny_base: Path) ->
     assert pipeline.text_encoder_2 is None
     assert pipeline.freqmole is None
     assert torch.equal(run(pipeline.transformer), run(tiny_transformer()))
-    assert prompt_reader(Folders(tiny_base, None), ON_CPU).read("a mug").tokens.shape == (1, 512, 32)
+    assert prompt_reader(tiny_base, ON_CPU).read("a mug").tokens.shape == (1, 512, 32)
 
 
 def test_experts_are_fused_unless_that_is_switched_off(folders: Folders) -> None:
@@ -183,7 +184,7 @@ def test_a_base_that_cannot_be_read_is_told_in_a_sentence(
 def test_text_encoders_that_cannot_be_read_are_told_in_a_sentence(spoilt: Callable[[str, bytes], Path]) -> None:
     folder = spoilt("text_encoder_2/model.safetensors", b"no weights")
     with pytest.raises(EngineError) as failure:
-        prompt_reader(Folders(folder, None), ON_CPU).read("a mug")
+        prompt_reader(folder, ON_CPU).read("a mug")
     assert "\n" not in str(failure.value)
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refgc.engines import RefineRequest
-from refgc.images import Image, Mask
+from refgc.imaging.image import Image, Mask
 from refgc.model.locate import KONTEXT_SIZES, MOST_ENLARGED, Windows, content_area, crop, locate
-from tests.correspondence_pairs import PAIR, PRODUCT_PHOTO
-from tests.pictures import refusal
+from refgc.request import RefineRequest
+from tests.support.correspondence_pairs import PAIR, PRODUCT_PHOTO
+from tests.support.pictures import refusal
 
 
 def rectangle(size: tuple[int, int], left: int, top: int, right: int, bottom: int) -> np.ndarray:

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from refgc.engines import RefineRequest
-from refgc.images import Image, Mask
+from refgc.flux.speed import SpeedOptions
+from refgc.imaging.image import Image, Mask
 from refgc.model import outlook, weights
 from refgc.model.engine import DiffusionEngine
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.loading import Sources
 from refgc.model.outlook import LARGEST_SIDE, decode_reduced, predictions
 from refgc.model.pipeline import RefGCSR2Pipeline, Settings
-from refgc.model.speed import SpeedOptions
-from tests.synthetic import SyntheticPair
-from tests.tiny_freqmole import teach
-from tests.tiny_models import tiny_transformer, tiny_vae
+from refgc.request import RefineRequest
+from tests.support.synthetic import SyntheticPair
+from tests.support.tiny_freqmole import teach
+from tests.support.tiny_models import tiny_transformer, tiny_vae
 
 SIX_STEPS = Settings(height=64, width=64, num_inference_steps=6)
 

@@ -12,14 +12,14 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.correspondence.upscale import clean_upscale
 from refgc.errors import EngineError, InputError
+from refgc.imaging.upscale import clean_upscale
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.pipeline import RefGCSR2Pipeline, Settings
 from refgc.model.tokens import HRRI, LRGI, NOISE, pack, unpack
-from refgc.refinement import make_request
-from tests.synthetic import SyntheticPair
+from refgc.request import make_request
+from tests.support.synthetic import SyntheticPair
 
 SMALL: dict[str, Any] = {"height": 64, "width": 96, "num_inference_steps": 4}
 NOISE_TOKENS = (64 // 16) * (96 // 16)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from refgc.errors import EngineError
 from refgc.model.reference_cache import READ, ReferenceCacheProcessor, clear, fill, install
 from refgc.model.tokens import HRRI, LRGI, NOISE, position_ids
-from tests.tiny_models import LATENT_CHANNELS, POOLED_WIDTH, TEXT_WIDTH, tiny_transformer
+from tests.support.tiny_models import LATENT_CHANNELS, POOLED_WIDTH, TEXT_WIDTH, tiny_transformer
 
 BATCH, TEXT = 2, 5
 DOUBLE_BLOCKS, SINGLE_BLOCKS = 2, 3

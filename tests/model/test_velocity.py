@@ -14,7 +14,7 @@ from refgc.model.attention import AttentionRecorder, TokenCounts
 from refgc.model.losses import ObjectiveTerms, noised_latents, objective
 from refgc.model.tokens import NOISE, Conditions, conditions, pack, position_ids, unpack
 from refgc.model.velocity import predict_velocity
-from tests.tiny_models import LATENT_CHANNELS, POOLED_WIDTH, TEXT_WIDTH, tiny_transformer
+from tests.support.tiny_models import LATENT_CHANNELS, POOLED_WIDTH, TEXT_WIDTH, tiny_transformer
 
 BATCH, TEXT, SIZE = 2, 3, (6, 8)
 COUNTS = TokenCounts(text=TEXT, noise=12, reference=12, generated=12)

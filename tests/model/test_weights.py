@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from refgc.errors import EngineError, InputError
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
-from tests.fake_hub import FakeHub
-from tests.tiny_freqmole import run, teach
-from tests.tiny_models import tiny_transformer
+from tests.support.fake_hub import FakeHub
+from tests.support.tiny_freqmole import run, teach
+from tests.support.tiny_models import tiny_transformer
 
 CONFIG = FreqMoLEConfig(rank=3, lora_alpha=6.0, base="someone/tiny-kontext", reference_cache=True)
 REPOSITORY = "someone/adapter"

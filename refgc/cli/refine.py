@@ -1,0 +1,158 @@
+"""`refgc refine` and `refgc report-schema`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from refgc.cli.options import BAD_INPUT, Debug, remember_debug
+from refgc.errors import InputError
+
+if TYPE_CHECKING:
+    from refgc.batch import Defaults, Folders
+    from refgc.engine import Report
+    from refgc.outputs.result import Destination
+    from refgc.pairs import Pair
+
+EngineChoice = Literal["auto", "correspondence", "diffusion"]
+
+
+def refine(
+    *,
+    reference: Annotated[Path | None, typer.Option(help="The sharp photo of the object (HRRI).")] = None,
+    generated: Annotated[Path | None, typer.Option(help="The generated picture to refine (LRGI).")] = None,
+    output: Annotated[
+        Path,
+        typer.Option(help="The refined picture (.png, .jpg, .webp), replaced if it exists; with --pairs a folder."),
+    ],
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Many pairs instead of one: a .csv or .jsonl list, or a folder. See the README for the layouts."
+        ),
+    ] = None,
+    scale: Annotated[int, typer.Option(help="Output size over generated size: 1, 2 or 4.")] = 4,
+    engine: Annotated[
+        EngineChoice,
+        typer.Option(help="correspondence needs no weights; auto takes the best that `refgc doctor` finds ready."),
+    ] = "auto",
+    reference_mask: Annotated[
+        Path | None, typer.Option(help="The object in the reference, white on black; found when not given.")
+    ] = None,
+    generated_mask: Annotated[
+        Path | None, typer.Option(help="The object in the generated picture; found when not given.")
+    ] = None,
+    object_name: Annotated[str, typer.Option("--object", help="The object in words.")] = "object",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    strength: Annotated[
+        float, typer.Option(help="How much of the reference to bring in, from 0 (plain upscale) to 1.")
+    ] = 1.0,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what happened as JSON to this file; with --pairs a folder.")
+    ] = None,
+    stages: Annotated[
+        Path | None, typer.Option(help="Write the pictures that explain the result into this folder.")
+    ] = None,
+    speed: Annotated[
+        str | None,
+        typer.Option(
+            help="How the diffusion engine is made faster, such as compile,step-cache=0.1; also REFGC_SPEED. "
+            "See the README."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --pairs: refine again what is already finished.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Refine one generated picture with its reference, or every pair of a list or folder with --pairs."""
+    remember_debug(debug)
+    from refgc.batch import Defaults, Folders
+    from refgc.outputs.result import Destination
+    from refgc.pairs import Pair
+
+    defaults = Defaults(scale=scale, object_name=object_name, seed=seed, strength=strength)
+    of_one_pair = {
+        "reference": reference,
+        "generated": generated,
+        "reference_mask": reference_mask,
+        "generated_mask": generated_mask,
+    }
+    given = {name: path for name, path in of_one_pair.items() if path is not None}
+    if pairs is None:
+        if reference is None or generated is None:
+            raise InputError("Give --reference and --generated for one picture, or --pairs for many.")
+        destination = Destination(output, report, stages)
+        _refine_one(Pair.model_validate(given), destination, defaults, engine, speed, quiet)
+    else:
+        if given:
+            option = "--" + next(iter(given)).replace("_", "-")
+            raise InputError(f"With --pairs the list names the pictures; leave {option} out.")
+        _refine_many(pairs, Folders(output, report, stages), defaults, engine, speed, overwrite, quiet)
+
+
+def report_schema() -> None:
+    """Print the JSON schema of the file that `refine --report` writes."""
+    import json
+
+    from refgc.engine import Report
+
+    print(json.dumps(Report.model_json_schema(), indent=2))
+
+
+def _refine_one(
+    pair: Pair, destination: Destination, defaults: Defaults, engine: EngineChoice, speed: str | None, quiet: bool
+) -> None:
+    from refgc.batch import request_for
+    from refgc.outputs.result import check_destination, write_result
+    from refgc.refinement import choose
+    from refgc.terminal import stage_bar
+
+    check_destination(destination, pair.inputs, make_folders=False)
+    with stage_bar(quiet=quiet) as progress:
+        request = request_for(pair, defaults)
+        result = choose(engine, speed=speed).refine(request, progress)
+        write_result(result, destination)
+    if not quiet:
+        _show_result(destination.image, result.report)
+
+
+def _refine_many(
+    pairs: Path,
+    folders: Folders,
+    defaults: Defaults,
+    engine: EngineChoice,
+    speed: str | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    from refgc.batch import check_outputs, run_batch
+    from refgc.pairs import read_pairs
+    from refgc.refinement import choose
+    from refgc.terminal import pairs_bars, show_bad_pairs
+
+    entries = read_pairs(pairs)
+    check_outputs(entries, folders)
+    with pairs_bars(len(entries), quiet=quiet) as begin:
+        outcome = run_batch(
+            entries,
+            folders,
+            defaults,
+            choose(engine, speed=speed),
+            overwrite=overwrite,
+            begin=begin,
+            finished=(lambda path, report: None) if quiet else _show_result,
+        )
+    if not quiet:
+        print(f"{outcome.done} refined, {outcome.skipped} finished before, {len(outcome.bad)} without a result.")
+    if outcome.bad:
+        show_bad_pairs(outcome.bad)
+        raise typer.Exit(BAD_INPUT)
+
+
+def _show_result(path: Path, report: Report) -> None:
+    width, height = report.output_size
+    print(f"{path} ({width}x{height}): {report.message}")

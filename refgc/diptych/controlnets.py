@@ -1,0 +1,276 @@
+"""The two ControlNets that lead FLUX.1-dev at once: one for inpainting, one for Canny edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from math import ceil
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FluxControlNetModel, FluxMultiControlNetModel, FluxTransformer2DModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.controlnets.controlnet import zero_module
+from torch import Tensor, nn
+
+from refgc import hub
+from refgc.diptych.sources import CONTROLNET_FILES, ControlNetName
+from refgc.errors import InputError
+from refgc.flux.reading import reading
+from refgc.imaging.arrays import Bytes
+from refgc.model.tokens import PATCH, pack
+
+# What must be equal for a ControlNet's outputs to be added to those of the transformer's blocks.
+SHARED_SIZES = (
+    "in_channels",
+    "num_attention_heads",
+    "attention_head_dim",
+    "joint_attention_dim",
+    "pooled_projection_dim",
+    "axes_dims_rope",
+)
+# The mode for edges in all published union ControlNets of FLUX.1-dev that tell modes apart.
+UNION_CANNY = 0
+
+
+class ControlNet(FluxControlNetModel):
+    """A FLUX ControlNet whose condition may have channels beside the latents', such as a mask's.
+
+    diffusers has none; the inpainting ControlNets of alimama-creative were published for a version that had.
+    """
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        patch_size: int = 1,
+        in_channels: int = 64,
+        num_layers: int = 19,
+        num_single_layers: int = 38,
+        attention_head_dim: int = 128,
+        num_attention_heads: int = 24,
+        joint_attention_dim: int = 4096,
+        pooled_projection_dim: int = 768,
+        guidance_embeds: bool = False,
+        axes_dims_rope: Sequence[int] = (16, 56, 56),
+        num_mode: int | None = None,
+        conditioning_embedding_channels: int | None = None,
+        extra_condition_channels: int = 0,
+    ) -> None:
+        super().__init__(
+            patch_size=patch_size,
+            in_channels=in_channels,
+            num_layers=num_layers,
+            num_single_layers=num_single_layers,
+            attention_head_dim=attention_head_dim,
+            num_attention_heads=num_attention_heads,
+            joint_attention_dim=joint_attention_dim,
+            pooled_projection_dim=pooled_projection_dim,
+            guidance_embeds=guidance_embeds,
+            axes_dims_rope=axes_dims_rope,
+            num_mode=num_mode,
+            conditioning_embedding_channels=conditioning_embedding_channels,
+        )
+        if extra_condition_channels:
+            self.controlnet_x_embedder = zero_module(nn.Linear(in_channels + extra_condition_channels, self.inner_dim))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the ControlNets are given beside what diffusers' pipeline gives them.
+
+    Attributes:
+        mask_tokens: (1, tokens, channels), from `mask_tokens`, beside the inpainting condition's latents.
+        guidance: (1,), the scale of the distilled guidance.
+    """
+
+    mask_tokens: Tensor
+    guidance: Tensor
+
+
+class ControlNets(FluxMultiControlNetModel):
+    """Both ControlNets: the sum of what they add after each of the transformer's blocks.
+
+    FluxMultiControlNetModel adds their outputs one by one, so that those of two with different numbers of blocks meet
+    at the wrong blocks or get lost, and takes it for granted that both or neither read the guidance.
+
+    Attributes:
+        given: what belongs to one diptych; without it there is nothing to run on.
+    """
+
+    given: Given | None = None
+
+    def __init__(
+        self, inpainting: FluxControlNetModel, canny: FluxControlNetModel, transformer: FluxTransformer2DModel
+    ) -> None:
+        """Checks that the three go together.
+
+        Raises:
+            InputError: a ControlNet belongs to another base or to another kind of condition.
+        """
+        _check(inpainting, "inpainting", transformer)
+        _check(canny, "canny", transformer)
+        super().__init__([inpainting, canny])
+        self._double_blocks = transformer.config.num_layers
+        self._single_blocks = transformer.config.num_single_layers
+
+    @property
+    def inpainting(self) -> FluxControlNetModel:
+        """What to draw."""
+        return self.nets[0]
+
+    @property
+    def canny(self) -> FluxControlNetModel:
+        """In which pose."""
+        return self.nets[1]
+
+    @property
+    def modes(self) -> list[int | None]:
+        """The mode of each, for those that can be led by several kinds of condition."""
+        return [None, None if self.canny.config.num_mode is None else UNION_CANNY]
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        controlnet_cond: Sequence[Tensor],
+        controlnet_mode: Sequence[Tensor],
+        conditioning_scale: Sequence[float],
+        **options: Any,
+    ) -> tuple[list[Tensor] | None, list[Tensor] | None]:
+        """As diffusers' pipeline calls it at each step.
+
+        Args:
+            hidden_states: (1, tokens, channels), the noisy latents.
+            controlnet_cond: for each ControlNet (1, tokens, channels), the condition's latents.
+            controlnet_mode: for each ControlNet (1,).
+            conditioning_scale: for each ControlNet; at 0 it does not run at all.
+            options: passed on to both, but for the guidance, which the pipeline has for both or for neither.
+
+        Returns:
+            What to add after each double and after each single block of the transformer; None for nothing.
+        """
+        given = self.given
+        assert given is not None
+        conditions = (torch.cat([controlnet_cond[0], given.mask_tokens], dim=-1), controlnet_cond[1])
+        outputs = [
+            net(
+                hidden_states=hidden_states,
+                controlnet_cond=condition.to(hidden_states.dtype),
+                controlnet_mode=mode[:, None],
+                conditioning_scale=scale,
+                **(options | {"guidance": given.guidance if net.config.guidance_embeds else None}),
+            )
+            for net, condition, mode, scale in zip(
+                self.nets, conditions, controlnet_mode, conditioning_scale, strict=True
+            )
+            if scale != 0
+        ]
+        return (
+            _at_each_block([double for double, _ in outputs], self._double_blocks),
+            _at_each_block([single for _, single in outputs], self._single_blocks),
+        )
+
+
+def mask_tokens(mask: Bytes, controlnet: FluxControlNetModel, latents: tuple[int, int]) -> Tensor:
+    """A mask in the channels that an inpainting ControlNet has for it, packed like the latents.
+
+    One channel a latent, 1 where the picture is known and 0 where it is to be drawn, taken at every eighth pixel: as
+    alimama-creative's FLUX.1-dev-Controlnet-Inpainting was trained.
+
+    Args:
+        mask: uint8 (height, width), from 128 on to be drawn.
+        controlnet: its config says whether it takes a mask.
+        latents: height and width of the latents, of which those of the mask are a multiple.
+
+    Returns:
+        (1, tokens, channels), float32; of 0 channels where the ControlNet takes none.
+    """
+    step = mask.shape[0] // latents[0]
+    known = torch.from_numpy(mask[::step, ::step] < 128).float()
+    return pack(known[None, None])[..., : _mask_channels(controlnet)]
+
+
+def load(source: str | Path, label: str, *, dtype: torch.dtype | None = None) -> ControlNet:
+    """A ControlNet from a folder or a Hub repository.
+
+    Args:
+        source: the folder or repository.
+        label: what names the source, for error sentences, such as an environment variable.
+        dtype: of the weights; None takes float32.
+
+    Raises:
+        EngineError: it cannot be had, or is damaged.
+        InputError: its weights do not fit its config.
+    """
+    folder = hub.fetch(str(source), label, CONTROLNET_FILES)
+    with reading(folder, label):
+        controlnet, report = ControlNet.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    # diffusers would go on with random weights in their place.
+    missing, unexpected = report["missing_keys"], report["unexpected_keys"]
+    if missing or unexpected:
+        first = next(iter([*missing, *unexpected]))
+        raise InputError(
+            f"{label} is {str(source)!r}, whose weights do not fit its config ({first} is "
+            f"{'missing' if missing else 'too much'}); fetch it again, or name another."
+        )
+    loaded: ControlNet = controlnet
+    return loaded
+
+
+def _at_each_block(outputs: Sequence[Sequence[Tensor] | None], blocks: int) -> list[Tensor] | None:
+    """The sum of several ControlNets' outputs after each of the transformer's blocks.
+
+    Each of a ControlNet's outputs serves several blocks in a row, as FluxTransformer2DModel spreads those of one.
+    """
+    given = [own for own in outputs if own]
+    if not given:
+        return None
+    sums: dict[tuple[int, ...], Tensor] = {}
+    at_blocks = []
+    for block in range(blocks):
+        turns = tuple(block // ceil(blocks / len(own)) for own in given)
+        if turns not in sums:
+            sums[turns] = reduce(add, (own[turn] for own, turn in zip(given, turns, strict=True)))
+        at_blocks.append(sums[turns])
+    return at_blocks
+
+
+def _check(controlnet: Any, name: ControlNetName, transformer: FluxTransformer2DModel) -> None:
+    config = controlnet.config
+    for size in SHARED_SIZES:
+        own, other = (_plain(part.config[size]) for part in (controlnet, transformer))
+        if own != other:
+            raise InputError(
+                f"The {name} ControlNet belongs to another base: its {size} is {own}, that of the transformer {other}."
+            )
+    if config.conditioning_embedding_channels is not None:
+        raise InputError(
+            f"The {name} ControlNet takes a picture where this pipeline gives latents; take one that was trained on "
+            "latents, as those of InstantX, Shakker-Labs or alimama-creative."
+        )
+    channels = _mask_channels(controlnet)
+    if name == "canny" and channels:
+        raise InputError(
+            f"The canny ControlNet has {channels} channels for a mask, as one for inpainting has; are the two swapped?"
+        )
+    if channels not in (0, PATCH**2):
+        raise InputError(
+            f"The inpainting ControlNet has {channels} channels for the mask; take one with {PATCH**2}, a value for "
+            "each latent, or with none."
+        )
+    if name == "inpainting" and config.num_mode is not None:
+        raise InputError(
+            "The inpainting ControlNet is one for several kinds of condition, none of which is inpainting; take one "
+            "for inpainting alone, as that of alimama-creative."
+        )
+
+
+def _mask_channels(controlnet: FluxControlNetModel) -> int:
+    channels: int = controlnet.config.get("extra_condition_channels", 0)
+    return channels
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,1 @@
+"""What every diffusion model of the project shares: placement, memory, quantisation, speed, prompts, progress."""

@@ -1,0 +1,323 @@
+"""Placement: which number format the model takes and where it lies, decided by the memory that is there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+from refgc.errors import EngineError
+from refgc.flux.speed import Quantization
+from refgc.machine import DEVICE, NO_GPU
+
+Offload = Literal["none", "group"]
+
+GIB = 2**30
+# Bytes a parameter takes, scales included. Float8 has one scale a row like int8; NF4 one of 8 bits in 64 weights.
+QUANTIZED_BYTES: dict[Quantization, float] = {"int8": 1.01, "fp8": 1.01, "nf4": 0.53}
+# Tokens of one window of 1024x1024: noise, HRRI and LRGI with 64x64 each, and 512 of text.
+CONDITION_TOKENS = 2 * 4096
+TOKENS = 3 * 4096 + 512
+# Values a token and channel that a block holds at its widest, estimated, not measured: the states widened fivefold,
+# before and after activation, queries, keys, values, residuals. At full size 4 GiB, which the VAE needs as well.
+WIDEST = 54
+# Blocks in flight while the others wait in main memory, of the largest kind, and what stands outside of the blocks.
+STREAMED_BLOCKS = 5
+# Left to the system, or on a GPU to the allocator's gaps.
+SPARE_BYTES = GIB
+
+OTHERWISE = "use the engine correspondence"
+INSTALL_QUANTIZATION = "pip install '.[quantization]' in the project's folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the model would run on.
+
+    Attributes:
+        device: as torch calls it, such as "cuda:0" or "cpu".
+        name: as people call it.
+        free: bytes of the device's memory that nobody uses.
+        total: bytes of the device's memory.
+        main_memory: bytes of main memory that nobody uses.
+        bfloat16: whether the device computes with it.
+        float8: whether the device multiplies 8-bit floating-point matrices.
+        torchao: whether the library that quantises is installed.
+    """
+
+    device: str
+    name: str
+    free: int
+    total: int
+    main_memory: int
+    bfloat16: bool
+    float8: bool
+    torchao: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What has to be placed.
+
+    Attributes:
+        transformer: its parameters.
+        text_encoders: the parameters of both.
+        vae: its parameters.
+        width: channels of the transformer's tokens.
+        blocks: of the transformer, of both kinds.
+        reference_cache: whether the condition tokens' keys and values are kept.
+    """
+
+    transformer: int
+    text_encoders: int
+    vae: int
+    width: int
+    blocks: int
+    reference_cache: bool = False
+
+    def working_bytes(self, itemsize: int) -> int:
+        """What a window of 1024x1024 takes beside the weights, with activations of `itemsize` bytes."""
+        kept = 2 * CONDITION_TOKENS * self.blocks if self.reference_cache else 0
+        return (WIDEST * TOKENS + kept) * self.width * itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How the model is loaded.
+
+    Attributes:
+        device: where transformer and VAE compute.
+        dtype: of activations and of all weights that are not quantised.
+        quantization: of the transformer's blocks.
+        offload: "group" lets the blocks wait in main memory and come one after the other.
+        text_device: where the text encoders run while they read a prompt.
+        keeps_text_encoders: whether they wait in main memory for the next prompt.
+        fuses_before_quantizing: whether main memory holds the whole transformer, so that FreqMoLE can be folded into
+            the weights before they are quantised; where it does not, the experts stay beside the quantised weights.
+        reason: one sentence for people.
+        needed: bytes it is expected to take of the device's memory, or of main memory on a CPU.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    quantization: Quantization
+    offload: Offload
+    text_device: torch.device
+    keeps_text_encoders: bool
+    fuses_before_quantizing: bool
+    reason: str
+    needed: int
+
+    @property
+    def weights(self) -> str:
+        """How they are held, in words such as "weights of 8 bits (fp8)"."""
+        words = _words(self.quantization, self.dtype).lower()
+        return f"{words}, streamed from main memory" if self.offload == "group" else words
+
+
+def place(
+    machine: Machine,
+    model: ModelSize,
+    quantization: Quantization | None = None,
+    *,
+    below: int | None = None,
+    otherwise: str = OTHERWISE,
+) -> Placement:
+    """The placement that keeps most of the model's precision, and is streamed only where nothing else fits.
+
+    In this order: bfloat16 on the device (about 32 GiB at full size with the reference cache), 8-bit weights (21 GiB),
+    4-bit weights (16 GiB), bfloat16 in main memory with the blocks streamed. A CPU takes float32, or bfloat16 where
+    main memory is short.
+
+    Args:
+        machine: what is there.
+        model: what has to go there.
+        quantization: this one and no other; None chooses.
+        below: only one that needs fewer bytes than this; None for any that fits.
+        otherwise: what to do where there is no room, for the sentence that says so.
+
+    Raises:
+        EngineError: nothing fits, or what was asked for cannot be had here; the sentence has both figures.
+    """
+    if machine.device == "cpu":
+        return _on_cpu(machine, model, quantization, below, otherwise)
+    if not machine.bfloat16:
+        raise EngineError(
+            f"The model needs a GPU that computes in bfloat16 (NVIDIA Ampere of 2020 or later), and {machine.name} "
+            f"does not; {otherwise}."
+        )
+    candidates = _candidates(machine) if quantization is None else [quantization]
+    for candidate in candidates:
+        _check(machine, candidate)
+        needed = _resident_bytes(model, candidate)
+        if _fits(needed, machine.free, below):
+            reason = f"{_words(candidate)} on {machine.name}: about {_gib(needed)} of {_gib(machine.free)} free."
+            return _resident(machine, model, candidate, needed, reason)
+    needed, waiting = _streamed_bytes(model)
+    if "none" in candidates and _fits(needed, machine.free, below) and waiting <= machine.main_memory:
+        advice = "" if machine.torchao else f"; quantised it may fit whole: {INSTALL_QUANTIZATION}"
+        reason = (
+            f"Weights in bfloat16, streamed from main memory block by block, on {machine.name}: about {_gib(needed)} "
+            f"of {_gib(machine.free)} free{advice}."
+        )
+        return _streamed(machine, model, needed, waiting, reason)
+    raise EngineError(_too_small(machine, model, candidates, otherwise))
+
+
+def examine(choice: str | None = None) -> Machine:
+    """What is there now.
+
+    Args:
+        choice: the device, as `REFGC_DEVICE` names it: "cuda", "cuda:1" or "cpu"; None reads the variable, and without
+            it takes the first GPU.
+
+    Raises:
+        EngineError: there is no such device.
+    """
+    import psutil
+
+    asked = choice or os.environ.get(DEVICE) or "cuda"
+    main_memory = psutil.virtual_memory()
+    torchao = find_spec("torchao") is not None
+    if asked == "cpu":
+        return Machine(
+            "cpu", "the CPU", main_memory.available, main_memory.total, main_memory.available, True, False, torchao
+        )
+    if asked.partition(":")[0] != "cuda":
+        raise EngineError(f"{DEVICE} is {asked!r}; set it to cuda, cuda:1 (the second GPU) or cpu.")
+    if not torch.cuda.is_available():
+        raise EngineError(NO_GPU)
+    try:
+        device = torch.device(asked)
+        free, total = torch.cuda.mem_get_info(device)
+        properties = torch.cuda.get_device_properties(device)
+    except (RuntimeError, AssertionError) as error:
+        raise EngineError(
+            f"{DEVICE} is {asked!r}, and torch finds {torch.cuda.device_count()} GPUs; they are counted from cuda:0."
+        ) from error
+    with torch.cuda.device(device):
+        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Machine(
+        str(device),
+        properties.name,
+        free,
+        total,
+        main_memory.available,
+        bfloat16,
+        float8=(properties.major, properties.minor) >= (8, 9),
+        torchao=torchao,
+    )
+
+
+def _candidates(machine: Machine) -> list[Quantization]:
+    """From the most precise to the smallest; of the two with 8 bits the one that may also compute faster, compiled."""
+    if not machine.torchao:
+        return ["none"]
+    return ["none", "fp8" if machine.float8 else "int8", "nf4"]
+
+
+def _check(machine: Machine, quantization: Quantization) -> None:
+    if quantization == "none":
+        return
+    if not machine.torchao:
+        raise EngineError(f"{_words(quantization)} need the library torchao: {INSTALL_QUANTIZATION}.")
+    if quantization == "fp8" and not machine.float8:
+        raise EngineError(
+            f"8-bit floating point needs a GPU that multiplies it (NVIDIA Ada or Hopper, or later), and {machine.name} "
+            "does not; take quantization=int8."
+        )
+
+
+def _fits(needed: int, free: int, below: int | None) -> bool:
+    return needed <= free and (below is None or needed < below)
+
+
+def _resident_bytes(model: ModelSize, quantization: Quantization) -> int:
+    transformer = QUANTIZED_BYTES.get(quantization, 2.0) * model.transformer
+    return int(transformer) + 2 * model.vae + model.working_bytes(2)
+
+
+def _streamed_bytes(model: ModelSize) -> tuple[int, int]:
+    """On the device, and in main memory."""
+    blocks = STREAMED_BLOCKS * 2 * model.transformer // model.blocks
+    return model.working_bytes(2) + 2 * model.vae + blocks, 2 * model.transformer + SPARE_BYTES
+
+
+def _resident(machine: Machine, model: ModelSize, quantization: Quantization, needed: int, reason: str) -> Placement:
+    device = torch.device(machine.device)
+    # Prompts are read before a window's working memory is taken.
+    room = machine.free - (needed - model.working_bytes(2))
+    return Placement(
+        device,
+        torch.bfloat16,
+        quantization,
+        "none",
+        device if room >= 2 * model.text_encoders + SPARE_BYTES else torch.device("cpu"),
+        machine.main_memory >= 2 * model.text_encoders + SPARE_BYTES,
+        machine.main_memory >= 2 * model.transformer + SPARE_BYTES,
+        reason,
+        needed,
+    )
+
+
+def _streamed(machine: Machine, model: ModelSize, needed: int, waiting: int, reason: str) -> Placement:
+    return Placement(
+        torch.device(machine.device),
+        torch.bfloat16,
+        "none",
+        "group",
+        torch.device("cpu"),
+        machine.main_memory - waiting >= 2 * model.text_encoders + SPARE_BYTES,
+        fuses_before_quantizing=True,
+        reason=reason,
+        needed=needed,
+    )
+
+
+def _on_cpu(
+    machine: Machine, model: ModelSize, quantization: Quantization | None, below: int | None, otherwise: str
+) -> Placement:
+    chosen = quantization or "none"
+    if chosen != "none" and not machine.torchao:
+        raise EngineError(f"{_words(chosen)} need the library torchao: {INSTALL_QUANTIZATION}.")
+    parameters = model.transformer + model.text_encoders + model.vae
+    for dtype in (torch.float32, torch.bfloat16) if chosen == "none" else (torch.bfloat16,):
+        needed = dtype.itemsize * parameters + model.working_bytes(dtype.itemsize) + SPARE_BYTES
+        if _fits(needed, machine.main_memory, below):
+            cpu = torch.device("cpu")
+            words = _words(chosen, dtype)
+            reason = f"{words} on the CPU, which takes hours at full size: about {_gib(needed)} of main memory."
+            return Placement(cpu, dtype, chosen, "none", cpu, True, True, reason, needed)
+    raise EngineError(
+        f"The model needs {_gib(needed)} of main memory on the CPU, and {_gib(machine.main_memory)} are free; "
+        f"{otherwise}."
+    )
+
+
+def _too_small(machine: Machine, model: ModelSize, candidates: list[Quantization], otherwise: str) -> str:
+    ways = [f"about {_gib(_resident_bytes(model, candidates[-1]))} of GPU memory ({_words(candidates[-1]).lower()})"]
+    if not machine.torchao:
+        ways.append(f"{_gib(_resident_bytes(model, 'nf4'))} with weights of 4 bits ({INSTALL_QUANTIZATION})")
+    if "none" in candidates:
+        streamed, waiting = _streamed_bytes(model)
+        ways.append(f"{_gib(streamed)} and {_gib(waiting)} of main memory")
+    return (
+        f"The model needs {', or '.join(ways)}; {machine.name} has {_gib(machine.free)} of {_gib(machine.total)} free "
+        f"and main memory {_gib(machine.main_memory)}: free some, or {otherwise}."
+    )
+
+
+def _words(quantization: Quantization, dtype: torch.dtype = torch.bfloat16) -> str:
+    return {
+        "none": f"Weights in {str(dtype).removeprefix('torch.')}",
+        "int8": "Weights of 8 bits (int8)",
+        "fp8": "Weights of 8 bits (fp8)",
+        "nf4": "Weights of 4 bits (nf4)",
+    }[quantization]
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB"

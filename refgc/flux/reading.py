@@ -1,0 +1,130 @@
+"""Reading a base's networks from its files: onto the device that a placement names, errors as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+
+import torch
+from diffusers import FluxKontextPipeline, FluxTransformer2DModel, ModelMixin
+from diffusers.utils import logging as of_diffusers
+from safetensors import SafetensorError, safe_open
+from transformers.utils import logging as of_transformers
+
+from refgc.errors import EngineError
+from refgc.flux.placement import Placement
+from refgc.flux.prompts import PromptReader
+from refgc.flux.quantization import config_for
+from refgc.machine import on_zero_gpu
+
+
+def load_transformer(base: Path, placement: Placement, *, quantizes: bool) -> FluxTransformer2DModel:
+    """A base's transformer.
+
+    Args:
+        base: the folder of the whole pipeline.
+        placement: where it goes.
+        quantizes: whether its weights are quantised, as the placement says, while they are read.
+
+    Raises:
+        EngineError: it does not load.
+    """
+    # Straight to the GPU, past main memory, where nothing has to be done before.
+    straight = quantizes or placement.quantization == "none"
+    with reading(base):
+        return FluxTransformer2DModel.from_pretrained(
+            base,
+            subfolder="transformer",
+            dtype=placement.dtype,
+            quantization_config=_quantization(placement) if quantizes else None,
+            device_map=_device_map(placement) if straight else None,
+        )
+
+
+def stream(network: ModelMixin, device: torch.device) -> None:
+    """Lets the blocks of a transformer or ControlNet wait in main memory, and come to the device one by one."""
+    network.to("cpu")
+    network.enable_group_offload(
+        onload_device=device,
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        use_stream=device.type == "cuda",
+        # Pinned copies of all blocks would take main memory twice.
+        low_cpu_mem_usage=True,
+    )
+
+
+def prompt_reader(base: Path, placement: Placement) -> PromptReader:
+    """Reads prompts with the text encoders of the base, which are loaded at the first one."""
+
+    def load_encoders() -> FluxKontextPipeline:
+        with reading(base):
+            return FluxKontextPipeline.from_pretrained(base, transformer=None, vae=None, dtype=placement.dtype)
+
+    return PromptReader(load_encoders, placement.text_device, keep=placement.keeps_text_encoders)
+
+
+def _quantization(placement: Placement) -> object:
+    if placement.quantization == "none":
+        return None
+    return config_for(placement.quantization, placement.device)
+
+
+def _device_map(placement: Placement) -> dict[str, torch.device] | None:
+    if on_zero_gpu():
+        return None  # the GPU is not there yet; what is moved to it later goes when it is lent
+    return {"": placement.device} if placement.device.type == "cuda" and placement.offload == "none" else None
+
+
+def parameters(folder: Path) -> int:
+    """How many parameters the files in a folder hold, from their headers alone.
+
+    Raises:
+        EngineError: a file is damaged.
+    """
+    count = 0
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                count += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise damaged(file) from error
+    return count
+
+
+@contextmanager
+def reading(source: str | Path, what: str = "base") -> Iterator[None]:
+    """Without the progress bars of diffusers and transformers; what they say about bad files becomes one sentence.
+
+    Args:
+        source: the files, as the sentence is to name them.
+        what: they hold, for the sentence.
+
+    Raises:
+        EngineError: they cannot be loaded.
+    """
+    silenced = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()]
+    for library in silenced:
+        library.disable_progress_bar()
+    try:
+        yield
+    except SafetensorError as error:
+        raise damaged(source) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        # What follows the first sentence is advice for programmers.
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        if isinstance(error, KeyError):
+            reason = f"{reason} is missing"
+        raise EngineError(
+            f"The {what} {str(source)!r} cannot be loaded ({reason}); fetch it again, or name another."
+        ) from error
+    finally:
+        for library in silenced:
+            library.enable_progress_bar()
+
+
+def damaged(file: str | Path) -> EngineError:
+    """The error for a file that cannot be read as weights."""
+    return EngineError(f"{str(file)!r} is damaged or cut off; delete it and fetch it again.")

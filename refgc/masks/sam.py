@@ -1,0 +1,215 @@
+"""SAM 2 and SAM 3 (Ravi et al., 2024; Carion et al., 2025) through transformers, from weights on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from threading import Lock
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn import functional
+
+from refgc import machine
+from refgc.errors import EngineError, InputError
+from refgc.imaging.arrays import Floats, Size
+from refgc.imaging.image import MARKED, Image, Mask
+from refgc.masks import shapes, weights
+from refgc.masks.grabcut import GrabCutSegmenter
+from refgc.masks.graph_cut import Bools
+from refgc.masks.prompt import Box, Point, Prompt, require_same_picture
+from refgc.masks.sam_networks import Networks
+from refgc.masks.soft_edge import soften
+from refgc.masks.view import whole
+
+# SAM's masks have a quarter of the side it sees; enlarged to this one their outline is smooth.
+OUTLINE_SIDE = 768
+# An instance that SAM believes in less is none (as in SAM 3's own demonstration).
+LEAST_SCORE = 0.5
+# Places of a scribble that are clicked for SAM, which takes no paint.
+CLICKS_OF_SCRIBBLE = 8
+# SAM 3 reads phrases of at most so many word pieces, start and end included.
+LONGEST_TEXT = 32
+
+
+class SamSegmenter:
+    """SAM behind `Segmenter`; safe to share among threads, one picture at a time.
+
+    The picture seen last is remembered, so that a further click in it is quick.
+    """
+
+    name: Literal["sam"] = "sam"
+
+    def __init__(self, source: str, *, device: str | None = None, dtype: torch.dtype | None = None) -> None:
+        """Loads nothing yet.
+
+        Args:
+            source: a folder, or a Hub repository that was downloaded.
+            device: "cuda", "cuda:1" or "cpu"; None reads `REFGC_DEVICE`, and without it takes a GPU if there is one.
+            dtype: in which it looks at pictures; None takes bfloat16 on a GPU that has it, else float32.
+
+        Raises:
+            EngineError: the weights are not here or are no SAM, or there is no such device.
+        """
+        self._networks = Networks(source, device, dtype)
+        self._lock = Lock()
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it finds an object by words; SAM 3 does, SAM 2 does not."""
+        return self._networks.kind in weights.TOLD
+
+    def segment(self, image: Image, prompt: Prompt) -> Mask:
+        """The mask of the object; see `Segmenter.segment`.
+
+        Of several things that words name it takes the one it is surest of among those that the marks allow. A scribble
+        is clicked on in some places, a rough mask is boxed and clicked on in its middle. Without marks and words the
+        weight-free segmenter finds the object, and SAM its outline.
+
+        Raises:
+            InputError: these weights read no words or no marks, the words are too long, the marks are of another
+                picture, or nothing was found.
+            EngineError: the weights are damaged, or the memory is not enough.
+        """
+        require_same_picture(image, prompt)
+        if prompt.is_empty and image.alpha is not None:
+            return image.alpha
+        with self._lock, torch.inference_mode(), _in_one_sentence(self._networks.source):
+            logits = (
+                self._by_marks(image, prompt) if prompt.text is None else self._by_words(image, prompt.text, prompt)
+            )
+        view = whole(image.size, OUTLINE_SIDE)
+        found = _enlarged(logits, view.size) > 0
+        if not found.any():
+            raise InputError("SAM found no object; draw a box around it.")
+        soft = soften(image.pixels, found, view)
+        return Mask(soft if image.alpha is None else np.minimum(soft, image.alpha.values))
+
+    def _by_marks(self, image: Image, prompt: Prompt) -> Tensor:
+        """Logits of the mask (height, width) at SAM's own size."""
+        networks = self._networks
+        if networks.kind not in weights.MARKED:
+            raise InputError(
+                f"The weights {networks.source!r} take words only; say what the object is, or set {weights.VARIABLE} "
+                f"to {weights.PUBLISHED}."
+            )
+        box, positive = _box_and_clicks(image, prompt)
+        clicks = [*positive, *prompt.negative]
+        side = networks.side("tracker")
+        scale = torch.tensor([side / image.size[0], side / image.size[1]], device=networks.device)
+        points = labels = boxes = None
+        if clicks:
+            # SAM itself adds the half that leads to the middle of a pixel.
+            points = ((torch.tensor(clicks, device=networks.device) + 0.5) * scale - 0.5)[None, None]
+            labels = torch.tensor([1] * len(positive) + [0] * len(prompt.negative), device=networks.device)[None, None]
+        if box is not None:
+            boxes = (torch.tensor(box, device=networks.device) * scale.repeat(2))[None, None]
+        outputs = networks.network("tracker")(
+            image_embeddings=networks.look(image, "tracker"),
+            input_points=points,
+            input_labels=labels,
+            input_boxes=boxes,
+            # One click may mean a part or the whole, and SAM says which it believes in; more marks leave no choice.
+            multimask_output=box is None and len(clicks) == 1,
+        )
+        masks: Tensor = outputs.pred_masks[0, 0]
+        return masks[outputs.iou_scores[0, 0].argmax()]
+
+    def _by_words(self, image: Image, text: str, prompt: Prompt) -> Tensor:
+        """Logits of the mask (height, width) at SAM's own size."""
+        networks = self._networks
+        if not self.reads_text:
+            raise InputError(
+                f"The weights {networks.source!r} read no words; mark the object by a box or a click, or set "
+                f"{weights.VARIABLE} to a SAM 3."
+            )
+        words = networks.tokenizer()(text, padding="max_length", max_length=LONGEST_TEXT, return_tensors="pt")
+        if words["input_ids"].shape[1] > LONGEST_TEXT:
+            raise InputError("The text is too long for SAM; name the object in a few words, such as 'red cup'.")
+        outputs = networks.network("detector")(
+            vision_embeds=networks.look(image, "detector"),
+            input_ids=words["input_ids"].to(networks.device),
+            attention_mask=words["attention_mask"].to(networks.device),
+        )
+        scores: Tensor = (outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid())[0]
+        masks: Tensor = outputs.pred_masks[0]
+        for instance in scores.argsort(descending=True):
+            if scores[instance] < LEAST_SCORE:
+                break
+            if _agrees(_enlarged(masks[instance], image.size) > 0, prompt):
+                return masks[instance]
+        where = " at the marks" if prompt.is_marked else ""
+        raise InputError(f"SAM found no {text!r}{where}; name it otherwise, or mark it by a box or a click.")
+
+
+def shared_segmenter() -> SamSegmenter:
+    """The process's segmenter for the weights that `REFGC_SAM` names.
+
+    Raises:
+        EngineError: as for `SamSegmenter`.
+    """
+    return _segmenter_of(weights.source() or "")
+
+
+@cache
+def _segmenter_of(source: str) -> SamSegmenter:
+    return SamSegmenter(source)
+
+
+def _box_and_clicks(image: Image, prompt: Prompt) -> tuple[Box | None, list[Point]]:
+    """The marks as SAM takes them: a box, and places on the object."""
+    box, positive = prompt.box, list(prompt.positive)
+    if prompt.scribble is not None:
+        painted = np.argwhere(prompt.scribble.values >= MARKED)
+        chosen = np.linspace(0, len(painted) - 1, min(len(painted), CLICKS_OF_SCRIBBLE)).round().astype(int)
+        positive += [(int(column), int(row)) for row, column in painted[chosen]]
+    rough = prompt.alpha
+    if rough is None and box is None and not positive:
+        rough = GrabCutSegmenter().segment(image, Prompt(image.size, negative=prompt.negative))
+    if rough is not None:
+        solid = rough.values >= MARKED
+        row, column = np.unravel_index(int(shapes.depth(np.pad(solid, 1))[1:-1, 1:-1].argmax()), solid.shape)
+        box, positive = box or shapes.box_of(solid), [*positive, (int(column), int(row))]
+    return box, positive
+
+
+def _agrees(found: Bools, prompt: Prompt) -> bool:
+    """Whether there is something that words found, and where the marks are."""
+    if (
+        not found.any()
+        or any(not found[y, x] for x, y in prompt.positive)
+        or any(found[y, x] for x, y in prompt.negative)
+    ):
+        return False
+    for marks in (prompt.scribble, prompt.alpha):
+        if marks is not None and found[marks.values >= MARKED].mean() < MARKED:
+            return False
+    if prompt.box is None:
+        return True
+    left, top, right, bottom = prompt.box
+    return bool(found[top:bottom, left:right].sum() > MARKED * found.sum())
+
+
+def _enlarged(logits: Tensor, size: Size) -> Floats:
+    enlarged = functional.interpolate(logits.float()[None, None], (size[1], size[0]), mode="bilinear")
+    return np.asarray(enlarged[0, 0].cpu().numpy(), np.float32)
+
+
+@contextmanager
+def _in_one_sentence(source: str) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"The GPU's memory is not enough for SAM; end what else uses it, or set {machine.DEVICE}=cpu."
+        ) from error
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        # What follows the first sentence is advice for programmers.
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        raise EngineError(
+            f"The weights {source!r} cannot be used ({reason}); fetch them again, or name others."
+        ) from error

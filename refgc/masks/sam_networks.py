@@ -1,0 +1,145 @@
+"""SAM's networks, from weights on this machine, and what they see.
+
+Pictures are prepared here, since transformers' own processors of SAM need torchvision, whose builds fit one build of
+torch each; its networks do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AutoTokenizer, Sam2Model, Sam3TrackerModel
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+)
+
+# Named by its module: the one at the top of transformers asks for torchvision, which only its box prompts need.
+from transformers.models.sam3.modeling_sam3 import Sam3Model
+from transformers.utils import logging as of_transformers
+
+from refgc import machine
+from refgc.errors import EngineError
+from refgc.imaging.image import Image
+from refgc.masks import weights
+
+Part = Literal["tracker", "detector"]
+"""The network that takes clicks and boxes, or the one that takes words."""
+
+# Means and deviations of each colour channel that a SAM was trained with.
+SAM2_COLOURS = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+SAM3_COLOURS = (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD)
+
+
+class Networks:
+    """Loads each network when it is first needed, and remembers the picture it saw last.
+
+    Attributes:
+        source: a folder, or a Hub repository that was downloaded.
+        kind: what transformers calls the model.
+        device: where it computes.
+        dtype: in which it looks at a picture; marks are always read in float32, since bfloat16 misses by pixels.
+    """
+
+    def __init__(self, source: str, device: str | None, dtype: torch.dtype | None) -> None:
+        """See `refgc.masks.sam.SamSegmenter`."""
+        self.source = source
+        self._folder = weights.find(source)
+        self.kind = weights.architecture(self._folder)
+        self.device = choose_device(device)
+        halved = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        self.dtype = dtype or (torch.bfloat16 if halved else torch.float32)
+        self._loaded: dict[str, Any] = {}
+        self._seen: dict[Part, tuple[bytes, Any]] = {}
+
+    def network(self, part: Part) -> Any:
+        """A network in evaluation mode on its device.
+
+        Raises:
+            EngineError: its weights are not complete.
+        """
+        if part not in self._loaded:
+            is_sam2 = self.kind.startswith("sam2")
+            architecture = Sam3Model if part == "detector" else Sam2Model if is_sam2 else Sam3TrackerModel
+            with _without_progress_bars():
+                network, report = architecture.from_pretrained(
+                    self._folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+                )
+            if report["missing_keys"] or report["mismatched_keys"]:
+                raise EngineError(f"The weights {self.source!r} are not complete; fetch them again, or name others.")
+            self._loaded[part] = network.eval().requires_grad_(False).to(self.device)
+        return self._loaded[part]
+
+    def tokenizer(self) -> Any:
+        """What cuts words into pieces."""
+        if "tokenizer" not in self._loaded:
+            self._loaded["tokenizer"] = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+        return self._loaded["tokenizer"]
+
+    def side(self, part: Part) -> int:
+        """Width and height in pixels to which a network's pictures are stretched."""
+        config = self.network(part).config
+        size = (config.prompt_encoder_config if part == "tracker" else config.vision_config).image_size
+        return int(size if isinstance(size, int) else size[0])
+
+    def look(self, image: Image, part: Part) -> Any:
+        """What a network makes of a picture: of "tracker" the image embeddings, of "detector" the vision embeddings."""
+        digest = hashlib.blake2b(image.pixels.tobytes() + repr(image.size).encode()).digest()
+        seen = self._seen.get(part)
+        if seen is None or seen[0] != digest:
+            seen = self._seen[part] = (digest, self._embed(image, part))
+        return seen[1]
+
+    def _embed(self, image: Image, part: Part) -> Any:
+        network = self.network(part)
+        pixels = self._prepared(image, self.side(part))
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if part == "tracker":
+                return [level.float() for level in network.get_image_embeddings(pixels)]
+            embeddings = network.vision_encoder(pixels)
+        for name in ("fpn_hidden_states", "fpn_position_encoding"):
+            setattr(embeddings, name, tuple(level.float() for level in getattr(embeddings, name)))
+        return embeddings
+
+    def _prepared(self, image: Image, side: int) -> Tensor:
+        pixels = torch.from_numpy(image.pixels.copy()).to(self.device).permute(2, 0, 1)[None].float() / 255.0
+        pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
+        mean, deviation = (
+            torch.tensor(values, device=self.device)[:, None, None]
+            for values in (SAM2_COLOURS if self.kind.startswith("sam2") else SAM3_COLOURS)
+        )
+        return (pixels - mean) / deviation
+
+
+def choose_device(asked: str | None) -> torch.device:
+    """The device of that name; None reads `REFGC_DEVICE`, and without it takes a GPU if there is one.
+
+    Raises:
+        EngineError: there is no such device.
+    """
+    asked = asked or os.environ.get(machine.DEVICE) or ("cuda" if torch.cuda.is_available() else "cpu")
+    if asked != "cpu" and asked.partition(":")[0] != "cuda":
+        raise EngineError(f"{machine.DEVICE} is {asked!r}; set it to cuda, cuda:1 (the second GPU) or cpu.")
+    if asked != "cpu" and not torch.cuda.is_available():
+        raise EngineError(f"{machine.DEVICE} is {asked!r}, and torch finds no GPU here; set it to cpu.")
+    return torch.device(asked)
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    shown = of_transformers.is_progress_bar_enabled()
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            of_transformers.enable_progress_bar()

@@ -1,0 +1,100 @@
+"""The folder a preview is written to: whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from refgc import __version__
+from refgc.diptych.preview import PreviewResult, grey_image
+from refgc.errors import InputError
+from refgc.imaging.image import Image, Mask, save_image
+from refgc.imaging.matting import share_bytes
+from refgc.outputs.result import Destination, check_destination, check_folder, image_text, save_report, write_files
+from refgc.simulator.artifacts import record_text
+
+GENERATED = "lrgi.png"
+# The generated picture comes last, so that where it is present the rest is too.
+PICTURES = (
+    "reference_mask.png",
+    "scene_mask.png",
+    "truth.png",
+    "condition_picture.png",
+    "condition_mask.png",
+    "condition_edges.png",
+    "diptych.png",
+    GENERATED,
+)
+REPORT = "report.json"
+
+
+def check_preview_folder(folder: Path, report: Path | None, inputs: Iterable[Path], *, overwrite: bool) -> None:
+    """Refuses a folder that could not be written, or where something would be lost; touches nothing.
+
+    Args:
+        folder: where the preview is to go; made when missing, other files in it stay.
+        report: where its report is to go; None puts it into the folder.
+        inputs: every file the preview is made from.
+        overwrite: whether an earlier preview in the folder is to be replaced.
+
+    Raises:
+        InputError: one sentence that says what to change.
+    """
+    check_folder(folder, "output folder", make_folders=True)
+    place = folder / REPORT if report is None else report
+    sources = list(inputs)
+    for name in PICTURES:
+        check_destination(Destination(folder / name, place), sources, make_folders=True)
+    if not overwrite and any((folder / name).exists() for name in (*PICTURES, REPORT)):
+        raise InputError(
+            f"The output folder, {str(folder)!r}, holds a preview already; choose another or add --overwrite."
+        )
+
+
+def write_preview(result: PreviewResult, folder: Path, report: Path | None = None) -> None:
+    """Writes every file of a preview; what is simulated says so in its PNG metadata.
+
+    Args:
+        result: what a preview made.
+        folder: made when missing; an earlier preview in it is replaced, other files stay.
+        report: where the report goes; None puts it into the folder.
+
+    Raises:
+        OSError: the disk is full or the folder may not be written; it is as it was before.
+    """
+    folder = folder.resolve()
+    made = not folder.exists()
+    place = folder / REPORT if report is None else report.resolve()
+    software = {"Software": f"RefGC-SR2 {__version__}"}
+    labels = image_text(result.report)
+    if result.report.artifacts is not None:
+        labels |= record_text(result.report.artifacts)
+    pictures = {
+        "reference_mask.png": _mask_image(result.reference_mask),
+        "scene_mask.png": _mask_image(result.mask),
+        "truth.png": result.truth,
+        "condition_picture.png": Image(result.conditions.picture),
+        "condition_mask.png": grey_image(result.conditions.mask),
+        "condition_edges.png": grey_image(result.conditions.edges),
+        "diptych.png": result.diptych,
+        GENERATED: result.generated,
+    }
+    texts = dict.fromkeys(pictures, software) | {"diptych.png": labels, GENERATED: labels}
+    if result.report.truth == "composed":
+        texts["truth.png"] = software | {"Comment": "Composed: the reference's object was put into the scene."}
+    saves = {folder / name: partial(save_image, picture, text=texts[name]) for name, picture in pictures.items()}
+    try:
+        write_files({place: partial(save_report, result.report), **saves})
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _mask_image(mask: Mask) -> Image:
+    return grey_image(share_bytes(np.asarray(mask.values)))

@@ -1,0 +1,186 @@
+"""Where a result goes, whether it may go there, and writing it: image, report and stages whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from refgc import __version__
+from refgc.engine import RefineResult
+from refgc.errors import InputError
+from refgc.imaging.files import write_whole
+from refgc.imaging.image import SAVING, Image, save_image
+
+STAGE_PATTERN = "stage-*.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The places one result is written to.
+
+    Attributes:
+        image: the refined picture; its suffix names the format.
+        report: the report as JSON, or None.
+        stages: the folder of the pictures that explain the result, or None; made when missing.
+    """
+
+    image: Path
+    report: Path | None = None
+    stages: Path | None = None
+
+    def is_finished(self) -> bool:
+        """Whether everything asked for is there."""
+        return (
+            self.image.is_file()
+            and (self.report is None or self.report.is_file())
+            and (self.stages is None or any(self.stages.glob(STAGE_PATTERN)))
+        )
+
+
+def check_destination(destination: Destination, inputs: Iterable[Path], *, make_folders: bool) -> None:
+    """Refuses a destination that could not be written, or that would overwrite an input; touches nothing.
+
+    Args:
+        destination: where the result is to go.
+        inputs: every file the result is made from.
+        make_folders: whether missing folders of the image and the report are going to be made.
+
+    Raises:
+        InputError: one sentence that says what to change.
+    """
+    try:
+        _check(destination, inputs, make_folders=make_folders)
+    except OSError as error:
+        raise InputError(f"{error.filename!r} cannot be written ({error.strerror}); choose another name.") from error
+
+
+def check_folder(folder: Path, called: str, *, make_folders: bool) -> None:
+    """Refuses a folder that cannot be written to, or made where `make_folders`; touches nothing.
+
+    Raises:
+        InputError: one sentence that calls the folder `called`.
+    """
+    if not folder.exists() and not make_folders:
+        raise InputError(f"The {called}, {str(folder)!r}, does not exist; make it first or choose another.")
+    existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
+    if not existing.is_dir():
+        raise InputError(f"The {called}, {str(folder)!r}, is or lies inside a file; choose another.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"The {called}, {str(folder)!r}, may not be written; choose another.")
+
+
+def write_result(result: RefineResult, destination: Destination) -> None:
+    """Writes every file of a result beside its place first; only when all are complete they are moved there.
+
+    Raises:
+        OSError: the disk is full or a folder may not be written; every place is as it was before.
+    """
+    stages = {} if destination.stages is None else _stage_files(destination.stages.resolve(), result.stages)
+    files: dict[Path, Callable[[Path], None]] = {path: partial(save_image, image) for path, image in stages.items()}
+    if destination.report is not None:
+        files[destination.report.resolve()] = partial(save_report, result.report)
+    # The image comes last, so that where it is present the rest is too.
+    files[destination.image.resolve()] = partial(save_image, result.image, text=image_text(result.report))
+    write_files(files)
+    if destination.stages is not None:
+        for earlier in set(destination.stages.resolve().glob(STAGE_PATTERN)) - set(stages):
+            earlier.unlink()
+
+
+def write_files(files: Mapping[Path, Callable[[Path], None]]) -> None:
+    """Writes every file beside its place first; only when all are complete they are moved there, in the order given.
+
+    Args:
+        files: what writes each file, by its place; links in places are replaced, so resolve them.
+
+    Raises:
+        OSError: the disk is full or a folder may not be written; every place is as it was before.
+    """
+    with ExitStack() as drafts:
+        moves: list[tuple[Path, Path]] = []
+        for place, save in files.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            folder = drafts.enter_context(tempfile.TemporaryDirectory(prefix=".refgc-", dir=place.parent))
+            draft = Path(folder, place.name)
+            _save_draft(save, draft, place)
+            moves.append((draft, place))
+        for draft, place in moves:
+            draft.replace(place)
+
+
+def image_text(report: BaseModel) -> dict[str, str]:
+    """PNG metadata by keyword: who made the picture, and the report.
+
+    The seconds are left out, so that the same request gives the same bytes.
+    """
+    return {"Software": f"RefGC-SR2 {__version__}", "refgc-report": report.model_dump_json(exclude={"seconds"})}
+
+
+def save_report(report: BaseModel, path: Path) -> None:
+    """Writes a report as JSON, whole or not at all."""
+    write_whole(path, (report.model_dump_json(indent=2) + "\n").encode())
+
+
+def _stage_files(folder: Path, stages: Mapping[str, Image]) -> dict[Path, Image]:
+    """Numbered, so that a folder lists them in the order they were made."""
+    return {
+        folder / f"stage-{number:02}-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png": image
+        for number, (name, image) in enumerate(stages.items(), start=1)
+    }
+
+
+def _save_draft(save: Callable[[Path], None], draft: Path, place: Path) -> None:
+    try:
+        save(draft)
+    except InputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise OSError(error.__cause__.errno, error.__cause__.strerror, str(place)) from error
+        raise
+
+
+def _check(destination: Destination, inputs: Iterable[Path], *, make_folders: bool) -> None:
+    if destination.image.suffix.lower() not in SAVING:
+        raise InputError(
+            f"The output {str(destination.image)!r} has no suffix that can be written; end it in {', '.join(SAVING)}."
+        )
+    _check_file(destination.image, "output", make_folders=make_folders)
+    if destination.report is not None:
+        _check_file(destination.report, "report", make_folders=make_folders)
+        if _is_same(destination.report, destination.image):
+            raise InputError(f"Report and output are both {str(destination.image)!r}; give them different names.")
+    if destination.stages is not None:
+        check_folder(destination.stages, "stages folder", make_folders=True)
+    for source in inputs:
+        _check_survives(source, destination)
+
+
+def _check_file(path: Path, called: str, *, make_folders: bool) -> None:
+    if path.is_dir():
+        raise InputError(f"The {called} {str(path)!r} is a folder; give the name of a file to write.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"The {called} {str(path)!r} is not a regular file; choose another name.")
+    check_folder(path.resolve().parent, f"folder of the {called}", make_folders=make_folders)
+
+
+def _check_survives(source: Path, destination: Destination) -> None:
+    if _is_same(source, destination.image):
+        raise InputError(f"The output would overwrite the input {str(source)!r}; give another name.")
+    if destination.report is not None and _is_same(source, destination.report):
+        raise InputError(f"The report would overwrite the input {str(source)!r}; give another name.")
+    if destination.stages is not None and source.resolve() in set(destination.stages.resolve().glob(STAGE_PATTERN)):
+        raise InputError(f"The stages would overwrite the input {str(source)!r}; choose another stages folder.")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether both names lead to one file, also through links or before it exists."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()

@@ -1,0 +1,1 @@
+"""The page for scripts and MCP clients."""

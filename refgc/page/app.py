@@ -1,0 +1,150 @@
+"""The whole page: header, tabs, footer, and the settings it is launched with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
+
+from refgc.page.api.caller import set_up_tools
+from refgc.page.api.endpoints import build_api
+from refgc.page.examples import EXAMPLES_FOLDER, find_examples
+from refgc.page.gallery.paper import PaperPictures
+from refgc.page.gallery.tab import build_gallery_tab
+from refgc.page.preview.tab import REFINE_TAB, build_preview_tab
+from refgc.page.refine.tab import build_refine_tab
+from refgc.page.service.guard import UPLOAD_BYTES, guards
+from refgc.page.service.server import CompressedPage, app_settings, deleting, most_threads
+from refgc.webui.theme import build_theme
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+TITLE = "RefGC-SR²"
+PROMISE = (
+    "Image generators blur the lettering, texture and shape of your object. Give us its sharp photo and the generated "
+    "picture: you get the same scene, up to four times as large, with the real object’s detail back in place."
+)
+# Of all events, also the light ones, which do not wait; who waits for an engine is counted in `service.queue`.
+MOST_EVENTS = 256
+
+
+def build_demo() -> gr.Blocks:
+    """The page, not yet launched; a visitor's browser loads nothing from other hosts."""
+    title = f"{TITLE}: true objects in generated pictures"
+    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deleting())
+    with demo:
+        gr.HTML(_header())
+        examples = find_examples(EXAMPLES_FOLDER)
+        # They may be shown, and be named in a request, as they lie there.
+        gr.set_static_paths([example.reference.parent for example in examples])
+        # Before the tabs, whose events would take the names.
+        build_api(demo, examples)
+        # Four short names fit on any screen; measuring that, Gradio would fold some away before the page is laid out.
+        with gr.Tabs(overflow_behavior="wrap") as tabs:
+            with gr.Tab("Refine", id=REFINE_TAB):
+                desk = build_refine_tab(demo, examples)
+            with gr.Tab("DipRefGC preview", id="preview"):
+                build_preview_tab(examples, tabs, desk.inputs, desk.status)
+            with gr.Tab("Gallery", id="gallery"):
+                build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures"))
+            with gr.Tab("About", id="about"):
+                build_about_tab()
+        names = [str(tab.id) for tab in tabs.children if isinstance(tab, gr.Tab)]
+        connect_deep_links(demo, tabs, names, [example.name for example in examples])
+        gr.HTML(_footer())
+    demo.queue(max_size=MOST_EVENTS, api_open=False)
+    return demo
+
+
+def launch_settings() -> dict[str, Any]:
+    """What `launch` needs for the page to look and behave as built; host and port are left to Gradio's variables.
+
+    Raises:
+        InputError: a setting in the environment cannot be used.
+    """
+    script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "marking.js", "gallery.js"))
+    return {
+        "theme": build_theme(),
+        "css_paths": [ASSETS / name for name in ("page.css", "gallery.css", "about.css")],
+        "head": f'<meta name="description" content="{PROMISE}"><script>{script}</script>',
+        "favicon_path": ASSETS / "logo.svg",
+        "footer_links": [],
+        "max_file_size": UPLOAD_BYTES,
+        "app_kwargs": {"middleware": [*guards(), Middleware(CompressedPage)], **app_settings()},
+        "max_threads": most_threads(),
+        "mcp_server": set_up_tools(),
+        "share": False,
+        "ssr_mode": False,
+    }
+
+
+def _header() -> str:
+    logo = (ASSETS / "logo.svg").read_text(encoding="utf-8")
+    return f'<header class="masthead">{logo}<div><h1>{TITLE}</h1><p>{PROMISE}</p></div></header>'
+
+
+def _footer() -> str:
+    return (
+        '<p class="hint closing">Drag the white handle to compare, or focus it and use the arrow keys. Uploads stay on '
+        "this server and are deleted after a few hours. The examples are our own, and their generated pictures are "
+        "simulated.</p>"
+    )
+
+
+# ==== deep_links
+TAB, EXAMPLE = "tab", "example"
+NO_SUCH_TAB = "This link names a tab that is not here; you see the first one."
+NO_SUCH_EXAMPLE = "This link names an example that is not here; you see the first one."
+
+
+def connect_deep_links(demo: gr.Blocks, tabs: gr.Tabs, names: Collection[str], examples: Collection[str]) -> None:
+    """Opens the tab that the address names, and says when the address names what is not there.
+
+    Args:
+        demo: the page being built.
+        tabs: all of its tabs.
+        names: their ids.
+        examples: the examples' names.
+    """
+
+    def follow(request: gr.Request) -> Any:
+        tab, example = (request.query_params.get(name, "") for name in (TAB, EXAMPLE))
+        # What a link says is never repeated: it is not ours.
+        if tab and tab not in names:
+            gr.Info(NO_SUCH_TAB)
+        if example and example not in examples:
+            gr.Info(NO_SUCH_EXAMPLE)
+        return gr.Tabs(selected=tab) if tab in names else gr.skip()
+
+    demo.load(follow, outputs=tabs, api_visibility="private", show_progress="hidden", concurrency_limit=None)
+
+
+# ==== about_tab
+# Browsers give the clipboard to secure pages only; elsewhere the entry is marked, ready to be copied by hand.
+COPY = """
+const entry = element.querySelector(".cite pre");
+const said = element.querySelector(".cite-said");
+element.querySelector(".cite-copy").addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(entry.textContent);
+    said.textContent = "Copied.";
+  } catch {
+    window.getSelection().selectAllChildren(entry);
+    said.textContent = "Marked: copy it with Ctrl + C.";
+  }
+});
+"""
+
+
+def build_about_tab() -> None:
+    """Text, tables and a drawing, all of it in the page."""
+    gr.HTML(about_html(), js_on_load=COPY, apply_default_css=False, elem_id="about")
+
+
+def about_html() -> str:
+    """The tab's content, our drawing of the method inlined so that it takes the page's colours."""
+    text, drawing = ((ASSETS / name).read_text(encoding="utf-8") for name in ("about.html", "method.svg"))
+    return text.replace("{method}", drawing)

@@ -1,0 +1,220 @@
+"""The gallery's cards as HTML: a reference beside a slider that reveals what refining did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from refgc.page.examples import Example
+from refgc.page.gallery.manifest import GalleryCard, GalleryManifest
+from refgc.page.gallery.paper import LARGE_SIDE, PROJECT_PAGE, SMALL_SIDE, Outcome, PaperSet
+
+# Takes the place of the folder's address, which only the browser knows.
+PLACE = "folder:"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What one card shows.
+
+    Attributes:
+        title: what the object is called.
+        kind: what the filter knows it by.
+        tag: a few words on where its generated picture comes from.
+        words: sentences under the title, as HTML.
+        pictures: file names without ending of reference, picture before and picture after; each also exists with
+            `-small`, for the card.
+        labels: what stands on the two sides of the slider.
+        details: (name, value) shown beside the large pictures.
+        sizes: (width, height) in pixels of the small pictures' frame and of the large ones', for the layout.
+        link: (address, words) of what else can be done with it; None where there is nothing.
+    """
+
+    title: str
+    kind: str
+    tag: str
+    words: str
+    pictures: tuple[str, str, str]
+    labels: tuple[str, str]
+    details: Sequence[tuple[str, str]]
+    sizes: tuple[tuple[int, int], tuple[int, int]]
+    link: tuple[str, str] | None = None
+
+
+def render_cards(cards: Sequence[Card]) -> str:
+    """A list of cards; pictures come when they scroll into view, the large ones when a card is opened."""
+    return f'<ul class="cards">{"".join(_render(card) for card in cards)}</ul>'
+
+
+def _render(card: Card) -> str:
+    title = escape(card.title)
+    reference, before, after = card.pictures
+    first, second = (escape(label) for label in card.labels)
+    (width, height), (large_width, large_height) = card.sizes
+    picture = f'{title}, {{}}" width="{width}" height="{height}" loading="lazy" decoding="async" draggable="false"'
+    details = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in card.details)
+    link = f'<a class="card-link" href="{escape(card.link[0])}">{escape(card.link[1])}</a>' if card.link else ""
+    return (
+        f'<li class="card" data-kind="{escape(card.kind)}"><article>'
+        f'<div class="card-words"><h3>{title}</h3><p class="card-tag">{escape(card.tag)}</p>{card.words}</div>'
+        f'<figure class="card-reference"><img {_sources(reference)} alt="{picture.format("reference photo")}>'
+        "<figcaption>Reference</figcaption></figure>"
+        f'<div class="reveal" style="--large-ratio:{large_width / large_height:.4f}">'
+        f'<img {_sources(after)} alt="{picture.format(second.lower())}>'
+        f'<img class="reveal-before" {_sources(before)} alt="{picture.format(first.lower())}>'
+        f'<span class="reveal-label">{first}</span><span class="reveal-label">{second}</span>'
+        f'<input type="range" min="0" max="100" value="50" aria-label="{title}: divider between '
+        f'{first.lower()} and {second.lower()}"><i></i></div>'
+        f'<dl class="card-details">{details}</dl>'
+        f'<p class="card-actions"><button type="button" class="card-open" aria-label="{title}: look closely">'
+        f'Look closely</button>{link}<a class="card-file" href="{PLACE}{escape(after)}.webp" target="_blank" '
+        'rel="noopener">Result alone, in full size</a></p>'
+        "</article></li>"
+    )
+
+
+def _sources(name: str) -> str:
+    name = escape(name)
+    return f'src="{PLACE}{name}-small.webp" data-large="{PLACE}{name}.webp"'
+
+
+# ==== gallery_ours
+EVERYTHING, ALL_FOUR = "everything", "all_four"
+# The same frame for every card's small pictures and for its large ones, in pixels.
+SIZES = ((512, 512), (1024, 1024))
+LABELS = ("Generated", "Refined")
+# What is said of each choice of the filter, in the order of the choices.
+KINDS: dict[str, tuple[str, str]] = {
+    EVERYTHING: (
+        "Everything",
+        "First with all four artifacts, then with one alone.",
+    ),
+    ALL_FOUR: (
+        "All four at once",
+        (
+            "Our examples as they are: every artifact in each of them, always as strong. The plain vase is the hard "
+            "case: there is nothing on it to recognise, so it is only enlarged."
+        ),
+    ),
+    "identity_distortion": (
+        "Identity distortion",
+        (
+            "The object’s shape bends and its parts move. Lettering and texture come back, but the correspondence "
+            "engine leaves the shape as it was generated, which PSNR punishes."
+        ),
+    ),
+    "detail_inconsistency": ("Detail inconsistency", "Lettering and pattern are bent and mixed up, beyond reading."),
+    "texture_loss": ("Texture loss", "Fine texture and small print turn into flat paint; large edges stay."),
+    "quality_degradation": (
+        "Quality degradation",
+        "Blur, faded colours, noise and compression over the whole picture, not the object alone.",
+    ),
+}
+INTRODUCTION = (
+    "Our own products and scenes; the generated pictures are <b>simulated</b>. The results were made once, by the "
+    "correspondence engine. The figures tell how much closer to the truth the object comes than by enlarging alone."
+)
+
+
+def render_ours(examples: Sequence[Example], manifest: GalleryManifest) -> str:
+    """The filter and the cards.
+
+    Args:
+        examples: whose titles and descriptions the cards bear; cards of others are left out.
+        manifest: of the cached gallery.
+    """
+    named = {example.name: example for example in examples}
+    cards = [_card(card, named[card.example]) for card in manifest.cards if card.example in named]
+    choices = "".join(
+        f'<label><input type="radio" name="gallery-filter" value="{kind}"{" checked" if kind == EVERYTHING else ""}>'
+        f"<span>{escape(name)} <small>({_count(cards, kind)})</small></span></label>"
+        for kind, (name, _) in KINDS.items()
+    )
+    said = "".join(f'<p class="hint kind" data-kind="{kind}">{escape(words)}</p>' for kind, (_, words) in KINDS.items())
+    return (
+        f'<section class="gallery"><h2>Our examples</h2><p class="hint">{INTRODUCTION}</p>'
+        f'<fieldset class="filter"><legend>Show by artifact</legend>{choices}</fieldset>'
+        f'<div role="status">{said}</div>{render_cards(cards)}</section>'
+    )
+
+
+def _count(cards: list[Card], kind: str) -> int:
+    return sum(kind in (EVERYTHING, card.kind) for card in cards)
+
+
+def _card(card: GalleryCard, example: Example) -> Card:
+    psnr, ssim = card.closeness.psnr_gain_inside, card.closeness.ssim_gain_inside
+    words = f"<p><b>{_signed(psnr, 2)} dB</b>, SSIM&nbsp;<b>{_signed(ssim, 2)}</b></p>"
+    if not card.report.placed:
+        words = "<p>Not placed: only enlarged</p>"
+    return Card(
+        title=example.meta.title,
+        kind=card.artifact or ALL_FOUR,
+        tag=_tag(card),
+        words=words,
+        pictures=(f"{card.example}/reference", f"{card.name}/before", f"{card.name}/after"),
+        labels=LABELS if card.report.placed else (LABELS[0], "Only enlarged"),
+        details=_details(card, example),
+        sizes=SIZES,
+        link=(f"?example={card.example}", "Try it in Refine" if card.artifact is None else "This object in Refine"),
+    )
+
+
+def _tag(card: GalleryCard) -> str:
+    if card.artifact is None or card.simulation is None:
+        return "Simulated: all four artifacts"
+    strength = getattr(card.simulation.strengths, card.artifact)
+    return f"Simulated: {KINDS[card.artifact][0].lower()}, strength {strength:g} of 1"
+
+
+def _details(card: GalleryCard, example: Example) -> list[tuple[str, str]]:
+    upscaled, refined = card.closeness.upscaled, card.closeness.refined
+    width, height = card.report.output_size
+    return [
+        ("About this example", example.meta.description),
+        ("Report", card.report.message),
+        ("PSNR inside the object", f"{upscaled.psnr_inside:.2f} dB enlarged, {refined.psnr_inside:.2f} dB refined"),
+        ("SSIM inside the object", f"{upscaled.ssim_inside:.3f} enlarged, {refined.ssim_inside:.3f} refined"),
+        ("Matching points", f"{card.report.matches:,}"),
+        ("Size", f"{width} × {height} pixels, {card.report.scale} times the generated picture"),
+        *([("Seed of the simulation", str(card.simulation.seed))] if card.simulation else []),
+    ]
+
+
+def _signed(value: float, digits: int) -> str:
+    """With a true minus sign; what rounds to nothing has none."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"±{0:.{digits}f}"
+
+
+# ==== gallery_paper
+CREDIT = (
+    f'The authors’ own pictures and results, from the <a href="{PROJECT_PAGE}">project page of RefGC-SR²</a> by CMLab, '
+    'Chung-Ang University: <a href="https://creativecommons.org/licenses/by-sa/4.0/">CC BY-SA 4.0</a>, converted to '
+    "WebP here. They show what the paper’s model does, not the engine of this page."
+)
+
+
+def render_paper(outcome: Outcome) -> str:
+    """The cards that could be had, and one line on those that could not."""
+    problem = f'<p class="hint" role="status">{escape(outcome.problem)}</p>' if outcome.problem else ""
+    cards = render_cards(_cards(outcome.sets)) if outcome.sets else ""
+    return f'<div class="paper">{problem}{cards}</div>'
+
+
+def _cards(sets: Sequence[PaperSet]) -> list[Card]:
+    return [
+        Card(
+            title=wanted.title,
+            kind="paper",
+            tag=wanted.origin,
+            words="",
+            pictures=(Path(wanted.files[0]).stem, Path(wanted.files[1]).stem, Path(wanted.files[2]).stem),
+            labels=("Generated", "Paper’s result"),
+            details=[("Source", "CMLab, Chung-Ang University, project page of RefGC-SR², CC BY-SA 4.0")],
+            sizes=((SMALL_SIDE, SMALL_SIDE), (LARGE_SIDE, LARGE_SIDE)),
+        )
+        for wanted in sets
+    ]

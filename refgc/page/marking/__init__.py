@@ -1,0 +1,1 @@
+"""Marking an object in a picture."""

@@ -1,0 +1,1 @@
+"""The DipRefGC preview tab."""

@@ -1,0 +1,154 @@
+"""The part of the preview tab that shows what was made: the conditions, the story in pictures, the figures."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from refgc.diptych.comparison import Comparison
+from refgc.diptych.preview_report import PreviewReport
+from refgc.engine import Report
+from refgc.page.marking.marks import Marking
+from refgc.page.preview.pictures import ShownPreview, ShownRefinement
+from refgc.page.refine.result import comparison_slider
+
+
+class PreviewView(NamedTuple):
+    """Every component that a preview or its refinement changes."""
+
+    everything: gr.Column
+    conditions: gr.Gallery
+    story: gr.Gallery
+    summary: gr.HTML
+    send: gr.Button
+    closeness: gr.Row
+    close_up: gr.ImageSlider
+    figures: gr.HTML
+    files: gr.File
+    report: gr.JSON
+
+    def show_preview(self, shown: ShownPreview) -> dict[Any, Any]:
+        """The updates that show what the generator was given and what came of it, not refined yet."""
+        return {
+            self.everything: gr.update(visible=True),
+            self.conditions: gr.update(value=list(shown.conditions), selected_index=None),
+            self.story: gr.update(value=list(shown.story), selected_index=None),
+            self.summary: gr.update(value=preview_summary(shown.report)),
+            self.closeness: gr.update(visible=False),
+            self.files: gr.update(value=[str(file) for file in shown.files]),
+            self.report: gr.update(value=shown.report.model_dump(mode="json")),
+        }
+
+    def show_refinement(self, shown: ShownPreview, refined: ShownRefinement) -> dict[Any, Any]:
+        """The updates that add the refined picture."""
+        return {
+            self.story: gr.update(value=list(refined.story), selected_index=None),
+            self.closeness: gr.update(visible=True),
+            self.close_up: gr.update(value=refined.close_up, slider_position=50),
+            self.figures: gr.update(value=figures(refined.comparison, refined.report)),
+            self.files: gr.update(value=[str(file) for file in (*shown.files, refined.download)]),
+        }
+
+
+def build_preview_view() -> PreviewView:
+    """Adds it to the tab being built, hidden until there is something to show."""
+    with gr.Column(visible=False, elem_id="preview-result") as everything:
+        gr.HTML("<h2>What the generator is given</h2>")
+        conditions = _gallery("Conditions", "conditions", columns=3)
+        gr.HTML("<h2>From the reference to the refined picture</h2>")
+        story = _gallery("Story", "story", columns=4)
+        with gr.Row(equal_height=True):
+            with gr.Column(scale=3, min_width=320):
+                summary = gr.HTML("", elem_id="preview-summary")
+            send = gr.Button("Send to the Refine tab", scale=1, min_width=240, elem_id="send")
+        with gr.Row(visible=False, elem_id="closeness") as closeness:
+            with gr.Column(min_width=320):
+                gr.HTML("<h2>The object, close up</h2>")
+                close_up = comparison_slider("Close-up", "preview-close-up")
+            with gr.Column(min_width=320):
+                gr.HTML("<h2>How close it comes to the truth</h2>")
+                numbers = gr.HTML("", apply_default_css=False, elem_id="figures")
+        with gr.Accordion("All files and the full report", open=False, elem_id="preview-files"):
+            files = gr.File(label="Files", file_count="multiple", interactive=False)
+            report = gr.JSON(label="Report")
+    return PreviewView(everything, conditions, story, summary, send, closeness, close_up, numbers, files, report)
+
+
+def _gallery(label: str, elem_id: str, *, columns: int) -> gr.Gallery:
+    return gr.Gallery(
+        label=label,
+        show_label=False,
+        columns=columns,
+        height="auto",
+        object_fit="contain",
+        interactive=False,
+        buttons=["fullscreen"],
+        elem_id=elem_id,
+        elem_classes="pictures",
+    )
+
+
+# ==== preview_text
+TITLE = "How details get lost, and come back"
+STORY = (
+    "A generator sees your reference only small, so it gets details wrong. Watch both halves: the object of a "
+    "<b>reference photo</b> is drawn, small, into a <b>scene</b> that really shows it; refining then brings its detail "
+    "back, and the scene tells how true that is."
+)
+SIMULATED = (
+    "<b>Simulated here:</b> no GPU with DipRefGC’s weights, so no generative model draws. The four faults of such a "
+    "model (distorted shape, wrong details, lost texture, low quality) are drawn onto the scene’s own object instead, "
+    "or onto the reference’s where the scene shows another."
+)
+DRAWN = "DipRefGC draws on this server’s GPU."
+
+
+def introduction(obstacle: str) -> str:
+    """What the tab is for, and plainly whether its pictures are generated or simulated."""
+    kind = "simulated" if obstacle else "drawn"
+    return f'<h2>{TITLE}</h2><p class="hint">{STORY}</p><p class="hint {kind}">{SIMULATED if obstacle else DRAWN}</p>'
+
+
+def missing_marks(reference: Marking | None, scene: Marking | None) -> str:
+    """One sentence that says what is still to be given; empty where both objects are marked."""
+    if reference is None and scene is None:
+        return "Add the two pictures first: the reference photo and the scene."
+    if reference is None:
+        return "Add the reference photo first: the sharp picture of the object."
+    if scene is None:
+        return "Add the scene first: the picture that the object is drawn into."
+    if reference.mask is None:
+        return "Mark the object in the reference photo first: click it, or drag a box around it."
+    if scene.mask is None:
+        return "Mark the object, or the place for it, in the scene first: click it, or drag a box around it."
+    return ""
+
+
+def preview_summary(report: PreviewReport) -> str:
+    """How the generated picture came about."""
+    return f'<p class="hint">{escape(report.message)}</p>'
+
+
+def figures(comparison: Comparison | None, report: Report) -> str:
+    """PSNR and SSIM of the enlarged and of the refined picture against the truth, and what the engine said."""
+    message = f'<p class="message">{escape(report.message)}</p>'
+    state = "placed" if report.placed else "unplaced"
+    return f'<div class="report {state}">{message}{"" if comparison is None else _table(comparison)}</div>'
+
+
+def _table(comparison: Comparison) -> str:
+    one, other = comparison.upscaled, comparison.refined
+    rows = "".join(
+        f'<tr><th scope="row">{name}</th><td>{before:.{digits}f}{unit}</td><td>{after:.{digits}f}{unit}</td>'
+        f'<td class="{"better" if after > before else "worse"}">{after - before:+.{digits}f}{unit}</td></tr>'
+        for name, before, after, digits, unit in (
+            ("PSNR, object", one.psnr_inside, other.psnr_inside, 2, " dB"),
+            ("SSIM, object", one.ssim_inside, other.ssim_inside, 3, ""),
+            ("PSNR, whole picture", one.psnr, other.psnr, 2, " dB"),
+            ("SSIM, whole picture", one.ssim, other.ssim, 3, ""),
+        )
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Against the truth", "Only enlarged", "Refined", "Gain"))
+    return f'<table class="figures"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'

@@ -1,0 +1,176 @@
+"""The Python call and the command that make a result once more, for whoever goes on with a script."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from refgc.engine import EngineName
+from refgc.page.examples import EXAMPLES_FOLDER, is_ours
+from refgc.page.refine.inputs import (
+    DEFAULT_OBJECT_NAME,
+    DEFAULT_SCALE,
+    DEFAULT_STRENGTH,
+    Asked,
+)
+from refgc.webui.components import DEFAULT_SEED
+
+# Where the command calls an option by another name than the function.
+SWITCHES = {"object_name": "object"}
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """How a result is made without the page.
+
+    Attributes:
+        python: a whole script.
+        command: one command for a POSIX shell.
+        hint: where to run it, in sentences.
+        masks: the masks that the visitor can have only from here, under the names that both call them by.
+    """
+
+    python: str
+    command: str
+    hint: str
+    masks: tuple[Path, ...]
+
+
+def code_for(asked: Asked, engine: EngineName, output: str, folder: Path) -> Code:
+    """Both, for a folder that holds the visitor's files and the masks; options only where they are not the defaults.
+
+    Args:
+        asked: what was asked for.
+        engine: the one that made the result; on another machine "auto" might take another.
+        output: the name of the result's file.
+        folder: where the masks are put under the names that the code calls them by; made if there are any.
+    """
+    names: dict[str, str] = {}
+    masks, sentences = [], [_where(asked)]
+
+    def call(role: str, known: str) -> None:
+        names[role] = _unused(known, names)
+        if names[role] != known:
+            sentences.append(f"Two files are called {known}: give one of them the name {names[role]}.")
+
+    for role, picture in (("reference", asked.reference), ("generated", asked.generated)):
+        call(role, _name(picture.source))
+        if picture.mask is None:
+            continue
+        if not picture.is_marked:
+            call(f"{role}_mask", _name(picture.mask))
+            continue
+        names[f"{role}_mask"] = _unused(f"{role}-mask.png", names)
+        folder.mkdir(parents=True, exist_ok=True)
+        masks.append(Path(shutil.copy(picture.mask, folder / names[f"{role}_mask"])))
+    if masks:
+        sentences.append("Put the masks below into the same folder.")
+    options = {name: value for name, value, default in _options(asked) if value != default}
+    return Code(
+        _python(names, options, engine, output),
+        _command(names, options, engine, output),
+        " ".join(sentences),
+        tuple(masks),
+    )
+
+
+def _where(asked: Asked) -> str:
+    ours = is_ours(asked.reference.source)
+    return "Run it in the project’s folder." if ours else "Run it in the folder of your files."
+
+
+def _options(asked: Asked) -> tuple[tuple[str, object, object], ...]:
+    return (
+        ("scale", asked.scale, DEFAULT_SCALE),
+        ("object_name", asked.object_name, DEFAULT_OBJECT_NAME),
+        ("seed", asked.seed, DEFAULT_SEED),
+        ("strength", asked.strength, DEFAULT_STRENGTH),
+    )
+
+
+def _python(names: dict[str, str], options: dict[str, object], engine: EngineName, output: str) -> str:
+    given = {**names, "engine": engine, **options}
+    arguments = "".join(f"    {name}={value!r},\n" for name, value in given.items())
+    return (
+        "from refgc import refine\n"
+        "from refgc.imaging.image import save_image\n\n"
+        f"result = refine(\n{arguments})\n"
+        f"save_image(result.image, {output!r})\n"
+        "print(result.report.message)\n"
+    )
+
+
+def _command(names: dict[str, str], options: dict[str, object], engine: EngineName, output: str) -> str:
+    given = {**{name: _shell_name(file) for name, file in names.items()}, "output": _shell_name(output)}
+    options = {"engine": engine, **options}
+    parts = [
+        f"--{SWITCHES.get(name, name.replace('_', '-'))} {shlex.quote(str(value))}"
+        for name, value in {**given, **options}.items()
+    ]
+    return " \\\n  ".join(["refgc refine", *parts]) + "\n"
+
+
+def _name(file: Path) -> str:
+    """What a visitor calls a file: its name, and one of ours by its place in the project."""
+    return file.relative_to(EXAMPLES_FOLDER.parent).as_posix() if is_ours(file) else file.name
+
+
+def _shell_name(file: str) -> str:
+    """The same file by a name that cannot be taken for an option."""
+    return f"./{file}" if file.startswith("-") else file
+
+
+def _unused(name: str, names: dict[str, str]) -> str:
+    """`name`, or with a number where it is taken already."""
+    stem, suffix = Path(name).stem, Path(name).suffix
+    candidates = (name, *(f"{stem}-{number}{suffix}" for number in range(2, 6)))
+    return next(candidate for candidate in candidates if candidate not in names.values())
+
+
+# ==== code_view
+class CodeView(NamedTuple):
+    """Its components."""
+
+    hint: gr.HTML
+    python: gr.Textbox
+    command: gr.Textbox
+    masks: gr.File
+
+    def show(self, code: Code) -> dict[Any, Any]:
+        """The updates that show the code of another result."""
+        return {
+            self.hint: f'<p class="hint">{escape(code.hint)}</p>',
+            self.python: code.python,
+            self.command: code.command,
+            self.masks: gr.update(value=[str(mask) for mask in code.masks], visible=bool(code.masks)),
+        }
+
+
+def build_code_view() -> CodeView:
+    """Adds it to the page being built, closed."""
+    with gr.Accordion("Use as code", open=False, elem_id="code"):
+        hint = gr.HTML("")
+        python = _code("Python", "python", 12)
+        command = _code("Command line", "command", 6)
+        masks = gr.File(
+            label="Masks that you marked", file_count="multiple", interactive=False, visible=False, elem_id="masks"
+        )
+    return CodeView(hint, python, command, masks)
+
+
+def _code(label: str, elem_id: str, lines: int) -> gr.Textbox:
+    return gr.Textbox(
+        label=label,
+        lines=lines,
+        max_lines=24,
+        interactive=False,
+        buttons=["copy"],
+        elem_id=elem_id,
+        elem_classes="code",
+    )

@@ -1,0 +1,221 @@
+"""The part of the page that shows a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from refgc.page.refine.code import Code, CodeView, build_code_view
+from refgc.page.refine.pictures import ShownPictures, ShownResult
+from refgc.page.words import report_summary
+from refgc.webui.components import thumbnail_gallery
+
+MAX_HEIGHT = 720
+NOTHING_PLACED = (
+    "There is no close-up, because nothing was brought in. A reference that shows the same side of the object, sharp "
+    "and with lettering or texture on it, can be found more easily; so can an object that is large in both pictures."
+)
+FROM_THE_GALLERY = "Shown from the gallery. For every step and the PNG, choose the example and press <b>Refine</b>."
+NOT_YET = "The object, close up, comes with the result."
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """Every component that a result changes."""
+
+    caption: gr.HTML
+    whole: gr.ImageSlider
+    close_up: gr.ImageSlider
+    no_close_up: gr.HTML
+    summary: gr.HTML
+    download: gr.DownloadButton
+    no_download: gr.HTML
+    details: gr.Row
+    steps: gr.Column
+    stages: gr.Gallery
+    report: gr.JSON
+    code: CodeView
+
+    @property
+    def changing(self) -> list[Any]:
+        """The components that `show` and `show_on_the_way` change."""
+        result = [self.caption, self.whole, self.close_up, self.no_close_up, self.summary]
+        kept = [self.download, self.no_download]
+        return [*result, *kept, self.details, self.steps, self.stages, self.report, *self.code]
+
+    def show(self, entry: Entry | None) -> dict[Any, Any]:
+        """The updates that put a result on the page; None takes off what is there."""
+        if entry is None:
+            nothing = dict.fromkeys((self.whole, self.close_up), gr.update(value=None, visible=True))
+            return {self.caption: "<h2>Result</h2>", **nothing, **self._without_text(), self.no_close_up: _hidden()}
+        shown = entry.shown
+        updates = {
+            self.caption: f"<h2>{escape(entry.title)}</h2>",
+            self.whole: gr.update(value=shown.whole, slider_position=50),
+            self.close_up: gr.update(value=shown.close_up, visible=shown.close_up is not None, slider_position=50),
+            self.no_close_up: gr.update(value=_hint(NOTHING_PLACED), visible=shown.close_up is None),
+            self.summary: report_summary(shown.report),
+            self.details: gr.update(visible=True),
+            self.report: gr.update(value=shown.report.model_dump(mode="json")),
+            **self.code.show(entry.code),
+        }
+        if isinstance(shown, ShownResult):
+            return updates | {
+                self.download: gr.update(value=shown.download, visible=True),
+                self.no_download: gr.update(visible=False),
+                self.steps: gr.update(visible=True),
+                self.stages: gr.update(value=list(shown.stages), selected_index=None),
+            }
+        return updates | {
+            self.download: gr.update(visible=False),
+            self.no_download: gr.update(visible=True),
+            self.steps: gr.update(visible=False),
+        }
+
+    def show_on_the_way(self, enlarged: Path, newest: Path, title: str) -> dict[Any, Any]:
+        """The updates that show how far a result has come; what is only enlarged is on the left."""
+        return {
+            self.caption: f'<h2 class="in-the-making">{escape(title)}</h2>',
+            self.whole: gr.update(value=(enlarged, newest)),
+            self.close_up: gr.update(visible=False),
+            self.no_close_up: gr.update(value=_hint(NOT_YET), visible=True),
+            **self._without_text(),
+        }
+
+    def _without_text(self) -> dict[Any, Any]:
+        return {self.summary: "", **dict.fromkeys((self.download, self.no_download, self.details), _hidden())}
+
+
+def build_result() -> tuple[ResultView, HistoryView]:
+    """Adds it, with the history, to the page being built."""
+    caption = gr.HTML("<h2>Result</h2>", elem_id="caption")
+    with gr.Row(elem_classes="comparisons"):
+        with gr.Column(min_width=280):
+            whole = comparison_slider("Whole picture", "whole")
+        with gr.Column(min_width=280):
+            close_up = comparison_slider("Object, close up", "close-up")
+            no_close_up = gr.HTML(_hint(NOT_YET), visible=False, elem_id="no-close-up")
+    summary = gr.HTML("", elem_id="summary")
+    download = gr.DownloadButton("Download PNG", variant="primary", visible=False, elem_id="download")
+    no_download = gr.HTML(_hint(FROM_THE_GALLERY), visible=False, elem_id="no-download")
+    past = build_history()
+    with gr.Column(visible=False, elem_id="details") as details:
+        code = build_code_view()
+        with gr.Accordion("Full report (JSON)", open=False, elem_id="json"):
+            report = gr.JSON(label="Report", show_label=False)
+        with gr.Column(elem_id="steps") as steps:
+            gr.HTML("<h2>How it was made, step by step</h2>")
+            stages = gr.Gallery(
+                label="Stage pictures",
+                show_label=False,
+                columns=3,
+                height="auto",
+                object_fit="contain",
+                interactive=False,
+                buttons=["fullscreen"],
+                elem_id="stages",
+                elem_classes="pictures",
+            )
+    view = ResultView(
+        caption, whole, close_up, no_close_up, summary, download, no_download, details, steps, stages, report, code
+    )
+    return view, past
+
+
+def comparison_slider(label: str, elem_id: str) -> gr.ImageSlider:
+    """A picture before and after, with a divider to drag."""
+    return gr.ImageSlider(
+        label=label,
+        interactive=False,
+        buttons=["fullscreen"],
+        max_height=MAX_HEIGHT,
+        elem_id=elem_id,
+        elem_classes="comparison",
+    )
+
+
+def _hint(sentence: str) -> str:
+    return f'<p class="hint">{sentence}</p>'
+
+
+def _hidden() -> Any:
+    return gr.update(visible=False)
+
+
+# ==== history
+MOST_ENTRIES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One result, its title, and how it is made without the page."""
+
+    title: str
+    shown: ShownPictures
+    code: Code
+
+    @property
+    def caption(self) -> str:
+        """What stands under its thumbnail."""
+        report = self.shown.report
+        caption = f"{self.title}: {report.scale}×, {sum(report.seconds.values()):.1f} s"
+        return caption if report.placed else f"{caption}, only enlarged"
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its files have not been deleted for their age."""
+        return all(path.is_file() for path in (*self.shown.whole, self.shown.thumbnail, *self.code.masks))
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was made, and what is looked at.
+
+    Attributes:
+        entries: what was asked for in this visit, the newest first.
+        current: what is on the page; None while that is nothing.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    current: Entry | None = None
+
+    def showing(self, entry: Entry) -> History:
+        """The same with another result on the page."""
+        return History(self.entries, entry)
+
+    def with_entry(self, entry: Entry) -> History:
+        """One more result, which is shown; the same files once more take the place of the earlier ones."""
+        others = tuple(earlier for earlier in self.entries if earlier.shown.whole != entry.shown.whole)
+        return History((entry, *others)[:MOST_ENTRIES], entry)
+
+    def without_deleted(self) -> History:
+        """The same without results whose files have been deleted for their age."""
+        return History(tuple(entry for entry in self.entries if entry.is_there), self.current)
+
+
+# ==== history_view
+class HistoryView(NamedTuple):
+    """The components of the history."""
+
+    everything: gr.Column
+    gallery: gr.Gallery
+
+    def show(self, history: History) -> dict[Any, Any]:
+        """The updates that show what was made; where that is nothing, the history is hidden."""
+        thumbnails = [(str(entry.shown.thumbnail), entry.caption) for entry in history.entries]
+        return {
+            self.everything: gr.update(visible=bool(thumbnails)),
+            self.gallery: gr.update(value=thumbnails, selected_index=None),
+        }
+
+
+def build_history() -> HistoryView:
+    """Adds it to the page being built, hidden."""
+    with gr.Column(visible=False, elem_id="history") as everything:
+        gr.HTML("<h2>Your results</h2>")
+        gallery = thumbnail_gallery([], label="Your results", columns=6, elem_id="results")
+    return HistoryView(everything, gallery)

@@ -1,0 +1,1 @@
+"""Between a visitor and an engine: queue, limits, cache, storage, logs, guards."""

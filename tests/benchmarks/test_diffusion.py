@@ -1,0 +1,257 @@
+"""The benchmark of the diffusion model, in miniature: that it measures what it says, never how fast that is."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks import diffusion, diffusion_report, kontext
+from benchmarks.diffusion import (
+    Option,
+    Run,
+    attempt,
+    begin,
+    measure_plain,
+    painter_for,
+    plain_painter,
+    planned,
+    run_all,
+)
+from benchmarks.kontext import Painter, Sizes, count_operations, count_resident_bytes, weight_bytes
+from refgc.flux.quantization import Quantized
+from refgc.flux.speed import SpeedOptions
+
+TINY = Sizes(
+    double_blocks=1, single_blocks=2, heads=1, text_tokens=6, height=64, width=32, steps=2, rank=2, vae_channels=4
+)
+LARGER = dataclasses.replace(TINY, double_blocks=2, single_blocks=3)
+PICTURE = 4 * 2
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def begun() -> Run:
+    torch.manual_seed(0)
+    return begin(TINY, CPU, rounds=2)
+
+
+@pytest.fixture
+def run(begun: Run) -> Run:
+    """Nothing is measured yet."""
+    return dataclasses.replace(begun, rows={})
+
+
+@pytest.fixture(scope="module")
+def counted() -> diffusion_report.Findings:
+    """What is counted for the full size, counted for one that takes no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diffusion_report, "FULL", LARGER)
+        return diffusion_report.count_full_size(CPU)
+
+
+@pytest.fixture
+def small_full_size(monkeypatch: pytest.MonkeyPatch, counted: diffusion_report.Findings) -> None:
+    monkeypatch.setattr(diffusion_report, "FULL", LARGER)
+    monkeypatch.setattr(diffusion, "count_full_size", lambda device: counted)
+
+
+@contextmanager
+def tokens_seen(painter: Painter) -> Iterator[list[int]]:
+    """Picture tokens that went into the transformer, by forward."""
+    seen: list[int] = []
+    handle = painter.transformer.x_embedder.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+    yield seen
+    handle.remove()
+
+
+def step(painter: Painter) -> Tensor:
+    painter.encode()
+    velocity = painter.step(0, painter.inputs.noise, 0.5)
+    assert velocity.shape == painter.inputs.noise.shape
+    assert velocity.isfinite().all()
+    return velocity
+
+
+def test_the_yardstick_is_a_stock_transformer_that_sees_noise_and_both_pictures_each_step(run: Run) -> None:
+    painter = plain_painter(run)
+    assert {type(one) for one in painter.transformer.attn_processors.values()} == {FluxAttnProcessor}
+    with tokens_seen(painter) as seen:
+        picture = painter.paint()
+    assert seen == [3 * PICTURE] * TINY.steps
+    assert picture.shape == (1, 3, TINY.height, TINY.width)
+    assert picture.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("switches", "seen"),
+    [
+        ({"reference_cache": True}, [2 * PICTURE, PICTURE, PICTURE]),
+        ({"compact_generated": True}, [PICTURE * 9 // 4] * 2),
+        ({"reference_cache": True, "compact_generated": True}, [PICTURE * 5 // 4, PICTURE, PICTURE]),
+    ],
+)
+def test_the_options_that_save_tokens_save_them(run: Run, switches: dict[str, Any], seen: list[int]) -> None:
+    painter = painter_for(run, Option("saving", SpeedOptions(**switches)))
+    with tokens_seen(painter) as found:
+        assert painter.paint().isfinite().all()
+    assert found == seen
+
+
+def test_fused_experts_do_what_unfused_ones_do_and_that_is_something() -> None:
+    run = begin(TINY, CPU, rounds=1, dtype=torch.float32)
+    torch.manual_seed(1)
+    unfused = painter_for(run, Option("unfused", SpeedOptions(fuse=False), experts=True))
+    torch.manual_seed(1)
+    fused = painter_for(run, Option("fused", SpeedOptions(), experts=True))
+    plain, one, other = (step(painter) for painter in (plain_painter(run), unfused, fused))
+    assert (one - other).norm() < 1e-3 * (one - plain).norm()
+    assert weight_bytes(unfused.transformer) > weight_bytes(fused.transformer) == weight_bytes(run.plain.transformer)
+
+
+def test_a_third_of_the_steps_runs_the_first_block_alone(run: Run) -> None:
+    painter = painter_for(run, Option("skipping", SpeedOptions(step_cache=0.1)))
+    ran: Counter[str] = Counter()
+    for name in ("transformer_blocks.0.attn", "single_transformer_blocks.0.attn", "single_transformer_blocks.1.attn"):
+        module = painter.transformer.get_submodule(name)
+        module.register_forward_pre_hook(lambda *_, name=name: ran.update([name]))
+    painter.encode()
+    painter.steps(6)
+    assert list(ran.values()) == [6, 4, 4]
+
+
+def test_option_and_yardstick_take_turns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[str] = []
+    measured = diffusion.timed
+
+    def noted(device: torch.device, painter: Painter, steps: int) -> float:
+        turns.append("plain" if painter.transformer is run.plain.transformer else "option")
+        return measured(device, painter, steps)
+
+    monkeypatch.setattr(diffusion, "timed", noted)
+    row = diffusion.measure(run, Option("reference cache", SpeedOptions(reference_cache=True), whole_picture=False))
+    assert turns == ["option", "plain", "plain", "option"]
+    assert row["speedup_step_least"] <= row["speedup_step"] <= row["speedup_step_most"]
+    blocks, keys_and_values, width = 3, 2, 128
+    bytes_per_token = blocks * keys_and_values * width * torch.bfloat16.itemsize
+    assert round(row["cache_gigabytes"] * 1e9) == 2 * PICTURE * bytes_per_token
+
+
+def test_an_option_that_cannot_be_had_is_listed_with_its_reason(run: Run) -> None:
+    row = attempt(run, Option("attention flash", SpeedOptions(attention_backend="_flash_3")))
+    assert row["reason"].startswith("The attention backend '_flash_3' cannot be had here")
+    assert "seconds_step" not in row
+
+
+def test_combined_options_take_the_fastest_attention_and_the_first_quantisation_that_ran(run: Run) -> None:
+    rows: dict[str, dict[str, Any]] = {
+        "attention _native_cudnn": {"speedup_step": 1.2},
+        "attention _native_flash": {"speedup_step": 1.1},
+        "attention sage": {"speedup_step": 2.0},
+        "quantisation fp8": {"reason": "no"},
+        "quantisation int8": {"speedup_step": 0.9},
+    }
+    options = planned(dataclasses.replace(run, rows=rows))
+    lossless, everything = options["all lossless"](), options["everything"]()
+    assert lossless.lossless
+    assert lossless.speed == SpeedOptions(reference_cache=True, compile=True, attention_backend="_native_cudnn")
+    assert not everything.lossless
+    assert everything.speed.quantization == "int8"
+    assert everything.skips
+    slower = planned(dataclasses.replace(run, rows={"attention _native_cudnn": {"speedup_step": 1.005}}))
+    assert slower["all lossless"]().speed.attention_backend is None
+    assert slower["everything"]().speed.quantization is None
+
+
+def test_what_was_found_is_saved_after_each_option(run: Run, small_full_size: None) -> None:
+    saved: list[str] = []
+    only = ["attention _flash_3", "quantisation int8"]
+    found = run_all(run, 1, only, lambda findings: saved.append(json.dumps(findings)))
+    assert [len(json.loads(one)["options"]) for one in saved] == [1, 2, 3]
+    assert json.loads(saved[-1]) == found
+    assert found["not_started"] == []
+    assert found["quality"] == diffusion_report.NO_QUALITY
+    assert found["scaled_down"] == "double blocks 1 (of 2), single blocks 2 (of 3)"
+    int8 = found["options"][-1]
+    assert int8["finite"]
+    assert int8["weight_gigabytes"] < found["options"][0]["weight_gigabytes"]
+    speed = [goal for goal in found["goals"] if "GB" not in goal["goal"]]
+    assert [goal["met"] for goal in speed] == [None] * 4
+    memory = [goal for goal in found["goals"] if "GB" in goal["goal"]]
+    assert [goal["met"] for goal in memory] == [True] * 4
+
+
+def test_no_option_is_started_when_the_time_is_spent(run: Run, small_full_size: None) -> None:
+    saved: list[diffusion_report.Findings] = []
+    found = run_all(run, 0, None, saved.append)
+    assert found["not_started"] == list(planned(run))
+    assert [row["option"] for row in found["options"]] == ["plain"]
+    assert saved == [found]
+
+
+def test_the_tables_show_what_was_found(run: Run, small_full_size: None) -> None:
+    found = run_all(run, 1, ["attention _flash_3", "first-block cache"], lambda findings: None)
+    console = Console(width=200, record=True, file=io.StringIO())
+    diffusion_report.show(console, found)
+    text = console.export_text()
+    for words in (diffusion_report.NO_QUALITY, "Scaled down", diffusion.SKIPPED, "cannot be had here", "not judged"):
+        assert words[:40] in text
+
+
+def test_goals_are_judged_on_the_full_size_alone(run: Run) -> None:
+    counted = {"resident": [{"weights": "bfloat16", "gigabytes_with_cache": 41.0}, {"weights": "nf4", "reason": "no"}]}
+    rows = {"FreqMoLE fused": {"speedup_step": 0.99}, "reference cache": {"speedup_step": 2.2}}
+    judged = [goal["met"] for goal in diffusion_report.goals(rows, counted, judged=True)]
+    assert judged == [True, False, None, None, False, None]
+    assert [goal["met"] for goal in diffusion_report.goals(rows, counted, judged=False)][:4] == [None] * 4
+
+
+def test_operations_are_those_of_the_matrix_products() -> None:
+    width, text, picture = 128, TINY.text_tokens, 3 * PICTURE
+    tokens = text + picture
+    attention = 4 * width * tokens**2
+    # Per token: query, key, value, out and a feed-forward of four times the width, which single blocks merge.
+    per_token = 2 * 12 * width**2 * tokens
+    modulation = 2 * width**2 * (TINY.double_blocks * 12 + TINY.single_blocks * 3 + 2)
+    embeddings = 2 * width * (picture * 64 * 1 + text * 4096 + 2 * (256 + width) + 768 + width)
+    noise_out = 2 * width * 64 * picture
+    blocks = TINY.double_blocks + TINY.single_blocks
+    counted = count_operations(TINY, cached=False, compact=False)
+    assert counted["step"] * 1e12 == blocks * (attention + per_token) + modulation + embeddings + noise_out
+    assert counted["picture"] > TINY.steps * counted["step"]
+
+
+@pytest.mark.parametrize("quantization", [None, "int8", "fp8"])
+def test_resident_bytes_are_counted_as_a_whole_model_has_them(run: Run, quantization: Quantized | None) -> None:
+    painter = painter_for(run, Option("resident", SpeedOptions(reference_cache=True, quantization=quantization)))
+    painter.encode()
+    counted = count_resident_bytes(TINY, quantization, CPU)
+    assert counted["weights"] == weight_bytes(painter.transformer, painter.vae)
+    assert counted["cache"] == kontext.cache_bytes(painter.transformer)
+    painter.forget()
+    assert kontext.cache_bytes(painter.transformer) == 0
+
+
+def test_the_yardstick_is_one_of_the_rows(run: Run) -> None:
+    row = measure_plain(run)
+    assert row["speedup_step"] == 1.0
+    assert row["finite"]
+    assert row["cache_gigabytes"] == 0
+    assert round(row["weight_gigabytes"] * 1e9) == weight_bytes(run.plain.transformer, run.plain.vae)
+
+
+def test_small_work_has_the_proportions_of_the_full_one() -> None:
+    """Tokens, text and experts shrink as the width does, so that each kind of work keeps its share."""
+    small, full = kontext.SMALL, kontext.FULL
+    assert full.heads / small.heads == full.text_tokens / small.text_tokens == full.rank / small.rank
+    assert full.heads / small.heads == full.picture_tokens / small.picture_tokens

@@ -1,0 +1,226 @@
+"""The correspondence engine as a whole: sizes, determinism, strength, what it leaves alone and what it reports."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from refgc.correspondence.engine import CorrespondenceEngine
+from refgc.engine import RefineResult
+from refgc.imaging.image import Image
+from refgc.refinement import refine
+from refgc.request import make_request
+from tests.support.correspondence_pairs import (
+    PAIR,
+    PRODUCT_PHOTO,
+    beside,
+    changed,
+    enlarged,
+    psnr,
+    refined,
+    upscaled,
+)
+from tests.support.synthetic import draw_card
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_the_result_is_exactly_scale_times_the_generated_picture(scale):
+    result = refined(scale)
+    assert result.image.size == (80 * scale, 80 * scale)
+    assert result.image.pixels.dtype == np.uint8
+    assert result.report.placed
+
+
+def test_the_result_comes_near_the_truth_inside_the_object():
+    result = refined()
+    inside = enlarged(PAIR.mask == 255, 4).astype(np.float64)
+    assert psnr(result.image.pixels, PAIR.truth, inside) > psnr(upscaled(result), PAIR.truth, inside) + 5.0
+
+
+def test_the_same_request_gives_the_same_bytes_whatever_ran_before_and_in_any_thread():
+    again: list[RefineResult] = []
+
+    def run() -> None:
+        cv2.setRNGSeed(987)
+        again.append(refine(PRODUCT_PHOTO, PAIR.generated))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    run()
+    for result in again:
+        assert result.image.pixels.tobytes() == refined().image.pixels.tobytes()
+        assert {name: stage.pixels.tobytes() for name, stage in result.stages.items()} == {
+            name: stage.pixels.tobytes() for name, stage in refined().stages.items()
+        }
+        assert result.report.model_dump(exclude={"seconds"}) == refined().report.model_dump(exclude={"seconds"})
+
+
+def test_the_number_of_threads_does_not_change_the_bytes():
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)
+        alone = refine(PRODUCT_PHOTO, PAIR.generated)
+    finally:
+        cv2.setNumThreads(threads)
+    assert alone.image.pixels.tobytes() == refined().image.pixels.tobytes()
+
+
+def test_strength_zero_is_the_clean_upscale():
+    assert not changed(refined(strength=0.0)).any()
+    assert changed(refined()).any()
+
+
+def test_more_strength_comes_steadily_nearer_to_the_full_result():
+    full = refined().image.pixels.astype(int)
+    distances = [
+        np.abs(refined(strength=strength).image.pixels.astype(int) - full).mean()
+        for strength in (0, 0.25, 0.5, 0.75, 1)
+    ]
+    assert all(later < earlier for earlier, later in itertools.pairwise(distances))
+    assert distances[2] == pytest.approx(distances[0] / 2, rel=0.1)
+
+
+def test_the_background_is_the_upscale():
+    result = refined()
+    far = enlarged(beside(PAIR.mask > 0, 4), 4)
+    assert far.mean() > 0.3
+    assert not changed(result)[far].any()
+
+
+def test_an_unrelated_reference_is_not_placed():
+    result = refine(draw_card(300, 77), PAIR.generated)
+    assert not result.report.placed
+    assert not changed(result).any()
+    assert list(result.stages) == ["upscaled"]
+    assert (result.report.confidence, result.report.coverage, result.report.matches) == (0, 0, 0)
+    assert result.report.object_box is None
+    assert "clean upscale" in result.report.message
+
+
+def test_the_report_describes_the_result():
+    result = refined()
+    report = result.report
+    assert report.engine == "correspondence"
+    assert report.matches >= 8
+    assert 0.9 < report.confidence <= 1
+    assert (report.reference_size, report.generated_size, report.output_size) == ((400, 400), (80, 80), (320, 320))
+    assert (report.scale, report.strength, report.seed) == (4, 1.0, 0)
+    card = enlarged(PAIR.mask > 127, 4)
+    assert report.coverage == pytest.approx(card.mean(), rel=0.1)
+    assert report.object_box is not None
+    left, top, right, bottom = report.object_box
+    rows, columns = np.flatnonzero(card.any(axis=1)), np.flatnonzero(card.any(axis=0))
+    expected = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    assert np.abs(np.array([left, top, right, bottom]) - expected).max() <= 8
+    assert report.coverage <= (right - left) * (bottom - top) / 320**2
+    assert list(report.seconds) == ["upscaling", "finding the object", "aligning", "fusing"]
+    assert all(seconds >= 0 for seconds in report.seconds.values())
+    assert {"refgc", "opencv", "numpy"} <= report.versions.keys()
+
+
+def test_the_stages_are_pictures_that_explain_the_result():
+    stages = refined().stages
+    assert list(stages) == [
+        "upscaled",
+        "matches",
+        "aligned reference",
+        "confidence",
+        "object in the reference",
+        "object in the picture",
+    ]
+    for name in ("upscaled", "aligned reference", "confidence", "object in the picture"):
+        assert stages[name].size == (320, 320)
+    assert stages["object in the reference"].size == (400, 400)
+    card = enlarged(PAIR.mask > 127, 4)
+    confidence = stages["confidence"].pixels[..., 0] / 255
+    assert confidence[card].mean() > 0.8
+    assert confidence[~card].mean() < 0.1
+
+
+@pytest.mark.parametrize("reference", [PRODUCT_PHOTO, draw_card(300, 77)], ids=["placed", "not placed"])
+def test_progress_advances_from_nothing_to_all(reference):
+    heard: list[tuple[str, float]] = []
+    result = refine(reference, PAIR.generated, progress=lambda stage, fraction: heard.append((stage, fraction)))
+    fractions = [fraction for _, fraction in heard]
+    assert fractions[0] == 0
+    assert fractions == sorted(fractions)
+    assert [stage for stage, _ in heard if stage in result.report.seconds] == list(result.report.seconds)
+    if result.report.placed:
+        assert heard[-1] == ("done", 1.0)
+
+
+@pytest.mark.parametrize("shift", [(-32, 0), (34, 30)])
+def test_an_object_cut_by_the_border_is_refined_up_to_it(shift):
+    moving = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
+    size = (80, 80)
+    generated = cv2.warpAffine(PAIR.generated, moving, size, borderMode=cv2.BORDER_REPLICATE)
+    card = enlarged(cv2.warpAffine(PAIR.mask, moving, size) > 127, 4)
+    result = refine(PRODUCT_PHOTO, np.asarray(generated, np.uint8))
+    assert result.report.placed
+    assert changed(result)[card].mean() > 0.6
+    edge = (slice(None), 0) if shift[0] < 0 else (slice(None), -1)
+    assert changed(result)[edge][card[edge]].mean() > 0.6
+
+
+def test_a_scene_seen_again_is_refined_all_over():
+    scene = draw_card(256, 4)
+    generated = cv2.resize(cv2.GaussianBlur(scene, (0, 0), 1.5), (64, 64), interpolation=cv2.INTER_AREA)
+    result = refine(scene, np.asarray(generated, np.uint8))
+    assert result.report.placed
+    assert result.report.coverage > 0.8
+    assert psnr(result.image.pixels, scene) > psnr(upscaled(result), scene) + 5.0
+
+
+def test_a_reference_equal_to_the_generated_picture_changes_next_to_nothing():
+    card = draw_card(120, 5)
+    result = refine(card, card, scale=1)
+    assert result.report.placed
+    assert np.abs(result.image.pixels.astype(int) - card).mean() < 2.0
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_pictures_of_one_colour_stay_as_they_are(level):
+    result = refine(np.full((90, 70, 3), level, np.uint8), np.full((30, 40, 3), level, np.uint8), scale=2)
+    assert not result.report.placed
+    assert (result.image.pixels == level).all()
+    assert result.image.size == (80, 60)
+
+
+def test_what_is_not_placed_is_not_changed(monkeypatch):
+    monkeypatch.setattr("refgc.correspondence.report.TAKEN", 2.0)
+    result = refine(PAIR.reference, PAIR.generated)
+    assert not result.report.placed
+    assert result.report.object_box is None
+    assert "nowhere does it fit" in result.report.message
+    assert list(result.stages) == ["upscaled"]
+    assert (result.image.pixels == upscaled(result)).all()
+
+
+def test_strength_nothing_reports_nothing_taken():
+    report = refine(PAIR.reference, PAIR.generated, strength=0.0).report
+    assert not report.placed
+    assert report.coverage == 0
+    assert "strength 0" in report.message
+
+
+def test_a_viewer_is_given_pictures_on_the_way_and_changes_nothing():
+    seen: list[tuple[str, tuple[int, int]]] = []
+    request = make_request(PRODUCT_PHOTO, PAIR.generated)
+    result = CorrespondenceEngine().refine(request, viewer=lambda name, picture: seen.append((name, picture.size)))
+    assert seen == [("upscaled", (320, 320)), ("aligned reference", (160, 160))]
+    assert result.image.pixels.tobytes() == refined().image.pixels.tobytes()
+
+
+@pytest.mark.parametrize("stop_at", ["upscaled", "aligned reference"])
+def test_what_a_viewer_raises_ends_the_refinement(stop_at):
+    def stop(stage: str, picture: Image) -> None:
+        if stage == stop_at:
+            raise InterruptedError(stage)
+
+    with pytest.raises(InterruptedError, match=stop_at):
+        CorrespondenceEngine().refine(make_request(PRODUCT_PHOTO, PAIR.generated), viewer=stop)

@@ -1,0 +1,62 @@
+"""Fusion: strips give what one piece gives, and trust is the share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from refgc.correspondence import fuse as fusion
+from refgc.correspondence.fuse import fuse
+from refgc.imaging.warp import homography_map
+from tests.support.synthetic import draw_card
+
+UPSCALED = draw_card(120, 0)[:90]
+REFERENCE = draw_card(200, 1)
+# From a grid of a quarter of the output's size into a reference of 200 x 200.
+MAPPING = homography_map(np.array([[5.6, 0.4, 10.0], [-0.3, 5.9, 20.0], [0, 0, 1]]), (30, 23))
+GAIN = np.random.default_rng(0).uniform(0.7, 1.3, (12, 15, 3)).astype(np.float32)
+TRUST = np.random.default_rng(1).uniform(0, 1, (23, 30)).astype(np.float32)
+
+
+def fused(trust: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return fuse(UPSCALED, REFERENCE, (200, 200), MAPPING, GAIN, trust)
+
+
+@pytest.mark.parametrize("strip", [1, 7, 64])
+def test_strips_give_what_one_piece_gives(monkeypatch, strip):
+    monkeypatch.setattr(fusion, "STRIP", 1000)
+    whole = fused(TRUST)
+    monkeypatch.setattr(fusion, "STRIP", strip)
+    for piece, strips in zip(whole, fused(TRUST), strict=True):
+        assert np.array_equal(piece, strips)
+
+
+def test_no_trust_leaves_the_upscale():
+    assert np.array_equal(fused(0 * TRUST)[0], UPSCALED)
+
+
+def test_full_trust_takes_the_reference():
+    result, aligned = fused(0 * TRUST + 1)
+    assert np.abs(result.astype(int) - aligned).max() <= 1
+    assert np.abs(aligned.astype(int) - UPSCALED).mean() > 20
+
+
+def test_half_trust_is_half_way():
+    result, aligned = fused(0 * TRUST + 0.5)
+    assert np.abs(result - (aligned.astype(float) + UPSCALED) / 2).max() <= 1.0
+
+
+def test_the_reference_is_shown_where_the_map_says():
+    identity = homography_map(np.eye(3), (200, 200))
+    ones = np.ones((200, 200), np.float32)
+    black = np.zeros_like(REFERENCE)
+    assert np.array_equal(
+        fuse(black, REFERENCE, (200, 200), identity, np.ones((9, 9, 3), np.float32), ones)[0], REFERENCE
+    )
+
+
+def test_light_multiplies():
+    identity = homography_map(np.eye(3), (200, 200))
+    half = np.full((4, 4, 3), 0.5, np.float32)
+    aligned = fuse(0 * REFERENCE, REFERENCE, (200, 200), identity, half, np.ones((4, 4), np.float32))[1]
+    assert np.abs(aligned - REFERENCE / 2).max() <= 0.5

@@ -1,0 +1,155 @@
+"""Placement: known ones are recovered to the pixel, chance and mirrors are refused."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from refgc.correspondence.match import (
+    Features,
+    Matches,
+    consistent,
+    find_features,
+    match_features,
+    place,
+    place_all,
+)
+from tests.support.synthetic import draw_card
+
+FRAME = (400, 400)
+TURNED_AND_SMALLER = np.array([[1.15, -0.42, 40.0], [0.42, 1.15, -90.0], [0, 0, 1]])
+FROM_THE_SIDE = np.array([[1.1, 0.12, 10.0], [-0.08, 1.25, -20.0], [2e-4, -3e-4, 1]])
+
+
+def rendered(homography: np.ndarray, seed: int) -> Matches:
+    """Matches of a card with what is seen of it through the homography (generated to reference), softened."""
+    card = draw_card(FRAME[0], seed)
+    seen = cv2.warpPerspective(card, np.linalg.inv(homography), FRAME, flags=cv2.INTER_CUBIC)
+    soft = cv2.GaussianBlur(seen, (0, 0), 1.5)
+    grey = [np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8) for picture in (soft, card)]
+    return match_features(find_features(grey[0]), find_features(grey[1]))
+
+
+def by_chance(count: int, seed: int) -> Matches:
+    random = np.random.default_rng(seed)
+    return Matches(
+        random.uniform(0, 400, (count, 2)).astype(np.float32),
+        random.uniform(0, 400, (count, 2)).astype(np.float32),
+        random.normal(0, 1, count).astype(np.float32),
+        random.uniform(-360, 360, count).astype(np.float32),
+        random.uniform(0.5, 0.92, count).astype(np.float32),
+    )
+
+
+def following(homography: np.ndarray, count: int, seed: int) -> Matches:
+    """Matches that keep to a similarity."""
+    points = np.random.default_rng(seed).uniform(0, 400, (count, 2)).astype(np.float32)
+    there = cv2.perspectiveTransform(points[:, None], homography)[:, 0]
+    size = np.full(count, 0.5 * np.log(abs(np.linalg.det(homography[:2, :2]))), np.float32)
+    turn = np.full(count, np.degrees(np.arctan2(homography[1, 0], homography[0, 0])), np.float32)
+    return Matches(points, there, size, turn, np.full(count, 0.5, np.float32))
+
+
+@pytest.mark.parametrize("homography", [TURNED_AND_SMALLER, FROM_THE_SIDE], ids=["similarity", "homography"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rendered_view_is_placed_within_a_pixel(homography, seed):
+    matches = rendered(homography, seed)
+    placement = place(matches, FRAME)
+    assert placement is not None
+    assert placement.confidence > 0.99
+    spots = placement.matches.generated[:, None]
+    missed = cv2.perspectiveTransform(spots, placement.homography) - cv2.perspectiveTransform(spots, homography)
+    enlargement = np.sqrt(np.linalg.det(homography[:2, :2]))
+    off = np.linalg.norm(missed, axis=2) / enlargement
+    assert np.median(off) < 1.0
+    assert off.max() < 2.0
+
+
+@pytest.mark.parametrize("count", [12, 60, 300])
+def test_chance_is_refused(count):
+    assert [seed for seed in range(15) if place(by_chance(count, seed), FRAME) is not None] == []
+
+
+@pytest.mark.parametrize("count", [20, 60, 300])
+def test_chance_is_refused_where_everything_stands_upright(count):
+    placed = []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        matches = by_chance(count, seed)
+        upright = Matches(
+            matches.generated,
+            matches.reference,
+            random.normal(0, 0.15, count).astype(np.float32),
+            random.normal(0, 8, count).astype(np.float32),
+            matches.ambiguity,
+        )
+        placed += [seed] if place(upright, FRAME) is not None else []
+    assert placed == []
+
+
+def test_a_placement_is_found_among_chance():
+    matches = Matches.joined([by_chance(60, 0), following(TURNED_AND_SMALLER, 12, 1)])
+    placement = place(matches, FRAME)
+    assert placement is not None
+    assert len(placement.matches) >= 12
+    assert placement.homography == pytest.approx(TURNED_AND_SMALLER, abs=0.05)
+
+
+def test_a_mirrored_object_is_refused():
+    straight = following(TURNED_AND_SMALLER, 40, 0)
+    mirrored = straight.at(
+        straight.generated * np.array([-1, 1], np.float32) + np.array([400, 0], np.float32), straight.reference
+    )
+    assert place(straight, FRAME) is not None
+    assert place(mirrored, FRAME) is None
+
+
+def test_features_that_are_turned_otherwise_do_not_agree():
+    agreeing = following(TURNED_AND_SMALLER, 10, 0)
+    turned = Matches(
+        agreeing.generated, agreeing.reference, agreeing.size_ratios, agreeing.turns + 90, agreeing.ambiguity
+    )
+    assert consistent(agreeing, TURNED_AND_SMALLER).all()
+    assert not consistent(turned, TURNED_AND_SMALLER).any()
+
+
+def test_faces_that_move_apart_are_placed_one_by_one_the_surest_first():
+    far = TURNED_AND_SMALLER + np.array([[0, 0, 120.0], [0, 0, 60.0], [0, 0, 0]])
+    matches = Matches.joined([following(far, 20, 1), following(TURNED_AND_SMALLER, 40, 2), by_chance(20, 3)])
+    placements = place_all(matches, FRAME, limit=3)
+    assert len(placements) == 2
+    assert placements[0].homography == pytest.approx(TURNED_AND_SMALLER, abs=0.05)
+    assert placements[1].homography == pytest.approx(far, abs=0.05)
+    assert placements[0].confidence >= placements[1].confidence
+    assert len(place_all(matches, FRAME, limit=1)) == 1
+
+
+@pytest.mark.parametrize("count", range(1, 4))
+def test_too_few_matches_place_nothing(count):
+    assert place(following(TURNED_AND_SMALLER, count, 0), FRAME) is None
+
+
+def test_features_keep_to_the_mask():
+    card = cv2.cvtColor(draw_card(200, 0), cv2.COLOR_RGB2GRAY)
+    mask = np.zeros((200, 200), np.uint8)
+    mask[:, 120:] = 255
+    everywhere, masked = find_features(card), find_features(card, mask)
+    assert 10 < len(masked.points) < len(everywhere.points)
+    assert masked.points[:, 0].min() >= 119
+    assert np.linalg.norm(masked.descriptors, axis=1) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_picture_without_features_matches_nothing():
+    nothing = find_features(np.full((100, 100), 128, np.uint8))
+    something = find_features(cv2.cvtColor(draw_card(100, 0), cv2.COLOR_RGB2GRAY))
+    assert isinstance(nothing, Features)
+    assert len(nothing.points) == 0
+    assert len(something.points) > 10
+    assert len(match_features(nothing, something)) == len(match_features(something, nothing)) == 0
+
+
+def test_each_spot_is_matched_once():
+    matches = rendered(FROM_THE_SIDE, 0)
+    for points in (matches.generated, matches.reference):
+        assert len(np.unique(np.round(points / 3), axis=0)) == len(points)

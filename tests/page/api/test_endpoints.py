@@ -1,0 +1,304 @@
+"""The page's endpoints, called by Gradio's own client over HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import PIL.Image
+import pytest
+from fastapi import Request as FastAPIRequest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from gradio_client.utils import Status
+
+from refgc import refine
+from refgc.diptych.preview_report import PreviewReport
+from refgc.engine import Report
+from refgc.page.api.caller import Caller
+from refgc.page.examples import EXAMPLES_FOLDER, find_examples
+from refgc.page.service.queue import Working
+from refgc.request import MAX_OBJECT_NAME
+from tests.page.service.test_guard import bomb
+from tests.support.running import Served, served
+from tests.support.synthetic import make_synthetic_pair
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("site") / "uploads") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(site.address, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("pair")
+    drawn = make_synthetic_pair(reference_side=320, generated_side=128)
+    PIL.Image.fromarray(drawn.reference).save(folder / "reference.png")
+    PIL.Image.fromarray(drawn.generated).save(folder / "generated.png")
+    return {name: handle_file(folder / f"{name}.png") for name in ("reference", "generated")}
+
+
+# --- what a caller is told ------------------------------------------------------------------------------------------
+
+
+def test_only_the_three_endpoints_are_offered(site: Served) -> None:
+    for route in ("/gradio_api/info", "/gradio_api/info?all_endpoints=true"):
+        offered = site.get(route).json()
+        assert list(offered["named_endpoints"]) == ["/refine", "/preview", "/examples"]
+        assert offered["unnamed_endpoints"] == {}
+
+
+def test_every_parameter_and_result_has_a_type_and_a_description(client: Client) -> None:
+    offered = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    for endpoint in offered.values():
+        assert len(endpoint["description"]) > 40
+        for told in (*endpoint["parameters"], *endpoint["returns"]):
+            assert told["python_type"]["type"] not in ("", "Any")
+            assert len(told["python_type"]["description"]) > 10
+            assert told["label"][0].isupper()
+    parameters = {told["parameter_name"]: told for told in offered["/refine"]["parameters"]}
+    needed = [name for name, told in parameters.items() if not told["parameter_has_default"]]
+    assert needed == ["reference", "generated"]
+    assert set(parameters) == {
+        *("reference", "generated", "scale", "strength", "seed"),
+        *("reference_mask", "generated_mask", "object_name", "engine"),
+    }
+    assert parameters["reference"]["python_type"]["type"] == "filepath"
+    assert parameters["engine"]["python_type"]["type"] == "Literal['auto', 'correspondence', 'diffusion']"
+
+
+@pytest.mark.parametrize(("endpoint", "model"), [("/refine", Report), ("/preview", PreviewReport)])
+def test_the_report_is_documented_field_by_field(endpoint: str, model: Any, site: Served) -> None:
+    report = site.get("/gradio_api/info").json()["named_endpoints"][endpoint]["returns"][-1]["type"]
+    assert list(report["properties"]) == list(model.model_fields)
+    for name, field in model.model_fields.items():
+        assert field.description is None or report["properties"][name]["description"] == field.description
+
+
+# --- examples -------------------------------------------------------------------------------------------------------
+
+
+def test_examples_can_be_fetched_and_given_back_by_their_addresses(client: Client, site: Served) -> None:
+    listed = client.predict(api_name="/examples")
+    assert [one["name"] for one in listed] == [one.name for one in find_examples(EXAMPLES_FOLDER)]
+    mug = next(one for one in listed if one["name"] == "mug")
+    assert mug["title"] == "Coffee mug"
+    for name, file in {"reference": "hrri.jpg", "generated": "lrgi.png", "scene_mask": "hrgt_mask.png"}.items():
+        assert mug[name].startswith(site.address)
+        assert site.client.get(mug[name]).content == (EXAMPLES_FOLDER / "mug" / file).read_bytes()
+    masks = {"reference_mask": handle_file(mug["reference_mask"]), "generated_mask": handle_file(mug["scene_mask"])}
+    given = {"reference": handle_file(mug["reference"]), "generated": handle_file(mug["generated"])}
+    picture, report = client.predict(**given, **masks, scale=2, object_name="mug", api_name="/refine")
+    assert PIL.Image.open(picture).size == tuple(report["output_size"]) == (512, 512)
+    assert report["placed"]
+
+
+# --- refine ---------------------------------------------------------------------------------------------------------
+
+
+def test_refining_gives_the_picture_and_the_report_of_the_library(client: Client, pair: dict[str, Any]) -> None:
+    asked = {**pair, "scale": 2, "strength": 0.5, "seed": 7, "engine": "correspondence"}
+    picture, told = client.predict(**asked, api_name="/refine")
+    expected = refine(pair["reference"]["path"], pair["generated"]["path"], scale=2, strength=0.5, seed=7)
+    with PIL.Image.open(picture) as opened:
+        assert opened.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(opened), expected.image.pixels)
+        assert told["message"] in "".join(map(str, opened.info.values()))
+    report = Report.model_validate(told)
+    assert report.model_copy(update={"seconds": {}}) == expected.report.model_copy(update={"seconds": {}})
+
+
+def test_the_stages_are_told_on_the_way(client: Client, pair: dict[str, Any]) -> None:
+    job = client.submit(**pair, seed=11, api_name="/refine")
+    picture, report = job.result(timeout=120)
+    *before, last = job.outputs()
+    assert last == (picture, report)
+    assert before
+    for nothing, progress in before:
+        assert nothing is None
+        assert set(progress) == {"stage", "fraction"}
+    assert len({progress["stage"] for _, progress in before}) > 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"scale": 3}, "The scale is 3; choose 1, 2 or 4."),
+        ({"scale": "large"}, "The scale is 'large'; give a whole number."),
+        ({"strength": 1.5}, "The strength is 1.5; choose a number from 0 to 1."),
+        ({"seed": -1}, "The seed is -1; choose a whole number from 0 to 9223372036854775807."),
+        ({"object_name": "x" * 300}, f"shorten it to at most {MAX_OBJECT_NAME} characters."),
+        ({"object_name": "a\nb"}, "The object name has a line break or another control character"),
+        ({"engine": "magic"}, "There is no engine called 'magic'; use auto, correspondence or diffusion."),
+        ({"reference": None}, "There is no reference; upload the picture and give what the upload answers."),
+        ({"generated": {"path": 5}}, "There is no generated picture; upload the picture"),
+        ({"reference": "/etc/passwd"}, "The reference cannot be used: a picture was not uploaded here;"),
+        (
+            {"generated_mask": "https://example.com/mask.png"},
+            "The generated mask cannot be used: a picture is",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_sentence(
+    changed: dict[str, Any], sentence: str, client: Client, pair: dict[str, Any]
+) -> None:
+    with pytest.raises(AppError) as caught:
+        client.predict(**{**pair, **changed}, api_name="/refine")
+    assert sentence in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_address_is_refused_before_anything_runs(client: Client, pair: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="this server fetches none; download it and upload the file"):
+        client.predict(**{**pair, "reference": handle_file("https://example.com/a.png")}, api_name="/refine")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (bomb(20_000), "more than 64 megapixels"),
+        (b"not a picture", "is not a picture that can be read"),
+        (b"", "is empty"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "is not a picture that can be read"),
+    ],
+)
+def test_a_file_that_is_no_usable_picture_is_told(
+    content: bytes, sentence: str, client: Client, pair: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "picture.png"
+    file.write_bytes(content)
+    begun = time.monotonic()
+    with pytest.raises(AppError, match=sentence):
+        client.predict(**{**pair, "reference": handle_file(file)}, api_name="/refine")
+    assert time.monotonic() - begun < 30
+
+
+def test_a_fault_of_ours_is_told_without_its_details(
+    client: Client, pair: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr("refgc.page.api.calls.refining", fail)
+    with pytest.raises(AppError, match="Something went wrong on our side") as caught:
+        client.predict(**pair, api_name="/refine")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Work that goes on until it is closed, which is noted here, takes the place of refining."""
+    noted: list[bool] = []
+
+    def endless(*_: Any, **__: Any) -> Iterator[Working]:
+        try:
+            while True:
+                time.sleep(0.05)
+                yield Working("matching", 0.5)
+        finally:
+            noted.append(True)
+
+    monkeypatch.setattr("refgc.page.api.calls.refining", endless)
+    return noted
+
+
+def test_cancelling_ends_the_work(client: Client, pair: dict[str, Any], closed: list[bool]) -> None:
+    job = client.submit(**pair, api_name="/refine")
+    wait_for(lambda: job.status().code == Status.ITERATING)
+    job.cancel()
+    wait_for(lambda: bool(closed))
+
+
+def test_a_client_that_goes_ends_the_work(site: Served, pair: dict[str, Any], closed: list[bool]) -> None:
+    files = [{"path": site.upload(f"{name}.png", Path(file["path"]).read_bytes())} for name, file in pair.items()]
+    named = dict(zip(("reference", "generated"), files, strict=True))
+    event = site.post("/gradio_api/call/v2/refine", json=named).json()["event_id"]
+    with site.client.stream("GET", f"{site.address}/gradio_api/call/v2/refine/{event}") as stream:
+        assert next(stream.iter_lines()) == "event: generating"
+    wait_for(lambda: bool(closed))
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)
+
+
+def test_a_call_by_plain_http(site: Served, pair: dict[str, Any]) -> None:
+    files = [{"path": site.upload(f"{name}.png", Path(file["path"]).read_bytes())} for name, file in pair.items()]
+    named = dict(zip(("reference", "generated"), files, strict=True))
+    event = site.post("/gradio_api/call/v2/refine", json={**named, "scale": 1}).json()["event_id"]
+    lines = site.get(f"/gradio_api/call/v2/refine/{event}").text.splitlines()
+    last = lines.index("event: complete") + 1
+    picture, report = json.loads(lines[last].removeprefix("data: "))
+    assert report["output_size"] == [128, 128]
+    assert site.client.get(picture["url"]).headers["content-type"] == "image/png"
+
+
+# --- preview --------------------------------------------------------------------------------------------------------
+
+
+def test_a_preview_goes_on_to_a_refinement(client: Client) -> None:
+    folder = EXAMPLES_FOLDER / "paperback"
+    *files, told = client.predict(
+        handle_file(folder / "hrri.jpg"),
+        handle_file(folder / "hrgt.jpg"),
+        reference_mask=handle_file(folder / "hrri_mask.png"),
+        scene_mask=handle_file(folder / "hrgt_mask.png"),
+        object_name="book",
+        texture_loss=0.9,
+        api_name="/preview",
+    )
+    report = PreviewReport.model_validate(told)
+    assert report.simulated
+    assert report.artifacts is not None
+    sizes = [PIL.Image.open(file).size for file in files]
+    assert sizes == [report.generated_size, report.reference_size, report.truth_size, report.truth_size]
+    generated, reference_mask, generated_mask, _ = (handle_file(file) for file in files)
+    masks = {"reference_mask": reference_mask, "generated_mask": generated_mask}
+    picture, refined = client.predict(handle_file(folder / "hrri.jpg"), generated, **masks, api_name="/refine")
+    assert refined["placed"]
+    assert PIL.Image.open(picture).size == report.truth_size
+
+
+def test_a_preview_tells_what_cannot_be_used(client: Client, pair: dict[str, Any]) -> None:
+    for changed, sentence in (({"factor": 3}, "The factor is 3"), ({"texture_loss": 2}, "texture")):
+        with pytest.raises(AppError, match=sentence):
+            client.predict(pair["reference"], pair["generated"], **changed, api_name="/preview")
+
+
+@pytest.mark.parametrize(("switched", "believed"), [("0", False), ("1", True)])
+def test_a_caller_is_taken_for_a_tool_only_where_there_are_tools(
+    switched: str, believed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFGC_MCP", switched)
+    asked = FastAPIRequest(
+        {
+            "type": "http",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/gradio_api/queue/join",
+            "server": ("127.0.0.1", 80),
+            "query_string": b"",
+            "headers": [(b"x-gradio-user", b"mcp")],
+            "app": SimpleNamespace(root_path=""),
+        }
+    )
+    caller = Caller(gr.Request(asked, session_hash="visit"))
+    assert (caller.is_tool, caller.visit != "visit") == (believed, believed)
