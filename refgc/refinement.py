@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Literal
 
 from refgc.doctor import may_choose_diffusion
@@ -11,6 +10,7 @@ from refgc.errors import EngineError
 from refgc.imaging.image import ImageSource
 from refgc.machine import missing_cuda, missing_libraries, silence_libraries
 from refgc.request import make_request
+from refgc.settings import settings
 
 if TYPE_CHECKING:
     from refgc.flux.speed import SpeedOptions
@@ -76,9 +76,9 @@ def choose(name: Literal["auto", "correspondence", "diffusion"] = "auto", *, spe
         EngineError: that engine cannot run here.
         InputError: `speed` cannot be read.
     """
-    from refgc.flux.speed import SPEED, SpeedOptions
+    from refgc.flux.speed import SpeedOptions
 
-    options = SpeedOptions.parse(os.environ.get(SPEED, "") if speed is None else speed)
+    options = SpeedOptions.parse(settings().speed if speed is None else speed)
     match name:
         case "diffusion":
             return _diffusion(options)

@@ -27,9 +27,9 @@ from refgc.imaging.files import write_whole
 from refgc.imaging.image import Image, Mask
 from refgc.page.refine.pictures import ShownResult
 from refgc.page.service.logs import logger
-from refgc.page.service.settings import settings
 from refgc.page.service.storage import remove
 from refgc.request import RefineRequest
+from refgc.settings import setting, settings
 
 HERE = "result:"
 MANIFEST = "manifest.json"
@@ -264,7 +264,7 @@ def made_by(engine: EngineName) -> str:
     """An engine with its code, its libraries and its weights: as long as this stays, so do its results."""
     if engine == "correspondence":
         return f"{engine} {_code()} {_versions(LIGHT_LIBRARIES)}"
-    settings_of_engine = {name: os.environ.get(name) for name in VARIABLES}
+    settings_of_engine = {name: setting(name) for name in VARIABLES}
     return f"{engine} {_code()} {_versions(LIGHT_LIBRARIES + HEAVY_LIBRARIES)} {settings_of_engine} {_weights()}"
 
 
@@ -300,7 +300,7 @@ def _weights() -> str:
         (hub.BASE, hub.FLUX_KONTEXT, hub.PIPELINE_FILES),
         (hub.ADAPTER, "", hub.ADAPTER_FILES),
     ):
-        source = os.environ.get(variable) or published
+        source = setting(variable) or published
         folder = hub.on_disk(source, files) if source else None
         found.append(f"{source} {_listing(folder)}")
     return " ".join(found)

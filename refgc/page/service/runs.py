@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from refgc.diptych.preview import GeneratorChoice, PreviewRequest, preview
 from refgc.doctor import may_choose_diffusion
 from refgc.engine import EngineName, Progress, Viewer
 from refgc.errors import InputError
-from refgc.machine import DEVICE
 from refgc.page.preview.pictures import ShownPreview, ShownRefinement, write_refinement, write_shown
 from refgc.page.refine.pictures import ShownResult, write_result
 from refgc.page.service.cache import MEGABYTE, made_by, results
@@ -21,9 +19,9 @@ from refgc.page.service.gpu import EngineChoice, refine_with
 from refgc.page.service.limits import Visits
 from refgc.page.service.logs import Outcome, note_job
 from refgc.page.service.queue import BusyError, Finished, Line, Seen, Ticket, TooLongError, Working, watched
-from refgc.page.service.settings import ServiceSettings, settings
 from refgc.page.service.storage import NoRoomError, free_bytes, new_folder, remove, room_watched
 from refgc.request import RefineRequest, make_request
+from refgc.settings import Settings, settings
 
 # One line for what keeps every core busy, one for what fills the GPU: the refinements and previews of an engine share
 # theirs, since two at a time would only make both slower, or run out of memory; one on the processor does not have to
@@ -127,7 +125,7 @@ def note_again(job: Job, visit: str) -> None:
     )
 
 
-def make_room(limits: ServiceSettings) -> None:
+def make_room(limits: Settings) -> None:
     """Forgets results made before where their room is needed.
 
     Raises:
@@ -279,5 +277,5 @@ def refining_preview(
 def _line_of(generator: GeneratorChoice) -> EngineName:
     """Whose line a preview waits in: the simulator needs the processor, DipRefGC the GPU."""
     if generator == "auto":
-        return "correspondence" if sources.obstacle() or os.environ.get(DEVICE) == "cpu" else "diffusion"
+        return "correspondence" if sources.obstacle() or settings().device == "cpu" else "diffusion"
     return "correspondence" if generator == "simulated" else "diffusion"

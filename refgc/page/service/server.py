@@ -26,8 +26,8 @@ from refgc import __version__
 from refgc.page.service.cache import HOUR, MEGABYTE, results
 from refgc.page.service.logs import logs_on_stderr, note
 from refgc.page.service.runs import LINES, engine_of
-from refgc.page.service.settings import ServiceSettings, settings
 from refgc.page.service.storage import SWEEPS_PER_AGE, free_bytes, start_janitor
+from refgc.settings import Settings, settings
 
 # Everyone in a line holds one of Gradio's threads; so many are left for clicks and uploads.
 OTHER_THREADS = 40
@@ -112,7 +112,7 @@ def _engine() -> str:
     return engine_of("auto")
 
 
-def _look_at_disk(limits: ServiceSettings) -> tuple[int | None, str]:
+def _look_at_disk(limits: Settings) -> tuple[int | None, str]:
     """The free bytes, and what is wrong with the folder of uploads; empty if nothing is."""
     folder = Path(get_upload_folder())
     try:
@@ -130,7 +130,7 @@ def _look_at_disk(limits: ServiceSettings) -> tuple[int | None, str]:
     return free, ""
 
 
-def _stuck(limits: ServiceSettings) -> str:
+def _stuck(limits: Settings) -> str:
     for name, line in LINES.items():
         seconds = line.running_seconds
         if seconds is not None and seconds > STUCK_TIMES * limits.run_seconds:
