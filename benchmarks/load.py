@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.page_client import PageServer, RefusedError, Visitor
+from refgc.imaging.files import MEGABYTE
 from refgc.settings import settings
 
 SIDE, SCALE = 64, 4
@@ -41,7 +42,6 @@ NEAR = 12.0
 BUSY = "The server is busy and its queue is full; please try again in a minute."
 LONGEST_SECONDS = 30 * 60.0
 SAMPLING_SECONDS = 0.1
-MEGABYTE = 1_000_000
 
 
 @dataclass

@@ -23,7 +23,7 @@ from pydantic import BaseModel, TypeAdapter
 import refgc
 from refgc.engine import EngineName
 from refgc.errors import InputError
-from refgc.imaging.files import write_whole
+from refgc.imaging.files import MEGABYTE, write_whole
 from refgc.imaging.image import Image, Mask
 from refgc.page.refine.pictures import ShownResult
 from refgc.page.service.logs import logger
@@ -233,7 +233,6 @@ def _bytes(folder: Path) -> int:
 
 # ==== made_before
 HOUR = 3600.0
-MEGABYTE = 1_000_000
 LIGHT_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "opencv-python", "pillow")
 HEAVY_LIBRARIES = ("torch", "diffusers", "transformers", "peft", "torchao")
 # By name, since what they say decides the pixels.

@@ -12,9 +12,10 @@ from refgc.diptych.preview import GeneratorChoice, PreviewRequest, preview
 from refgc.doctor import may_choose_diffusion
 from refgc.engine import EngineName, Progress, Viewer
 from refgc.errors import InputError
+from refgc.imaging.files import MEGABYTE
 from refgc.page.preview.pictures import ShownPreview, ShownRefinement, write_refinement, write_shown
 from refgc.page.refine.pictures import ShownResult, write_result
-from refgc.page.service.cache import MEGABYTE, made_by, results
+from refgc.page.service.cache import made_by, results
 from refgc.page.service.gpu import EngineChoice, refine_with
 from refgc.page.service.limits import Visits
 from refgc.page.service.logs import Outcome, note_job

@@ -23,7 +23,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refgc import __version__
-from refgc.page.service.cache import HOUR, MEGABYTE, results
+from refgc.imaging.files import MEGABYTE
+from refgc.page.service.cache import HOUR, results
 from refgc.page.service.logs import logs_on_stderr, note
 from refgc.page.service.runs import LINES, engine_of
 from refgc.page.service.storage import SWEEPS_PER_AGE, free_bytes, start_janitor
