@@ -88,7 +88,7 @@ def request_for(pair: Pair, defaults: Defaults) -> RefineRequest:
     )
 
 
-def check_outputs(entries: Iterable[Entry], folders: Folders, *, allow_outside: bool) -> list[Entry]:
+def check_outputs(entries: Iterable[Entry], folders: Folders, *, allow_outside: bool = False) -> list[Entry]:
     """Refuses a batch that could not write its results, or would overwrite one by another or a picture in use.
 
     Args:

@@ -39,7 +39,7 @@ PICTURE_SUFFIXES = frozenset(
 
 # A list of so many pairs takes days. The limits keep a wrong file, such as an archive, from filling the memory.
 MAX_LIST_BYTES = 50 * MEGABYTE
-MAX_PAIRS = 100_000
+MAX_PAIRS = 20_000
 MAX_LINE = 20_000
 
 
