@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -10,7 +9,7 @@ from threading import Lock
 import torch
 from diffusers import FluxControlNetPipeline
 
-from refgc import hub, machine
+from refgc import hub
 from refgc.diptych import controlnets, loras
 from refgc.diptych.conditions import Diptych
 from refgc.diptych.pipeline import DipRefGCPipeline, Drawn, Settings
@@ -37,6 +36,7 @@ from refgc.flux.quantization import quantize
 from refgc.flux.reading import load_transformer, parameters, prompt_reader, reading, stream
 from refgc.flux.speed import Quantization, SpeedOptions
 from refgc.model import loading
+from refgc.settings import settings as environment
 
 OTHERWISE = "let the simulator stand in for the generator"
 
@@ -77,7 +77,7 @@ class DiptychGenerator:
         Raises:
             EngineError: there is no such device, or no ControlNet is named.
         """
-        asked = device or os.environ.get(machine.DEVICE) or "cuda"
+        asked = device or environment().device or "cuda"
         if asked.partition(":")[0] == "cuda" and not torch.cuda.is_available():
             raise EngineError(NO_GPU)
         self.sources = sources or Sources.from_environment()

@@ -6,7 +6,6 @@ report, and the metadata of the pictures that are written, say so.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -40,6 +39,7 @@ from refgc.imaging.arrays import Bytes, Size, resized
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.upscale import clean_upscale
 from refgc.machine import DEVICE, silence_libraries
+from refgc.settings import settings
 from refgc.simulator.artifacts import ArtifactRecord, simulate
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _choose(name: GeneratorChoice, progress: Progress) -> tuple[DiptychGenerator
         case "diffusion":
             return open_generator(), ""
         case "auto":
-            obstacle = sources.obstacle() or (ON_A_PROCESSOR if os.environ.get(DEVICE) == "cpu" else "")
+            obstacle = sources.obstacle() or (ON_A_PROCESSOR if settings().device == "cpu" else "")
             if obstacle:
                 return None, obstacle
             try:

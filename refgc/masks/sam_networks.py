@@ -7,7 +7,6 @@ torch each; its networks do not.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from refgc import machine
 from refgc.errors import EngineError
 from refgc.imaging.image import Image
 from refgc.masks import weights
+from refgc.settings import settings
 
 Part = Literal["tracker", "detector"]
 """The network that takes clicks and boxes, or the one that takes words."""
@@ -126,7 +126,7 @@ def choose_device(asked: str | None) -> torch.device:
     Raises:
         EngineError: there is no such device.
     """
-    asked = asked or os.environ.get(machine.DEVICE) or ("cuda" if torch.cuda.is_available() else "cpu")
+    asked = asked or settings().device or ("cuda" if torch.cuda.is_available() else "cpu")
     if asked != "cpu" and asked.partition(":")[0] != "cuda":
         raise EngineError(f"{machine.DEVICE} is {asked!r}; set it to cuda, cuda:1 (the second GPU) or cpu.")
     if asked != "cpu" and not torch.cuda.is_available():

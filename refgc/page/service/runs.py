@@ -12,6 +12,7 @@ from refgc.diptych import sources
 from refgc.diptych.preview import GeneratorChoice, make_preview_request, preview
 from refgc.engine import EngineName, Progress, RefineResult, Viewer
 from refgc.errors import InputError
+from refgc.imaging.files import MEGABYTE
 from refgc.page.preview.pictures import ShownPreview, ShownRefinement, write_refinement, write_shown
 from refgc.page.refine.pictures import ShownResult, write_result
 from refgc.page.service.cache import ResultCache, made_by, open_cache
@@ -19,12 +20,12 @@ from refgc.page.service.gpu import refine_with
 from refgc.page.service.limits import Visits
 from refgc.page.service.logs import Outcome, note_job
 from refgc.page.service.queue import BusyError, Finished, Line, Seen, Ticket, TooLongError, Working, watched
-from refgc.page.service.settings import ServiceSettings
 from refgc.page.service.storage import NoRoomError, free_bytes, new_folder, remove, room_watched
 from refgc.refinement import EngineChoice, best_engine
 from refgc.request import RefineRequest, check_options, make_request
+from refgc.settings import Settings
+from refgc.settings import settings as read_settings
 
-MEGABYTE = 1_000_000
 # The scale that is logged of a run which enlarges nothing.
 SAME_SIZE = 1
 
@@ -130,7 +131,7 @@ class Service:
 
     def __init__(
         self,
-        settings: ServiceSettings | None = None,
+        settings: Settings | None = None,
         *,
         cache: ResultCache | None = None,
         refine_with: RefineWith = refine_with,
@@ -145,7 +146,7 @@ class Service:
         Raises:
             InputError: a setting in the environment cannot be used.
         """
-        self.settings = settings or ServiceSettings.from_environment()
+        self.settings = settings or read_settings()
         self.queues: dict[EngineName, Line] = {"correspondence": Line(), "diffusion": Line()}
         self.visits = Visits()
         self.cache = cache
@@ -159,7 +160,7 @@ class Service:
         Raises:
             InputError: a setting in the environment cannot be used.
         """
-        settings = ServiceSettings.from_environment()
+        settings = read_settings()
         return cls(settings, cache=open_cache(settings))
 
     def engine_for(self, choice: EngineChoice) -> EngineName:

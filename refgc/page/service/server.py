@@ -22,11 +22,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refgc import __version__
-from refgc.page.service.cache import HOUR, MEGABYTE
+from refgc.imaging.files import MEGABYTE
+from refgc.page.service.cache import HOUR
 from refgc.page.service.logs import logs_on_stderr, note
 from refgc.page.service.runs import Service
-from refgc.page.service.settings import ServiceSettings
 from refgc.page.service.storage import SWEEPS_PER_AGE, free_bytes, start_janitor
+from refgc.settings import Settings
 
 # Everyone in a line holds one of Gradio's threads; so many are left for clicks and uploads.
 OTHER_THREADS = 40
@@ -100,7 +101,7 @@ def health_route(service: Service) -> Route:
     return Route(HEALTH_PATH, healthz, methods=["GET"])
 
 
-def _look_at_disk(limits: ServiceSettings) -> tuple[int | None, str]:
+def _look_at_disk(limits: Settings) -> tuple[int | None, str]:
     """The free bytes, and what is wrong with the folder of uploads; empty if nothing is."""
     folder = Path(get_upload_folder())
     try:
