@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -44,9 +43,3 @@ class ServiceSettings(BaseModel):
             name = f"REFGC_{str(first['loc'][0]).upper()}"
             reason = first["msg"].removeprefix("Input ")
             raise InputError(f"{name} is {first['input']!r}, which cannot be used: it {reason}.") from error
-
-
-@cache
-def settings() -> ServiceSettings:
-    """The settings, read once."""
-    return ServiceSettings.from_environment()
