@@ -45,8 +45,10 @@ def serve(host: str | None = None, port: int | None = None) -> None:
         raise InputError(f"The page needs {', '.join(missing)}: pip install '.[demo]' in the project's folder.")
     from refgc.page.app import build_demo, launch_settings
     from refgc.page.service.gpu import prepare_for_lending
+    from refgc.page.service.runs import Service
 
-    demo, settings = build_demo(), launch_settings()
+    service = Service.from_environment()
+    demo, settings = build_demo(service), launch_settings(service)
     prepare_for_lending()
     end_by_signals()
     try:

@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 
 from refgc import __version__
-from refgc.correspondence.pictures import marked
 from refgc.correspondence.report import Stopwatch
 from refgc.diptych import composition as compose
 from refgc.diptych import sources
-from refgc.diptych.comparison import closeness
+from refgc.diptych.comparison import fidelity
 from refgc.diptych.conditions import Diptych, build, in_scene, panel_size
 from refgc.diptych.objects import find_in_reference, find_in_scene
 from refgc.diptych.outlines import fit_outlines
@@ -36,6 +35,7 @@ from refgc.diptych.prompts import diptych_prompt
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError
 from refgc.imaging.arrays import Bytes, Size, resized
+from refgc.imaging.draw import dim_outside
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.upscale import clean_upscale
 from refgc.machine import DEVICE, silence_libraries
@@ -124,7 +124,7 @@ def preview(
             request.scene, request.reference, reference_mask, request.object_name
         )
     with watch.stage("comparing both", 0.4):
-        truth = compose.draw(request.reference, reference_mask, request.scene, scene_mask)
+        truth = compose.ideal_picture(request.reference, reference_mask, request.scene, scene_mask)
         both_given = request.reference_mask is not None and request.scene_mask is not None
         confidence = None if both_given else _confidence(reference_mask, scene_mask, truth)
     with watch.stage("building the conditions", 0.5):
@@ -139,7 +139,7 @@ def preview(
     with watch.stage("comparing", 0.95):
         upscaled = Image(clean_upscale(drawing.generated, truth.picture.size))
         is_truth = model is None or truth.origin == "scene"
-        upscaled_closeness = closeness(truth.picture, upscaled, truth.mask) if is_truth else None
+        upscaled_fidelity = fidelity(truth.picture, upscaled, truth.mask) if is_truth else None
     progress("done", 1.0)
     report = PreviewReport(
         message=drawing.message,
@@ -160,7 +160,7 @@ def preview(
         reference_mask=_mask_record(request.reference_mask, reference_mask, request.reference.alpha, confidence),
         scene_mask=_mask_record(request.scene_mask, scene_mask, None, confidence),
         artifacts=drawing.artifacts,
-        upscaled=upscaled_closeness,
+        upscaled=upscaled_fidelity,
         model=drawing.model,
         seconds=watch.seconds,
         versions=_versions(LIGHT_LIBRARIES if model is None else LIGHT_LIBRARIES + HEAVY_LIBRARIES),
@@ -201,7 +201,7 @@ def _choose(name: GeneratorChoice, progress: Progress) -> tuple[DiptychGenerator
     raise EngineError(f"There is no generator called {name!r}; use auto, simulated or diffusion.")
 
 
-def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.Drawn, obstacle: str) -> _Drawing:
+def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.IdealPicture, obstacle: str) -> _Drawing:
     """The artifacts on the truth, made smaller; and beside the left panel, as if a generator had drawn both."""
     simulated = simulate(
         truth.picture, truth.mask, size=_generated_size(request), strengths=request.strengths, seed=request.seed
@@ -214,7 +214,11 @@ def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.Drawn
 
 
 def _draw(
-    request: PreviewRequest, conditions: Diptych, truth: compose.Drawn, model: DiptychGenerator, progress: Progress
+    request: PreviewRequest,
+    conditions: Diptych,
+    truth: compose.IdealPicture,
+    model: DiptychGenerator,
+    progress: Progress,
 ) -> _Drawing:
     drawn = model.generate(conditions, request.object_name, request.caption, request.seed, progress)
     record = ModelRecord(
@@ -235,15 +239,15 @@ def _draw(
 def _result(
     request: PreviewRequest,
     reference_mask: Mask,
-    truth: compose.Drawn,
+    truth: compose.IdealPicture,
     conditions: Diptych,
     drawing: _Drawing,
     report: PreviewReport,
 ) -> PreviewResult:
     whole, generated = Image(drawing.diptych), Image(drawing.generated)
     stages = {
-        "object in the reference": Image(marked(request.reference.pixels, reference_mask.values)),
-        "object in the scene": Image(marked(truth.picture.pixels, truth.mask.values)),
+        "object in the reference": Image(dim_outside(request.reference.pixels, reference_mask.values)),
+        "object in the scene": Image(dim_outside(truth.picture.pixels, truth.mask.values)),
         "condition picture": Image(conditions.picture),
         "condition mask": grey_image(conditions.mask),
         "condition edges": grey_image(conditions.edges),
@@ -266,7 +270,7 @@ def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
     return {"refgc": __version__, "opencv": cv2.__version__, **{name: version(name) for name in libraries}}
 
 
-def _confidence(reference_mask: Mask, scene_mask: Mask, truth: compose.Drawn) -> float:
+def _confidence(reference_mask: Mask, scene_mask: Mask, truth: compose.IdealPicture) -> float:
     """How sure it is that both masks mark one object; see `MaskRecord`."""
     overlap = fit_outlines(reference_mask.values, scene_mask.values).overlap
     return round(overlap if truth.origin == "scene" else 0.5 * overlap, 3)

@@ -156,6 +156,11 @@ def check_can_run() -> None:
         raise EngineError(missing)
 
 
+def on_cpu() -> bool:
+    """Whether the environment asks for the processor, where the generator takes hours for a picture."""
+    return settings().device == "cpu"
+
+
 def missing_libraries() -> str:
     """What to install for the diptych generator, as a sentence; empty where all is there."""
     absent = [module for module in machine.DIFFUSION_MODULES if find_spec(module) is None]

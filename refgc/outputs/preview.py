@@ -13,7 +13,7 @@ from refgc.diptych.preview import PreviewResult, grey_image
 from refgc.errors import InputError
 from refgc.imaging.files import write_files
 from refgc.imaging.image import Image, Mask, encoded
-from refgc.imaging.matting import share_bytes
+from refgc.imaging.matting import alpha_bytes
 from refgc.outputs.result import Destination, check_destination, check_folder, image_text, report_bytes
 from refgc.simulator.artifacts import record_text
 
@@ -89,4 +89,4 @@ def write_preview(result: PreviewResult, folder: Path, report: Path | None = Non
 
 
 def _mask_image(mask: Mask) -> Image:
-    return grey_image(share_bytes(np.asarray(mask.values)))
+    return grey_image(alpha_bytes(np.asarray(mask.values)))

@@ -29,7 +29,7 @@ from refgc.page.refine.pictures import ShownResult
 from refgc.page.service.logs import logger
 from refgc.page.service.storage import remove
 from refgc.request import RefineRequest
-from refgc.settings import setting, settings
+from refgc.settings import Settings, setting
 
 HERE = "result:"
 MANIFEST = "manifest.json"
@@ -239,17 +239,12 @@ HEAVY_LIBRARIES = ("torch", "diffusers", "transformers", "peft", "torchao")
 VARIABLES = ("REFGC_SPEED", "REFGC_DEVICE")
 
 
-def results() -> ResultCache | None:
-    """What was made, beside the folder of uploads; None where nothing is kept."""
-    uploads = Path(get_upload_folder()).absolute()
-    return _results(uploads.with_name(f"{uploads.name}-results"))
-
-
-@cache
-def _results(folder: Path) -> ResultCache | None:
-    limits = settings()
+def open_cache(limits: Settings) -> ResultCache | None:
+    """The cache of this installation, beside the folder of uploads; None where nothing is kept."""
     if not limits.cache_megabytes:
         return None
+    uploads = Path(get_upload_folder()).absolute()
+    folder = uploads.with_name(f"{uploads.name}-results")
     try:
         return ResultCache(
             folder, most_bytes=limits.cache_megabytes * MEGABYTE, longest_seconds=limits.keep_hours * HOUR
