@@ -119,6 +119,11 @@ def test_evidence_counts_for_its_neighbourhood_and_not_far_beyond():
     change = agreement_trust(uniform(5, 1, 0.2, 0.05)) - agreement_trust(spot)
     assert change[20, 25] > 0.03
     assert change[:, :8].max() < 0.005
+    spot = uniform(20, 1, 0.2, 0.05)
+    spot.reliable[18:22, 23:27] = 0
+    change = agreement_trust(uniform(20, 1, 0.2, 0.05)) - agreement_trust(spot)
+    assert change[20, 25] > 0.1
+    assert change[20, 30] < 0.013
 
 
 def test_contrast_below_a_few_levels_is_flat_and_cannot_be_unlike():
