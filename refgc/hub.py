@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from refgc.errors import EngineError, RefGCError
+from refgc.weight_files import PICKLES, only_pickles
 
 BASE = "REFGC_BASE"
 ADAPTER = "REFGC_ADAPTER"
@@ -62,6 +63,9 @@ def fetch(source: str, variable: str, files: Sequence[str]) -> Path:
         folder = _download(source, variable, files)
     missing = missing_from(folder, files)
     if missing:
+        pickles = only_pickles((folder / missing[0]).parent)
+        if pickles:
+            raise EngineError(f"{variable} is {source!r}, where {pickles}; name one that has safetensors files.")
         raise EngineError(
             f"{variable} is {source!r}, and there is no {missing[0]} in it; name a folder or repository that has it."
         )
@@ -131,7 +135,7 @@ def _download(source: str, variable: str, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     with in_one_sentence(source, variable):
-        return Path(snapshot_download(source, allow_patterns=list(files)))
+        return Path(snapshot_download(source, allow_patterns=list(files), ignore_patterns=list(PICKLES)))
 
 
 @contextmanager

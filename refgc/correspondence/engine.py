@@ -10,7 +10,7 @@ from refgc.correspondence.align import Alignment, align_object, align_scene
 from refgc.correspondence.find import Finding, find
 from refgc.correspondence.fuse import fuse
 from refgc.correspondence.weigh import Weighing, weigh_object, weigh_scene
-from refgc.engine import Progress, RefineResult, Report, Viewer, no_progress
+from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress
 from refgc.imaging.arrays import Bytes, Floats, resized, size_of, smoothstep
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
@@ -39,7 +39,7 @@ class CorrespondenceEngine:
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
-        watch = report.Stopwatch(progress)
+        watch = Stopwatch(progress)
         width, height = request.generated.size
         with watch.stage("upscaling", 0.0):
             upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))

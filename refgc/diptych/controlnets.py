@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from refgc import hub
 from refgc.diptych.sources import CONTROLNET_FILES, ControlNetName
 from refgc.errors import InputError
+from refgc.flux.checks import check_network
 from refgc.flux.reading import reading
 from refgc.imaging.arrays import Bytes
 from refgc.model.tokens import PATCH, pack
@@ -201,21 +202,12 @@ def load(source: str | Path, label: str, *, dtype: torch.dtype | None = None) ->
         dtype: of the weights; None takes float32.
 
     Raises:
-        EngineError: it cannot be had, or is damaged.
-        InputError: its weights do not fit its config.
+        EngineError: it cannot be had, is damaged, or its weights do not fit its config.
     """
     folder = hub.fetch(str(source), label, CONTROLNET_FILES)
     with reading(folder, label):
-        controlnet, report = ControlNet.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    # diffusers would go on with random weights in their place.
-    missing, unexpected = report["missing_keys"], report["unexpected_keys"]
-    if missing or unexpected:
-        first = next(iter([*missing, *unexpected]))
-        raise InputError(
-            f"{label} is {str(source)!r}, whose weights do not fit its config ({first} is "
-            f"{'missing' if missing else 'too much'}); fetch it again, or name another."
-        )
-    loaded: ControlNet = controlnet
+        check_network(folder, ControlNet)
+        loaded: ControlNet = ControlNet.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     return loaded
 
 

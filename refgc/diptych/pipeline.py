@@ -22,6 +22,7 @@ from refgc.diptych.prompts import diptych_prompt
 from refgc.diptych.sources import NAMES, ControlNetName, LoraSources, find_loras
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError
+from refgc.flux.checks import checked_folder, safetensors_only
 from refgc.flux.prompts import PromptEmbeddings, check_length
 from refgc.imaging.arrays import Bytes, Floats
 
@@ -125,9 +126,11 @@ class DipRefGCPipeline(FluxControlNetPipeline):
 
         Raises:
             InputError: a ControlNet or LoRA is damaged, or they do not go together.
-            EngineError: a ControlNet or LoRA cannot be had.
+            EngineError: a ControlNet or LoRA cannot be had, or the base's files are damaged, are pickles, or do not fit
+                its config.
             OSError: the base cannot be had.
         """
+        options = safetensors_only(options)
         dtype = options.get("dtype", options.get("torch_dtype"))
         inpainting, canny = (
             source if isinstance(source, FluxControlNetModel) else load(source, label, dtype=dtype)
@@ -137,7 +140,8 @@ class DipRefGCPipeline(FluxControlNetPipeline):
             )
         )
         files = {} if loras is None else find_loras(loras, "loras")
-        pipeline: Self = super().from_pretrained(str(base), controlnet=[inpainting, canny], **options)
+        folder = checked_folder(cls, base, options)
+        pipeline: Self = super().from_pretrained(folder, controlnet=[inpainting, canny], **options)
         controlnets = ControlNets(inpainting, canny, pipeline.transformer)
         lora_files.load(controlnets, files)
         pipeline.trained = frozenset(files)

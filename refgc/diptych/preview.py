@@ -9,15 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
-import cv2
 import numpy as np
 
-from refgc import __version__
 from refgc.correspondence.pictures import marked
-from refgc.correspondence.report import Stopwatch
 from refgc.diptych import composition as compose
 from refgc.diptych import sources
 from refgc.diptych.comparison import closeness
@@ -34,7 +30,7 @@ from refgc.diptych.preview_report import (
 )
 from refgc.diptych.preview_request import STRENGTHS, PreviewRequest, make_preview_request, parse_artifacts
 from refgc.diptych.prompts import diptych_prompt
-from refgc.engine import Progress, no_progress
+from refgc.engine import Progress, Stopwatch, no_progress, versions_of
 from refgc.errors import EngineError
 from refgc.imaging.arrays import Bytes, Size, resized
 from refgc.imaging.image import Image, Mask
@@ -58,7 +54,7 @@ __all__ = [
 
 GeneratorChoice = Literal["auto", "simulated", "diffusion"]
 
-LIGHT_LIBRARIES = ("numpy", "scipy", "pillow")
+LIGHT_LIBRARIES = ("opencv", "numpy", "scipy", "pillow")
 HEAVY_LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 ON_A_PROCESSOR = f"{DEVICE} is cpu, where the diptych generator takes hours; ask for it by its name to wait so long."
 
@@ -163,7 +159,7 @@ def preview(
         upscaled=upscaled_closeness,
         model=drawing.model,
         seconds=watch.seconds,
-        versions=_versions(LIGHT_LIBRARIES if model is None else LIGHT_LIBRARIES + HEAVY_LIBRARIES),
+        versions=versions_of(*LIGHT_LIBRARIES, *(() if model is None else HEAVY_LIBRARIES)),
     )
     return _result(request, reference_mask, truth, conditions, drawing, report)
 
@@ -260,10 +256,6 @@ def grey_image(levels: Bytes) -> Image:
 
 def _generated_size(request: PreviewRequest) -> Size:
     return request.scene.size[0] // request.factor, request.scene.size[1] // request.factor
-
-
-def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
-    return {"refgc": __version__, "opencv": cv2.__version__, **{name: version(name) for name in libraries}}
 
 
 def _confidence(reference_mask: Mask, scene_mask: Mask, truth: compose.Drawn) -> float:

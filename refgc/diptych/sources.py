@@ -12,6 +12,7 @@ from typing import Literal, Self, get_args
 from refgc import hub, machine
 from refgc.errors import EngineError, InputError, RefGCError
 from refgc.machine import find_gpus, on_zero_gpu
+from refgc.weight_files import only_pickles, own_file
 
 ControlNetName = Literal["inpainting", "canny"]
 NAMES: tuple[ControlNetName, ...] = get_args(ControlNetName)
@@ -100,7 +101,7 @@ def find_loras(sources: LoraSources, label: str) -> dict[ControlNetName, Path]:
 
     Raises:
         EngineError: the repository cannot be had.
-        InputError: there is no such file.
+        InputError: there is no such file, it is a pickle, or it is a link to another folder.
     """
     if isinstance(sources, Mapping):
         unknown = sorted(set(sources) - set(NAMES))
@@ -111,7 +112,7 @@ def find_loras(sources: LoraSources, label: str) -> dict[ControlNetName, Path]:
     if not folder.is_dir():
         folder = hub.fetch(str(sources), label, LORA_FILES)
     found: dict[ControlNetName, Path] = {
-        name: _file(folder / name, label) for name in NAMES if (folder / name).is_dir()
+        name: _file(folder / name, label, root=folder) for name in NAMES if (folder / name).is_dir()
     }
     if not found:
         raise InputError(
@@ -177,9 +178,15 @@ def missing_gpu() -> str:
     return NO_GPU
 
 
-def _file(source: Path, label: str) -> Path:
+def _file(source: Path, label: str, root: Path | None = None) -> Path:
+    """The LoRA of a file, or of a folder; no link may lead out of `root`, by default the folder that holds the file."""
     candidates = [source] if source.suffix == ".safetensors" else [source / name for name in (LORA_FILE, PEFT_FILE)]
     for file in candidates:
         if file.is_file():
-            return file
+            folder = root or file.parent
+            own_file(file.parent, PEFT_CONFIG_FILE, label)
+            return own_file(folder, str(file.relative_to(folder)), label)
+    pickles = only_pickles(source)
+    if pickles:
+        raise InputError(f"{label} is {str(source)!r}, where {pickles}; name a LoRA in a safetensors file.")
     raise InputError(f"{label}: there is no {' or '.join(map(repr, map(str, candidates)))}; name the file of a LoRA.")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 
 import torch
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel, ModelMixin
 from diffusers.utils import logging as of_diffusers
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers.utils import logging as of_transformers
 
 from refgc.errors import EngineError
+from refgc.flux.checks import check_network, check_pipeline
 from refgc.flux.placement import Placement
 from refgc.flux.prompts import PromptReader
 from refgc.flux.quantization import config_for
 from refgc.machine import on_zero_gpu
+from refgc.weight_files import WeightFileError, read_header
 
 
 def load_transformer(base: Path, placement: Placement, *, quantizes: bool) -> FluxTransformer2DModel:
@@ -34,9 +35,11 @@ def load_transformer(base: Path, placement: Placement, *, quantizes: bool) -> Fl
     # Straight to the GPU, past main memory, where nothing has to be done before.
     straight = quantizes or placement.quantization == "none"
     with reading(base):
+        check_network(base / "transformer", FluxTransformer2DModel)
         return FluxTransformer2DModel.from_pretrained(
             base,
             subfolder="transformer",
+            use_safetensors=True,
             dtype=placement.dtype,
             quantization_config=_quantization(placement) if quantizes else None,
             device_map=_device_map(placement) if straight else None,
@@ -60,8 +63,10 @@ def prompt_reader(base: Path, placement: Placement) -> PromptReader:
     """Reads prompts with the text encoders of the base, which are loaded at the first one."""
 
     def load_encoders() -> FluxKontextPipeline:
+        parts = {"transformer": None, "vae": None}
         with reading(base):
-            return FluxKontextPipeline.from_pretrained(base, transformer=None, vae=None, dtype=placement.dtype)
+            check_pipeline(base, given=parts)
+            return FluxKontextPipeline.from_pretrained(base, use_safetensors=True, dtype=placement.dtype, **parts)
 
     return PromptReader(load_encoders, placement.text_device, keep=placement.keeps_text_encoders)
 
@@ -87,9 +92,8 @@ def parameters(folder: Path) -> int:
     count = 0
     for file in folder.glob("*.safetensors"):
         try:
-            with safe_open(file, framework="pt") as tensors:
-                count += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+            count += sum(entry.size for entry in read_header(file).tensors.values())
+        except (WeightFileError, OSError) as error:
             raise damaged(file) from error
     return count
 

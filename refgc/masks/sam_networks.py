@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -25,12 +23,12 @@ from transformers.image_utils import (
 
 # Named by its module: the one at the top of transformers asks for torchvision, which only its box prompts need.
 from transformers.models.sam3.modeling_sam3 import Sam3Model
-from transformers.utils import logging as of_transformers
 
 from refgc import machine
 from refgc.errors import EngineError
 from refgc.imaging.image import Image
 from refgc.masks import weights
+from refgc.weight_files import check_transformers_network, quiet_transformers
 
 Part = Literal["tracker", "detector"]
 """The network that takes clicks and boxes, or the one that takes words."""
@@ -65,17 +63,16 @@ class Networks:
         """A network in evaluation mode on its device.
 
         Raises:
-            EngineError: its weights are not complete.
+            WeightFileError, OSError: its files are damaged or do not fit its config.
         """
         if part not in self._loaded:
             is_sam2 = self.kind.startswith("sam2")
             architecture = Sam3Model if part == "detector" else Sam2Model if is_sam2 else Sam3TrackerModel
-            with _without_progress_bars():
-                network, report = architecture.from_pretrained(
-                    self._folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            check_transformers_network(self._folder, architecture, part)
+            with quiet_transformers():
+                network = architecture.from_pretrained(
+                    self._folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
                 )
-            if report["missing_keys"] or report["mismatched_keys"]:
-                raise EngineError(f"The weights {self.source!r} are not complete; fetch them again, or name others.")
             self._loaded[part] = network.eval().requires_grad_(False).to(self.device)
         return self._loaded[part]
 
@@ -132,14 +129,3 @@ def choose_device(asked: str | None) -> torch.device:
     if asked != "cpu" and not torch.cuda.is_available():
         raise EngineError(f"{machine.DEVICE} is {asked!r}, and torch finds no GPU here; set it to cpu.")
     return torch.device(asked)
-
-
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    shown = of_transformers.is_progress_bar_enabled()
-    of_transformers.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            of_transformers.enable_progress_bar()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from refgc import hub
 from refgc.errors import EngineError
+from refgc.weight_files import only_pickles
 
 VARIABLE = "REFGC_SAM"
 MODULES = ("torch", "transformers", "safetensors", "huggingface_hub")
@@ -49,6 +50,9 @@ def find(named: str) -> Path:
         EngineError: they are not on this machine, or are no SAM 2 or SAM 3.
     """
     folder = hub.on_disk(named, (CONFIG,))
+    pickles = folder and only_pickles(folder)
+    if pickles:
+        raise EngineError(f"{VARIABLE} is {named!r}, where {pickles}; name one that has safetensors files.")
     if folder is None or not any(folder.glob("*.safetensors")):
         if Path(named).expanduser().is_dir():
             missing = CONFIG if folder is None else "*.safetensors"

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
 from threading import Lock
 from typing import Any
 
-import numpy as np
 import torch
 
-from refgc import __version__
-from refgc.engine import DiffusionDetails, Progress, RefineResult, Report, Viewer, no_progress
+from refgc.engine import (
+    NOT_WANTED,
+    DiffusionDetails,
+    Progress,
+    RefineResult,
+    Report,
+    Viewer,
+    make_report,
+    no_progress,
+)
 from refgc.errors import EngineError, RefGCError
 from refgc.flux.memory import Resident, Room, free_memory
 from refgc.flux.placement import GIB, ModelSize, Placement
@@ -29,9 +35,8 @@ from refgc.model.loading import Sources
 from refgc.model.pipeline import RefGCSR2Pipeline, Refined, Settings
 from refgc.request import RefineRequest
 
-# From this share on a pixel counts as the model's work.
+# A pixel counts as the model's work above this share of the strength. Chosen by hand, not fitted.
 DRAWN = 0.25
-NOT_WANTED = "Nothing of the reference was asked for (strength 0), so the result is a clean upscale."
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy")
 
 
@@ -166,22 +171,18 @@ class DiffusionEngine:
         steps: int,
         seconds: dict[str, float],
     ) -> Report:
-        drawn = refined.share > DRAWN * request.strength
-        rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
-        box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else None
-        coverage = float(drawn.mean())
         placement = loaded.placement
-        return Report(
-            engine="diffusion",
-            placed=box is not None,
-            message=_message(loaded.pipeline.freqmole is not None, refined.windows.found, coverage),
+        taken = refined.share > DRAWN * request.strength
+        on_gpu = placement.device.type == "cuda"
+        return make_report(
+            "diffusion",
+            request,
+            _message(loaded.pipeline.freqmole is not None, refined.windows.found, float(taken.mean())),
+            taken=taken,
             confidence=refined.windows.confidence,
-            coverage=coverage,
             matches=refined.windows.matches,
-            object_box=box,
-            **_of(request),
             seconds=seconds,
-            versions=_versions(),
+            libraries=LIBRARIES,
             diffusion=DiffusionDetails(
                 base=self.sources.base,
                 adapter=self.sources.adapter,
@@ -189,9 +190,7 @@ class DiffusionEngine:
                 placement=placement.reason,
                 speed=str(self.options),
                 steps=steps,
-                peak_memory_gib=(
-                    torch.cuda.max_memory_allocated(placement.device) / GIB if placement.device.type == "cuda" else None
-                ),
+                peak_memory_gib=torch.cuda.max_memory_allocated(placement.device) / GIB if on_gpu else None,
             ),
         )
 
@@ -236,33 +235,5 @@ def _upscaled(request: RefineRequest) -> Image:
 
 def _plain(request: RefineRequest) -> RefineResult:
     picture = _upscaled(request)
-    report = Report(
-        engine="diffusion",
-        placed=False,
-        message=NOT_WANTED,
-        confidence=0.0,
-        coverage=0.0,
-        matches=0,
-        object_box=None,
-        **_of(request),
-        seconds={},
-        versions=_versions(),
-    )
+    report = make_report("diffusion", request, NOT_WANTED, seconds={}, libraries=LIBRARIES)
     return RefineResult(picture, report, {"upscaled": picture})
-
-
-def _of(request: RefineRequest) -> dict[str, Any]:
-    """What a report repeats of its request."""
-    width, height = request.generated.size
-    return {
-        "scale": request.scale,
-        "strength": request.strength,
-        "seed": request.seed,
-        "reference_size": request.reference.size,
-        "generated_size": request.generated.size,
-        "output_size": (width * request.scale, height * request.scale),
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {"refgc": __version__, **{name: version(name) for name in LIBRARIES}}

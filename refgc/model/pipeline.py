@@ -20,6 +20,7 @@ from torch import Tensor
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import Progress, Viewer, no_progress
 from refgc.errors import EngineError, InputError
+from refgc.flux.checks import checked_folder, safetensors_only
 from refgc.flux.prompts import check_length, prompt_for
 from refgc.imaging.arrays import Bytes, Floats, Size, resized
 from refgc.imaging.image import Image, ImageSource
@@ -163,10 +164,13 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
                 local_files_only hold for the adapter, too.
 
         Raises:
-            InputError: the adapter is damaged or belongs to another base.
+            InputError: the adapter is damaged or belongs to another base, or pickles are asked for.
+            EngineError: the base's files are damaged, are pickles, or do not fit its config.
             OSError: the base cannot be had; `refgc.model.loading` says what to do about it.
         """
-        pipeline: Self = super().from_pretrained(str(base), **options)
+        options = safetensors_only(options)
+        folder = checked_folder(cls, base, options)
+        pipeline: Self = super().from_pretrained(folder, **options)
         if adapter is not None:
             hub = {name: options[name] for name in ("token", "cache_dir", "local_files_only") if name in options}
             pipeline.freqmole = weights.load(pipeline.transformer, adapter, revision=adapter_revision, **hub)

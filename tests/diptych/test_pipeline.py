@@ -24,6 +24,7 @@ from refgc.diptych.prompts import diptych_prompt
 from refgc.errors import EngineError, InputError, RefGCError
 from refgc.flux.prompts import PromptEmbeddings
 from refgc.model.tokens import pack
+from tests.support.safetensors_files import GIGABYTE, make_sparse, opened_files, turn_into_pickle
 from tests.support.tiny_diptych import (
     PANEL,
     TARGETS,
@@ -518,9 +519,12 @@ def test_controlnets_that_do_not_go_with_the_base_are_refused(tiny_parts, tmp_pa
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"extra_condition_channels": 0}, r"cannot be loaded \(Cannot load because controlnet_x_embedder"),
-        ({"num_layers": 3}, "do not fit its config .* is missing"),
-        ({"num_layers": 1}, "do not fit its config .* is too much"),
+        (
+            {"extra_condition_channels": 0},
+            r"cannot be loaded \(controlnet_x_embedder.weight of its inpainting is \(32, 20\)",
+        ),
+        ({"num_layers": 3}, "is missing from the files of its inpainting"),
+        ({"num_layers": 1}, "is too much in the files of its inpainting"),
     ],
 )
 def test_weights_that_do_not_fit_their_config_are_refused(tiny_parts, tmp_path, change, sentence):
@@ -547,6 +551,21 @@ def test_damaged_and_missing_controlnets_are_refused(tiny_parts, tmp_path):
         load_pipeline(tiny_parts, canny=tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("part", ["inpainting", "canny", "base/transformer", "base/vae"])
+def test_networks_that_are_pickles_or_claim_gigabytes_are_refused(tiny_parts, tmp_path, part):
+    parts = shutil.copytree(tiny_parts, tmp_path / "parts")
+    (file,) = (parts / part).glob("*.safetensors")
+    content = file.read_bytes()
+    make_sparse(file, next(name for name, tensor in load_file(file).items() if tensor.ndim == 2), 6 * GIGABYTE)
+    with pytest.raises(EngineError, match=r"cannot be loaded \(.*is damaged or cut off"):
+        load_pipeline(parts)
+    file.write_bytes(content)
+    turn_into_pickle(file)
+    with opened_files() as opened, pytest.raises(EngineError, match=r"\.bin is a pickle, which can run any program"):
+        load_pipeline(parts)
+    assert not [path for path in opened if path.endswith(".bin")]
+
+
 def cut_off(folder):
     file = folder / LORA_FILE
     file.write_bytes(file.read_bytes()[:-100])
@@ -559,6 +578,11 @@ def edited(change):
         save_file(tensors, folder / LORA_FILE)
 
     return edit
+
+
+def linked_out(folder):
+    (folder / LORA_FILE).rename(folder.parent / LORA_FILE)
+    (folder / LORA_FILE).symlink_to(folder.parent / LORA_FILE)
 
 
 KEY = "transformer_blocks.0.attn.to_q.lora_A.weight"
@@ -577,14 +601,26 @@ KEY = "transformer_blocks.0.attn.to_q.lora_A.weight"
         ),
         (edited(lambda tensors: tensors.update({"blocks.9.lora_A.weight": torch.zeros(2, 2)})), "holds blocks.9"),
         (edited(lambda tensors: tensors.clear()), "empty"),
+        (edited(lambda tensors: tensors.update({KEY: tensors[KEY].int()})), "stores .* as I32"),
+        (lambda folder: turn_into_pickle(folder / LORA_FILE), "is a pickle, which can run any program"),
+        (lambda folder: make_sparse(folder / LORA_FILE, KEY, 6 * GIGABYTE), "damaged or cut off"),
+        (linked_out, "has a link to a place outside of its folder, pytorch_lora_weights.safetensors"),
     ],
 )
 def test_bad_loras_end_with_one_sentence_and_change_nothing(tiny_parts, tmp_path, damage, sentence):
-    save_lora(tiny_canny(), tmp_path)
-    damage(tmp_path)
+    folder = save_lora(tiny_canny(), tmp_path / "lora")
+    damage(folder)
     with pytest.raises(InputError, match=sentence) as caught:
-        load_pipeline(tiny_parts, loras={"canny": tmp_path})
+        load_pipeline(tiny_parts, loras={"canny": folder})
     assert "\n" not in str(caught.value)
+
+
+def test_a_linked_folder_of_a_lora_is_not_followed(tiny_parts, tmp_path):
+    save_lora(tiny_canny(), tmp_path / "elsewhere")
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "canny").symlink_to("../elsewhere")
+    with pytest.raises(InputError, match="loras has a link to a place outside of its folder, canny/pytorch_lora"):
+        load_pipeline(tiny_parts, loras=tmp_path / "loras")
 
 
 def test_a_lora_of_the_other_controlnet_is_refused(tiny_parts, tmp_path):

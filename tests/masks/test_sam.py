@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from refgc.masks import sam
 from refgc.masks.sam import SamSegmenter
+from tests.support.safetensors_files import GIGABYTE, make_sparse, opened_files, turn_into_pickle
 
 SIZE = (120, 90)
 BOX = (20, 20, 90, 70)
@@ -185,7 +186,30 @@ def test_incomplete_weights_are_told_in_one_sentence(sam2, tmp_path):
     folder = copied(sam2, tmp_path / "incomplete")
     tensors = load_file(folder / "model.safetensors")
     save_file(dict(list(tensors.items())[5:]), folder / "model.safetensors", metadata={"format": "pt"})
-    assert "are not complete; fetch them again" in sentence_of(folder)
+    assert "is missing from the files of its tracker); fetch them again" in sentence_of(folder)
+
+
+def test_a_pickle_is_refused_and_not_opened(sam2, tmp_path):
+    folder = copied(sam2, tmp_path / "pickled")
+    turn_into_pickle(folder / "model.safetensors")
+    with opened_files() as opened:
+        assert "pytorch_model.bin is a pickle, which can run any program when it is read" in sentence_of(folder)
+    assert not [path for path in opened if path.endswith(".bin")]
+
+
+def test_a_tensor_that_claims_gigabytes_is_refused_before_any_is_read(sam2, tmp_path):
+    folder = copied(sam2, tmp_path / "sparse")
+    file = folder / "model.safetensors"
+    make_sparse(file, next(name for name, tensor in load_file(file).items() if tensor.ndim == 2), 6 * GIGABYTE)
+    assert "is damaged or cut off" in sentence_of(folder)
+
+
+def test_a_tensor_of_another_shape_is_refused_by_its_name(sam2, tmp_path):
+    folder = copied(sam2, tmp_path / "reshaped")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name, tensor in tensors.items() if tensor.ndim == 2)
+    save_file({**tensors, name: tensors[name].T.contiguous()[:1]}, folder / "model.safetensors")
+    assert f"{name} of its tracker is (1, " in sentence_of(folder)
 
 
 def test_weights_of_something_else_are_told_in_one_sentence(sam2, tmp_path):
