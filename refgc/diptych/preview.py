@@ -1,4 +1,4 @@
-"""The preview: from a reference and a scene to the three conditions, the diptych and the LRGI, whose truth is known.
+"""The preview: from a reference and a scene to the three conditions, the diptych and an LRGI with known ground truth.
 
 Where no diptych generator can run, the LRGI is simulated: the four artifacts are drawn onto the true picture. The
 report, and the metadata of the pictures that are written, say so.
@@ -7,7 +7,7 @@ report, and the metadata of the pictures that are written, say so.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -46,6 +46,7 @@ __all__ = [
     "GeneratorChoice",
     "PreviewRequest",
     "PreviewResult",
+    "choose_generator",
     "grey_image",
     "make_preview_request",
     "parse_artifacts",
@@ -96,14 +97,17 @@ class _Drawing:
 
 
 def preview(
-    request: PreviewRequest, *, generator: GeneratorChoice = "auto", progress: Progress = no_progress
+    request: PreviewRequest,
+    *,
+    generator: GeneratorChoice | DiptychGenerator = "auto",
+    progress: Progress = no_progress,
 ) -> PreviewResult:
     """Build the conditions and draw the LRGI.
 
     Args:
         request: from `make_preview_request`.
         generator: "diffusion" is DipRefGC on FLUX.1-dev; "simulated" draws the artifacts onto the truth; "auto" takes
-            the first where a GPU and all its weights are here.
+            the first where a GPU and all its weights are here. A `DiptychGenerator` draws itself.
         progress: told of each stage.
 
     Raises:
@@ -112,7 +116,7 @@ def preview(
     """
     watch = Stopwatch(progress)
     with watch.stage("choosing the generator", 0.0):
-        model, obstacle = _choose(generator, progress)
+        model, obstacle = choose_generator(generator, progress) if isinstance(generator, str) else (generator, "")
     with watch.stage("finding the object in the reference", 0.02):
         reference_mask = request.reference_mask or find_in_reference(request.reference, request.object_name)
     with watch.stage("finding the object in the scene", 0.15):
@@ -177,15 +181,34 @@ def open_generator() -> DiptychGenerator:
     return shared_generator()
 
 
-def _choose(name: GeneratorChoice, progress: Progress) -> tuple[DiptychGenerator | None, str]:
-    """The generator, or None for the simulator, and what stands in the way of one that was wanted."""
+def choose_generator(
+    name: GeneratorChoice,
+    progress: Progress = no_progress,
+    *,
+    find_obstacle: Callable[[], str] = sources.obstacle,
+    open_generator: Callable[[], DiptychGenerator] = open_generator,
+) -> tuple[DiptychGenerator | None, str]:
+    """The generator of that name, loaded where "auto" took it, or None for the simulator.
+
+    Args:
+        name: see `preview`.
+        progress: told of each stage of loading.
+        find_obstacle: tells why the diffusion generator cannot run here, or "".
+        open_generator: gives the diffusion generator.
+
+    Returns:
+        The generator, and why the simulator stands in for it; "" where it does not, or was asked for.
+
+    Raises:
+        EngineError: the diffusion generator was asked for and cannot run here, or there is none of that name.
+    """
     match name:
         case "simulated":
             return None, ""
         case "diffusion":
             return open_generator(), ""
         case "auto":
-            obstacle = sources.obstacle() or (ON_A_PROCESSOR if os.environ.get(DEVICE) == "cpu" else "")
+            obstacle = find_obstacle() or (ON_A_PROCESSOR if os.environ.get(DEVICE) == "cpu" else "")
             if obstacle:
                 return None, obstacle
             try:
@@ -198,7 +221,7 @@ def _choose(name: GeneratorChoice, progress: Progress) -> tuple[DiptychGenerator
 
 
 def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.Drawn, obstacle: str) -> _Drawing:
-    """The artifacts on the truth, made smaller; and beside the left panel, as if a generator had drawn both."""
+    """The truth with the artifacts, at the LRGI's size; and beside the left panel, as a generator draws both."""
     simulated = simulate(
         truth.picture, truth.mask, size=_generated_size(request), strengths=request.strengths, seed=request.seed
     )

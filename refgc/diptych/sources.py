@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -161,9 +161,9 @@ def check_can_run() -> None:
         raise EngineError(missing)
 
 
-def missing_libraries() -> str:
-    """What to install for the diptych generator, as a sentence; empty where all is there."""
-    absent = [module for module in machine.DIFFUSION_MODULES if find_spec(module) is None]
+def missing_libraries(modules: Sequence[str] = machine.DIFFUSION_MODULES) -> str:
+    """What to install for the diptych generator, as a sentence; empty where all `modules` are there."""
+    absent = [module for module in modules if find_spec(module) is None]
     if not absent:
         return ""
     return f"The diptych generator needs {', '.join(absent)}: pip install '.[diffusion]' in the project's folder."

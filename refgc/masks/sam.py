@@ -44,18 +44,27 @@ class SamSegmenter:
 
     name: Literal["sam"] = "sam"
 
-    def __init__(self, source: str, *, device: str | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        least_score: float = LEAST_SCORE,
+    ) -> None:
         """Loads nothing yet.
 
         Args:
             source: a folder, or a Hub repository that was downloaded.
             device: "cuda", "cuda:1" or "cpu"; None reads `REFGC_DEVICE`, and without it takes a GPU if there is one.
-            dtype: in which it looks at pictures; None takes bfloat16 on a GPU that has it, else float32.
+            dtype: of the image encoder; None takes bfloat16 on a GPU that has it, else float32.
+            least_score: SAM's own score, in [0, 1], below which an instance that words found is left out.
 
         Raises:
             EngineError: the weights are not here or are no SAM, or there is no such device.
         """
         self._networks = Networks(source, device, dtype)
+        self._least_score = least_score
         self._lock = Lock()
 
     @property
@@ -138,7 +147,7 @@ class SamSegmenter:
         scores: Tensor = (outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid())[0]
         masks: Tensor = outputs.pred_masks[0]
         for instance in scores.argsort(descending=True):
-            if scores[instance] < LEAST_SCORE:
+            if scores[instance] < self._least_score:
                 break
             if _agrees(_enlarged(masks[instance], image.size) > 0, prompt):
                 return masks[instance]

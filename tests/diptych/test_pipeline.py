@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 from refgc.diptych import loras
 from refgc.diptych.conditions import right_panel
 from refgc.diptych.controlnets import ControlNets, Given
-from refgc.diptych.pipeline import DipRefGCPipeline, Settings
+from refgc.diptych.pipeline import DipRefGCPipeline
 from refgc.diptych.prompts import diptych_prompt
+from refgc.diptych.settings import DrawingSettings
 from refgc.errors import EngineError, InputError, RefGCError
 from refgc.flux.prompts import PromptEmbeddings
 from refgc.model.tokens import pack
@@ -61,7 +62,7 @@ def load_pipeline(parts, inpainting=None, canny=None, **options: Any) -> DipRefG
 def draw(pipeline: DipRefGCPipeline, diptych=None, seed: int = 1, **settings: Any) -> np.ndarray:
     settings = {"num_inference_steps": STEPS, "controlnet_conditioning_scale": 1.0, **settings}
     generator = torch.Generator().manual_seed(seed)
-    return pipeline.draw(diptych or tiny_diptych(), WORDS, Settings(generator=generator, **settings)).diptych
+    return pipeline.draw(diptych or tiny_diptych(), WORDS, DrawingSettings(generator=generator, **settings)).diptych
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def pipeline(tiny_parts) -> DipRefGCPipeline:
 @pytest.mark.parametrize("scene", [PANEL, (100, 100)])
 def test_the_result_is_the_scenes_part_of_the_right_panel(pipeline, scene):
     diptych = tiny_diptych(scene=scene)
-    drawn = pipeline.draw(diptych, WORDS, Settings(num_inference_steps=1))
+    drawn = pipeline.draw(diptych, WORDS, DrawingSettings(num_inference_steps=1))
     assert drawn.diptych.shape == (PANEL[1], 2 * PANEL[0], 3)
     assert drawn.generated.shape[1::-1] == diptych.panels.scene_target.size
     assert np.array_equal(drawn.generated, right_panel(drawn.diptych, diptych.panels))
@@ -330,7 +331,7 @@ def test_given_embeddings_need_no_text_encoders(tiny_parts):
     prompt = diptych_prompt("mug", "a red mug")
 
     def drawn(words) -> bytes:
-        settings = Settings(num_inference_steps=1, generator=torch.Generator().manual_seed(1))
+        settings = DrawingSettings(num_inference_steps=1, generator=torch.Generator().manual_seed(1))
         return own.draw(tiny_diptych(), words, settings).diptych.tobytes()
 
     expected = drawn(prompt)
@@ -344,7 +345,7 @@ def test_given_embeddings_need_no_text_encoders(tiny_parts):
 def test_progress_names_the_stages_and_never_goes_back(pipeline):
     told: list[tuple[str, float]] = []
     pipeline.draw(
-        tiny_diptych(), "a mug", Settings(num_inference_steps=3), lambda stage, part: told.append((stage, part))
+        tiny_diptych(), "a mug", DrawingSettings(num_inference_steps=3), lambda stage, part: told.append((stage, part))
     )
     stages = ["reading the prompt", "encoding the conditions", "denoising", "decoding"]
     assert list(dict.fromkeys(stage for stage, _ in told)) == stages
@@ -373,7 +374,7 @@ def test_a_cancelled_run_leaves_nothing_behind(pipeline):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pipeline.draw(tiny_diptych(3), WORDS, Settings(num_inference_steps=3), cancel)
+        pipeline.draw(tiny_diptych(3), WORDS, DrawingSettings(num_inference_steps=3), cancel)
     assert pipeline.controlnet.given is None
     assert np.array_equal(draw(pipeline), expected)
 
