@@ -157,12 +157,10 @@ def check_tensors(
     Raises:
         WeightFileError: they differ in a name, a shape or the kind of dtype.
     """
-    for names, problem in (
-        (expected.keys() - tensors.keys(), "missing from"),
-        (tensors.keys() - expected.keys(), "too much in"),
-    ):
-        if names:
-            raise WeightFileError(f"{min(names)} is {problem} the files of its {part}")
+    if missing := expected.keys() - tensors.keys():
+        raise WeightFileError(f"{min(missing)} is missing from the files of its {part}")
+    if unexpected := tensors.keys() - expected.keys():
+        raise WeightFileError(f"the files of its {part} hold {min(unexpected)}, which it does not have")
     for name, (shape, is_floating) in expected.items():
         _check_tensor(name, tensors[name], shape, is_floating, part)
 

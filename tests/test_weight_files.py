@@ -141,7 +141,10 @@ def test_a_folder_with_pickles_alone_is_refused_by_the_pickles_name(tmp_path: Pa
     ("stored", "said"),
     [
         ({}, "x is missing from the files of its vae"),
-        ({"x": TensorEntry("F32", (2,)), "y": TensorEntry("F32", (2,))}, "y is too much in the files of its vae"),
+        (
+            {"x": TensorEntry("F32", (2,)), "y": TensorEntry("F32", (2,))},
+            "the files of its vae hold y, which it does not have",
+        ),
         ({"x": TensorEntry("F32", (3,))}, r"x of its vae is \(3,\) where its config needs \(2,\)"),
         ({"x": TensorEntry("I32", (2,))}, "x of its vae is stored as I32"),
     ],

@@ -1,4 +1,4 @@
-"""The diptych generator: loads once, stays on the GPU, and draws LRGIs."""
+"""The diptych generator: the model is loaded once, stays on the GPU, and draws LRGIs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DiptychGenerator:
     """DipRefGC behind one method; safe to share among threads, one diptych at a time.
 
     Attributes:
-        sources: what it is made of.
+        sources: of its weights.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class DiptychGenerator:
 
     @property
     def placement(self) -> Placement | None:
-        """Where it lies; None until it is loaded."""
+        """The placement of the model; None until it is loaded."""
         return None if self._model.loaded is None else self._model.loaded.placement
 
     def prepare(self, progress: Progress = no_progress) -> None:

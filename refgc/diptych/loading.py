@@ -30,7 +30,7 @@ from refgc.flux.reading import load_transformer, reading, stream
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where `Sources` lie on this machine, complete."""
+    """Folders on this machine that hold all files of `Sources`."""
 
     base: Path
     inpainting_controlnet: Path
@@ -44,7 +44,7 @@ def fetch(sources: Sources) -> Folders:
     Raises:
         EngineError: they cannot be had, or the base is no FLUX.1-dev.
     """
-    # The base last, because it is the largest; and of it the index, which tells whether the rest is worth having.
+    # The small files first; of the base the index, which tells whether the base is of the right kind.
     files = {} if sources.loras is None else find_loras(sources.loras, LORAS)
     inpainting = hub.fetch(sources.inpainting_controlnet, INPAINTING_CONTROLNET, CONTROLNET_FILES)
     canny = hub.fetch(sources.canny_controlnet, CANNY_CONTROLNET, CONTROLNET_FILES)

@@ -21,13 +21,13 @@ from refgc.errors import InputError
 from refgc.weight_files import ADAPTER_DTYPES, Header, TensorEntry, read_config, read_header
 
 ADAPTER = "diprefgc"
-# What tools put before the names of a ControlNet's own modules.
+# Prefixes that tools write before the names of a ControlNet's modules.
 PREFIXES = ("base_model.model.", "controlnet.", "transformer.")
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
 
 
 def load(controlnets: ControlNets, files: Mapping[ControlNetName, Path]) -> None:
-    """Puts a LoRA on each ControlNet, or on one; what it does is left to diffusers and peft.
+    """Loads LoRAs onto the ControlNets through diffusers and peft, after their headers were checked.
 
     Args:
         controlnets: without LoRA so far.
@@ -45,12 +45,12 @@ def load(controlnets: ControlNets, files: Mapping[ControlNetName, Path]) -> None
 
 
 def has_lora(controlnet: FluxControlNetModel) -> bool:
-    """Whether a LoRA stands beside a ControlNet's weights."""
+    """Whether a ControlNet has a LoRA that is not fused."""
     return bool(getattr(controlnet, "peft_config", None))
 
 
 def fuse(controlnet: FluxControlNetModel) -> None:
-    """Folds a LoRA, if there is one, into the ControlNet's weights, where it costs nothing."""
+    """Folds a LoRA, if there is one, into the ControlNet's weights, where it costs no extra time."""
     if has_lora(controlnet):
         controlnet.fuse_lora(safe_fusing=True)
         controlnet.unload_lora()

@@ -1,4 +1,4 @@
-"""DipRefGC on diffusers: FLUX.1-dev, led by an inpainting and a Canny ControlNet, draws the diptych's empty place."""
+"""DipRefGC on diffusers: FLUX.1-dev with an inpainting and a Canny ControlNet fills the hole in the diptych."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class DipRefGCOutput(BaseOutput):
 
 
 class DipRefGCPipeline(FluxControlNetPipeline):
-    """Draws the reference's object into a scene, in the pose of the object that stands there.
+    """Draws the reference's object into a scene, in the pose of the object in that scene.
 
-    The inpainting ControlNet sees the object on white beside the scene without it, and where the scene is empty; the
-    Canny ControlNet sees the edges of what stood there. FLUX.1-dev draws both panels; the right one is the LRGI.
+    The inpainting ControlNet is given the object on white beside the scene with a hole, and the hole's mask. The Canny
+    ControlNet is given the edges of the scene's own object. FLUX.1-dev draws both panels; the right one is the LRGI.
 
     Attributes:
         trained: the ControlNets that have a LoRA, beside their weights or folded into them.
@@ -113,7 +113,7 @@ class DipRefGCPipeline(FluxControlNetPipeline):
         return pipeline
 
     def save_pretrained(self, *_: Any, **__: Any) -> None:
-        """Refused, because diffusers has no place for two ControlNets in a pipeline's folder.
+        """Always refused: diffusers cannot save a pipeline with two ControlNets.
 
         Raises:
             EngineError: always.

@@ -1,4 +1,7 @@
-"""What the diptych generator is made of, by environment variables, and whether it can run here; imports no torch."""
+"""Sources of the diptych generator's weights, by environment variables, and whether it can run here.
+
+Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ LORAS = "REFGC_DIPTYCH_LORAS"
 
 FLUX_DEV = "black-forest-labs/FLUX.1-dev"
 PIPELINES = ("FluxPipeline", "FluxControlNetPipeline", "DipRefGCPipeline")
-# As all ControlNets of FLUX.1-dev lie on the Hub, and as diffusers names LoRA.
+# File names of ControlNets on the Hub, and of a LoRA that diffusers saved.
 CONTROLNET_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 LORA_FILE = "pytorch_lora_weights.safetensors"
-# As peft names it, with what it was trained with beside it.
+# File names of a LoRA that peft saved, and of its config.
 PEFT_FILE, PEFT_CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 LORA_FILES = tuple(f"{name}/{LORA_FILE}" for name in NAMES)
 
@@ -51,8 +54,8 @@ class Sources:
     """Each a folder or a Hub repository.
 
     Attributes:
-        inpainting_controlnet: what leads what is drawn.
-        canny_controlnet: what leads its pose.
+        inpainting_controlnet: the ControlNet for the content.
+        canny_controlnet: the ControlNet for the pose.
         loras: the folders "inpainting" and "canny" with a LoRA for each; None for the ControlNets as they are.
         base: a FLUX.1-dev pipeline.
     """
@@ -64,7 +67,7 @@ class Sources:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """As the variables say.
+        """The sources that the environment variables name.
 
         Raises:
             EngineError: a ControlNet is not named.
@@ -81,7 +84,7 @@ class Sources:
 
 
 def unset(variable: str) -> str:
-    """What to do about a ControlNet that is not named, in one sentence."""
+    """The error sentence about a ControlNet that is not named."""
     return (
         f"{variable} is not set, and DipRefGC's own weights are not published; name a folder or a Hub repository, such "
         f"as {PUBLISHED[variable]}."

@@ -1,4 +1,4 @@
-"""FreqMoLE's weights: in a folder, on the Hugging Face Hub, and as one plain LoRA for other tools."""
+"""FreqMoLE's weights: saved in a folder or on the Hugging Face Hub, and exported as one plain LoRA for other tools."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def load(
         hub: how to get it from a repository, as for `from_pretrained`: revision, token, cache_dir, local_files_only.
 
     Raises:
-        InputError: there is no such folder or repository, the Hub gives it not, a file is missing or damaged, or the
-            weights belong to another config or another base.
+        InputError: there is no such folder or repository, the Hub refuses it, a file is missing, damaged or a link out
+            of the folder, or the weights belong to another config or another base.
         EngineError: as for `refgc.model.freqmole.inject`.
     """
     folder = Path(source).expanduser()
@@ -160,8 +160,8 @@ def export_lora(freqmole: FreqMoLE, folder: str | os.PathLike[str], *, dtype: to
     """Write the experts as one plain LoRA of rank 2 * config.rank, with the same effect on the transformer.
 
     `FluxKontextPipeline.load_lora_weights(folder)` loads it, as do other tools that read diffusers' LoRAs of FLUX.
-    A = [A_LF; A_HF] and B = scaling * [alpha * B_LF, (1 - alpha) * B_HF]; there are no alpha entries, which tools read
-    as a scale of 1. Gates and config cannot be had back from it.
+    A = [A_LF; A_HF] and B = scaling * [alpha * B_LF, (1 - alpha) * B_HF]. There are no alpha entries; tools then take a
+    scale of 1. Gates and config cannot be recovered from it.
 
     Args:
         freqmole: fused or not.

@@ -23,25 +23,29 @@ def entry(shape: list[int], start: int, end: int, dtype: str = "F32") -> dict[st
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
 
 
-def make_sparse(file: Path, name: str, bytes_claimed: int, *, shape: list[int] | None = None) -> None:
+def make_sparse(file: Path, name: str, bytes_claimed: int, *, written: bool = False) -> None:
     """Lets one float32 tensor of a safetensors file claim gigabytes, which are a hole and take no room on the disk.
 
     Args:
         file: rewritten; its other tensors stay.
-        name: of the tensor.
-        bytes_claimed: how large the tensor is made, a multiple of 4.
-        shape: None makes the tensor one long row.
+        name: of the tensor, which becomes one long row.
+        bytes_claimed: how large the tensor is made, a multiple of 4096.
+        written: true writes zeros to the disk instead of leaving a hole.
     """
     content = file.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
     # The tensor's own bytes stay in the file, under another name, so that there is no gap.
     header["displaced"] = header[name]
-    header[name] = entry(shape or [bytes_claimed // 4], len(data), len(data) + bytes_claimed)
+    header[name] = entry([bytes_claimed // 4], len(data), len(data) + bytes_claimed)
     file.unlink()
     with file.open("wb") as opened:
         opened.write(packed(header, data))
-        opened.truncate(opened.tell() + bytes_claimed)
+        if written:
+            for _ in range(bytes_claimed // 4096):
+                opened.write(bytes(4096))
+        else:
+            opened.truncate(opened.tell() + bytes_claimed)
 
 
 def turn_into_pickle(file: Path) -> Path:
