@@ -406,7 +406,7 @@ def test_weights_that_give_no_colours_are_an_error_and_no_picture(tiny_parts):
 def test_a_lora_changes_the_controlnet_it_belongs_to_and_only_that(tiny_parts, tmp_path, pipeline, tuned):
     net = {"inpainting": tiny_inpainting, "canny": tiny_canny}[tuned]()
     save_lora(net, tmp_path)
-    with_lora = load_pipeline(tiny_parts, loras={tuned: tmp_path / LORA_FILE})
+    with_lora = load_pipeline(tiny_parts, whole=True, loras={tuned: tmp_path / LORA_FILE})
     assert with_lora.trained == {tuned}
     alone = (1.0, 0.0) if tuned == "inpainting" else (0.0, 1.0)
     changed = draw(with_lora, controlnet_conditioning_scale=alone)
