@@ -5,9 +5,11 @@ import sys
 from refgc.errors import InputError
 from refgc.page.app import build_demo, launch_settings
 from refgc.page.service.gpu import prepare_for_lending
+from refgc.page.service.runs import Service
 
 try:
-    demo, settings = build_demo(), launch_settings()
+    service = Service.from_environment()
+    demo, settings = build_demo(service), launch_settings(service)
 except InputError as error:
     print(error, file=sys.stderr)
     sys.exit(2)

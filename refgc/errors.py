@@ -13,6 +13,12 @@ class EngineError(RefGCError):
     """An engine that cannot run here, or that failed while it ran (exit status 1 of the command)."""
 
 
+def quoted(value: object, most: int = 80) -> str:
+    """A value that somebody gave, as it stands in a sentence: long ones are cut."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
+
+
 def sentence_about(error: Exception) -> str:
     """What to tell the person who asked, on one line, about an error of any kind."""
     match error:

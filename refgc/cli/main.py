@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from refgc import __version__
 from refgc.cli.doctor import doctor
-from refgc.cli.options import BAD_INPUT, DEBUG, FAILED, INTERRUPTED, Debug, remember_debug
+from refgc.cli.options import BAD_INPUT, FAILED, INTERRUPTED, Debug, remember_debug
 from refgc.cli.preview import preview
 from refgc.cli.refine import refine, report_schema
 from refgc.errors import InputError, sentence_about
@@ -45,13 +44,23 @@ def main() -> None:
 
 
 def _fail(error: Exception, sentence: str, status: int) -> int:
-    if os.environ.get(DEBUG, "0") not in ("", "0"):
+    if _debugging():
         import traceback
 
         traceback.print_exception(error)
     else:
         print(f"refgc: {sentence}", file=sys.stderr)
     return status
+
+
+def _debugging() -> bool:
+    """Whether tracebacks are wanted. The settings are imported late, since the help does not need them."""
+    from refgc.settings import settings
+
+    try:
+        return settings().debug
+    except InputError:  # the sentence about the faulty variable is the one to be printed
+        return False
 
 
 def _usage_sentence(error: typer.TyperException) -> str:

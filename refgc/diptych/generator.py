@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from threading import Lock
 
 import torch
 
-from refgc import machine
 from refgc.diptych import controlnets
 from refgc.diptych.conditions import Diptych
 from refgc.diptych.loading import Folders, fetch, load
@@ -25,6 +23,7 @@ from refgc.flux.progress import StageTimer
 from refgc.flux.reading import parameters, prompt_reader
 from refgc.flux.speed import Quantization, SpeedOptions
 from refgc.model import loading
+from refgc.settings import settings as environment
 
 ALTERNATIVE = "let the simulator stand in for the generator"
 
@@ -61,7 +60,7 @@ class DiptychGenerator:
         Raises:
             EngineError: there is no such device, or no ControlNet is named.
         """
-        asked = device or os.environ.get(machine.DEVICE) or "cuda"
+        asked = device or environment().device or "cuda"
         if asked.partition(":")[0] == "cuda" and not torch.cuda.is_available():
             raise EngineError(NO_GPU)
         self.sources = sources or Sources.from_environment()

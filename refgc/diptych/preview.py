@@ -6,17 +6,15 @@ report, and the metadata of the pictures that are written, say so.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from refgc.correspondence.pictures import marked
 from refgc.diptych import composition as compose
 from refgc.diptych import sources
-from refgc.diptych.comparison import closeness
+from refgc.diptych.comparison import fidelity
 from refgc.diptych.conditions import Diptych, build, in_scene, panel_size
 from refgc.diptych.objects import find_in_reference, find_in_scene
 from refgc.diptych.outlines import fit_outlines
@@ -33,9 +31,11 @@ from refgc.diptych.prompts import diptych_prompt
 from refgc.engine import Progress, Stopwatch, no_progress, versions_of
 from refgc.errors import EngineError
 from refgc.imaging.arrays import Bytes, Size, resized
+from refgc.imaging.draw import dim_outside
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.upscale import clean_upscale
 from refgc.machine import DEVICE, silence_libraries
+from refgc.settings import settings
 from refgc.simulator.artifacts import ArtifactRecord, simulate
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def preview(
             request.scene, request.reference, reference_mask, request.object_name
         )
     with watch.stage("comparing both", 0.4):
-        truth = compose.draw(request.reference, reference_mask, request.scene, scene_mask)
+        truth = compose.ideal_picture(request.reference, reference_mask, request.scene, scene_mask)
         both_given = request.reference_mask is not None and request.scene_mask is not None
         confidence = None if both_given else _confidence(reference_mask, scene_mask, truth)
     with watch.stage("building the conditions", 0.5):
@@ -139,7 +139,7 @@ def preview(
     with watch.stage("comparing", 0.95):
         upscaled = Image(clean_upscale(drawing.generated, truth.picture.size))
         is_truth = model is None or truth.origin == "scene"
-        upscaled_closeness = closeness(truth.picture, upscaled, truth.mask) if is_truth else None
+        upscaled_fidelity = fidelity(truth.picture, upscaled, truth.mask) if is_truth else None
     progress("done", 1.0)
     report = PreviewReport(
         message=drawing.message,
@@ -160,7 +160,7 @@ def preview(
         reference_mask=_mask_record(request.reference_mask, reference_mask, request.reference.alpha, confidence),
         scene_mask=_mask_record(request.scene_mask, scene_mask, None, confidence),
         artifacts=drawing.artifacts,
-        upscaled=upscaled_closeness,
+        upscaled=upscaled_fidelity,
         model=drawing.model,
         seconds=watch.seconds,
         versions=versions_of(*LIGHT_LIBRARIES, *(() if model is None else HEAVY_LIBRARIES)),
@@ -208,7 +208,7 @@ def choose_generator(
         case "diffusion":
             return open_generator(), ""
         case "auto":
-            obstacle = find_obstacle() or (ON_A_PROCESSOR if os.environ.get(DEVICE) == "cpu" else "")
+            obstacle = find_obstacle() or (ON_A_PROCESSOR if settings().device == "cpu" else "")
             if obstacle:
                 return None, obstacle
             try:
@@ -220,7 +220,7 @@ def choose_generator(
     raise EngineError(f"There is no generator called {name!r}; use auto, simulated or diffusion.")
 
 
-def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.Drawn, obstacle: str) -> _Drawing:
+def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.IdealPicture, obstacle: str) -> _Drawing:
     """The truth with the artifacts, at the LRGI's size; and beside the left panel, as a generator draws both."""
     simulated = simulate(
         truth.picture, truth.mask, size=_generated_size(request), strengths=request.strengths, seed=request.seed
@@ -233,7 +233,11 @@ def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.Drawn
 
 
 def _draw(
-    request: PreviewRequest, conditions: Diptych, truth: compose.Drawn, model: DiptychGenerator, progress: Progress
+    request: PreviewRequest,
+    conditions: Diptych,
+    truth: compose.IdealPicture,
+    model: DiptychGenerator,
+    progress: Progress,
 ) -> _Drawing:
     drawn = model.generate(conditions, request.object_name, request.caption, request.seed, progress)
     record = ModelRecord(
@@ -254,15 +258,15 @@ def _draw(
 def _result(
     request: PreviewRequest,
     reference_mask: Mask,
-    truth: compose.Drawn,
+    truth: compose.IdealPicture,
     conditions: Diptych,
     drawing: _Drawing,
     report: PreviewReport,
 ) -> PreviewResult:
     whole, generated = Image(drawing.diptych), Image(drawing.generated)
     stages = {
-        "object in the reference": Image(marked(request.reference.pixels, reference_mask.values)),
-        "object in the scene": Image(marked(truth.picture.pixels, truth.mask.values)),
+        "object in the reference": Image(dim_outside(request.reference.pixels, reference_mask.values)),
+        "object in the scene": Image(dim_outside(truth.picture.pixels, truth.mask.values)),
         "condition picture": Image(conditions.picture),
         "condition mask": grey_image(conditions.mask),
         "condition edges": grey_image(conditions.edges),
@@ -281,7 +285,7 @@ def _generated_size(request: PreviewRequest) -> Size:
     return request.scene.size[0] // request.factor, request.scene.size[1] // request.factor
 
 
-def _confidence(reference_mask: Mask, scene_mask: Mask, truth: compose.Drawn) -> float:
+def _confidence(reference_mask: Mask, scene_mask: Mask, truth: compose.IdealPicture) -> float:
     """How sure it is that both masks mark one object; see `MaskRecord`."""
     overlap = fit_outlines(reference_mask.values, scene_mask.values).overlap
     return round(overlap if truth.origin == "scene" else 0.5 * overlap, 3)

@@ -5,7 +5,6 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from typing import Literal, Self, get_args
 from refgc import hub, machine
 from refgc.errors import EngineError, InputError, RefGCError
 from refgc.machine import find_gpus, on_zero_gpu
+from refgc.settings import settings
 from refgc.weight_files import only_pickles, own_file
 
 ControlNetName = Literal["inpainting", "canny"]
@@ -72,15 +72,11 @@ class Sources:
         Raises:
             EngineError: a ControlNet is not named.
         """
-        for variable in PUBLISHED:
-            if not os.environ.get(variable):
-                raise EngineError(unset(variable))
-        return cls(
-            os.environ[INPAINTING_CONTROLNET],
-            os.environ[CANNY_CONTROLNET],
-            os.environ.get(LORAS) or None,
-            os.environ.get(BASE) or FLUX_DEV,
-        )
+        given = settings()
+        inpainting, canny = given.inpainting_controlnet, given.canny_controlnet
+        if inpainting is None or canny is None:
+            raise EngineError(unset(INPAINTING_CONTROLNET if inpainting is None else CANNY_CONTROLNET))
+        return cls(inpainting, canny, given.diptych_loras, given.diptych_base or FLUX_DEV)
 
 
 def unset(variable: str) -> str:
@@ -164,6 +160,11 @@ def check_can_run() -> None:
         raise EngineError(missing)
 
 
+def on_cpu() -> bool:
+    """Whether the environment asks for the CPU, where the generator takes hours for a picture."""
+    return settings().device == "cpu"
+
+
 def missing_libraries(modules: Sequence[str] = machine.DIFFUSION_MODULES) -> str:
     """What to install for the diptych generator, as a sentence; empty where all `modules` are there."""
     absent = [module for module in modules if find_spec(module) is None]
@@ -176,7 +177,7 @@ def missing_gpu() -> str:
     """That there is no GPU for it, as a sentence; empty where there is one, or it is to run on the CPU."""
     if on_zero_gpu():
         return ON_ZERO_GPU
-    if os.environ.get(machine.DEVICE) == "cpu" or (find_gpus() and not machine.missing_cuda()):
+    if settings().device == "cpu" or (find_gpus() and not machine.missing_cuda()):
         return ""
     return NO_GPU
 

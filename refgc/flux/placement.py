@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -12,6 +11,7 @@ import torch
 from refgc.errors import EngineError
 from refgc.flux.speed import Quantization
 from refgc.machine import DEVICE, NO_GPU
+from refgc.settings import settings
 
 Offload = Literal["none", "group"]
 
@@ -181,7 +181,7 @@ def examine(choice: str | None = None) -> Machine:
     """
     import psutil
 
-    asked = choice or os.environ.get(DEVICE) or "cuda"
+    asked = choice or settings().device or "cuda"
     main_memory = psutil.virtual_memory()
     torchao = find_spec("torchao") is not None
     if asked == "cpu":

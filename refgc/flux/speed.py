@@ -13,7 +13,6 @@ from refgc.errors import InputError
 
 Quantization = Literal["none", "int8", "fp8", "nf4"]
 
-SPEED = "REFGC_SPEED"
 SWITCHES = ("fuse", "reference_cache", "compact_generated", "compile")
 
 

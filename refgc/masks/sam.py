@@ -16,11 +16,10 @@ from torch.nn import functional
 
 from refgc import machine
 from refgc.errors import EngineError, InputError
-from refgc.imaging.arrays import Floats, Size
+from refgc.imaging.arrays import Bools, Floats, Size
 from refgc.imaging.image import MARKED, Image, Mask
-from refgc.masks import shapes, weights
+from refgc.masks import morphology, weights
 from refgc.masks.grabcut import GrabCutSegmenter
-from refgc.masks.graph_cut import Bools
 from refgc.masks.prompt import Box, Point, Prompt, require_same_picture
 from refgc.masks.sam_networks import Networks
 from refgc.masks.soft_edge import soften
@@ -183,8 +182,10 @@ def _box_and_clicks(image: Image, prompt: Prompt) -> tuple[Box | None, list[Poin
         rough = GrabCutSegmenter().segment(image, Prompt(image.size, negative=prompt.negative))
     if rough is not None:
         solid = rough.values >= MARKED
-        row, column = np.unravel_index(int(shapes.depth(np.pad(solid, 1))[1:-1, 1:-1].argmax()), solid.shape)
-        box, positive = box or shapes.box_of(solid), [*positive, (int(column), int(row))]
+        row, column = np.unravel_index(
+            int(morphology.signed_distance(np.pad(solid, 1))[1:-1, 1:-1].argmax()), solid.shape
+        )
+        box, positive = box or morphology.bounding_box(solid), [*positive, (int(column), int(row))]
     return box, positive
 
 

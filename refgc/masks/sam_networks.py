@@ -7,7 +7,6 @@ fits one build of torch only. The networks do not need it.
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import Any, Literal
 
 import torch
@@ -28,6 +27,7 @@ from refgc import machine
 from refgc.errors import EngineError
 from refgc.imaging.image import Image
 from refgc.masks import weights
+from refgc.settings import settings
 from refgc.weight_files import check_transformers_network, quiet_transformers
 
 Part = Literal["tracker", "detector"]
@@ -123,7 +123,7 @@ def choose_device(asked: str | None) -> torch.device:
     Raises:
         EngineError: there is no such device.
     """
-    asked = asked or os.environ.get(machine.DEVICE) or ("cuda" if torch.cuda.is_available() else "cpu")
+    asked = asked or settings().device or ("cuda" if torch.cuda.is_available() else "cpu")
     if asked != "cpu" and asked.partition(":")[0] != "cuda":
         raise EngineError(f"{machine.DEVICE} is {asked!r}; set it to cuda, cuda:1 (the second GPU) or cpu.")
     if asked != "cpu" and not torch.cuda.is_available():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from refgc import hub
 from refgc.errors import EngineError
+from refgc.settings import settings
 from refgc.weight_files import only_pickles
 
 VARIABLE = "REFGC_SAM"
@@ -22,7 +22,7 @@ CONFIG = "config.json"
 
 def source() -> str | None:
     """The folder or Hub repository that `REFGC_SAM` names; None where it is not set."""
-    return os.environ.get(VARIABLE, "").strip() or None
+    return settings().sam
 
 
 def obstacle() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from threading import Lock
@@ -26,15 +25,15 @@ from refgc.flux.placement import GIB, Machine, ModelSize, Placement, examine
 from refgc.flux.progress import StageTimer
 from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
-from refgc.flux.speed import SPEED, SpeedOptions
+from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
-from refgc.machine import DEVICE
 from refgc.model import loading
 from refgc.model.loading import Folders, Sources
 from refgc.model.pipeline import RefGCSR2Pipeline, Refined
 from refgc.model.settings import DenoisingSettings
 from refgc.request import RefineRequest
+from refgc.settings import settings as environment
 
 # A pixel counts as the model's work above this share of the strength. Chosen by hand, not fitted.
 DRAWN = 0.25
@@ -77,7 +76,7 @@ class DiffusionEngine:
             InputError: `REFGC_SPEED` cannot be read.
         """
         self.sources = sources or Sources.from_environment()
-        self.options = options or SpeedOptions.parse(os.environ.get(SPEED, ""))
+        self.options = options or SpeedOptions.parse(environment().speed)
         self.device = device
         self._settings = settings or DenoisingSettings()
         self._load_pipeline = load
@@ -226,7 +225,7 @@ def shared_engine(options: SpeedOptions) -> DiffusionEngine:
     """
     global _shared
     with _sharing:
-        sources, device = Sources.from_environment(), os.environ.get(DEVICE)
+        sources, device = Sources.from_environment(), environment().device
         if _shared is None or (_shared.sources, _shared.options, _shared.device) != (sources, options, device):
             _shared = None
             free_memory()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,6 +17,7 @@ from refgc.flux.speed import SpeedOptions
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLEConfig
 from refgc.model.pipeline import RefGCSR2Pipeline
+from refgc.settings import settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class Sources:
     @classmethod
     def from_environment(cls) -> Self:
         """The sources that `REFGC_BASE` and `REFGC_ADAPTER` name."""
-        return cls(os.environ.get(hub.BASE) or hub.FLUX_KONTEXT, os.environ.get(hub.ADAPTER) or None)
+        given = settings()
+        return cls(given.base or hub.FLUX_KONTEXT, given.adapter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgc.correspondence import segment
-from refgc.correspondence.align import object_in_place
+from refgc.correspondence.align import warp_mask
 from refgc.correspondence.find import Finding, find
 from refgc.errors import InputError
 from refgc.imaging.arrays import Bytes, Floats, Size, resized
@@ -199,7 +199,7 @@ def _placed(generated: Bytes, finding: Finding, object_mask: Floats) -> Floats |
     the hull is only drawn again as it was.
     """
     region = finding.region
-    warped = object_in_place(object_mask, homography_map(finding.homographies[0] @ region.to_frame(), region.size))
+    warped = warp_mask(object_mask, homography_map(finding.homographies[0] @ region.to_picture(), region.size))
     points = finding.matches.generated - np.array([region.left, region.top], np.float32)
     matched = np.zeros(warped.shape, np.uint8)
     cv2.fillConvexPoly(matched, cv2.convexHull(points.astype(np.int32)), 1)

@@ -32,7 +32,7 @@ from refgc.model.paste import put_back
 from refgc.model.prediction_preview import PredictionPreview, recorded_predictions
 from refgc.model.settings import DenoisingSettings, Start
 from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, pack, position_ids
-from refgc.request import RefineRequest, make_request
+from refgc.request import SEED_LIMIT, RefineRequest, make_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             whole=whole,
             reference_cache=reference_cache,
             compact_generated=compact_generated,
-            generator=generator or torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ()))),
+            generator=generator or torch.Generator().manual_seed(int(torch.randint(SEED_LIMIT - 1, ()))),
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )

@@ -18,6 +18,7 @@ from refgc.page.gallery.tab import build_gallery_tab
 from refgc.page.preview.tab import REFINE_TAB, build_preview_tab
 from refgc.page.refine.tab import build_refine_tab
 from refgc.page.service.guard import UPLOAD_BYTES, guards
+from refgc.page.service.runs import Service
 from refgc.page.service.server import CompressedPage, app_settings, deleting, most_threads
 from refgc.webui.theme import build_theme
 
@@ -31,23 +32,27 @@ PROMISE = (
 MOST_EVENTS = 256
 
 
-def build_demo() -> gr.Blocks:
-    """The page, not yet launched; a visitor's browser loads nothing from other hosts."""
+def build_demo(service: Service) -> gr.Blocks:
+    """The page, not yet launched; a visitor's browser loads nothing from other hosts.
+
+    Args:
+        service: runs the engines for its visitors.
+    """
     title = f"{TITLE}: true objects in generated pictures"
-    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deleting())
+    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deleting(service))
     with demo:
         gr.HTML(_header())
         examples = find_examples(EXAMPLES_FOLDER)
         # They may be shown, and be named in a request, as they lie there.
         gr.set_static_paths([example.reference.parent for example in examples])
         # Before the tabs, whose events would take the names.
-        build_api(demo, examples)
+        build_api(demo, examples, service)
         # Four short names fit on any screen; measuring that, Gradio would fold some away before the page is laid out.
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Refine", id=REFINE_TAB):
-                desk = build_refine_tab(demo, examples)
+                desk = build_refine_tab(demo, examples, service)
             with gr.Tab("DipRefGC preview", id="preview"):
-                build_preview_tab(examples, tabs, desk.inputs, desk.status)
+                build_preview_tab(examples, tabs, desk.inputs, desk.status, service)
             with gr.Tab("Gallery", id="gallery"):
                 build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures"))
             with gr.Tab("About", id="about"):
@@ -59,8 +64,11 @@ def build_demo() -> gr.Blocks:
     return demo
 
 
-def launch_settings() -> dict[str, Any]:
+def launch_settings(service: Service) -> dict[str, Any]:
     """What `launch` needs for the page to look and behave as built; host and port are left to Gradio's variables.
+
+    Args:
+        service: the one that the page was built with.
 
     Raises:
         InputError: a setting in the environment cannot be used.
@@ -73,8 +81,8 @@ def launch_settings() -> dict[str, Any]:
         "favicon_path": ASSETS / "logo.svg",
         "footer_links": [],
         "max_file_size": UPLOAD_BYTES,
-        "app_kwargs": {"middleware": [*guards(), Middleware(CompressedPage)], **app_settings()},
-        "max_threads": most_threads(),
+        "app_kwargs": {"middleware": [*guards(), Middleware(CompressedPage)], **app_settings(service)},
+        "max_threads": most_threads(service),
         "mcp_server": set_up_tools(),
         "share": False,
         "ssr_mode": False,

@@ -6,8 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from refgc.request import SEED_LIMIT
+
 DEFAULT_SEED = 0
-LARGEST_SEED = 2**31 - 1
+# Browsers count in floating point, which holds whole numbers exactly up to here.
+LARGEST_SEED = min(SEED_LIMIT, 2**53) - 1
 
 
 def build_seed_field() -> gr.Number:

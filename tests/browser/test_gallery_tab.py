@@ -19,6 +19,7 @@ from refgc.page.gallery.cards import KINDS
 from refgc.page.gallery.manifest import read_manifest
 from refgc.page.gallery.paper import PAPER_SETS, PaperPictures
 from refgc.page.gallery.tab import build_gallery_tab
+from refgc.page.service.runs import Service
 from tests.browser.gestures import swipe
 from tests.support.picture_host import Host, picture_host, status
 
@@ -250,7 +251,7 @@ def served(paper: PaperPictures) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     _, address, _ = demo.launch(
-        server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **launch_settings()
+        server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **launch_settings(Service())
     )
     try:
         yield address

@@ -392,7 +392,7 @@ def test_when_the_smallest_placement_is_too_large_the_sentence_names_all_that_we
     engine: DiffusionEngine, request_: RefineRequest
 ) -> None:
     load = FailingLoad(3)
-    machines = [Machine("cuda:0", "a GPU", 80 * GIB, 80 * GIB, 64 * GIB, True, True, True)]
+    machines: list[Machine] = []
     failing_thrice = DiffusionEngine(
         engine.sources,
         engine.options,
@@ -401,6 +401,7 @@ def test_when_the_smallest_placement_is_too_large_the_sentence_names_all_that_we
         load=load,
         examine=lambda choice: (machines or [examine(choice)])[0],
     )
+    machines.append(Machine("cuda:0", "a GPU", 80 * GIB, 80 * GIB, 64 * GIB, True, True, True))
     with pytest.raises(EngineError) as failure:
         failing_thrice.prepare()
     assert [(placement.quantization, placement.offload) for placement in load.tried] == [

@@ -20,6 +20,7 @@ from refgc.imaging.image import Image
 from refgc.page.app import build_demo, launch_settings
 from refgc.page.examples import EXAMPLES_FOLDER, ORDER, THUMBNAIL_SIDE, find_examples, thumbnail
 from refgc.page.refine.pictures import LONGEST_SIDE, MARGIN, object_window, write_picture, write_result
+from refgc.page.service.runs import Service
 from refgc.page.words import OUR_FAULT, missing_pictures, report_summary, sentence_for, status_line
 from refgc.webui.theme import build_theme
 
@@ -218,8 +219,8 @@ def test_unfinished_description_of_an_example_is_noticed(examples_folder: Path) 
 
 
 def test_page_is_built_without_analytics_and_asks_no_other_host() -> None:
-    assert build_demo().analytics_enabled is False
-    settings = launch_settings()
+    assert build_demo(Service()).analytics_enabled is False
+    settings = launch_settings(Service())
     assert settings["share"] is False
     assert "http" not in settings["head"]
     for path in settings["css_paths"]:

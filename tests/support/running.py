@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from refgc.page.app import build_demo, launch_settings
+from refgc.page.service.runs import Service
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ def served(folder: Path, **variables: str) -> Iterator[Served]:
         environment.setenv("GRADIO_ANALYTICS_ENABLED", "False")
         for name, value in variables.items():
             environment.setenv(name, value)
-        demo = build_demo()
+        service = Service.from_environment()
+        demo = build_demo(service)
         try:
             demo.launch(
-                **launch_settings(),
+                **launch_settings(service),
                 server_name="127.0.0.1",
                 server_port=free_port(),
                 prevent_thread_lock=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast, get_args
@@ -19,6 +18,7 @@ from refgc.errors import InputError
 from refgc.page.service.guard import FILE_ROUTE, NotGivenError, local_file
 from refgc.page.service.queue import Working
 from refgc.page.words import sentence_for
+from refgc.settings import settings
 
 Json: TypeAlias = dict[str, Any]
 Choice = TypeVar("Choice", bound=str)
@@ -102,8 +102,6 @@ def told(error: Exception) -> gr.Error:
 
 
 # ==== tools
-VARIABLE = "REFGC_MCP"
-YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 NOT_INSTALLED = "The endpoints cannot be MCP tools without the package mcp; install it: pip install '.[mcp]'."
 
 
@@ -113,10 +111,7 @@ def are_wanted() -> bool:
     Raises:
         InputError: it says neither yes nor no.
     """
-    said = os.environ.get(VARIABLE, "").strip().lower()
-    if said not in YES + NO:
-        raise InputError(f"{VARIABLE} is {said!r}; set it to 1 or to 0.")
-    return said in YES
+    return settings().mcp
 
 
 def set_up_tools() -> bool:

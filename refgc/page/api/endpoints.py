@@ -17,17 +17,24 @@ from pydantic import BaseModel
 from refgc.diptych.preview_report import PreviewReport
 from refgc.engine import Report
 from refgc.page.api.caller import Caller
-from refgc.page.api.calls import FILES, preview, refine
+from refgc.page.api.calls import FILES, preview_endpoint, refine_endpoint
 from refgc.page.examples import Example
+from refgc.page.service.runs import Service
 from refgc.page.words import ENGINE_QUEUE, capitalised
 
 LIGHT: dict[str, Any] = {"concurrency_limit": None}
 
 
-def build_api(demo: gr.Blocks, examples: Sequence[Example]) -> None:
+def build_api(demo: gr.Blocks, examples: Sequence[Example], service: Service) -> None:
     """Adds the endpoints to the page being built; everything else on it has to be private."""
-    _offer(demo, refine, ("refined picture", FileData), ("report", Report), **ENGINE_QUEUE)
-    _offer(demo, preview, *((name, FileData) for name in FILES), ("report", PreviewReport), **ENGINE_QUEUE)
+    _offer(demo, refine_endpoint(service), ("refined picture", FileData), ("report", Report), **ENGINE_QUEUE)
+    _offer(
+        demo,
+        preview_endpoint(service),
+        *((name, FileData) for name in FILES),
+        ("report", PreviewReport),
+        **ENGINE_QUEUE,
+    )
     _offer(demo, examples_endpoint(examples), ("examples", list[ExampleAddresses]), **LIGHT)
 
 

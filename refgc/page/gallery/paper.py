@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ import PIL.Image
 
 from refgc import __version__
 from refgc.errors import InputError, RefGCError
+from refgc.imaging.files import write_files
 from refgc.imaging.image import open_image, to_pil
 
 PROJECT_PAGE = "https://cmlab-korea.github.io/RefGC-SR2/"
@@ -151,15 +153,15 @@ class PaperPictures:
         large, small = self._paths(file)
         arrived = self.folder / file
         try:
-            arrived.write_bytes(body)
+            write_files({arrived: lambda: body})
             picture = to_pil(open_image(arrived, name="picture"))
         finally:
             arrived.unlink(missing_ok=True)
         for path, side, quality in ((large, LARGE_SIDE, LARGE_QUALITY), (small, SMALL_SIDE, SMALL_QUALITY)):
             picture.thumbnail((side, side), PIL.Image.Resampling.LANCZOS)
-            unfinished = path.with_suffix(".tmp")
-            picture.save(unfinished, "WEBP", quality=quality, method=4)
-            unfinished.replace(path)
+            content = io.BytesIO()
+            picture.save(content, "WEBP", quality=quality, method=4)
+            write_files({path: content.getvalue})
 
 
 def _problem(missing: int, reason: str) -> str:

@@ -14,9 +14,9 @@ from refgc.diptych.conditions import open_object_mask
 from refgc.diptych.objects import NAMELESS, find_in_reference, find_in_scene
 from refgc.errors import InputError
 from refgc.imaging.arrays import resized, shrink
-from refgc.imaging.draw import shown_over
+from refgc.imaging.draw import overlay_mask
 from refgc.imaging.image import MARKED, Image, Mask, open_image, to_pil
-from refgc.imaging.matting import share_bytes
+from refgc.imaging.matting import alpha_bytes
 from refgc.imaging.warp import fitted
 from refgc.masks import choose_segmenter
 from refgc.page.marking.marks import Marking, prompt_of
@@ -54,8 +54,8 @@ class Marked:
         if self.mask is None:
             return write_picture(to_pil(self.picture), folder / "picture.webp", LONGEST_SIDE), None
         mask = folder / "mask.png"
-        PIL.Image.fromarray(share_bytes(self.mask.values)).save(mask)
-        shown = to_pil(shown_over(self.picture, self.mask))
+        PIL.Image.fromarray(alpha_bytes(self.mask.values)).save(mask)
+        shown = to_pil(overlay_mask(self.picture, self.mask))
         return write_picture(shown, folder / "picture.webp", LONGEST_SIDE), mask
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 import PIL.Image
 
 from refgc.diptych import sources
-from refgc.diptych.preview import STRENGTHS, PreviewRequest, make_preview_request
+from refgc.diptych.preview import STRENGTHS
 from refgc.errors import InputError
 from refgc.page.examples import Example, ExampleMeta, with_inset
 from refgc.page.marking.marks import Marking
@@ -22,7 +21,7 @@ from refgc.page.preview.pictures import ShownPreview
 from refgc.page.preview.view import PreviewView, build_preview_view, introduction, missing_marks
 from refgc.page.refine.inputs import Inputs
 from refgc.page.service.queue import Finished, Working
-from refgc.page.service.runs import previewing, refining_preview
+from refgc.page.service.runs import PreviewJob, Service
 from refgc.page.words import ENGINE_QUEUE, capitalised, problem_line, progress_line, sentence_for, status_line
 from refgc.simulator.artifacts import Strengths
 from refgc.webui.components import DEFAULT_SEED, build_seed_field, thumbnail_gallery
@@ -37,7 +36,9 @@ SCROLL_TO_PREVIEW = "() => window.refgcShowPreview()"
 SCROLL_TO_TOP = "() => window.scrollTo({ top: 0 })"
 
 
-def build_preview_tab(examples: list[Example], tabs: gr.Tabs, refine_inputs: Inputs, refine_status: gr.HTML) -> None:
+def build_preview_tab(
+    examples: list[Example], tabs: gr.Tabs, refine_inputs: Inputs, refine_status: gr.HTML, service: Service
+) -> None:
     """Adds the tab's components and events to the page being built.
 
     Args:
@@ -45,6 +46,7 @@ def build_preview_tab(examples: list[Example], tabs: gr.Tabs, refine_inputs: Inp
         tabs: the page's tabs; the one with the id `REFINE_TAB` takes a generated picture over.
         refine_inputs: what is filled in there.
         refine_status: the line under that tab's button.
+        service: makes the previews.
     """
     shown_examples = find_preview_examples(examples)
     gr.HTML(introduction(sources.obstacle()), apply_default_css=False)
@@ -63,7 +65,7 @@ def build_preview_tab(examples: list[Example], tabs: gr.Tabs, refine_inputs: Inp
     connect_marking(*pads)
     chosen = connect_preview_gallery(gallery, shown_examples, pads, options, status)
     for trigger in (button.click, chosen.then):
-        _connect_generating(trigger, pads, options, status, view, made)
+        _connect_generating(trigger, pads, options, status, view, made, service)
     _connect_sending(view.send, made, tabs, refine_inputs, refine_status)
 
 
@@ -74,6 +76,7 @@ def _connect_generating(
     status: gr.HTML,
     view: PreviewView,
     made: gr.State,
+    service: Service,
 ) -> None:
     """Shows the generated picture first and refines it then, so that a visitor looks at one while the other is made."""
 
@@ -92,8 +95,8 @@ def _connect_generating(
         try:
             yield {status: progress_line("Reading the pictures", 0.0), unrefined: None}
             artifacts = (identity_distortion, detail_inconsistency, texture_loss, quality_degradation)
-            asked, file = _read(reference, scene, object_name, caption, seed, artifacts)
-            with closing(previewing(asked, file, visitor.session_hash or "")) as notes:
+            job = _read(reference, scene, object_name, caption, seed, artifacts)
+            with closing(service.preview(job, visitor.session_hash or "")) as notes:
                 for note in notes:
                     if isinstance(note, Working):
                         yield {status: progress_line(capitalised(note.stage), note.fraction)}
@@ -108,7 +111,7 @@ def _connect_generating(
             yield {status: gr.skip()}
             return
         try:
-            with closing(refining_preview(shown, visitor.session_hash or "")) as notes:
+            with closing(service.refine_preview(shown, visitor.session_hash or "")) as notes:
                 for note in notes:
                     if isinstance(note, Working):
                         yield {status: progress_line(capitalised(note.stage), note.fraction)}
@@ -135,11 +138,11 @@ def _read(
     caption: str,
     seed: int | None,
     artifacts: tuple[float, ...],
-) -> tuple[PreviewRequest, Path]:
-    """The request, and the reference's file."""
+) -> PreviewJob:
+    """The run that was asked for."""
     if reference is None or scene is None or reference.mask is None or scene.mask is None:
         raise InputError(missing_marks(reference, scene))
-    request = make_preview_request(
+    return PreviewJob(
         reference.source,
         scene.source,
         reference_mask=reference.mask,
@@ -149,7 +152,6 @@ def _read(
         seed=DEFAULT_SEED if seed is None else seed,
         artifacts=dict(zip(type(STRENGTHS).model_fields, artifacts, strict=True)),
     )
-    return request, reference.source
 
 
 def _connect_sending(

@@ -21,7 +21,7 @@ from refgc.page.refine.inputs import Asked, Inputs, read_asked
 from refgc.page.refine.pictures import LONGEST_SIDE, STAGE_CAPTIONS, ShownResult, write_picture
 from refgc.page.refine.result import Entry, History, HistoryView, ResultView
 from refgc.page.service.queue import Finished, Seen, Working
-from refgc.page.service.runs import refining
+from refgc.page.service.runs import Service
 from refgc.page.service.storage import new_folder
 from refgc.page.words import (
     ENGINE_QUEUE,
@@ -85,7 +85,7 @@ class Desk:
         return {self.history: later, **self.past.show(later), **self.view.show(entry)}
 
 
-def connect_refining(desk: Desk) -> Any:
+def connect_refining(desk: Desk, service: Service) -> Any:
     """Connects button, cancel and history; returns the refinement, for other events to cancel."""
 
     def ask(*given: Any) -> dict[Any, Any]:
@@ -98,7 +98,7 @@ def connect_refining(desk: Desk) -> Any:
         yield {desk.status: progress_line("Reading the pictures", 0.0), **desk.running()}
         visit = request.session_hash or ""
         try:
-            with closing(_refined(desk, asked, history, visit)) as steps:
+            with closing(_refined(desk, service, asked, history, visit)) as steps:
                 for updates in steps:
                     if CANCELLATIONS.meant(visit, asked.at):
                         yield desk.cancelled(history)
@@ -165,11 +165,13 @@ def connect_refining(desk: Desk) -> Any:
     return refinement
 
 
-def _refined(desk: Desk, asked: Asked, history: History, session: str) -> Generator[dict[Any, Any], None, None]:
+def _refined(
+    desk: Desk, service: Service, asked: Asked, history: History, session: str
+) -> Generator[dict[Any, Any], None, None]:
     """The updates from reading the pictures to the result."""
     folder = new_folder("on-the-way")
     enlarged: Path | None = None
-    with closing(refining(asked.request(), session, engine=asked.engine)) as notes:
+    with closing(service.refine(asked.job(service.engine_for(asked.engine)), session)) as notes:
         for note in notes:
             match note:
                 case Working(stage, fraction):

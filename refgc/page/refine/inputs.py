@@ -12,14 +12,15 @@ from uuid import uuid4
 import gradio as gr
 
 from refgc.doctor import may_choose_diffusion
+from refgc.engine import EngineName
 from refgc.errors import InputError
 from refgc.page.examples import is_ours
 from refgc.page.marking.marks import Marking
 from refgc.page.marking.mask import Origin, apply_marks
 from refgc.page.marking.pad import FILE_TYPES, MarkingPad, build_marking_pad, connect_mask
-from refgc.page.service.gpu import EngineChoice
+from refgc.page.service.runs import RefineJob
 from refgc.page.words import capitalised, missing_pictures
-from refgc.request import RefineRequest, make_request
+from refgc.refinement import EngineChoice
 from refgc.webui.components import DEFAULT_SEED, build_seed_field
 
 DEFAULT_SCALE, DEFAULT_STRENGTH, DEFAULT_OBJECT_NAME = 4, 1.0, "object"
@@ -61,21 +62,18 @@ class Asked:
     number: str = field(default_factory=lambda: uuid4().hex)
     at: float = field(default_factory=monotonic)
 
-    def request(self) -> RefineRequest:
-        """The same with the files opened and checked.
-
-        Raises:
-            InputError: a file or an option cannot be used.
-        """
-        return make_request(
+    def job(self, engine: EngineName) -> RefineJob:
+        """The run that makes it, by the engine that the choice stands for."""
+        return RefineJob(
             self.reference.source,
             self.generated.source,
-            scale=self.scale,
             reference_mask=self.reference.mask,
             generated_mask=self.generated.mask,
-            object_name=self.object_name,
-            seed=self.seed,
+            scale=self.scale,
             strength=self.strength,
+            seed=self.seed,
+            object_name=self.object_name,
+            engine=engine,
         )
 
 

@@ -11,12 +11,12 @@ import PIL.Image
 from refgc.engine import RefineResult, Report
 from refgc.imaging.image import Image, save_image, to_pil
 from refgc.outputs.result import image_text
+from refgc.page.examples import THUMBNAIL_SIDE
 from refgc.page.words import capitalised
 
 # A 4096 pixel PNG is tens of megabytes; 2048 pixels fill any screen, and the object's window is cut before scaling.
 LONGEST_SIDE = 2048
 LONGEST_STAGE_SIDE = 1280
-THUMBNAIL_SIDE = 240
 CLOSE_UPS = "close-up-before.webp", "close-up-after.webp"
 # What a stage picture shows, in a visitor's words; a stage that is not named here keeps its own name.
 STAGE_CAPTIONS = {

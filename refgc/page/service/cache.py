@@ -23,13 +23,13 @@ from pydantic import BaseModel, TypeAdapter
 import refgc
 from refgc.engine import EngineName
 from refgc.errors import InputError
-from refgc.imaging.files import write_whole
+from refgc.imaging.files import MEGABYTE, write_whole
 from refgc.imaging.image import Image, Mask
 from refgc.page.refine.pictures import ShownResult
 from refgc.page.service.logs import logger
-from refgc.page.service.settings import settings
 from refgc.page.service.storage import remove
 from refgc.request import RefineRequest
+from refgc.settings import Settings, setting
 
 HERE = "result:"
 MANIFEST = "manifest.json"
@@ -233,24 +233,18 @@ def _bytes(folder: Path) -> int:
 
 # ==== made_before
 HOUR = 3600.0
-MEGABYTE = 1_000_000
 LIGHT_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "opencv-python", "pillow")
 HEAVY_LIBRARIES = ("torch", "diffusers", "transformers", "peft", "torchao")
 # By name, since what they say decides the pixels.
 VARIABLES = ("REFGC_SPEED", "REFGC_DEVICE")
 
 
-def results() -> ResultCache | None:
-    """What was made, beside the folder of uploads; None where nothing is kept."""
-    uploads = Path(get_upload_folder()).absolute()
-    return _results(uploads.with_name(f"{uploads.name}-results"))
-
-
-@cache
-def _results(folder: Path) -> ResultCache | None:
-    limits = settings()
+def open_cache(limits: Settings) -> ResultCache | None:
+    """The cache of this installation, beside the folder of uploads; None where nothing is kept."""
     if not limits.cache_megabytes:
         return None
+    uploads = Path(get_upload_folder()).absolute()
+    folder = uploads.with_name(f"{uploads.name}-results")
     try:
         return ResultCache(
             folder, most_bytes=limits.cache_megabytes * MEGABYTE, longest_seconds=limits.keep_hours * HOUR
@@ -264,7 +258,7 @@ def made_by(engine: EngineName) -> str:
     """An engine with its code, its libraries and its weights: as long as this stays, so do its results."""
     if engine == "correspondence":
         return f"{engine} {_code()} {_versions(LIGHT_LIBRARIES)}"
-    settings_of_engine = {name: os.environ.get(name) for name in VARIABLES}
+    settings_of_engine = {name: setting(name) for name in VARIABLES}
     return f"{engine} {_code()} {_versions(LIGHT_LIBRARIES + HEAVY_LIBRARIES)} {settings_of_engine} {_weights()}"
 
 
@@ -300,7 +294,7 @@ def _weights() -> str:
         (hub.BASE, hub.FLUX_KONTEXT, hub.PIPELINE_FILES),
         (hub.ADAPTER, "", hub.ADAPTER_FILES),
     ):
-        source = os.environ.get(variable) or published
+        source = setting(variable) or published
         folder = hub.on_disk(source, files) if source else None
         found.append(f"{source} {_listing(folder)}")
     return " ".join(found)

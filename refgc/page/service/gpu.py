@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from math import ceil
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Concatenate, Literal, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from refgc.doctor import may_choose_diffusion
-from refgc.engine import Progress, RefineResult, Viewer
+from refgc.engine import EngineName, Progress, RefineResult, Viewer
 from refgc.errors import EngineError, RefGCError, sentence_about
 from refgc.imaging.image import Image
 from refgc.machine import on_zero_gpu
@@ -102,7 +102,6 @@ def prepare_for_lending() -> None:
     """
     if not on_zero_gpu():
         return
-    from refgc.doctor import may_choose_diffusion
     from refgc.refinement import choose
 
     if not may_choose_diffusion():
@@ -193,28 +192,25 @@ def gpu_seconds(request: RefineRequest, steps: int = STEPS) -> int:
 
 
 # ==== engine_call
-EngineChoice = Literal["auto", "correspondence", "diffusion"]
-
-
 def refine_with(
-    choice: EngineChoice, request: RefineRequest, progress: Progress, viewer: Viewer | None = None
+    engine: EngineName, request: RefineRequest, progress: Progress, viewer: Viewer | None = None
 ) -> RefineResult:
-    """Refines with the chosen engine; the diffusion engine on a GPU that is lent for it, where GPUs are lent.
+    """Refines with an engine; the diffusion engine on a GPU that is lent for it, where GPUs are lent.
 
     Raises:
         EngineError: it cannot be done here.
         InputError: what was asked for cannot be used.
     """
-    if choice == "diffusion" or (choice == "auto" and may_choose_diffusion()):
-        return _refine_on_gpu(progress, viewer, request, choice)
-    return _refine(progress, viewer, request, choice)
+    if engine == "diffusion":
+        return _refine_on_gpu(progress, viewer, request, engine)
+    return _refine(progress, viewer, request, engine)
 
 
-def _refine(progress: Progress, viewer: Viewer | None, request: RefineRequest, choice: EngineChoice) -> RefineResult:
-    return choose(choice).refine(request, progress, viewer)
+def _refine(progress: Progress, viewer: Viewer | None, request: RefineRequest, engine: EngineName) -> RefineResult:
+    return choose(engine).refine(request, progress, viewer)
 
 
-def _seconds(request: RefineRequest, choice: EngineChoice) -> int:  # noqa: ARG001 (it is called as the work is)
+def _seconds(request: RefineRequest, engine: EngineName) -> int:  # noqa: ARG001 (it is called as the work is)
     return gpu_seconds(request)
 
 

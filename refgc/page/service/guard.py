@@ -21,7 +21,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MEGABYTE = 2**20
+from refgc.imaging.files import MEGABYTE
+
 UPLOAD_BYTES = 100 * MEGABYTE
 # Around the file of an upload stand its name and the form's separators.
 FORM_BYTES = MEGABYTE

@@ -187,7 +187,7 @@ class _NobodyWaitsError(Exception):
 
 
 def watched(
-    work: Callable[[Progress, Viewer], Made], ticket: Ticket, *, run_seconds: float, wait_seconds: float
+    work: Callable[[Progress, Viewer], Finished[Made]], ticket: Ticket, *, run_seconds: float, wait_seconds: float
 ) -> Generator[Working | Seen | Finished[Made], None, None]:
     """Does heavy work in a thread of its own when its turn has come, and yields what it tells, `Finished` last.
 
@@ -246,7 +246,7 @@ def spoken(seconds: float) -> str:
 
 
 def _start(
-    work: Callable[[Progress, Viewer], Made], ticket: Ticket, given_up: Event
+    work: Callable[[Progress, Viewer], Finished[Made]], ticket: Ticket, given_up: Event
 ) -> SimpleQueue[Working | Seen | Finished[Made] | Exception]:
     """Starts the thread; what it tells comes through the queue."""
     told: SimpleQueue[Working | Seen | Finished[Made] | Exception] = SimpleQueue()
@@ -261,11 +261,9 @@ def _start(
             return
         ending: Finished[Made] | Exception
         try:
-            ending = Finished(
-                work(
-                    lambda stage, fraction: tell(Working(stage, fraction)),
-                    lambda stage, picture: tell(Seen(stage, picture)),
-                )
+            ending = work(
+                lambda stage, fraction: tell(Working(stage, fraction)),
+                lambda stage, picture: tell(Seen(stage, picture)),
             )
         except _NobodyWaitsError:
             return

@@ -1,146 +1,352 @@
-"""What stands between a visitor and the engines: whose turn it is, for how long, with how much room; noted down."""
+"""Runs of the engines for visitors: admission, turn, time limits, cached results, and the log line at the end."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from refgc.diptych import sources
-from refgc.diptych.preview import GeneratorChoice, PreviewRequest, preview
-from refgc.doctor import may_choose_diffusion
-from refgc.engine import EngineName, Progress, Viewer
+from refgc.diptych.preview import GeneratorChoice, make_preview_request, preview
+from refgc.engine import EngineName, Progress, RefineResult, Viewer
 from refgc.errors import InputError
-from refgc.machine import DEVICE
+from refgc.imaging.files import MEGABYTE
 from refgc.page.preview.pictures import ShownPreview, ShownRefinement, write_refinement, write_shown
 from refgc.page.refine.pictures import ShownResult, write_result
-from refgc.page.service.cache import MEGABYTE, made_by, results
-from refgc.page.service.gpu import EngineChoice, refine_with
+from refgc.page.service.cache import ResultCache, made_by, open_cache
+from refgc.page.service.gpu import refine_with
 from refgc.page.service.limits import Visits
 from refgc.page.service.logs import Outcome, note_job
 from refgc.page.service.queue import BusyError, Finished, Line, Seen, Ticket, TooLongError, Working, watched
-from refgc.page.service.settings import ServiceSettings, settings
 from refgc.page.service.storage import NoRoomError, free_bytes, new_folder, remove, room_watched
-from refgc.request import RefineRequest, make_request
+from refgc.refinement import EngineChoice, best_engine
+from refgc.request import RefineRequest, check_options, make_request
+from refgc.settings import Settings
+from refgc.settings import settings as read_settings
 
-# One line for what keeps every core busy, one for what fills the GPU: the refinements and previews of an engine share
-# theirs, since two at a time would only make both slower, or run out of memory; one on the processor does not have to
-# wait for the GPU, nor the other way round.
-LINES: dict[EngineName, Line] = {"correspondence": Line(), "diffusion": Line()}
-VISITS = Visits()
+# The scale that is logged of a run which enlarges nothing.
+SAME_SIZE = 1
+
+Sizes = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What may be written down of a run: nothing that is in a picture, or in its name.
+class RefineJob:
+    """One refinement that a visitor asked for; the files are not opened yet.
 
     Attributes:
-        kind: "refine" or "preview".
-        engine: whose line it waits in.
+        reference: the file of the HRRI.
+        generated: the file of the LRGI.
+        reference_mask: the file of the object's mask in the reference; None lets the engine find the object.
+        generated_mask: the same for the generated picture.
+        scale: output size over generated size; 1, 2 or 4.
+        strength: how much of the reference to bring in, from 0 to 1.
+        seed: seed of everything random.
+        object_name: the object in words.
+        engine: the engine that refines it.
+    """
+
+    reference: Path
+    generated: Path
+    reference_mask: Path | None = None
+    generated_mask: Path | None = None
+    scale: int = 4
+    strength: float = 1.0
+    seed: int = 0
+    object_name: str = "object"
+    engine: EngineName = "correspondence"
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewJob:
+    """One preview that a visitor asked for; the files are not opened yet.
+
+    Attributes:
+        reference: the file of the HRRI.
+        scene: the file of the HRGT, or of a scene with a place for the object.
+        reference_mask: the file of the object's mask in the reference; None lets the segmenter find the object.
+        scene_mask: the same for the scene.
+        object_name: the object in words.
+        caption: what the reference shows, in a longer phrase; may be empty.
+        seed: seed of everything random.
+        factor: the scene's size over that of the generated picture; 1, 2 or 4.
+        artifacts: strength of each simulated artifact by its name, from 0 to 1.
+        generator: "auto" takes the diptych generator where this machine can run it.
+    """
+
+    reference: Path
+    scene: Path
+    reference_mask: Path | None = None
+    scene_mask: Path | None = None
+    object_name: str = "object"
+    caption: str = ""
+    seed: int = 0
+    factor: int = 4
+    artifacts: Mapping[str, float] = field(default_factory=dict)
+    generator: GeneratorChoice = "auto"
+
+
+class Reported(Protocol):
+    """What a run makes: it has a report."""
+
+    @property
+    def report(self) -> object:
+        """The report; its `seconds` and `placed` are logged where it has them."""
+        ...
+
+
+Made = TypeVar("Made", bound=Reported)
+RefineWith = Callable[[EngineName, RefineRequest, Progress, Viewer], RefineResult]
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is logged of one run: nothing that is in a picture, or in its name.
+
+    Attributes:
+        kind: "refine", "preview" or "refine preview".
+        engine: the engine whose queue it waits in.
         scale: output size over generated size.
-        sizes: width and height in pixels of the pictures, by what they are.
+        sizes: width and height in pixels of the pictures, by their names; known once the files are decoded.
     """
 
     kind: str
     engine: EngineName
     scale: int
-    sizes: dict[str, tuple[int, int]]
+    sizes: Sizes = field(default_factory=dict)
 
 
-class Reported(Protocol):
-    """What a run makes: it has a report, with the seconds each stage took."""
+class Service:
+    """The runs of one server.
 
-    @property
-    def report(self) -> object:
-        """The report."""
-        ...
-
-
-Made = TypeVar("Made", bound=Reported)
-
-
-def served(
-    job: Job, visit: str, work: Callable[[Progress, Viewer], Made]
-) -> Generator[Working | Seen | Finished[Made], None, None]:
-    """Does one heavy job for a visitor when its turn comes, and yields what `refgc.page.service.queue.watched` does.
-
-    Args:
-        job: what is noted of it.
-        visit: the visitor's session.
-        work: called with the progress and the viewer that it is to tell.
-
-    Raises:
-        BusyError: too many wait, too many of this visit do, or the turn did not come in time.
-        NoRoomError: the disk is full.
-        TooLongError: the work took too long.
-        Exception: what the work raised.
+    Attributes:
+        settings: the limits.
+        queues: one for each engine. Refinements and previews that use the same processor or GPU share a queue, since
+            two at a time would make both slower or run out of memory.
+        visits: the runs of each visit.
+        cache: the results of earlier runs; None where none are kept.
     """
-    limits = settings()
-    outcome: Outcome = "failed"
-    ticket: Ticket | None = None
-    made: Made | None = None
-    failure: Exception | None = None
-    try:
-        make_room(limits)
-        with VISITS.job(visit, most=limits.visit_jobs, per_hour=limits.visit_jobs_per_hour):
-            ticket = LINES[job.engine].join(limits.max_waiting)
-            for note in watched(
-                room_watched(work), ticket, run_seconds=limits.run_seconds, wait_seconds=limits.wait_seconds
-            ):
-                if isinstance(note, Finished):
-                    made = note.made
-                    outcome = "done" if getattr(made.report, "placed", True) else "unplaced"
-                yield note
-    except GeneratorExit:
-        outcome = "cancelled" if made is None else outcome
-        raise
-    except Exception as error:
-        outcome, failure = _outcome_of(error), error
-        raise
-    finally:
-        note_job(
-            job.kind,
-            outcome,
-            visit=VISITS.number(visit),
-            engine=job.engine,
-            scale=job.scale,
-            sizes=job.sizes,
-            waited=None if ticket is None else ticket.waited,
-            ran=None if ticket is None else ticket.ran,
-            seconds=getattr(made and made.report, "seconds", None),
-            failure=failure,
-        )
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        cache: ResultCache | None = None,
+        refine_with: RefineWith = refine_with,
+    ) -> None:
+        """A service without visitors.
+
+        Args:
+            settings: the limits; None reads the environment.
+            cache: the results of earlier runs; None keeps none.
+            refine_with: runs an engine.
+
+        Raises:
+            InputError: a setting in the environment cannot be used.
+        """
+        self.settings = settings or read_settings()
+        self.queues: dict[EngineName, Line] = {"correspondence": Line(), "diffusion": Line()}
+        self.visits = Visits()
+        self.cache = cache
+        self._refine_with = refine_with
+        self._best: EngineName | None = None
+
+    @classmethod
+    def from_environment(cls) -> Service:
+        """The service of this process: limits from the environment, the cache beside the folder of uploads.
+
+        Raises:
+            InputError: a setting in the environment cannot be used.
+        """
+        settings = read_settings()
+        return cls(settings, cache=open_cache(settings))
+
+    def engine_for(self, choice: EngineChoice) -> EngineName:
+        """The engine that a choice stands for on this machine; "auto" is decided once and then remembered."""
+        if choice != "auto":
+            return choice
+        if self._best is None:
+            self._best = best_engine()
+        return self._best
+
+    def refine(self, job: RefineJob, visit: str) -> Generator[Working | Seen | Finished[ShownResult], None, None]:
+        """Refines and writes everything that is shown of the result; closing the generator cancels.
+
+        A result that is in the cache is given at once. While others are served first, `Working` says how many and for
+        about how long. Something is yielded at least every half second.
+
+        Args:
+            job: what to refine.
+            visit: the visitor's session, by which limits are kept.
+
+        Raises:
+            InputError: the visitor has to change something.
+            BusyError: too many runs wait already, or too many of this visit.
+            NoRoomError: the disk is full.
+            EngineError: it cannot be done here, or took too long.
+        """
+        check_options(scale=job.scale, seed=job.seed, strength=job.strength, object_name=job.object_name)
+        record = _Record("refine", job.engine, job.scale)
+        cache, folder = self.cache, new_folder("refined")
+
+        def work(progress: Progress, viewer: Viewer) -> Finished[ShownResult]:
+            request = make_request(
+                job.reference,
+                job.generated,
+                scale=job.scale,
+                reference_mask=job.reference_mask,
+                generated_mask=job.generated_mask,
+                object_name=job.object_name,
+                seed=job.seed,
+                strength=job.strength,
+            )
+            record.sizes = _sizes_of(request)
+            key = cache.key(request, made_by(job.engine)) if cache else ""
+            if cache and (found := cache.give(key, folder)):
+                return Finished(found, again=True)
+            try:
+                result = self._refine_with(job.engine, request, progress, viewer)
+                progress("saving the pictures", 1.0)
+                shown = write_result(result, folder)
+            except BaseException:
+                remove(folder)
+                raise
+            if cache:
+                cache.keep(key, shown, folder)
+            return Finished(shown)
+
+        yield from self._run(record, visit, work)
+
+    def preview(self, job: PreviewJob, visit: str) -> Generator[Working | Seen | Finished[ShownPreview], None, None]:
+        """Makes a generated picture (LRGI) and writes everything that is shown of it; as `refine`.
+
+        Raises:
+            InputError: the visitor has to change something.
+            BusyError: too many runs wait already, or too many of this visit.
+            NoRoomError: the disk is full.
+            EngineError: it cannot be done here, or took too long.
+        """
+        check_options(scale=job.factor, seed=job.seed, object_name=job.object_name, scale_name="factor")
+        record = _Record("preview", _engine_beside(job.generator), SAME_SIZE)
+
+        def work(progress: Progress, viewer: Viewer) -> Finished[ShownPreview]:  # noqa: ARG001 (shows no stages)
+            request = make_preview_request(
+                job.reference,
+                job.scene,
+                reference_mask=job.reference_mask,
+                scene_mask=job.scene_mask,
+                object_name=job.object_name,
+                caption=job.caption,
+                seed=job.seed,
+                factor=job.factor,
+                artifacts=job.artifacts,
+            )
+            record.sizes = {"reference": request.reference.size, "scene": request.scene.size}
+            folder = new_folder("preview")
+            try:
+                result = preview(request, generator=job.generator, progress=progress)
+                progress("saving the pictures", 1.0)
+                return Finished(write_shown(result, request, job.reference, folder))
+            except BaseException:
+                remove(folder)
+                raise
+
+        yield from self._run(record, visit, work)
+
+    def refine_preview(
+        self, shown: ShownPreview, visit: str
+    ) -> Generator[Working | Seen | Finished[ShownRefinement], None, None]:
+        """Refines a preview with its own masks and compares the result with the truth; as `refine`.
+
+        Raises:
+            InputError: the preview's files were deleted because of their age.
+            BusyError: too many runs wait already, or too many of this visit.
+            NoRoomError: the disk is full.
+            EngineError: it cannot be done here, or took too long.
+        """
+        engine = self.engine_for("auto")
+        record = _Record("refine preview", engine, shown.report.factor)
+
+        def work(progress: Progress, viewer: Viewer) -> Finished[ShownRefinement]:
+            reference_mask, generated_mask = shown.masks
+            request = make_request(
+                shown.reference,
+                shown.generated,
+                scale=shown.report.factor,
+                reference_mask=reference_mask,
+                generated_mask=generated_mask,
+                seed=shown.report.seed,
+            )
+            record.sizes = _sizes_of(request)
+            refined = self._refine_with(engine, request, progress, viewer)
+            progress("comparing it with the truth", 1.0)
+            return Finished(write_refinement(shown, refined))
+
+        yield from self._run(record, visit, work)
+
+    def make_room(self) -> None:
+        """Deletes cached results where their room is needed.
+
+        Raises:
+            NoRoomError: the disk is full even so.
+        """
+        needed = self.settings.spare_megabytes * MEGABYTE
+        if free_bytes() >= needed:
+            return
+        if self.cache:
+            self.cache.trim(0)
+        if free_bytes() < needed:
+            raise NoRoomError
+
+    def _run(
+        self, record: _Record, visit: str, work: Callable[[Progress, Viewer], Finished[Made]]
+    ) -> Generator[Working | Seen | Finished[Made], None, None]:
+        """Admits one run, does its work when its turn comes, and logs how it ended."""
+        settings = self.settings
+        outcome: Outcome = "failed"
+        ticket: Ticket | None = None
+        ending: Finished[Made] | None = None
+        failure: Exception | None = None
+        try:
+            self.make_room()
+            with self.visits.job(visit, most=settings.visit_jobs, per_hour=settings.visit_jobs_per_hour):
+                ticket = self.queues[record.engine].join(settings.max_waiting)
+                running = watched(
+                    room_watched(work), ticket, run_seconds=settings.run_seconds, wait_seconds=settings.wait_seconds
+                )
+                with closing(running):
+                    for note in running:
+                        if isinstance(note, Finished):
+                            ending = note
+                            outcome = "done" if getattr(note.made.report, "placed", True) else "unplaced"
+                        yield note
+        except GeneratorExit:
+            outcome = "cancelled" if ending is None else outcome
+            raise
+        except Exception as error:
+            outcome, failure = _outcome_of(error), error
+            raise
+        finally:
+            again = ending is not None and ending.again
+            note_job(
+                record.kind,
+                outcome,
+                visit=self.visits.number(visit),
+                engine=record.engine,
+                scale=record.scale,
+                sizes=record.sizes,
+                waited=None if ticket is None else ticket.waited,
+                ran=None if ticket is None else ticket.ran,
+                seconds=None if again else getattr(ending and ending.made.report, "seconds", None),
+                again=again,
+                failure=failure,
+            )
 
 
-def note_again(job: Job, visit: str) -> None:
-    """Notes that a visitor was given what had been made before."""
-    note_job(
-        job.kind,
-        "done",
-        visit=VISITS.number(visit),
-        engine=job.engine,
-        scale=job.scale,
-        sizes=job.sizes,
-        again=True,
-    )
-
-
-def make_room(limits: ServiceSettings) -> None:
-    """Forgets results made before where their room is needed.
-
-    Raises:
-        NoRoomError: the disk is full even so.
-    """
-    needed = limits.spare_megabytes * MEGABYTE
-    if free_bytes() >= needed:
-        return
-    cache = results()
-    if cache:
-        cache.trim(0)
-    if free_bytes() < needed:
-        raise NoRoomError
+def _sizes_of(request: RefineRequest) -> Sizes:
+    return {"reference": request.reference.size, "generated": request.generated.size}
 
 
 def _outcome_of(error: Exception) -> Outcome:
@@ -155,129 +361,8 @@ def _outcome_of(error: Exception) -> Outcome:
             return "failed"
 
 
-# ==== refining
-def refining(
-    request: RefineRequest, visit: str, *, engine: EngineChoice = "auto"
-) -> Generator[Working | Seen | Finished[ShownResult], None, None]:
-    """Refines and writes everything that is shown of the result; closing the generator cancels.
-
-    What was made before is given again at once: to whoever asks for the same with the same pictures. While others are
-    served first, `Working` says how many and for about how long. Something is yielded at least every half second.
-
-    Args:
-        request: what to refine.
-        visit: the visitor's session, by which limits are kept.
-        engine: which engine; "auto" takes the best that this machine can run.
-
-    Raises:
-        InputError: the visitor has to change something.
-        BusyError: too many wait already, or too many of this visit's runs do.
-        EngineError: it cannot be done here, or took too long.
-    """
-    name = engine_of(engine)
-    job = Job("refine", name, request.scale, {"reference": request.reference.size, "generated": request.generated.size})
-    cache, folder = results(), new_folder("refined")
-    key = cache.key(request, made_by(name)) if cache else ""
-    if cache and (found := cache.give(key, folder)):
-        note_again(job, visit)
-        yield Finished(found, again=True)
-        return
-
-    def work(progress: Progress, viewer: Viewer) -> ShownResult:
-        # Somebody else may have asked for the same just before.
-        if cache and (found := cache.give(key, folder)):
-            return found
-        try:
-            result = refine_with(engine, request, progress, viewer)
-            progress("saving the pictures", 1.0)
-            shown = write_result(result, folder)
-        except BaseException:
-            remove(folder)
-            raise
-        if cache:
-            cache.keep(key, shown, folder)
-        return shown
-
-    yield from served(job, visit, work)
-
-
-def engine_of(choice: EngineChoice) -> EngineName:
-    """The engine that a choice means on this machine, without loading any."""
-    if choice == "auto":
-        return "diffusion" if may_choose_diffusion() else "correspondence"
-    return choice
-
-
-# ==== previewing
-# A preview's generated picture is so many times smaller than the truth; noted as the scale of making it.
-SAME_SIZE = 1
-
-
-def previewing(
-    request: PreviewRequest, reference: Path, visit: str, *, generator: GeneratorChoice = "auto"
-) -> Generator[Working | Seen | Finished[ShownPreview], None, None]:
-    """Makes a generated picture and writes everything that is shown of it; closing the generator cancels.
-
-    It waits in the line of the engine that it shares the machine's processor or GPU with, and yields as
-    `refgc.page.service.runs.refining` does.
-
-    Args:
-        request: what to make.
-        reference: the reference's file, which is shown as it is.
-        visit: the visitor's session, by which limits are kept.
-        generator: which one; "auto" takes the best that this machine can run.
-
-    Raises:
-        InputError: the visitor has to change something.
-        BusyError: too many wait already, or too many of this visit's runs do.
-        EngineError: it cannot be done here, or took too long.
-    """
-
-    def work(progress: Progress, viewer: Viewer) -> ShownPreview:  # noqa: ARG001 (it has no pictures on the way)
-        folder = new_folder("preview")
-        try:
-            result = preview(request, generator=generator, progress=progress)
-            progress("saving the pictures", 1.0)
-            return write_shown(result, request, reference, folder)
-        except BaseException:
-            remove(folder)
-            raise
-
-    sizes = {"reference": request.reference.size, "scene": request.scene.size}
-    return served(Job("preview", _line_of(generator), SAME_SIZE, sizes), visit, work)
-
-
-def refining_preview(
-    shown: ShownPreview, visit: str
-) -> Generator[Working | Seen | Finished[ShownRefinement], None, None]:
-    """Refines a preview with its own masks and compares the result to the truth; as `previewing`.
-
-    Raises:
-        InputError: the preview's files have been deleted for their age.
-        BusyError: too many wait already, or too many of this visit's runs do.
-        EngineError: it cannot be done here, or took too long.
-    """
-    reference_mask, generated_mask = shown.masks
-    request = make_request(
-        shown.reference,
-        shown.generated,
-        scale=shown.report.factor,
-        reference_mask=reference_mask,
-        generated_mask=generated_mask,
-        seed=shown.report.seed,
-    )
-
-    def work(progress: Progress, viewer: Viewer) -> ShownRefinement:
-        refined = refine_with("auto", request, progress, viewer)
-        progress("comparing it with the truth", 1.0)
-        return write_refinement(shown, refined)
-
-    sizes = {"reference": request.reference.size, "generated": request.generated.size}
-    yield from served(Job("refine preview", engine_of("auto"), request.scale, sizes), visit, work)
-
-
-def _line_of(generator: GeneratorChoice) -> EngineName:
-    """Whose line a preview waits in: the simulator needs the processor, DipRefGC the GPU."""
+def _engine_beside(generator: GeneratorChoice) -> EngineName:
+    """The engine whose queue a preview waits in: the simulator needs the processor, DipRefGC the GPU."""
     if generator == "auto":
-        return "correspondence" if sources.obstacle() or os.environ.get(DEVICE) == "cpu" else "diffusion"
+        return "correspondence" if sources.obstacle() or sources.on_cpu() else "diffusion"
     return "correspondence" if generator == "simulated" else "diffusion"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import cache
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,54 +22,50 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refgc import __version__
-from refgc.page.service.cache import HOUR, MEGABYTE, results
+from refgc.imaging.files import MEGABYTE
+from refgc.page.service.cache import HOUR
 from refgc.page.service.logs import logs_on_stderr, note
-from refgc.page.service.runs import LINES, engine_of
-from refgc.page.service.settings import ServiceSettings, settings
+from refgc.page.service.runs import Service
 from refgc.page.service.storage import SWEEPS_PER_AGE, free_bytes, start_janitor
+from refgc.settings import Settings
 
 # Everyone in a line holds one of Gradio's threads; so many are left for clicks and uploads.
 OTHER_THREADS = 40
 
 
-def app_settings() -> dict[str, Any]:
+def app_settings(service: Service) -> dict[str, Any]:
     """What Gradio's FastAPI app takes."""
-    return {"routes": [health_route(), embed_route()], "lifespan": beside_the_page}
+    return {"routes": [health_route(service), embed_route()], "lifespan": beside_the_page(service)}
 
 
-def deleting() -> tuple[int, int]:
-    """How often Gradio deletes files, and from which age on, in seconds.
-
-    Raises:
-        InputError: a setting in the environment cannot be used.
-    """
-    keep_seconds = max(1, round(settings().keep_hours * HOUR))
+def deleting(service: Service) -> tuple[int, int]:
+    """How often Gradio deletes files, and from which age on, in seconds."""
+    keep_seconds = max(1, round(service.settings.keep_hours * HOUR))
     return max(1, keep_seconds // SWEEPS_PER_AGE), keep_seconds
 
 
-def most_threads() -> int:
-    """How many of Gradio's threads are needed.
-
-    Raises:
-        InputError: a setting in the environment cannot be used.
-    """
-    return OTHER_THREADS + len(LINES) * (settings().max_waiting + 1)
+def most_threads(service: Service) -> int:
+    """How many of Gradio's threads are needed."""
+    return OTHER_THREADS + len(service.queues) * (service.settings.max_waiting + 1)
 
 
-@asynccontextmanager
-async def beside_the_page(_: Starlette) -> AsyncIterator[None]:
-    """From the start of the server to its end."""
-    share_arenas()
-    limits = settings()
-    cache = results()
-    with logs_on_stderr():
-        note("started", version=__version__, **limits.model_dump())
-        stop = start_janitor(limits.keep_hours * HOUR, [cache.trim] if cache else [])
-        try:
-            yield
-        finally:
-            stop()
-            note("ended")
+def beside_the_page(service: Service) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """What runs from the start of the server to its end."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        share_arenas()
+        cache = service.cache
+        with logs_on_stderr():
+            note("started", version=__version__, **service.settings.model_dump())
+            stop = start_janitor(service.settings.keep_hours * HOUR, [cache.trim] if cache else [])
+            try:
+                yield
+            finally:
+                stop()
+                note("ended")
+
+    return lifespan
 
 
 # ==== health
@@ -81,25 +76,24 @@ PATIENCE_SECONDS = 2.0
 STUCK_TIMES = 2.0
 
 
-def health_route() -> Route:
+def health_route(service: Service) -> Route:
     """`GET /healthz`: 200 with what is going on, or 503 with the reason why no picture can be refined now."""
     # Of their own, so that the answer does not wait behind visitors for one of Gradio's threads.
     threads = anyio.CapacityLimiter(2)
 
     async def healthz(_: Request) -> JSONResponse:
-        limits = settings()
         free: int | None = None
         reason = "the folder for uploads does not answer"
         with anyio.move_on_after(PATIENCE_SECONDS):
-            free, reason = await run_sync(_look_at_disk, limits, limiter=threads, abandon_on_cancel=True)
-        reason = reason or _stuck(limits)
+            free, reason = await run_sync(_look_at_disk, service.settings, limiter=threads, abandon_on_cancel=True)
+        reason = reason or _stuck(service)
         state = {
             "status": "unavailable" if reason else "ok",
             **({"reason": reason} if reason else {}),
             "version": __version__,
-            "engine": _engine(),
-            "running": sum(line.running_seconds is not None for line in LINES.values()),
-            "waiting": sum(line.waiting for line in LINES.values()),
+            "engine": service.engine_for("auto"),
+            "running": sum(line.running_seconds is not None for line in service.queues.values()),
+            "waiting": sum(line.waiting for line in service.queues.values()),
             "free_bytes": free,
         }
         return JSONResponse(state, 503 if reason else 200, headers={"Cache-Control": "no-store"})
@@ -107,12 +101,7 @@ def health_route() -> Route:
     return Route(HEALTH_PATH, healthz, methods=["GET"])
 
 
-@cache
-def _engine() -> str:
-    return engine_of("auto")
-
-
-def _look_at_disk(limits: ServiceSettings) -> tuple[int | None, str]:
+def _look_at_disk(limits: Settings) -> tuple[int | None, str]:
     """The free bytes, and what is wrong with the folder of uploads; empty if nothing is."""
     folder = Path(get_upload_folder())
     try:
@@ -130,10 +119,10 @@ def _look_at_disk(limits: ServiceSettings) -> tuple[int | None, str]:
     return free, ""
 
 
-def _stuck(limits: ServiceSettings) -> str:
-    for name, line in LINES.items():
+def _stuck(service: Service) -> str:
+    for name, line in service.queues.items():
         seconds = line.running_seconds
-        if seconds is not None and seconds > STUCK_TIMES * limits.run_seconds:
+        if seconds is not None and seconds > STUCK_TIMES * service.settings.run_seconds:
             return f"a run of the engine {name} does not end: {seconds:.0f} seconds"
     return ""
 

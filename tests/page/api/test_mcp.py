@@ -150,7 +150,7 @@ def test_the_switch_says_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("REFGC_MCP", said)
         assert set_up_tools() is wanted
     monkeypatch.setenv("REFGC_MCP", "please")
-    with pytest.raises(InputError, match="REFGC_MCP is 'please'; set it to 1 or to 0"):
+    with pytest.raises(InputError, match="REFGC_MCP is 'please'; set it to 1 or 0"):
         set_up_tools()
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.diptych.comparison import Closeness, Comparison
+from refgc.diptych.comparison import Comparison, Fidelity
 from refgc.diptych.preview import make_preview_request, preview
 from refgc.engine import RefineResult
 from refgc.errors import InputError
@@ -259,8 +259,8 @@ def test_refinement_is_shown_beside_the_truth(made: ShownPreview, refined: Refin
         assert np.array_equal(np.asarray(picture), refined.image.pixels)
 
 
-def closeness(psnr: float, ssim: float) -> Closeness:
-    return Closeness(psnr=psnr, ssim=ssim, psnr_inside=psnr - 5, ssim_inside=ssim - 0.2)
+def closeness(psnr: float, ssim: float) -> Fidelity:
+    return Fidelity(psnr=psnr, ssim=ssim, psnr_inside=psnr - 5, ssim_inside=ssim - 0.2)
 
 
 def test_figures_are_in_the_right_columns() -> None:

@@ -15,7 +15,7 @@ from refgc import __version__
 from refgc.page.service import server as health
 from refgc.page.service.queue import Line
 from refgc.page.service.server import health_route
-from refgc.page.service.settings import ServiceSettings
+from refgc.settings import Settings
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: dict[str, Lin
 
 
 def limit(monkeypatch: pytest.MonkeyPatch, **values: float) -> None:
-    chosen = ServiceSettings.model_validate({"spare_megabytes": 0, **values})
+    chosen = Settings.model_validate({"spare_megabytes": 0, **values})
     monkeypatch.setattr(health, "settings", lambda: chosen)
 
 

@@ -24,8 +24,8 @@ from refgc.page.service.limits import Visits
 from refgc.page.service.logs import JsonLines, logger
 from refgc.page.service.queue import BusyError, Finished, Line
 from refgc.page.service.runs import Job, served
-from refgc.page.service.settings import ServiceSettings
 from refgc.page.service.storage import NoRoomError, new_folder, start_janitor, sweep
+from refgc.settings import Settings
 from tests.page.test_app import make_report
 
 DEMO = Path(service.__file__).parent
@@ -60,39 +60,12 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def limit(monkeypatch: pytest.MonkeyPatch, **values: float) -> None:
-    chosen = ServiceSettings.model_validate({"spare_megabytes": 0, **values})
+    chosen = Settings.model_validate({"spare_megabytes": 0, **values})
     monkeypatch.setattr(service, "settings", lambda: chosen)
 
 
 def noted(notes: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in notes.getvalue().splitlines()]
-
-
-# --- settings -------------------------------------------------------------------------------------------------------
-
-
-def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("REFGC_MAX_WAITING", "3")
-    monkeypatch.setenv("REFGC_KEEP_HOURS", " 0.5 ")
-    monkeypatch.setenv("REFGC_RUN_SECONDS", "")
-    chosen = ServiceSettings.from_environment()
-    assert (chosen.max_waiting, chosen.keep_hours) == (3, 0.5)
-    assert chosen.run_seconds == ServiceSettings.model_validate({}).run_seconds
-
-
-@pytest.mark.parametrize("value", ["many", "-1", "1.5"])
-def test_setting_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch, value: str):
-    monkeypatch.setenv("REFGC_MAX_WAITING", value)
-    with pytest.raises(InputError, match=f"REFGC_MAX_WAITING is '{value}', which cannot be used: it should be"):
-        ServiceSettings.from_environment()
-
-
-def test_every_setting_is_documented():
-    readme = (DEMO.parents[2] / "README.md").read_text(encoding="utf-8")
-    for name, field in ServiceSettings.model_fields.items():
-        row = re.search(rf"^\| `REFGC_{name.upper()}` \| (\S+) \|", readme, re.MULTILINE)
-        assert row is not None, name
-        assert float(row[1]) == float(field.default), name
 
 
 # --- limits of a visit ----------------------------------------------------------------------------------------------
