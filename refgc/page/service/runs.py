@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Protocol, TypeVar
 
 from refgc.diptych import sources
@@ -16,6 +17,7 @@ from refgc.imaging.files import MEGABYTE
 from refgc.page.preview.pictures import ShownPreview, ShownRefinement, write_refinement, write_shown
 from refgc.page.refine.pictures import ShownResult, write_result
 from refgc.page.service.cache import ResultCache, made_by, open_cache
+from refgc.page.service.decoding import Decoder
 from refgc.page.service.gpu import refine_with
 from refgc.page.service.limits import Visits
 from refgc.page.service.logs import Outcome, note_job
@@ -150,6 +152,7 @@ class Service:
         self.queues: dict[EngineName, Line] = {"correspondence": Line(), "diffusion": Line()}
         self.visits = Visits()
         self.cache = cache
+        self.decoder = Decoder()
         self._refine_with = refine_with
         self._best: EngineName | None = None
 
@@ -170,6 +173,11 @@ class Service:
         if self._best is None:
             self._best = best_engine()
         return self._best
+
+    @contextmanager
+    def marking(self, visit: str) -> Iterator[Event]:  # noqa: ARG002 (stand-in without limits)
+        """Limits the marking of one visit; the event is set when its time is over."""
+        yield Event()
 
     def refine(self, job: RefineJob, visit: str) -> Generator[Working | Seen | Finished[ShownResult], None, None]:
         """Refines and writes everything that is shown of the result; closing the generator cancels.
