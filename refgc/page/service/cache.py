@@ -25,7 +25,7 @@ from refgc.engine import EngineName
 from refgc.errors import InputError
 from refgc.imaging.files import MEGABYTE, write_whole
 from refgc.imaging.image import Image, Mask
-from refgc.page.refine.pictures import ShownResult
+from refgc.page.pictures import ShownResult
 from refgc.page.service.logs import logger
 from refgc.page.service.storage import remove
 from refgc.request import RefineRequest

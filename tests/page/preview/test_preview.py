@@ -22,7 +22,7 @@ from refgc.imaging.image import open_mask
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.marking.marks import Box, Click, Mark, Marking, prompt_of, read_mark
 from refgc.page.marking.mask import LONGEST_SIDE, apply_marks
-from refgc.page.preview.pictures import ShownPreview, write_refinement, write_shown
+from refgc.page.pictures import ShownPreview, write_refinement, write_shown
 from refgc.page.preview.tab import NAMES, find_preview_examples
 from refgc.page.preview.view import DRAWN, SIMULATED, figures, introduction, missing_marks
 from refgc.request import make_request

@@ -31,7 +31,7 @@ from refgc.page.refine.inputs import (
     build_pictures,
     read_asked,
 )
-from refgc.page.refine.pictures import ShownPictures
+from refgc.page.pictures import ShownPictures
 from refgc.page.refine.result import MOST_ENTRIES, Entry, History
 from refgc.page.words import progress_line
 from tests.page.test_app import make_report

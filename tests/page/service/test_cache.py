@@ -18,7 +18,7 @@ import PIL.Image
 import pytest
 
 from refgc.imaging.image import Image, Mask
-from refgc.page.refine.pictures import ShownResult, write_result
+from refgc.page.pictures import ShownResult, write_result
 from refgc.page.service.cache import ResultCache, made_by
 from refgc.request import RefineRequest
 from tests.page.test_app import make_report, make_result
