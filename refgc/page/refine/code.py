@@ -43,7 +43,7 @@ class Code:
 
 
 def code_for(submission: Submission, engine: EngineName, output: str, folder: Path) -> Code:
-    """The code for a folder that holds the visitor's files and the masks. Options with their default value are left out.
+    """The code for a folder with the visitor's files and the masks. Options with their default values are left out.
 
     Args:
         submission: what was refined.
