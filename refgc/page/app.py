@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,8 @@ def build_demo(service: Service) -> gr.Blocks:
             with gr.Tab("DipRefGC preview", id="preview"):
                 build_preview_tab(examples, tabs, refine_tab, service, segmenter, state_seconds=state_seconds)
             with gr.Tab("Gallery", id="gallery"):
-                build_gallery_tab(
-                    examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures", service.decoder)
-                )
+                decode = partial(service.decoder.image, name="picture")
+                build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures", decode))
             with gr.Tab("About", id="about"):
                 build_about_tab()
         names = [str(tab.id) for tab in tabs.children if isinstance(tab, gr.Tab)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +18,7 @@ import PIL.Image
 from refgc import __version__
 from refgc.errors import InputError, RefGCError
 from refgc.imaging.files import write_files
-from refgc.imaging.image import to_pil
-from refgc.page.service.decoding import Decoder
+from refgc.imaging.image import Image, to_pil
 
 PROJECT_PAGE = "https://cmlab-korea.github.io/RefGC-SR2/"
 PAPER_ADDRESS = f"{PROJECT_PAGE}asset/"
@@ -82,7 +81,7 @@ class PaperPictures:
     def __init__(
         self,
         folder: Path,
-        decoder: Decoder,
+        decode: Callable[[Path], Image],
         *,
         address: str = PAPER_ADDRESS,
         seconds: float = SECONDS,
@@ -93,14 +92,14 @@ class PaperPictures:
 
         Args:
             folder: where the pictures are kept.
-            decoder: opens what was fetched, which may be damaged or hostile.
+            decode: opens a file that was fetched, which may be damaged or hostile.
             address: all file names are appended to it.
             seconds: that each picture may take.
             most_bytes: that each picture may have.
             retry_seconds: how long the host is left alone after a failure.
         """
         self.folder = folder
-        self._decoder = decoder
+        self._decode = decode
         self._retry_seconds = retry_seconds
         self._address = address
         self._seconds = seconds
@@ -173,7 +172,7 @@ class PaperPictures:
         arrived = self.folder / file
         try:
             write_files({arrived: lambda: body})
-            picture = to_pil(self._decoder.image(arrived, name="picture"))
+            picture = to_pil(self._decode(arrived))
         finally:
             arrived.unlink(missing_ok=True)
         for path, side, quality in ((large, LARGE_SIDE, LARGE_QUALITY), (small, SMALL_SIDE, SMALL_QUALITY)):

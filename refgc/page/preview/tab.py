@@ -229,7 +229,7 @@ def build_preview_tab(
     segmenter: ObjectSegmenter,
     *,
     state_seconds: float,
-) -> None:
+) -> PreviewTab:
     """Add the tab's components and events to the page being built.
 
     Args:
@@ -267,6 +267,7 @@ def build_preview_tab(
     )
     attach_markings(reference, scene)
     _attach_events(tab)
+    return tab
 
 
 def _attach_events(tab: PreviewTab) -> None:
