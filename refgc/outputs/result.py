@@ -66,9 +66,10 @@ def check_folder(folder: Path, called: str, *, make_folders: bool) -> None:
     Raises:
         InputError: one sentence that calls the folder `called`.
     """
-    if not folder.exists() and not make_folders:
+    place = real_path(folder)
+    if not place.exists() and not make_folders:
         raise InputError(f"The {called}, {str(folder)!r}, does not exist; make it first or choose another.")
-    existing = next(parent for parent in (folder, *real_path(folder).parents) if parent.exists())
+    existing = next(parent for parent in (place, *place.parents) if parent.exists())
     if not existing.is_dir():
         raise InputError(f"The {called}, {str(folder)!r}, is or lies inside a file; choose another.")
     if not os.access(existing, os.W_OK | os.X_OK):

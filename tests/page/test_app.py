@@ -265,7 +265,7 @@ def test_text_has_enough_contrast(text: str, ground: str, mode: str) -> None:
 
 
 def test_page_does_without_torch() -> None:
-    code = "import sys; import app; print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
+    code = "import sys; import refgc.page.app; print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     finished = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
     )

@@ -159,7 +159,7 @@ def test_without_the_package_the_app_ends_in_one_sentence(tmp_path: Path) -> Non
     environment = {**os.environ, "REFGC_MCP": "1", "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, str(ROOT / "app.py")]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert (ended.returncode, ended.stderr.strip()) == (2, NOT_INSTALLED)
+    assert (ended.returncode, ended.stderr.strip()) == (2, f"refgc: {NOT_INSTALLED}")
 
 
 def test_the_package_is_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:

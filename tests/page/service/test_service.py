@@ -157,7 +157,7 @@ def test_failure_is_noted_without_its_words(notes: io.StringIO):
     logger.error("handled", exc_info=ValueError("my-holiday.jpg"))
     first, second = noted(notes)
     assert (first["outcome"], first["error"]) == ("failed", "ValueError")
-    assert "test_demo_service.py" in str(first["passed"])
+    assert "test_service.py" in str(first["passed"])
     assert second["error"] == "ValueError"
     assert "holiday" not in notes.getvalue()
     assert service.LINES["correspondence"].running_seconds is None
