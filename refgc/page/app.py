@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
-from starlette.middleware import Middleware
 
 from refgc.page.api.caller import set_up_tools
 from refgc.page.api.endpoints import build_api
@@ -21,7 +20,7 @@ from refgc.page.preview.tab import REFINE_TAB, build_preview_tab
 from refgc.page.refine.tab import build_refine_tab
 from refgc.page.service.guard import UPLOAD_BYTES, guards
 from refgc.page.service.runs import Service
-from refgc.page.service.server import CompressedPage, app_settings, deleting, most_threads
+from refgc.page.service.server import MAX_SESSIONS, app_settings, deletion_schedule, max_threads, server_middleware
 from refgc.webui.theme import build_theme
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -32,8 +31,6 @@ PROMISE = (
 )
 # Of all events, also the light ones, which do not wait; who waits for an engine is counted in `service.queue`.
 MOST_EVENTS = 256
-# Gradio keeps a copy of the page's settings for each session until so many others have come.
-MOST_SESSIONS = 128
 
 
 def build_demo(service: Service) -> gr.Blocks:
@@ -43,10 +40,10 @@ def build_demo(service: Service) -> gr.Blocks:
         service: runs the engines for its visitors.
     """
     title = f"{TITLE}: true objects in generated pictures"
-    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deleting(service))
+    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deletion_schedule(service))
     segmenter = ObjectSegmenter(service)
-    # As long as the files that it names.
-    _, state_seconds = deleting(service)
+    # States name files, so they are kept as long as these.
+    _, state_seconds = deletion_schedule(service)
     with demo:
         gr.HTML(_header())
         examples = find_examples(EXAMPLES_FOLDER)
@@ -89,9 +86,9 @@ def launch_settings(service: Service) -> dict[str, Any]:
         "favicon_path": ASSETS / "logo.svg",
         "footer_links": [],
         "max_file_size": UPLOAD_BYTES,
-        "app_kwargs": {"middleware": [*guards(), Middleware(CompressedPage)], **app_settings(service)},
-        "max_threads": most_threads(service),
-        "state_session_capacity": MOST_SESSIONS,
+        "app_kwargs": {"middleware": [*server_middleware(service), *guards()], **app_settings(service)},
+        "max_threads": max_threads(service),
+        "state_session_capacity": MAX_SESSIONS,
         "mcp_server": set_up_tools(),
         "share": False,
         "ssr_mode": False,

@@ -23,6 +23,8 @@ from refgc.imaging.matting import alpha_bytes
 from refgc.imaging.warp import fitted
 from refgc.masks import Prompt, choose_segmenter
 from refgc.page.pictures import write_picture
+from refgc.page.service.decoding import StoppedError
+from refgc.page.service.queue import TooLongError
 from refgc.page.service.runs import Service
 
 # Large enough for the masks of a preview, whose panels are smaller, and quick to segment; chosen by hand, not fitted.
@@ -31,6 +33,7 @@ LONGEST_SIDE = 1024
 CACHED_PICTURES = 8
 # More clicks than anybody makes.
 MOST_MARKS = 200
+TOO_LONG = "The {name} takes too long to mark here; make it smaller."
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # Where a mask comes from. "detection" is the object that is found without a word of the visitor.
@@ -194,11 +197,15 @@ class ObjectSegmenter:
         Raises:
             InputError: the picture or the mask file cannot be used, or the marks find nothing.
             BusyError: the visit has reached its limits.
-            EngineError: the segmenter failed, or its time is over.
+            EngineError: the segmenter failed.
+            TooLongError: the time for it is over.
         """
         with nullcontext(Event()) if visit is None else self._service.marking(visit) as stop:
-            image = self._picture(marking.source, name, stop)
-            mask, mask_source = self._mask(marking, image, name, reference, automatic, stop)
+            try:
+                image = self._picture(marking.source, name, stop)
+                mask, mask_source = self._mask(marking, image, name, reference, automatic, stop)
+            except StoppedError as error:
+                raise TooLongError(TOO_LONG.format(name=name)) from error
         return SegmentedPicture(marking, image, mask, mask_source)
 
     def _mask(

@@ -19,6 +19,7 @@ from refgc.page.marking.pad import MARKING_QUEUE, MarkingPad, attach_markings, b
 from refgc.page.pictures import ShownPreview
 from refgc.page.preview.view import PreviewView, build_preview_view, introduction, missing_marks
 from refgc.page.refine.tab import RefineTab
+from refgc.page.service.limits import address_of
 from refgc.page.service.queue import Finished, Working
 from refgc.page.service.runs import PreviewJob, Service
 from refgc.page.words import ENGINE_QUEUE, capitalised, problem_line, progress_line, sentence_for, status_line
@@ -166,12 +167,12 @@ class PreviewTab:
         visit = request.session_hash or ""
         try:
             yield {self.status: progress_line("Reading the pictures", 0.0), self.unrefined: None}
-            with closing(self.service.preview(self.read(values, visit), visit)) as notes:
-                for note in notes:
-                    if isinstance(note, Working):
-                        yield {self.status: progress_line(capitalised(note.stage), note.fraction)}
-                    elif isinstance(note, Finished):
-                        shown = note.made
+            with closing(self.service.preview(self.read(values, visit), visit, address_of(request))) as events:
+                for event in events:
+                    if isinstance(event, Working):
+                        yield {self.status: progress_line(capitalised(event.stage), event.fraction)}
+                    elif isinstance(event, Finished):
+                        shown = event.made
                         states = {self.preview: shown, self.unrefined: shown}
                         yield {self.status: status_line(REFINING), **states, **self.view.show_preview(shown)}
         except Exception as error:
@@ -183,13 +184,14 @@ class PreviewTab:
             yield {self.status: gr.skip()}
             return
         try:
-            with closing(self.service.refine_preview(shown, request.session_hash or "")) as notes:
-                for note in notes:
-                    if isinstance(note, Working):
-                        yield {self.status: progress_line(capitalised(note.stage), note.fraction)}
-                    elif isinstance(note, Finished):
-                        sentence = DONE if note.made.report.placed else ONLY_ENLARGED
-                        yield {self.status: status_line(sentence), **self.view.show_refinement(shown, note.made)}
+            visit, address = request.session_hash or "", address_of(request)
+            with closing(self.service.refine_preview(shown, visit, address)) as events:
+                for event in events:
+                    if isinstance(event, Working):
+                        yield {self.status: progress_line(capitalised(event.stage), event.fraction)}
+                    elif isinstance(event, Finished):
+                        sentence = DONE if event.made.report.placed else ONLY_ENLARGED
+                        yield {self.status: status_line(sentence), **self.view.show_refinement(shown, event.made)}
         except Exception as error:
             yield {self.status: problem_line(sentence_for(error))}
 

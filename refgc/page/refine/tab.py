@@ -22,6 +22,7 @@ from refgc.page.refine.code import code_for
 from refgc.page.refine.examples import ExampleResults, build_example_gallery, find_results, submission_of
 from refgc.page.refine.inputs import RefineInputs, Submission, build_inputs, build_pads
 from refgc.page.refine.result import Entry, History, HistoryView, ResultView, build_result
+from refgc.page.service.limits import address_of
 from refgc.page.service.queue import Finished, Seen, Working
 from refgc.page.service.runs import Service
 from refgc.page.service.storage import new_folder
@@ -129,7 +130,7 @@ class RefineTab:
         yield {self.status: progress_line("Reading the pictures", 0.0), **self.running()}
         visit = request.session_hash or ""
         try:
-            with closing(self._run(submission, history, visit)) as updates:
+            with closing(self._run(submission, history, visit, address_of(request))) as updates:
                 for update in updates:
                     if self.cancellations.covers(visit, submission.submitted_at):
                         yield self.cancelled(history)
@@ -204,14 +205,16 @@ class RefineTab:
             return {**updates, self.submission: submission_of(example), **self.running()}
         return {**updates, **self.show(entry, history), **self.resting()}
 
-    def _run(self, submission: Submission, history: History, visit: str) -> Generator[dict[Any, Any], None, None]:
+    def _run(
+        self, submission: Submission, history: History, visit: str, address: str
+    ) -> Generator[dict[Any, Any], None, None]:
         submission = self.inputs.complete(submission, visit)
         job = submission.job(self.service.engine_for(submission.engine))
         folder = new_folder("stages")
         enlarged: Path | None = None
-        with closing(self.service.refine(job, visit)) as notes:
-            for note in notes:
-                match note:
+        with closing(self.service.refine(job, visit, address)) as events:
+            for event in events:
+                match event:
                     case Working(stage, fraction):
                         yield {self.status: progress_line(capitalised(stage), fraction)}
                     case Seen(stage, picture):
