@@ -12,8 +12,15 @@ from tests.support.correspondence_pairs import PAIR, PRODUCT_PHOTO, on_plain_gro
 from tests.support.synthetic import draw_card
 
 
-def found(reference: np.ndarray, generated: np.ndarray, **masks: np.ndarray) -> Finding:
-    finding = find(make_request(reference, generated, **masks))
+def found(
+    reference: np.ndarray,
+    generated: np.ndarray,
+    *,
+    reference_mask: np.ndarray | None = None,
+    generated_mask: np.ndarray | None = None,
+) -> Finding:
+    request = make_request(reference, generated, reference_mask=reference_mask, generated_mask=generated_mask)
+    finding = find(request)
     assert finding is not None
     return finding
 
