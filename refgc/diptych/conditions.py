@@ -26,6 +26,7 @@ STEP = 16
 # Areas of a panel in pixels, from the paper's 512x512 on; the diptych is twice as wide.
 LEAST_AREA, MOST_AREA = 512**2, 768**2
 SIDES = range(256, 1537, STEP)
+PANEL_SIZES = [(width, height) for width in SIDES for height in SIDES if LEAST_AREA <= width * height <= MOST_AREA]
 # Panels are equally good if the unused fractions of their areas differ by at most this; the largest is taken.
 UNUSED_TOLERANCE = 0.005
 # White margin on each side of the object, as a fraction of the panel's side.
@@ -125,10 +126,9 @@ def panel_size(scene: Size, asked: Size | None = None) -> Size:
                 f"The panel size is {asked[0]}x{asked[1]} pixels; choose multiples of {STEP} for its width and height."
             )
         return asked
-    sizes = [(width, height) for width in SIDES for height in SIDES if LEAST_AREA <= width * height <= MOST_AREA]
-    unused = {size: _unused(scene, size) for size in sizes}
+    unused = {size: _unused(scene, size) for size in PANEL_SIZES}
     least = min(unused.values())
-    areas = {size: size[0] * size[1] for size in sizes if unused[size] <= least + UNUSED_TOLERANCE}
+    areas = {size: size[0] * size[1] for size in PANEL_SIZES if unused[size] <= least + UNUSED_TOLERANCE}
     smaller = [size for size in areas if areas[size] <= scene[0] * scene[1]]
     if smaller:
         return max(smaller, key=lambda size: (areas[size], -unused[size]))

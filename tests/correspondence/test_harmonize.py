@@ -61,3 +61,25 @@ def test_where_nothing_speaks_the_gain_is_finite_and_within_its_limits():
             gain = estimate_gain(placed, 255 - placed, weight, 16.0)
             assert gain.min() >= np.float32(GAIN_LIMITS[0])
             assert gain.max() <= np.float32(GAIN_LIMITS[1])
+
+
+def test_what_shows_something_else_on_two_fifths_of_the_picture_is_no_light():
+    """One round of reweighting is not enough to get rid of so much."""
+    generated = PLACED * np.float32(0.8)
+    generated[:, :64] = 250
+    assert np.abs(estimate_gain(PLACED, generated, EVERYWHERE, 8.0)[:, 100:] - 0.8).max() < 0.004
+
+
+def test_a_disagreement_of_fifty_levels_counts_little_and_not_nothing():
+    placed = np.full((60, 60, 3), 100, np.float32)
+    generated = placed.copy()
+    generated[::5] = generated[1::5] = 150
+    gain = float(estimate_gain(placed, generated, np.ones((60, 60), np.float32), 30.0).mean())
+    assert 1.04 < gain < 1.12
+
+
+def test_where_nothing_near_has_weight_the_whole_objects_gain_stands_in():
+    weight = EVERYWHERE.copy()
+    weight[:, :80] = 0
+    generated = np.where(weight[..., None] > 0, PLACED * np.float32(0.8), PLACED)
+    assert estimate_gain(PLACED, generated, weight, 4.0)[:, :40] == pytest.approx(0.8, abs=0.01)

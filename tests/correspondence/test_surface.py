@@ -48,3 +48,21 @@ def test_what_is_not_believed_does_not_count():
     assert surface is not None
     assert np.abs(surface - PLANE)[:, 60:].max() < 1.0
     assert fit_surface(flow, 0 * reliable, 1.0) is None
+
+
+def test_a_plane_is_found_though_half_of_the_flow_is_disorder():
+    random, flow = np.random.default_rng(1), noisy(PLANE)
+    wrong = random.random((120, 160)) < 0.5
+    flow[wrong] += random.uniform(-40, 40, (int(wrong.sum()), 2)).astype(np.float32)
+    surface = fit_surface(flow, RELIABLE, 1.0)
+    assert surface is not None
+    assert np.abs(surface - PLANE).max() < 0.5
+
+
+def test_a_bend_within_the_tolerance_is_no_reason_to_leave_the_plane():
+    x = 2 * pixel_grid(SIZE)[..., 0] / SIZE[0] - 1
+    bent = PLANE.copy()
+    bent[..., 0] += x * x
+    surface = fit_surface(noisy(bent), RELIABLE, 1.0)
+    assert surface is not None
+    assert np.abs(surface - bent).max() > 0.2

@@ -90,3 +90,43 @@ def test_only_what_is_not_affine_bends():
     bowl = affine.astype(np.float32)
     bowl[..., 0] += 0.05 * grid[..., 0] ** 2
     assert bending(bowl)[8:-8, 8:-8] == pytest.approx(0.1, rel=0.05)
+
+
+def uniform(disagreement: float, reliable: float, deviation: float, bending: float) -> Evidence:
+    """The same evidence everywhere."""
+    return Evidence(*(np.full((40, 50), value, np.float32) for value in (disagreement, reliable, deviation, bending)))
+
+
+@pytest.mark.parametrize(("bending", "trust"), [(0.06, 0.9), (0.12, 0.5), (0.24, 0.09)])
+def test_geometry_is_trusted_less_the_more_it_bends(bending, trust):
+    assert estimate_trust(uniform(80, 1, 0, bending)).mean() == pytest.approx(trust, abs=0.05)
+
+
+@pytest.mark.parametrize(("reliable", "trust"), [(0.5, 0.3), (0.6, 0.5), (0.7, 0.78)])
+def test_straight_geometry_is_trusted_where_most_of_the_flow_is_reliable(reliable, trust):
+    assert estimate_trust(uniform(80, reliable, 0, 0)).mean() == pytest.approx(trust, abs=0.05)
+
+
+@pytest.mark.parametrize(("disagreement", "trust"), [(5, 0.95), (20, 0.65), (80, 0.12)])
+def test_agreement_by_the_fitted_model(disagreement, trust):
+    """The model is fitted: its coefficients change by a new fit only, not by accident."""
+    assert agreement_trust(uniform(disagreement, 1, 0.2, 0.05)).mean() == pytest.approx(trust, abs=0.02)
+
+
+def test_evidence_counts_for_its_neighbourhood_and_not_far_beyond():
+    spot = uniform(5, 1, 0.2, 0.05)
+    spot.disagreement[18:22, 23:27] = 200
+    change = agreement_trust(uniform(5, 1, 0.2, 0.05)) - agreement_trust(spot)
+    assert change[20, 25] > 0.03
+    assert change[:, :8].max() < 0.005
+    spot = uniform(20, 1, 0.2, 0.05)
+    spot.reliable[18:22, 23:27] = 0
+    change = agreement_trust(uniform(20, 1, 0.2, 0.05)) - agreement_trust(spot)
+    assert change[20, 25] > 0.1
+    assert change[20, 30] < 0.013
+
+
+def test_contrast_below_a_few_levels_is_flat_and_cannot_be_unlike():
+    noise = np.random.default_rng(0).normal(0, 1, (60, 60)).astype(np.float32)
+    opposite = [float(local_correlation(128 + a * noise, 128 - a * noise).mean()) for a in (1, 6, 24)]
+    assert opposite == pytest.approx([0.95, 0.0, -0.88], abs=0.1)

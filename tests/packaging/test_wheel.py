@@ -16,6 +16,9 @@ import pytest
 from refgc.page.examples import ORDER
 from refgc.page.gallery.manifest import read_manifest
 
+# Two processes besides this one, and twelve seconds.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "refgc"
 # What lies in a working copy and is no part of the source.
@@ -31,12 +34,14 @@ import refgc
 from refgc.page.app import build_demo, launch_settings
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.gallery.manifest import GALLERY_FOLDER, read_manifest
+from refgc.page.service.runs import Service
 
 with socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-demo = build_demo()
-_, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_port=port, **launch_settings())
+service = Service.from_environment()
+demo = build_demo(service)
+_, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_port=port, **launch_settings(service))
 pictures = [file for example in find_examples(EXAMPLES_FOLDER) for file in example.reference.parent.glob("*.*g")]
 pictures += [GALLERY_FOLDER / name for card in read_manifest().cards for name in card.pictures]
 with httpx.Client(base_url=address, timeout=60) as client:
