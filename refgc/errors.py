@@ -42,6 +42,8 @@ def sentence_about(error: Exception) -> str:
             sentence = "The memory of this machine is not enough; choose a smaller scale or smaller pictures."
         case OSError(filename=name, strerror=reason) if name is not None:
             sentence = f"{str(name)!r} cannot be used ({reason}); free space or choose another place."
+        case OSError(filename=None, strerror=str() as reason):
+            sentence = f"The system could not read or write ({reason}); free space or try again."
         case _:
             sentence = f"RefGC failed with {type(error).__name__} ({error}); run this again with --debug to see where."
     return one_line(sentence)

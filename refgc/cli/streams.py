@@ -114,12 +114,16 @@ def complain(line: str) -> None:
 
 
 def finish(status: int) -> int:
-    """Writes out what was printed, and returns the exit status: 1 instead of 0 where it cannot be written."""
+    """Writes out what was printed, and returns the exit status: 1 instead of 0 where it cannot be written.
+
+    Args:
+        status: of the work; where it is not 0, a sentence has been printed already.
+    """
     try:
         sys.stdout.flush()
     except (OSError, ValueError) as error:
         _discard(sys.stdout)
-        if not isinstance(error, BrokenPipeError):
+        if status == 0 and not isinstance(error, BrokenPipeError):
             complain(f"refgc: The standard output cannot be written ({getattr(error, 'strerror', error)}).")
         return status or 1
     return status

@@ -7,7 +7,7 @@ from refgc.correspondence.align import align_object, align_scene
 from refgc.correspondence.blend_weights import object_weights, scene_weights
 from refgc.correspondence.find import Finding, find
 from refgc.correspondence.fuse import Layer, fuse_layers
-from refgc.engine import Progress, RefineResult, Report, Viewer, no_progress
+from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress
 from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
 from refgc.imaging.image import Image
@@ -29,7 +29,7 @@ class CorrespondenceEngine:
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
-        watch = report.Stopwatch(progress)
+        watch = Stopwatch(progress)
         width, height = request.generated.size
         with watch.stage("upscaling", 0.0):
             upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))

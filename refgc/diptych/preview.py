@@ -1,4 +1,4 @@
-"""The preview: from a reference and a scene to the three conditions, the diptych and the LRGI, whose truth is known.
+"""The preview: from a reference and a scene to the three conditions, the diptych and an LRGI with known ground truth.
 
 Where no diptych generator can run, the LRGI is simulated: the four artifacts are drawn onto the true picture. The
 report, and the metadata of the pictures that are written, say so.
@@ -6,16 +6,12 @@ report, and the metadata of the pictures that are written, say so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
-import cv2
 import numpy as np
 
-from refgc import __version__
-from refgc.correspondence.report import Stopwatch
 from refgc.diptych import composition as compose
 from refgc.diptych import sources
 from refgc.diptych.comparison import fidelity
@@ -32,7 +28,7 @@ from refgc.diptych.preview_report import (
 )
 from refgc.diptych.preview_request import STRENGTHS, PreviewRequest, make_preview_request, parse_artifacts
 from refgc.diptych.prompts import diptych_prompt
-from refgc.engine import Progress, no_progress
+from refgc.engine import Progress, Stopwatch, no_progress, versions_of
 from refgc.errors import EngineError
 from refgc.imaging.arrays import Bytes, Size, resized
 from refgc.imaging.draw import dim_outside
@@ -50,6 +46,7 @@ __all__ = [
     "GeneratorChoice",
     "PreviewRequest",
     "PreviewResult",
+    "choose_generator",
     "grey_image",
     "make_preview_request",
     "parse_artifacts",
@@ -58,7 +55,7 @@ __all__ = [
 
 GeneratorChoice = Literal["auto", "simulated", "diffusion"]
 
-LIGHT_LIBRARIES = ("numpy", "scipy", "pillow")
+LIGHT_LIBRARIES = ("opencv", "numpy", "scipy", "pillow")
 HEAVY_LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 ON_A_PROCESSOR = f"{DEVICE} is cpu, where the diptych generator takes hours; ask for it by its name to wait so long."
 
@@ -100,14 +97,17 @@ class _Drawing:
 
 
 def preview(
-    request: PreviewRequest, *, generator: GeneratorChoice = "auto", progress: Progress = no_progress
+    request: PreviewRequest,
+    *,
+    generator: GeneratorChoice | DiptychGenerator = "auto",
+    progress: Progress = no_progress,
 ) -> PreviewResult:
     """Build the conditions and draw the LRGI.
 
     Args:
         request: from `make_preview_request`.
         generator: "diffusion" is DipRefGC on FLUX.1-dev; "simulated" draws the artifacts onto the truth; "auto" takes
-            the first where a GPU and all its weights are here.
+            the first where a GPU and all its weights are here. A `DiptychGenerator` draws itself.
         progress: told of each stage.
 
     Raises:
@@ -116,7 +116,7 @@ def preview(
     """
     watch = Stopwatch(progress)
     with watch.stage("choosing the generator", 0.0):
-        model, obstacle = _choose(generator, progress)
+        model, obstacle = choose_generator(generator, progress) if isinstance(generator, str) else (generator, "")
     with watch.stage("finding the object in the reference", 0.02):
         reference_mask = request.reference_mask or find_in_reference(request.reference, request.object_name)
     with watch.stage("finding the object in the scene", 0.15):
@@ -163,7 +163,7 @@ def preview(
         upscaled=upscaled_fidelity,
         model=drawing.model,
         seconds=watch.seconds,
-        versions=_versions(LIGHT_LIBRARIES if model is None else LIGHT_LIBRARIES + HEAVY_LIBRARIES),
+        versions=versions_of(*LIGHT_LIBRARIES, *(() if model is None else HEAVY_LIBRARIES)),
     )
     return _result(request, reference_mask, truth, conditions, drawing, report)
 
@@ -181,15 +181,34 @@ def open_generator() -> DiptychGenerator:
     return shared_generator()
 
 
-def _choose(name: GeneratorChoice, progress: Progress) -> tuple[DiptychGenerator | None, str]:
-    """The generator, or None for the simulator, and what stands in the way of one that was wanted."""
+def choose_generator(
+    name: GeneratorChoice,
+    progress: Progress = no_progress,
+    *,
+    find_obstacle: Callable[[], str] = sources.obstacle,
+    open_generator: Callable[[], DiptychGenerator] = open_generator,
+) -> tuple[DiptychGenerator | None, str]:
+    """The generator of that name, loaded where "auto" took it, or None for the simulator.
+
+    Args:
+        name: see `preview`.
+        progress: told of each stage of loading.
+        find_obstacle: tells why the diffusion generator cannot run here, or "".
+        open_generator: gives the diffusion generator.
+
+    Returns:
+        The generator, and why the simulator stands in for it; "" where it does not, or was asked for.
+
+    Raises:
+        EngineError: the diffusion generator was asked for and cannot run here, or there is none of that name.
+    """
     match name:
         case "simulated":
             return None, ""
         case "diffusion":
             return open_generator(), ""
         case "auto":
-            obstacle = sources.obstacle() or (ON_A_PROCESSOR if settings().device == "cpu" else "")
+            obstacle = find_obstacle() or (ON_A_PROCESSOR if settings().device == "cpu" else "")
             if obstacle:
                 return None, obstacle
             try:
@@ -202,7 +221,7 @@ def _choose(name: GeneratorChoice, progress: Progress) -> tuple[DiptychGenerator
 
 
 def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.IdealPicture, obstacle: str) -> _Drawing:
-    """The artifacts on the truth, made smaller; and beside the left panel, as if a generator had drawn both."""
+    """The truth with the artifacts, at the LRGI's size; and beside the left panel, as a generator draws both."""
     simulated = simulate(
         truth.picture, truth.mask, size=_generated_size(request), strengths=request.strengths, seed=request.seed
     )
@@ -264,10 +283,6 @@ def grey_image(levels: Bytes) -> Image:
 
 def _generated_size(request: PreviewRequest) -> Size:
     return request.scene.size[0] // request.factor, request.scene.size[1] // request.factor
-
-
-def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
-    return {"refgc": __version__, "opencv": cv2.__version__, **{name: version(name) for name in libraries}}
 
 
 def _confidence(reference_mask: Mask, scene_mask: Mask, truth: compose.IdealPicture) -> float:

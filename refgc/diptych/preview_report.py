@@ -1,4 +1,4 @@
-"""What a preview tells about itself, in a person's words and in numbers."""
+"""The report of a preview: a sentence for people, and numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MaskRecord(BaseModel):
 
 
 class ModelRecord(BaseModel):
-    """What a diptych generator was made of."""
+    """The sources of a diptych generator's weights."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,9 +1,10 @@
-"""What a viewer is shown while the model denoises: where it is heading, while the result stays what it is."""
+"""Intermediate pictures for a viewer: the predicted picture, while the result stays the same."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,18 +12,20 @@ import torch
 
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image, Mask
-from refgc.model import outlook, weights
+from refgc.model import weights
 from refgc.model.engine import DiffusionEngine
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.loading import Sources
-from refgc.model.outlook import LARGEST_SIDE, decode_reduced, predictions
-from refgc.model.pipeline import RefGCSR2Pipeline, Settings
+from refgc.model.locate import locate
+from refgc.model.pipeline import RefGCSR2Pipeline
+from refgc.model.prediction_preview import MAX_SIDE, PredictionPreview, decode_reduced, recorded_predictions
+from refgc.model.settings import DenoisingSettings
 from refgc.request import RefineRequest
 from tests.support.synthetic import SyntheticPair
 from tests.support.tiny_freqmole import teach
 from tests.support.tiny_models import tiny_transformer, tiny_vae
 
-SIX_STEPS = Settings(height=64, width=64, num_inference_steps=6)
+SIX_STEPS = DenoisingSettings(height=64, width=64, num_inference_steps=6)
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +74,28 @@ def test_every_other_step_is_shown_and_the_result_is_the_same(engine: DiffusionE
     assert np.array_equal(result, unseen)
     assert [stage for stage, _ in pictures] == ["upscaled", "denoising", "denoising", "denoising"]
     width, height = asked.generated.size
-    scale = max(scale for scale in (1, 2, 4) if scale * max(width, height) <= LARGEST_SIDE)
+    scale = max(scale for scale in (1, 2, 4) if scale * max(width, height) <= MAX_SIDE)
     assert {picture.size for stage, picture in pictures if stage == "denoising"} == {(width * scale, height * scale)}
 
 
-def test_only_the_window_changes_from_picture_to_picture(
-    engine: DiffusionEngine, asked: RefineRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outlook, "LARGEST_SIDE", 1)
+def test_a_preview_is_no_larger_than_asked_for(asked: RefineRequest) -> None:
+    pictures: list[Image] = []
+    width, height = asked.generated.size
+    for max_side in (1, 2 * max(width, height)):
+        preview = PredictionPreview(
+            lambda _, picture: pictures.append(picture),
+            asked,
+            locate(asked, working_size=(64, 64)),
+            max_side=max_side,
+        )
+        preview.show(0, torch.zeros(1, 16, 16), tiny_vae())
+        preview.show(1, torch.zeros(1, 16, 16), tiny_vae())
+    assert [picture.size for picture in pictures] == [(width, height), (2 * width, 2 * height)]
+
+
+def test_only_the_window_changes_from_picture_to_picture(engine: DiffusionEngine, asked: RefineRequest) -> None:
     _, pictures = seen(engine, asked)
     first, *_, last = (picture.pixels.astype(int) for stage, picture in pictures if stage == "denoising")
-    assert first.shape[:2] == asked.generated.pixels.shape[:2]
     changed = np.abs(last - first).max(axis=2) > 0
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
     assert 0 < len(rows) < 0.8 * first.shape[0]
@@ -98,17 +112,21 @@ def test_a_viewer_may_stop_it(engine: DiffusionEngine, asked: RefineRequest) -> 
     assert engine.refine(asked).report.placed
 
 
-def test_nothing_listens_when_nobody_looks_on(
-    engine: DiffusionEngine, asked: RefineRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forbidden(*_: object) -> None:
-        raise AssertionError("made for nobody")
+def test_without_a_viewer_no_hook_is_on_the_transformer(tiny_base: Path, adapter: Path, asked: RefineRequest) -> None:
+    hooks: list[int] = []
 
-    monkeypatch.setattr("refgc.model.pipeline.predictions", forbidden)
-    monkeypatch.setattr("refgc.model.pipeline.Outlook", forbidden)
-    assert engine.refine(asked).report.placed
-    assert engine._room.resident is not None
-    assert not engine._room.resident.pipeline.transformer._forward_hooks
+    def count(pipeline: RefGCSR2Pipeline, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
+        hooks.append(len(pipeline.transformer._forward_hooks))
+        return tensors
+
+    settings = replace(SIX_STEPS, callback_on_step_end=count)
+    engine = DiffusionEngine(Sources(str(tiny_base), str(adapter)), SpeedOptions(), device="cpu", settings=settings)
+    engine.refine(asked)
+    assert hooks == [0] * 6
+    engine.refine(asked, viewer=lambda stage, picture: None)
+    assert hooks[6:] == [1] * 6
+    assert engine.loaded is not None
+    assert not engine.loaded.pipeline.transformer._forward_hooks
 
 
 def test_the_prediction_is_where_the_velocity_leads(tiny_base: Path, asked: RefineRequest) -> None:
@@ -116,7 +134,7 @@ def test_the_prediction_is_where_the_velocity_leads(tiny_base: Path, asked: Refi
     pipeline = RefGCSR2Pipeline.from_pretrained(tiny_base)
     pipeline.set_progress_bar_config(disable=True)
     predicted: list[torch.Tensor] = []
-    with predictions(pipeline.transformer, 16) as newest:
+    with recorded_predictions(pipeline.transformer, 16) as newest:
         (latents,) = pipeline(
             asked.reference.pixels,
             asked.generated.pixels,
