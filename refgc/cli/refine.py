@@ -31,7 +31,7 @@ def refine(
     pairs: Annotated[
         Path | None,
         typer.Option(
-            help="Many pairs instead of one: a .csv or .jsonl list, or a folder. See the README for the layouts."
+            help="Many pairs instead of one: a .csv or .jsonl list, or a folder. docs/command.md has the layouts."
         ),
     ] = None,
     scale: Annotated[int, typer.Option(help="Output size over generated size: 1, 2 or 4.")] = 4,
@@ -60,7 +60,7 @@ def refine(
         str | None,
         typer.Option(
             help="How the diffusion engine is made faster, such as compile,step-cache=0.1; also REFGC_SPEED. "
-            "See the README."
+            "docs/diffusion.md lists them."
         ),
     ] = None,
     overwrite: Annotated[
