@@ -204,7 +204,9 @@ def _placed(generated: Bytes, finding: Finding, object_mask: Floats) -> Floats |
     matched = np.zeros(warped.shape, np.uint8)
     cv2.fillConvexPoly(matched, cv2.convexHull(points.astype(np.int32)), 1)
     seed = np.asarray(np.maximum(warped, matched), np.float32)
-    outline = segment.object_at(np.ascontiguousarray(region.of(generated), np.uint8), seed, matched.astype(np.float32))
+    outline = segment.object_at_placement(
+        np.ascontiguousarray(region.of(generated), np.uint8), seed, matched.astype(np.float32)
+    )
     solid = (np.maximum(seed, outline) >= MARKED).astype(np.uint8)
     parts, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     if not parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from refgc.page.api.endpoints import build_api
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.gallery.paper import PaperPictures
 from refgc.page.gallery.tab import build_gallery_tab
+from refgc.page.marking.mask import ObjectSegmenter
 from refgc.page.preview.tab import REFINE_TAB, build_preview_tab
 from refgc.page.refine.tab import build_refine_tab
 from refgc.page.service.guard import UPLOAD_BYTES, guards
@@ -39,6 +41,9 @@ def build_demo(service: Service) -> gr.Blocks:
     """
     title = f"{TITLE}: true objects in generated pictures"
     demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deletion_schedule(service))
+    segmenter = ObjectSegmenter(service)
+    # States name files, so they are kept as long as these.
+    _, state_seconds = deletion_schedule(service)
     with demo:
         gr.HTML(_header())
         examples = find_examples(EXAMPLES_FOLDER)
@@ -49,11 +54,12 @@ def build_demo(service: Service) -> gr.Blocks:
         # Four short names fit on any screen; measuring that, Gradio would fold some away before the page is laid out.
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Refine", id=REFINE_TAB):
-                desk = build_refine_tab(demo, examples, service)
+                refine_tab = build_refine_tab(demo, examples, service, segmenter, state_seconds=state_seconds)
             with gr.Tab("DipRefGC preview", id="preview"):
-                build_preview_tab(examples, tabs, desk.inputs, desk.status, service)
+                build_preview_tab(examples, tabs, refine_tab, service, segmenter, state_seconds=state_seconds)
             with gr.Tab("Gallery", id="gallery"):
-                build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures"))
+                decode = partial(service.decoder.image, name="picture")
+                build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures", decode))
             with gr.Tab("About", id="about"):
                 build_about_tab()
         names = [str(tab.id) for tab in tabs.children if isinstance(tab, gr.Tab)]
@@ -102,7 +108,6 @@ def _footer() -> str:
     )
 
 
-# ==== deep_links
 TAB, EXAMPLE = "tab", "example"
 NO_SUCH_TAB = "This link names a tab that is not here; you see the first one."
 NO_SUCH_EXAMPLE = "This link names an example that is not here; you see the first one."
@@ -130,7 +135,6 @@ def connect_deep_links(demo: gr.Blocks, tabs: gr.Tabs, names: Collection[str], e
     demo.load(follow, outputs=tabs, api_visibility="private", show_progress="hidden", concurrency_limit=None)
 
 
-# ==== about_tab
 # Browsers give the clipboard to secure pages only; elsewhere the entry is marked, ready to be copied by hand.
 COPY = """
 const entry = element.querySelector(".cite pre");

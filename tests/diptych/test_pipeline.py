@@ -528,7 +528,7 @@ def test_controlnets_that_do_not_go_with_the_base_are_refused(tiny_parts, tmp_pa
     make = {"inpainting": tiny_inpainting, "canny": tiny_canny}[name]
     folder = save_controlnet(make(**config), tmp_path / "other")
     with pytest.raises(InputError, match=sentence) as caught:
-        load_pipeline(tiny_parts, **{name: folder})
+        load_pipeline(tiny_parts, *((folder, None) if name == "inpainting" else (None, folder)))
     assert "\n" not in str(caught.value)
 
 

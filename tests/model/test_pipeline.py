@@ -85,7 +85,8 @@ def latents_of(pipeline: RefGCSR2Pipeline, pixels: np.ndarray) -> Tensor:
     """A picture as the transformer is to be given it, encoded by the VAE alone."""
     vae = pipeline.vae
     unit = torch.from_numpy(pixels).movedim(2, 0)[None].float() / 127.5 - 1
-    return (vae.encode(unit).latent_dist.mode() - vae.config.shift_factor) * vae.config.scaling_factor
+    latents: Tensor = vae.encode(unit).latent_dist.mode()
+    return (latents - vae.config.shift_factor) * float(vae.config.scaling_factor)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])

@@ -23,7 +23,7 @@ from refgc.page.gallery.manifest import (
     GalleryManifest,
     content_hash,
 )
-from refgc.page.refine.pictures import Box
+from refgc.page.pictures import Box
 from refgc.refinement import refine
 from refgc.simulator.artifacts import SimulatedPicture, Strengths, simulate, smaller
 

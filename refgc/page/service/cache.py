@@ -27,7 +27,7 @@ import refgc
 from refgc import hub
 from refgc.engine import EngineName
 from refgc.imaging.files import MEGABYTE
-from refgc.page.refine.pictures import ShownResult
+from refgc.page.pictures import ShownResult
 from refgc.page.service.limits import HOUR
 from refgc.page.service.logs import logger
 from refgc.page.service.storage import remove

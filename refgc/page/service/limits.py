@@ -21,8 +21,9 @@ from refgc.settings import Settings
 
 HOUR = 3600
 MINUTE = 60
-# Of one visit, at the same time: a click while the last one is worked on, and one more. Chosen by hand.
-MARKS_AT_ONCE = 2
+# Of one visit, at the same time: each of two pictures has one under way, and a run that is submitted meanwhile makes
+# the mask of its newest marks. Chosen by hand, not fitted.
+MARKS_AT_ONCE = 3
 # A provider gives each of its customers at least so many bits of an IPv6 address, and the customer chooses the rest.
 IPV6_NETWORK_BITS = 64
 

@@ -16,8 +16,7 @@ from refgc.engine import EngineName, Progress, RefineResult, Viewer
 from refgc.errors import InputError
 from refgc.imaging.files import MEGABYTE
 from refgc.imaging.image import Image, Mask
-from refgc.page.preview.pictures import ShownPreview, ShownRefinement, write_refinement, write_shown
-from refgc.page.refine.pictures import ShownResult, write_result
+from refgc.page.pictures import ShownPreview, ShownRefinement, ShownResult, write_refinement, write_result, write_shown
 from refgc.page.service.cache import ResultCache, engine_fingerprint, open_cache
 from refgc.page.service.decoding import Decoder
 from refgc.page.service.gpu import refine_with

@@ -13,7 +13,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from refgc.page.refine.pictures import ShownResult, write_result
+from refgc.page.pictures import ShownResult, write_result
 from refgc.page.service.cache import ResultCache, engine_fingerprint
 from tests.page.test_app import make_report, make_result
 
