@@ -29,6 +29,10 @@ HEADER_LIMIT = 16 * MEBIBYTE
 MAX_SCANS = 200
 # The longest profile and text together take some hundred segments.
 MAX_SEGMENTS = 10_000
+# Pillow reads what stands between segments byte by byte; it is nothing, or a few bytes of padding.
+OUTSIDE_LIMIT = 64 * KIBIBYTE
+# 25 MB in full blocks of 255 bytes.
+MAX_BLOCKS = 100_000
 # A picture of 64 megapixels with 16-bit RGBA in chunks of 4 KiB, stored without compression, stays under this.
 MAX_CHUNKS = 150_000
 
@@ -138,9 +142,11 @@ def _unpacked(checked: CheckedFile, kind: str, packed: bytes) -> bytes:
 # ==== JPEG (ITU-T T.81)
 def _check_jpeg(checked: CheckedFile) -> None:
     content = checked.read(0, HEADER_LIMIT)
-    exif, scan = b"", None
+    exif, scan, outside, last = b"", None, 0, 2
     for number, (code, start, stop) in enumerate(segments(content)):
-        if number > MAX_SEGMENTS:
+        # A marker and a length stand before the content.
+        outside, last = outside + start - 4 - last, stop
+        if number > MAX_SEGMENTS or outside > OUTSIDE_LIMIT:
             checked.refuse()
         if code == 0xE1 and content.startswith(b"Exif\0\0", start):
             checked.meet("EXIF data", stop - start)
@@ -152,8 +158,8 @@ def _check_jpeg(checked: CheckedFile) -> None:
             scan = start
     _check_exif(checked, exif)
     if scan is None:
-        if checked.end > HEADER_LIMIT:
-            checked.refuse_metadata("metadata", HEADER_LIMIT)
+        if last + OUTSIDE_LIMIT < checked.end:
+            checked.refuse()
         return
     scans, position, before = 1, scan, b""
     while block := checked.read(position, MEBIBYTE):
@@ -171,30 +177,33 @@ def _check_jpeg(checked: CheckedFile) -> None:
 # ==== GIF (version 89a)
 def _check_gif(checked: CheckedFile) -> None:
     content = checked.read(0, HEADER_LIMIT)
-    flags = content[10] if len(content) > 10 else 0
-    position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     comment = 0
-    while position < len(content):
-        introducer = content[position]
-        if introducer in b",;":
-            return
-        position += 1
-        if introducer != ord("!"):
-            continue
-        label = content[position : position + 1]
-        position += 1
-        while position < len(content):
-            length = content[position]
-            position += 1 + length
-            if not length:
-                break
-            comment += (1 + length) * (label == b"\xfe")
-        # An empty comment is counted as well, since each is appended to those before.
-        comment += label == b"\xfe"
+    for number, (label, start, stop) in enumerate(_gif_blocks(content)):
+        comment += (stop - start) * (label == b"\xfe")
         if comment > GIF_COMMENT_LIMIT:
             checked.refuse_metadata("text", GIF_COMMENT_LIMIT)
-    if checked.end > HEADER_LIMIT:
-        checked.refuse_metadata("metadata", HEADER_LIMIT)
+        if number > MAX_BLOCKS:
+            checked.refuse()
+        if stop >= HEADER_LIMIT:
+            checked.refuse_metadata("metadata", HEADER_LIMIT)
+
+
+def _gif_blocks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Label, start and end of each block of the extensions before the first picture; without label what is none."""
+    flags = content[10] if len(content) > 10 else 0
+    position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while (introducer := content[position : position + 1]) not in (b"", b",", b";"):
+        label = content[position + 1 : position + 2] if introducer == b"!" else b""
+        start, position = position, position + 1 + len(label)
+        while label and position < len(content):
+            length = content[position]
+            position += 1 + length
+            yield label, start, position
+            start = position
+            if not length:
+                break
+        if not label:
+            yield label, start, position
 
 
 # ==== WebP (RFC 9649)

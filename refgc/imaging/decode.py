@@ -77,7 +77,7 @@ def damaged(source: ImageSource, name: str) -> InputError:
 
 
 def _decode_file(path: Path, name: str) -> PILImage.Image:
-    _check_file(path, name)
+    check_file(path, name)
     try:
         with path.open("rb") as file:
             try:
@@ -87,7 +87,7 @@ def _decode_file(path: Path, name: str) -> PILImage.Image:
                 opened = PILImage.open(file, formats=formats)
                 check_size(opened.size, name)
                 ImageOps.exif_transpose(opened, in_place=True)
-            except InputError:
+            except (InputError, MemoryError):
                 raise
             except PILImage.DecompressionBombError as error:
                 raise too_many_pixels(name) from error
@@ -105,7 +105,8 @@ def _decode_file(path: Path, name: str) -> PILImage.Image:
     return opened
 
 
-def _check_file(path: Path, name: str) -> None:
+def check_file(path: Path, name: str) -> None:
+    """Raises `InputError` where there is no file at a path, or an empty one; does not open it."""
     if re.match(r"(?i)[a-z][a-z0-9+.-]+:/|data:", str(path)):
         raise InputError(f"The {name} is an address, not a file; download the picture and give the path of the file.")
     try:

@@ -3,9 +3,9 @@
 Decoders of picture formats are C code that reads what strangers send. A process that decodes one file and nothing else
 has no other picture in its memory, and its limits hold whatever the decoder does.
 
-`serve` runs in a process that has imported what decoding needs and has never decoded anything. For each file it forks a
-process that decodes the file and ends, which takes milliseconds, and one that watches over it. Where there is no `fork`,
-`main` decodes one file in a new process.
+`serve` runs in a process that has imported what decoding needs and has never decoded anything. For each file it forks
+a process that decodes the file and ends, which takes milliseconds, and one that watches over it. Where there is no
+`fork`, `main` decodes one file in a new process.
 
 The request is one line of JSON; the answer is one line of JSON, then the values of the arrays. They are read back by
 length, never unpickled.
@@ -166,6 +166,8 @@ def decode_once(requests: BinaryIO, answers: BinaryIO, memory: int, seconds: int
             arrays = [image.pixels, *([image.alpha.values] if image.alpha else [])]
     except InputError as error:
         header = {"refused": str(error)}
+    except MemoryError:
+        header = {"refused": f"The {request.name} takes too much memory to decode; make it smaller."}
     answers.write(json.dumps(header).encode("ascii") + b"\n")
     for array in arrays:
         answers.write(memoryview(np.ascontiguousarray(array)).cast("B"))

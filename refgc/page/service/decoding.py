@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from refgc.errors import InputError
+from refgc.imaging.decode import check_file
 from refgc.imaging.decode_child import DecodeRequest, EndedError, read_answer
 from refgc.imaging.image import Image, Mask
 
 # Of address space: what 64 megapixels take in the hungriest format, with the interpreter and its libraries.
 MEMORY_BYTES = 1_500_000_000
-SECONDS = 20
+# A picture of 64 megapixels takes up to 10 seconds in the slowest format.
+SECONDS = 15
 # Each may take `MEMORY_BYTES`.
 AT_ONCE = 4
 CACHE_BYTES = 32_000_000
@@ -55,20 +57,22 @@ class Decoder:
         seconds: int = SECONDS,
         at_once: int = AT_ONCE,
         cache_bytes: int = CACHE_BYTES,
+        fork: bool = FORKS,
     ) -> None:
         """Start what starts the processes.
 
         Args:
             memory: bytes of address space that a process may take, where the system knows such a limit.
-            seconds: that a process may take for its file, by the clock and of processor time.
+            seconds: of processor time that a process may take for its file, and twice as many by the clock.
             at_once: how many processes may decode at a time; further calls wait.
             cache_bytes: how much is kept of decoded pictures; a larger picture is not kept.
+            fork: whether processes are forked; else each is started anew, which takes longer.
         """
         self._seconds = seconds
         self._turns = threading.BoundedSemaphore(at_once)
         self._closed = threading.Event()
         self._kept = _Kept(cache_bytes)
-        self._starter: _Forks | _Programs = _Forks(memory, seconds) if FORKS else _Programs(memory, seconds)
+        self._starter: _Forks | _Programs = _Forks(memory, seconds) if fork else _Programs(memory, seconds)
 
     def image(self, path: Path, *, name: str, stop: threading.Event | None = None) -> Image:
         """Open a picture file as `refgc.imaging.image.open_image` does.
@@ -109,6 +113,7 @@ class Decoder:
         self._starter.close()
 
     def _decoded(self, request: DecodeRequest, stop: threading.Event | None) -> Decoded:
+        check_file(Path(request.path), request.name)
         key = _key(request)
         found = self._kept.get(key)
         if found is not None:
@@ -138,7 +143,7 @@ class Decoder:
         answered, late = threading.Event(), threading.Event()
 
         def watch() -> None:
-            deadline = time.monotonic() + self._seconds
+            deadline = time.monotonic() + 2 * self._seconds
             while not answered.wait(POLL_SECONDS):
                 if time.monotonic() >= deadline:
                     late.set()
@@ -208,10 +213,7 @@ class _Forks:
             with suppress(OSError):  # it has ended already
                 ours.shutdown(socket.SHUT_RDWR)
 
-        streams = ours.makefile("wb"), ours.makefile("rb")
-        # The streams keep the connection.
-        process = _Process(*streams, end)
-        return process
+        return _Process(ours.makefile("wb"), ours.makefile("rb"), end)
 
     def close(self) -> None:
         with self._lock:

@@ -102,16 +102,26 @@ def _limits_of(settings: Settings) -> dict[str, object]:
     return {name: value for name, value in settings.model_dump().items() if isinstance(value, int | float)}
 
 
-def health_route(service: Service) -> Route:
-    """`GET /healthz`: 200 with what is going on, or 503 with the reason why no picture can be refined now."""
-    # Of their own, so that the answer does not wait behind visitors for one of Gradio's threads.
+def health_route(
+    service: Service, *, free_bytes: Callable[[], int] = free_bytes, disk_seconds: float = DISK_SECONDS
+) -> Route:
+    """`GET /healthz`: 200 with the present load, or 503 with the reason why no picture can be refined now.
+
+    Args:
+        service: whose load it is.
+        free_bytes: the free room on the disk of uploads and results.
+        disk_seconds: longest wait for the disk.
+    """
+    # Threads of its own, so that the answer does not wait behind visitors for one of Gradio's.
     threads = anyio.CapacityLimiter(2)
 
     async def healthz(_: Request) -> JSONResponse:
         free: int | None = None
         reason = "the folder for uploads does not answer"
-        with anyio.move_on_after(DISK_SECONDS):
-            free, reason = await run_sync(_look_at_disk, service.settings, limiter=threads, abandon_on_cancel=True)
+        with anyio.move_on_after(disk_seconds):
+            free, reason = await run_sync(
+                _state_of_disk, service.settings, free_bytes, limiter=threads, abandon_on_cancel=True
+            )
         reason = reason or _stuck(service)
         state = {
             "status": "unavailable" if reason else "ok",
@@ -127,7 +137,7 @@ def health_route(service: Service) -> Route:
     return Route(HEALTH_PATH, healthz, methods=["GET"])
 
 
-def _look_at_disk(limits: Settings) -> tuple[int | None, str]:
+def _state_of_disk(limits: Settings, free_bytes: Callable[[], int]) -> tuple[int | None, str]:
     """The free bytes, and what is wrong with the folder of uploads; empty if nothing is."""
     folder = Path(get_upload_folder())
     try:
