@@ -151,9 +151,8 @@ def test_refine_waits_for_nobody_s_marks_and_the_last_mark_counts(
     tmp_path: Path, visitors: Callable[[Served], Page], pairs: Callable[..., SimpleNamespace]
 ) -> None:
     pair = pairs()
-    services: list[MarkingHeld] = []
-    with served(tmp_path / "uploads", lambda: services.append(MarkingHeld()) or services[0]) as page_server:
-        (service,) = services
+    service = MarkingHeld()
+    with served(tmp_path / "uploads", lambda: service) as page_server:
         page, *others = (visitors(page_server) for _ in range(3))
         give(page, pair)
         for _ in others:
