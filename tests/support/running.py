@@ -51,11 +51,12 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, **variables: str) -> Iterator[Served]:
+def served(folder: Path, service: Service | None = None, **variables: str) -> Iterator[Served]:
     """Serves the page on a free port, with its uploads in `folder`, for as long as the context lasts.
 
     Args:
         folder: of uploads and results.
+        service: runs the engines; None makes one from the environment.
         variables: of the environment, which hold while the page is built and started.
     """
     with pytest.MonkeyPatch.context() as environment:
@@ -63,7 +64,7 @@ def served(folder: Path, **variables: str) -> Iterator[Served]:
         environment.setenv("GRADIO_ANALYTICS_ENABLED", "False")
         for name, value in variables.items():
             environment.setenv(name, value)
-        service = Service.from_environment()
+        service = service or Service.from_environment()
         demo = build_demo(service)
         try:
             demo.launch(

@@ -27,6 +27,14 @@ class ServiceSettings(BaseModel):
     keep_hours: float = Field(6, gt=0, description="when uploads and results are deleted, and made results forgotten")
     cache_megabytes: float = Field(1024, ge=0, description="room for made results that are given again; 0 for none")
     spare_megabytes: float = Field(256, ge=0, description="free room on the disk below which nothing is run")
+    allowed_hosts: str = Field(
+        "", description="hosts that the page may be reached by, such as example.com,*.example.org; empty for any"
+    )
+    header_seconds: float = Field(10, gt=0, description="how long a connection may stay open without a request")
+    body_seconds: float = Field(20, gt=0, description="how long a request's body may take, beside its bytes' time")
+    body_bytes_per_second: float = Field(16_000, gt=0, description="slowest rate at which a body may come in")
+    address_uploads: int = Field(64, ge=1, description="requests with a body that one address may send at a time")
+    address_connections: int = Field(512, ge=1, description="open connections of one address")
 
     @classmethod
     def from_environment(cls) -> Self:

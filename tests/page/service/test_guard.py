@@ -24,8 +24,8 @@ from gradio.processing_utils import PUBLIC_HOSTNAME_WHITELIST
 
 from refgc.page.app import ASSETS
 from refgc.page.examples import EXAMPLES_FOLDER
-from refgc.page.service import guard
-from refgc.page.service.guard import NOT_FETCHED, NOT_UPLOADED
+from refgc.page.service import guard, payload
+from refgc.page.service.payload import NOT_FETCHED, NOT_UPLOADED
 from tests.support.running import Served, free_port, served
 
 ROOT = EXAMPLES_FOLDER.parent
@@ -190,7 +190,7 @@ def send(site: Served, number: int, value: Any) -> list[httpx.Response]:
     return [
         site.post("/gradio_api/queue/join", json=body),
         site.post(f"/gradio_api/run/{event.api_name}", json=body),
-        site.post(f"/gradio_api/api/{event.api_name}/", json=body),
+        site.post(f"/gradio_api/run/{event.api_name}/", json=body),
         site.post(f"/gradio_api/call/{event.api_name}", json={"data": data}),
         site.post("/gradio_api/queue/join", content=json.dumps(body), headers={"content-type": "text/plain"}),
     ]
@@ -335,7 +335,7 @@ def test_no_route_fetches_an_address(host: Host, site: Served) -> None:
 def test_a_large_upload_is_refused_before_it_is_taken(site: Served) -> None:
     connection = http.client.HTTPConnection(site.address.removeprefix("http://"), timeout=60)
     connection.putrequest("POST", "/gradio_api/upload")
-    for name, value in {**FORM, "content-length": str(2 * guard.UPLOAD_BYTES)}.items():
+    for name, value in {**FORM, "content-length": str(2 * payload.UPLOAD_BYTES)}.items():
         connection.putheader(name, value)
     connection.endheaders()
     answer = connection.getresponse()
@@ -355,7 +355,7 @@ def form_of(files: int, megabytes: int) -> Iterator[bytes]:
         head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{number}.png"\r\n\r\n'
         yield head.encode()
         for _ in range(megabytes):
-            yield bytes(guard.MEGABYTE)
+            yield bytes(payload.MEGABYTE)
         yield b"\r\n"
     yield b"--x--\r\n"
 
@@ -371,20 +371,20 @@ def test_all_files_of_one_upload_share_the_limit(site: Served) -> None:
     before = stored(site)
     answer = site.post("/gradio_api/upload", headers=FORM, content=form_of(files=30, megabytes=10))
     assert answer.status_code == 413
-    assert stored(site) - before <= guard.UPLOAD_BYTES + guard.FORM_BYTES
+    assert stored(site) - before <= payload.UPLOAD_BYTES + payload.FORM_BYTES
 
 
 def test_an_event_has_a_limit_of_its_own(site: Served) -> None:
-    answer = site.post("/gradio_api/queue/join", json={"data": ["x" * guard.EVENT_BYTES], "session_hash": "s"})
+    answer = site.post("/gradio_api/queue/join", json={"data": ["x" * payload.EVENT_BYTES], "session_hash": "s"})
     assert answer.status_code == 413
-    assert answer.json()["detail"].startswith("This is more than 4 MB")
+    assert answer.json()["detail"] == "This is more than 64 kB, which is the limit; upload pictures, and shorten texts."
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe{", b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"])
 def test_a_body_that_cannot_be_read_is_told(body: bytes, site: Served) -> None:
     answer = site.post("/gradio_api/queue/join", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
-    assert answer.json()["detail"] == guard.NOT_READABLE
+    assert answer.json()["detail"] == payload.NOT_READABLE
 
 
 def bomb(side: int) -> bytes:
