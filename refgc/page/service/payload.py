@@ -203,7 +203,7 @@ class UploadForm:
             self._parser.write(chunk)
         except ValueError as error:
             raise RefusedError(400, NOT_AN_UPLOAD) from error
-        if is_last and not self._complete:
+        if is_last and not (self._complete and self._files):
             raise RefusedError(400, NOT_AN_UPLOAD)
 
     def _end(self) -> None:
