@@ -14,6 +14,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from refgc.settings import settings
+
 DEVICE = "REFGC_DEVICE"
 DIFFUSION_MODULES = (
     "torch",
@@ -110,7 +112,7 @@ def missing_cuda() -> str:
     Torch is not imported for it.
     """
     torch = find_spec("torch")
-    if os.environ.get(DEVICE) == "cpu" or torch is None or torch.origin is None:
+    if settings().device == "cpu" or torch is None or torch.origin is None:
         return ""
     note = Path(torch.origin).with_name("version.py")
     if not note.is_file() or re.search(r"^(cuda|hip)\b[^=]*= *'", note.read_text(), re.MULTILINE):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Literal
 
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.doctor import may_choose_diffusion
 from refgc.engine import Engine, EngineName, Progress, RefineResult, no_progress
 from refgc.errors import EngineError
-from refgc.flux.speed import SPEED, SpeedOptions
+from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import ImageSource
 from refgc.machine import missing_cuda, missing_libraries, on_zero_gpu, silence_libraries
 from refgc.request import make_request
+from refgc.settings import settings
 
 if TYPE_CHECKING:
     from refgc.model.engine import DiffusionEngine
@@ -112,7 +112,7 @@ def best_engine(*, speed: str | None = None) -> EngineName:
 
 
 def _speed_options(speed: str | None) -> SpeedOptions:
-    return SpeedOptions.parse(os.environ.get(SPEED, "") if speed is None else speed)
+    return SpeedOptions.parse(settings().speed if speed is None else speed)
 
 
 def _diffusion(options: SpeedOptions) -> DiffusionEngine:

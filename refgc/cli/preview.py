@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from refgc.cli.options import Debug, remember_debug
+from refgc.cli.streams import tell
 
 GeneratorChoice = Literal["auto", "simulated", "diffusion"]
 
@@ -74,4 +75,4 @@ def preview(
         write_preview(result, output, report)
     if not quiet:
         width, height = result.report.generated_size
-        print(f"{output / GENERATED} ({width}x{height}): {result.report.message}")
+        tell(f"{output / GENERATED} ({width}x{height}): {result.report.message}")

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
-from starlette.middleware import Middleware
 
 from refgc.page.api.endpoints import build_api
 from refgc.page.api.tools import set_up_tools, tool_middleware
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.gallery.paper import PaperPictures
 from refgc.page.gallery.tab import build_gallery_tab
+from refgc.page.marking.mask import ObjectSegmenter
 from refgc.page.preview.tab import REFINE_TAB, build_preview_tab
 from refgc.page.refine.tab import build_refine_tab
 from refgc.page.service.guard import guards
 from refgc.page.service.payload import UPLOAD_BYTES
 from refgc.page.service.runs import Service
-from refgc.page.service.server import CompressedPage, app_settings, deleting, most_threads
+from refgc.page.service.server import MAX_SESSIONS, app_settings, deletion_schedule, max_threads, server_middleware
 from refgc.webui.theme import build_theme
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -40,7 +41,10 @@ def build_demo(service: Service) -> gr.Blocks:
         service: runs the engines for its visitors.
     """
     title = f"{TITLE}: true objects in generated pictures"
-    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deleting(service))
+    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deletion_schedule(service))
+    segmenter = ObjectSegmenter(service)
+    # States name files, so they are kept as long as these.
+    _, state_seconds = deletion_schedule(service)
     with demo:
         gr.HTML(_header())
         examples = find_examples(EXAMPLES_FOLDER)
@@ -51,11 +55,12 @@ def build_demo(service: Service) -> gr.Blocks:
         # Four short names fit on any screen; measuring that, Gradio would fold some away before the page is laid out.
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Refine", id=REFINE_TAB):
-                desk = build_refine_tab(demo, examples, service)
+                refine_tab = build_refine_tab(demo, examples, service, segmenter, state_seconds=state_seconds)
             with gr.Tab("DipRefGC preview", id="preview"):
-                build_preview_tab(examples, tabs, desk.inputs, desk.status, service)
+                build_preview_tab(examples, tabs, refine_tab, service, segmenter, state_seconds=state_seconds)
             with gr.Tab("Gallery", id="gallery"):
-                build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures"))
+                decode = partial(service.decoder.image, name="picture")
+                build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures", decode))
             with gr.Tab("About", id="about"):
                 build_about_tab()
         names = [str(tab.id) for tab in tabs.children if isinstance(tab, gr.Tab)]
@@ -76,7 +81,9 @@ def launch_settings(service: Service) -> dict[str, Any]:
     """
     script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "marking.js", "gallery.js"))
     tools = set_up_tools()
-    before_gradio = [*guards(service.settings, service.make_room, tools=tools), *tool_middleware(tools=tools)]
+    *proxies, compression = server_middleware(service)
+    # What the guard refuses is not worth compressing.
+    guarded = [*guards(service.settings, service.check_room, tools=tools), *tool_middleware(tools=tools)]
     return {
         "theme": build_theme(),
         "css_paths": [ASSETS / name for name in ("page.css", "gallery.css", "about.css")],
@@ -84,8 +91,9 @@ def launch_settings(service: Service) -> dict[str, Any]:
         "favicon_path": ASSETS / "logo.svg",
         "footer_links": [],
         "max_file_size": UPLOAD_BYTES,
-        "app_kwargs": {"middleware": [*before_gradio, Middleware(CompressedPage)], **app_settings(service)},
-        "max_threads": most_threads(service),
+        "app_kwargs": {"middleware": [*proxies, *guarded, compression], **app_settings(service)},
+        "max_threads": max_threads(service),
+        "state_session_capacity": MAX_SESSIONS,
         "mcp_server": tools,
         "share": False,
         "ssr_mode": False,
@@ -105,7 +113,6 @@ def _footer() -> str:
     )
 
 
-# ==== deep_links
 TAB, EXAMPLE = "tab", "example"
 NO_SUCH_TAB = "This link names a tab that is not here; you see the first one."
 NO_SUCH_EXAMPLE = "This link names an example that is not here; you see the first one."
@@ -133,7 +140,6 @@ def connect_deep_links(demo: gr.Blocks, tabs: gr.Tabs, names: Collection[str], e
     demo.load(follow, outputs=tabs, api_visibility="private", show_progress="hidden", concurrency_limit=None)
 
 
-# ==== about_tab
 # Browsers give the clipboard to secure pages only; elsewhere the entry is marked, ready to be copied by hand.
 COPY = """
 const entry = element.querySelector(".cite pre");

@@ -34,7 +34,7 @@ def problem_line(sentence: str, title: str = "Not refined") -> str:
     return f'<p class="status problem" role="alert">{escape(sentence)}</p>'
 
 
-def missing_pictures(reference: str | None, generated: str | None) -> str:
+def missing_pictures(reference: object | None, generated: object | None) -> str:
     """One sentence that says which of the two pictures is still to be given."""
     if reference is None and generated is None:
         return "Add the two pictures first: the reference photo and the generated picture."
@@ -43,7 +43,6 @@ def missing_pictures(reference: str | None, generated: str | None) -> str:
     return "Add the generated picture first: the one to refine."
 
 
-# ==== report_text
 def report_summary(report: Report) -> str:
     """The message first, then what a visitor wants to know: how sure, how much, how large, how long."""
     figures = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _figures(report))
@@ -75,7 +74,6 @@ def capitalised(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-# ==== run
 logger = logging.getLogger(__name__)
 
 # Gradio's own queue would show its own words, and turn light clicks away with the heavy runs: who waits for an engine

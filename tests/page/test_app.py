@@ -19,7 +19,7 @@ from refgc.errors import InputError
 from refgc.imaging.image import Image
 from refgc.page.app import build_demo, launch_settings
 from refgc.page.examples import EXAMPLES_FOLDER, ORDER, THUMBNAIL_SIDE, find_examples, thumbnail
-from refgc.page.refine.pictures import LONGEST_SIDE, MARGIN, object_window, write_picture, write_result
+from refgc.page.pictures import LONGEST_SIDE, MARGIN, object_window, write_picture, write_result
 from refgc.page.service.runs import Service
 from refgc.page.words import OUR_FAULT, missing_pictures, report_summary, sentence_for, status_line
 from refgc.webui.theme import build_theme
@@ -265,7 +265,7 @@ def test_text_has_enough_contrast(text: str, ground: str, mode: str) -> None:
 
 
 def test_page_does_without_torch() -> None:
-    code = "import sys; import app; print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
+    code = "import sys; import refgc.page.app; print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     finished = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
     )

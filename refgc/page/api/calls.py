@@ -21,6 +21,7 @@ from refgc.diptych.preview import STRENGTHS, GeneratorChoice
 from refgc.errors import InputError
 from refgc.page.api.tools import tool_caller
 from refgc.page.examples import Example
+from refgc.page.service.limits import address_of
 from refgc.page.service.payload import FILE_ROUTE, NotGivenError, local_file
 from refgc.page.service.queue import Finished, Working
 from refgc.page.service.runs import PreviewJob, RefineJob, Service
@@ -37,16 +38,18 @@ class Caller:
     Attributes:
         is_tool: whether it came as a call of an MCP tool.
         visit: by which limits are kept: the session, or who called the tool.
+        address: the client's, by which limits are kept too.
     """
 
     def __init__(self, request: gr.Request) -> None:
-        tool_visit = tool_caller(request.headers)
-        self.is_tool = tool_visit is not None
-        self.visit = tool_visit or str(request.session_hash or uuid4().hex)
+        tool = tool_caller(request.headers)
+        self.is_tool = tool is not None
+        self.visit = tool.visit if tool else str(request.session_hash or uuid4().hex)
+        self.address = tool.address if tool else address_of(request)
         asked = cast(fastapi.Request, request.request)
         self._root = get_root_url(request=asked, route_path=asked.url.path, root_path=asked.app.root_path)
 
-    def address_of(self, file: Path) -> str:
+    def link_to(self, file: Path) -> str:
         """Where the caller can fetch `file`."""
         return f"{self._root}{FILE_ROUTE}{quote(str(file))}"
 
@@ -156,14 +159,14 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                 object_name=object_name,
                 engine=service.engine_for(chosen),
             )
-            with closing(service.refine(job, asking.visit)) as notes:
+            with closing(service.refine(job, asking.visit, asking.address)) as notes:
                 for note in notes:
                     if isinstance(note, Working):
                         yield None, progress_of(note)
                     elif isinstance(note, Finished):
                         report = note.made.report.model_dump(mode="json")
                         if asking.is_tool:
-                            files = {"refined picture": asking.address_of(note.made.download)}
+                            files = {"refined picture": asking.link_to(note.made.download)}
                             yield sent_file(note.made.whole[1]), {**report, "files": files}
                         else:
                             yield sent_file(note.made.download), report
@@ -242,7 +245,7 @@ def preview_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                 },
                 generator=chosen,
             )
-            with closing(service.preview(job, asking.visit)) as notes:
+            with closing(service.preview(job, asking.visit, asking.address)) as notes:
                 for note in notes:
                     if isinstance(note, Working):
                         yield None, None, None, None, progress_of(note)
@@ -250,7 +253,7 @@ def preview_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                         shown, report = note.made, note.made.report.model_dump(mode="json")
                         masks, truth = shown.masks, shown.folder / "truth.png"
                         if asking.is_tool:
-                            addresses = map(asking.address_of, (shown.generated, *masks, truth))
+                            addresses = map(asking.link_to, (shown.generated, *masks, truth))
                             files = dict(zip(FILES, addresses, strict=True))
                             yield sent_file(shown.generated), None, None, None, {**report, "files": files}
                         else:
@@ -297,9 +300,9 @@ def _addresses(example: Example, caller: Caller) -> ExampleAddresses:
         "title": example.meta.title,
         "description": example.meta.description,
         "object_name": example.meta.object_name,
-        "reference": caller.address_of(example.reference),
-        "reference_mask": caller.address_of(folder / "hrri_mask.png"),
-        "generated": caller.address_of(example.generated),
-        "scene": caller.address_of(folder / "hrgt.jpg"),
-        "scene_mask": caller.address_of(folder / "hrgt_mask.png"),
+        "reference": caller.link_to(example.reference),
+        "reference_mask": caller.link_to(folder / "hrri_mask.png"),
+        "generated": caller.link_to(example.generated),
+        "scene": caller.link_to(folder / "hrgt.jpg"),
+        "scene_mask": caller.link_to(folder / "hrgt_mask.png"),
     }

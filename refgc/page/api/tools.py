@@ -8,11 +8,10 @@ a tool ask for progress, and says in a header whose call it is.
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from anyio.to_thread import run_sync
@@ -22,9 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refgc.errors import InputError
 from refgc.page.service.payload import SESSION_NAME, Memory, parse, replayed
+from refgc.settings import settings
 
-VARIABLE = "REFGC_MCP"
-YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 NOT_INSTALLED = "The endpoints cannot be MCP tools without the package mcp; install it: pip install '.[mcp]'."
 
 MCP_PATH = "/gradio_api/mcp"
@@ -34,42 +32,41 @@ CALLER_HEADER = "x-refgc-tool-caller"
 SECRET = secrets.token_hex(32)
 
 
-def are_wanted() -> bool:
-    """Whether the environment switches the tools on.
-
-    Raises:
-        InputError: it says neither yes nor no.
-    """
-    said = os.environ.get(VARIABLE, "").strip().lower()
-    if said not in YES + NO:
-        raise InputError(f"{VARIABLE} is {said!r}; set it to 1 or to 0.")
-    return said in YES
-
-
 def set_up_tools() -> bool:
     """Whether the environment switches the tools on and they can be had.
 
     Raises:
         InputError: it does and they cannot, or it says neither yes nor no.
     """
-    if not are_wanted():
+    if not settings().mcp:
         return False
     if find_spec("mcp") is None:
         raise InputError(NOT_INSTALLED)
     return True
 
 
-def tool_caller(headers: Mapping[str, str]) -> str | None:
-    """Who called the tool that a request comes from: the MCP session, or the address where there is none.
+class ToolCaller(NamedTuple):
+    """Who called a tool.
+
+    Attributes:
+        visit: the MCP session, or the address where there is none.
+        address: of the MCP client.
+    """
+
+    visit: str
+    address: str
+
+
+def tool_caller(headers: Mapping[str, str]) -> ToolCaller | None:
+    """Who called the tool that a request comes from; None where it does not come from a tool.
 
     Args:
         headers: of the request.
-
-    Returns:
-        None where the request does not come from a tool.
     """
     secret, _, caller = headers.get(CALLER_HEADER, "").partition(" ")
-    return caller if hmac.compare_digest(secret.encode(), SECRET.encode()) else None
+    if not hmac.compare_digest(secret.encode(), SECRET.encode()):
+        return None
+    return ToolCaller(*caller.split(" ", 1))
 
 
 def tool_middleware(*, tools: bool) -> list[Middleware]:
@@ -96,7 +93,7 @@ class ToolCalls:
         body = await run_sync(asking_for_progress, await Memory().read(receive), token)
         headers = MutableHeaders(scope=scope)
         headers["content-length"] = str(len(body))
-        headers[CALLER_HEADER] = f"{SECRET} {_caller_of(scope)}"
+        headers[CALLER_HEADER] = " ".join([SECRET, *_caller_of(scope)])
         await self.app({**scope, "headers": headers.raw}, replayed(body, receive), _without(token, send))
 
 
@@ -130,9 +127,8 @@ def _without(token: str, send: Send) -> Send:
     return send_without
 
 
-def _caller_of(scope: Scope) -> str:
-    session = Headers(scope=scope).get("mcp-session-id", "")
-    if SESSION_NAME.fullmatch(session):
-        return f"mcp-session {session}"
+def _caller_of(scope: Scope) -> ToolCaller:
     client: Any = scope.get("client")
-    return f"mcp-address {client[0] if client else ''}"
+    address = client[0] if client else ""
+    session = Headers(scope=scope).get("mcp-session-id", "")
+    return ToolCaller(f"mcp:{session if SESSION_NAME.fullmatch(session) else address}", address)

@@ -23,9 +23,9 @@ from refgc.page.gallery.manifest import (
     GalleryManifest,
     content_hash,
 )
-from refgc.page.refine.pictures import Box
+from refgc.page.pictures import Box
 from refgc.refinement import refine
-from refgc.simulator.artifacts import Simulated, Strengths, simulate, smaller
+from refgc.simulator.artifacts import SimulatedPicture, Strengths, simulate, smaller
 
 # How strong each artifact is where it stands alone: clearly seen, and still the same object.
 STRENGTHS: dict[Artifact, float] = {
@@ -50,7 +50,7 @@ SMALL_QUALITY, LARGE_QUALITY = 80, 90
 BEFORE, AFTER, REFERENCE = "before", "after", "reference"
 
 
-def draw_artifact(truth: Image, mask: Mask, artifact: Artifact) -> Simulated:
+def draw_artifact(truth: Image, mask: Mask, artifact: Artifact) -> SimulatedPicture:
     """The generated picture with that one artifact, a quarter of the truth's size.
 
     Args:

@@ -80,7 +80,6 @@ def _sources(name: str) -> str:
     return f'src="{PLACE}{name}-small.webp" data-large="{PLACE}{name}.webp"'
 
 
-# ==== gallery_ours
 EVERYTHING, ALL_FOUR = "everything", "all_four"
 # The same frame for every card's small pictures and for its large ones, in pixels.
 SIZES = ((512, 512), (1024, 1024))
@@ -189,7 +188,6 @@ def _signed(value: float, digits: int) -> str:
     return text.replace("-", "−") if float(text) else f"±{0:.{digits}f}"
 
 
-# ==== gallery_paper
 CREDIT = (
     f'The authors’ own pictures and results, from the <a href="{PROJECT_PAGE}">project page of RefGC-SR²</a> by CMLab, '
     'Chung-Ang University: <a href="https://creativecommons.org/licenses/by-sa/4.0/">CC BY-SA 4.0</a>, converted to '

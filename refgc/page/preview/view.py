@@ -1,4 +1,4 @@
-"""The part of the preview tab that shows what was made: the conditions, the story in pictures, the figures."""
+"""The result of the preview tab: the conditions, the pictures from reference to truth, the figures, and the texts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import gradio as gr
 from refgc.diptych.comparison import Comparison
 from refgc.diptych.preview_report import PreviewReport
 from refgc.engine import Report
-from refgc.page.marking.marks import Marking
-from refgc.page.preview.pictures import ShownPreview, ShownRefinement
-from refgc.page.refine.result import comparison_slider
+from refgc.page.marking.mask import Marking
+from refgc.page.pictures import ShownPreview, ShownRefinement
+from refgc.webui.components import comparison_slider
 
 
 class PreviewView(NamedTuple):
-    """Every component that a preview or its refinement changes."""
+    """The components that a preview or its refinement changes."""
 
     everything: gr.Column
     conditions: gr.Gallery
@@ -90,7 +90,6 @@ def _gallery(label: str, elem_id: str, *, columns: int) -> gr.Gallery:
     )
 
 
-# ==== preview_text
 TITLE = "How details get lost, and come back"
 STORY = (
     "A generator sees your reference only small, so it gets details wrong. Watch both halves: the object of a "

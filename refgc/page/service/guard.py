@@ -25,11 +25,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refgc.errors import InputError
-from refgc.page.service.logs import describe, note
+from refgc.imaging.files import MEGABYTE
+from refgc.page.service.logs import describe, logger
 from refgc.page.service.payload import (
     EVENT_BYTES,
     FORM_BYTES,
-    MEGABYTE,
     NOT_AN_UPLOAD,
     TOO_LARGE,
     TOO_MUCH_JSON,
@@ -46,8 +46,8 @@ from refgc.page.service.payload import (
     replayed,
 )
 from refgc.page.service.server import EMBED_PATH, HEALTH_PATH
-from refgc.page.service.settings import ServiceSettings
-from refgc.page.service.storage import NoRoomError, free_bytes
+from refgc.page.service.storage import NoRoomError, check_room
+from refgc.settings import Settings
 
 NOTHING_HERE = "There is nothing here."
 NOT_BY_THIS = "This address takes only {} requests."
@@ -226,19 +226,19 @@ def read_range(value: str, size: int) -> tuple[int, int]:
 # --- the middleware -------------------------------------------------------------------------------------------------
 
 
-def guards(settings: ServiceSettings, make_room: Callable[[], None], *, tools: bool) -> list[Middleware]:
+def guards(settings: Settings, check_disk: Callable[[], None], *, tools: bool) -> list[Middleware]:
     """What `launch` takes as its app's middleware.
 
     Args:
         settings: the limits.
-        make_room: raises `NoRoomError` while the disk is full.
+        check_disk: raises `NoRoomError` while the disk is nearly full.
         tools: whether the endpoints are MCP tools as well.
 
     Raises:
         InputError: a setting cannot be used.
     """
     hosts = read_hosts(settings.allowed_hosts)
-    return [Middleware(Guard, settings=settings, hosts=hosts, make_room=make_room, allowed=routes(tools=tools))]
+    return [Middleware(Guard, settings=settings, hosts=hosts, check_disk=check_disk, allowed=routes(tools=tools))]
 
 
 class Guard:
@@ -248,15 +248,15 @@ class Guard:
         self,
         app: ASGIApp,
         *,
-        settings: ServiceSettings,
+        settings: Settings,
         hosts: tuple[str, ...],
-        make_room: Callable[[], None],
+        check_disk: Callable[[], None],
         allowed: tuple[Route, ...],
     ) -> None:
         self.app = app
         self._settings = settings
         self._hosts = hosts
-        self._make_room = make_room
+        self._check_disk = check_disk
         self._allowed = allowed
         self._pace = Pace(settings.body_seconds, settings.body_bytes_per_second)
         self._memory = Memory()
@@ -357,12 +357,14 @@ class Guard:
             # With the blank, which changes nothing, Starlette gives the range. Without it Gradio does, and repeats the
             # request's headers in the answer.
             headers["range"] = f"bytes= {begin}-{end}"
+            # A range is one of the file's own bytes, and not of the compressed ones.
+            del headers["accept-encoding"]
             scope["headers"] = headers.raw
 
     async def _read_body(self, route: Route, scope: Scope, receive: Receive) -> bytes:
         is_tool = route.name == "tool"
         limit = TOOL_BYTES if is_tool else EVENT_BYTES
-        too_large = TOO_LARGE.format(limit // MEGABYTE) if is_tool else TOO_MUCH_JSON.format(limit // 1024)
+        too_large = TOO_LARGE.format(limit // MEGABYTE) if is_tool else TOO_MUCH_JSON.format(limit // 1_000)
         _stated_length(scope, limit, too_large)
         with self._counted(scope):
             body = await self._memory.read(self._pace.timed(receive, limit, too_large))
@@ -405,9 +407,8 @@ class Guard:
         """Makes sure that the disk has room for so many bytes beside what has to stay free."""
 
         def check() -> None:
-            self._make_room()
-            if free_bytes() - more < self._settings.spare_megabytes * 1_000_000:
-                raise NoRoomError
+            self._check_disk()
+            check_room(more + self._settings.spare_megabytes * MEGABYTE)
 
         try:
             await run_sync(check, limiter=self._disk_checks)
@@ -441,7 +442,7 @@ async def refuse(refused: RefusedError, kind: str, reply: Reply, error: Exceptio
     """
     reason = refused.detail if isinstance(refused.detail, str) else refused.detail[0]["message"]
     told = describe(error) if error is not None and refused.status >= 500 else {}
-    note("request refused", status=refused.status, route=kind or None, reason=reason, **told)
+    logger.info("request refused", status=refused.status, route=kind or None, reason=reason, **told)
     if reply.begun:
         # Nothing but the end can still be told.
         with suppress(Exception):
@@ -575,7 +576,7 @@ def is_unknown(chunk: bytes) -> bool:
 WATCH_SECONDS = 0.5
 
 
-async def watch_connections(app: Any, settings: ServiceSettings) -> None:
+async def watch_connections(app: Any, settings: Settings) -> None:
     """Closes connections on which no request comes, and those that one address has too many of, until cancelled.
 
     Uvicorn waits for the head of a request for ever, and has no limit for an address.

@@ -21,12 +21,13 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-MEGABYTE = 2**20
+from refgc.imaging.files import MEGABYTE
+
 UPLOAD_BYTES = 100 * MEGABYTE
 # Around the files of an upload stand their names and the form's separators.
 FORM_BYTES = MEGABYTE
 # The largest event of the page has {EVENT}.
-EVENT_BYTES = 2**16
+EVENT_BYTES = 64_000
 # Here pictures may come within the text, as data addresses.
 TOOL_BYTES = 64 * MEGABYTE
 # Of all bodies together that are being read into memory.

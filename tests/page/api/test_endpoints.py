@@ -22,8 +22,8 @@ from refgc.engine import EngineName, Progress, RefineResult, Report, Viewer
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.service.gpu import refine_with
 from refgc.page.service.runs import Service
-from refgc.page.service.settings import ServiceSettings
 from refgc.request import MAX_OBJECT_NAME, RefineRequest
+from refgc.settings import Settings
 from tests.page.service.test_guard import bomb
 from tests.support.running import Served, served
 from tests.support.synthetic import make_synthetic_pair
@@ -55,8 +55,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, ended: Event) -> Iterator[Ser
                 ended.set()
         return refine_with(engine, request, progress, viewer)
 
-    service = Service(ServiceSettings(), refine_with=refined)
-    with served(tmp_path_factory.mktemp("site") / "uploads", service) as running:
+    service = Service(Settings(), refine_with=refined)
+    with served(tmp_path_factory.mktemp("site") / "uploads", lambda: service) as running:
         yield running
 
 

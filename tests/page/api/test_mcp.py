@@ -196,7 +196,7 @@ def test_the_switch_says_yes_or_no(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("REFGC_MCP", said)
         assert set_up_tools() is wanted
     monkeypatch.setenv("REFGC_MCP", "please")
-    with pytest.raises(InputError, match="REFGC_MCP is 'please'; set it to 1 or to 0"):
+    with pytest.raises(InputError, match="REFGC_MCP is 'please'; set it to 1 or 0"):
         set_up_tools()
 
 
@@ -205,7 +205,7 @@ def test_without_the_package_the_app_ends_in_one_sentence(tmp_path: Path) -> Non
     environment = {**os.environ, "REFGC_MCP": "1", "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, str(ROOT / "app.py")]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert (ended.returncode, ended.stderr.strip()) == (2, NOT_INSTALLED)
+    assert (ended.returncode, ended.stderr.strip()) == (2, f"refgc: {NOT_INSTALLED}")
 
 
 def test_the_package_is_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
