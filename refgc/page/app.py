@@ -10,15 +10,16 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from refgc.page.api.caller import set_up_tools
 from refgc.page.api.endpoints import build_api
+from refgc.page.api.tools import set_up_tools, tool_middleware
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.gallery.paper import PaperPictures
 from refgc.page.gallery.tab import build_gallery_tab
 from refgc.page.marking.mask import ObjectSegmenter
 from refgc.page.preview.tab import REFINE_TAB, build_preview_tab
 from refgc.page.refine.tab import build_refine_tab
-from refgc.page.service.guard import UPLOAD_BYTES, guards
+from refgc.page.service.guard import guards
+from refgc.page.service.payload import UPLOAD_BYTES
 from refgc.page.service.runs import Service
 from refgc.page.service.server import MAX_SESSIONS, app_settings, deletion_schedule, max_threads, server_middleware
 from refgc.webui.theme import build_theme
@@ -79,6 +80,10 @@ def launch_settings(service: Service) -> dict[str, Any]:
         InputError: a setting in the environment cannot be used.
     """
     script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "marking.js", "gallery.js"))
+    tools = set_up_tools()
+    *proxies, compression = server_middleware(service)
+    # What the guard refuses is not worth compressing.
+    guarded = [*guards(service.settings, service.check_room, tools=tools), *tool_middleware(tools=tools)]
     return {
         "theme": build_theme(),
         "css_paths": [ASSETS / name for name in ("page.css", "gallery.css", "about.css")],
@@ -86,10 +91,10 @@ def launch_settings(service: Service) -> dict[str, Any]:
         "favicon_path": ASSETS / "logo.svg",
         "footer_links": [],
         "max_file_size": UPLOAD_BYTES,
-        "app_kwargs": {"middleware": [*server_middleware(service), *guards()], **app_settings(service)},
+        "app_kwargs": {"middleware": [*proxies, *guarded, compression], **app_settings(service)},
         "max_threads": max_threads(service),
         "state_session_capacity": MAX_SESSIONS,
-        "mcp_server": set_up_tools(),
+        "mcp_server": tools,
         "share": False,
         "ssr_mode": False,
     }
