@@ -16,12 +16,11 @@ RUN useradd --create-home --uid 1000 refgc
 WORKDIR /srv/refgc
 
 # What is installed changes more seldom than the code, and is a layer of its own.
-COPY pyproject.toml requirements.txt README.md LICENSE ./
+COPY pyproject.toml setup.py constraints.txt README.md LICENSE ./
 COPY refgc/__init__.py refgc/
-RUN pip install --constraint requirements.txt --editable ".[${EXTRAS}]"
+RUN pip install --constraint constraints.txt --editable ".[${EXTRAS}]"
 
 COPY refgc refgc
-COPY assets assets
 COPY examples examples
 COPY app.py ./
 

@@ -1,4 +1,4 @@
-# `make app` starts the page, `make test` checks everything; both first set up what they need in .venv.
+# `make app` starts the page, `make test` checks the code; both first set up what they need in .venv.
 # With another Python than the first fitting one on the PATH: make app PYTHON=/path/to/python3.12
 
 VENV := .venv
@@ -14,16 +14,20 @@ GPU := $(shell nvidia-smi -L 2>/dev/null | grep '^GPU')
 APP := $(VENV)/installed-demo$(if $(GPU),$(comma)$(DIFFUSION))
 TEST := $(VENV)/installed-demo,mcp,$(DIFFUSION),test
 
+# How pytest spreads the tests over the processor cores. One after the other: make test PARALLEL=
+PARALLEL := -n 2 --dist loadfile
+
 # Where the browser tests look before they take the one that Playwright brings.
 CHROMIUM := $(wildcard /usr/bin/chromium)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --non-interactive)
 
 .DEFAULT_GOAL := help
-.PHONY: help app test format benchmark clean chromium
+.PHONY: help app test test-all format benchmark clean chromium
 
 help:
 	@echo "make app        start the page at http://127.0.0.1:7860"
-	@echo "make test       linter, type checker and all tests, those in the browser too"
+	@echo "make test       linter, type checker and tests, those in the browser too"
+	@echo "make test-all   only the tests that make test leaves out because they are slow"
 	@echo "make format     put the code into the project's format"
 	@echo "make benchmark  measure the correspondence engine on this machine"
 	@echo "make clean      remove .venv and everything else that was built"
@@ -35,7 +39,11 @@ test: $(TEST) chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL) -m "not slow"
+
+# One after the other: some of these use every core themselves.
+test-all: $(TEST) chromium
+	$(BIN)/pytest -m slow
 
 format: $(TEST)
 	$(BIN)/ruff check --fix .
@@ -49,9 +57,9 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp for each set of extras: pip runs again only when the project's requirements changed.
-$(VENV)/installed-%: pyproject.toml requirements.txt | $(BIN)/python
+$(VENV)/installed-%: pyproject.toml setup.py constraints.txt | $(BIN)/python
 	@echo "Installing refgc-sr2[$*] into $(VENV); the first time this takes some minutes."
-	@$(BIN)/python -m pip --disable-pip-version-check --quiet install -c requirements.txt -e '.[$*]'
+	@$(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt -e '.[$*]'
 	@touch $@
 
 $(BIN)/python:

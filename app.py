@@ -1,17 +1,8 @@
-"""Builds the page and launches it, on 127.0.0.1:7860 unless GRADIO_SERVER_NAME or GRADIO_SERVER_PORT say otherwise."""
+"""Serves the page, on 127.0.0.1:7860 unless GRADIO_SERVER_NAME or GRADIO_SERVER_PORT say otherwise; as `refgc page`."""
 
 import sys
 
-from refgc.errors import InputError
-from refgc.page.app import build_demo, launch_settings
-from refgc.page.service.gpu import prepare_for_lending
-
-try:
-    demo, settings = build_demo(), launch_settings()
-except InputError as error:
-    print(error, file=sys.stderr)
-    sys.exit(2)
+from refgc.cli.main import main
 
 if __name__ == "__main__":
-    prepare_for_lending()
-    demo.launch(**settings)
+    main(["page", *sys.argv[1:]])

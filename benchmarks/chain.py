@@ -1,10 +1,10 @@
-"""Measures the whole story on the examples: preview, then refine, against the truth, inside the object.
+"""Measures the chain of preview and refinement on the examples, against the truth, inside the object.
 
 usage: python -m benchmarks.chain [--seeds N] [--json FILE] [NAME ...]
 
-The generated pictures are simulated, the artifacts as strong as by default. What is told is how much closer to the
-truth the refined picture is than the generated picture's clean upscale. Refined is by the correspondence engine, once
-with the masks of both pictures and once without any. Every run has its own seed and gives the same figures again.
+The generated pictures are simulated with the default strengths. The figures are the gains in PSNR and SSIM of the
+refined picture over the upscaled generated picture. The correspondence engine refines once with the masks of both
+pictures and once without. The seeds are fixed, so that every run gives the same figures.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from refgc.refinement import refine
 
 
 def run(name: str, seed: int) -> tuple[Comparison, Comparison]:
-    """Refined with the masks, and without."""
+    """The comparison of a refinement with masks, and of one without."""
     folder = EXAMPLES / name
     reference, masks = folder / "hrri.jpg", (folder / "hrri_mask.png", folder / "hrgt_mask.png")
     request = make_preview_request(
@@ -40,7 +40,7 @@ def run(name: str, seed: int) -> tuple[Comparison, Comparison]:
 
 
 def measure(name: str, seeds: int) -> dict[str, Any]:
-    """Gains of every seed, and their means."""
+    """The gains of every seed, and their means."""
     comparisons = [run(name, seed) for seed in range(seeds)]
     row: dict[str, Any] = {"example": name}
     for column, how in enumerate(("with masks", "without masks")):

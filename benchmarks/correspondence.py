@@ -2,19 +2,17 @@
 
 usage: python -m benchmarks.correspondence [--runs N] [--json FILE]
 
-The yardstick is measured in the same run, in turn with the engine: SIFT on the reference and on the generated picture
-(enlarged to the engine's matching size where it is smaller), and a Lanczos upscale to the output's size. Every case
-runs in a process of its own, so that its peak memory is its own. The pictures are the project's own examples.
+The baseline runs alternately with the engine: SIFT on the reference and on the generated picture (enlarged to the
+engine's matching size where it is smaller), and a Lanczos upscale to the output's size. Every case has a process of its
+own, so that the peak memory is that of the case alone. The pictures are the project's own examples.
 """
 
 from pathlib import Path
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.in_turn import Row, by_stage, figures, measure_apart, medians, options_of, write_json
+from benchmarks.timing import Row, run_benchmark, time_alternately
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.correspondence.find import MATCHING_ENLARGEMENT, MATCHING_SIDE
 from refgc.correspondence.match import CONTRAST_THRESHOLD, FEATURE_LIMIT
@@ -26,31 +24,31 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def small_object() -> RefineRequest:
-    """256 to 1024: an object, cut out of its photo."""
+    """256 to 1024 pixels, an object on a plain background."""
     return make_request(EXAMPLES / "paperback" / "hrri.jpg", EXAMPLES / "paperback" / "lrgi.png")
 
 
 def small_faces() -> RefineRequest:
-    """256 to 1024: an object of several faces, which is more work."""
+    """256 to 1024 pixels, an object with several faces, which is more work."""
     return make_request(EXAMPLES / "camera" / "hrri.jpg", EXAMPLES / "camera" / "lrgi.png")
 
 
 def small_scene() -> RefineRequest:
-    """256 to 1024: one scene in both pictures, the whole frame refined."""
+    """256 to 1024 pixels, one scene in both pictures, so that the whole frame is refined."""
     generated = open_image(EXAMPLES / "shoe_box" / "hrgt.jpg", name="generated picture").pixels
     shifted = np.roll(generated, (6, 10), axis=(0, 1))
     return make_request(shifted, cv2.resize(generated, (256, 256), interpolation=cv2.INTER_AREA))
 
 
 def large_object() -> RefineRequest:
-    """1024 to 4096, with a reference of 2048."""
+    """1024 to 4096 pixels, with a reference of 2048 pixels."""
     reference = open_image(EXAMPLES / "paperback" / "hrri.jpg", name="reference").pixels
     sharper = cv2.resize(reference, (2048, 2048), interpolation=cv2.INTER_LANCZOS4)
     return make_request(sharper, EXAMPLES / "paperback" / "hrgt.jpg")
 
 
 def large_scene() -> RefineRequest:
-    """1024 to 4096, one scene in both pictures."""
+    """1024 to 4096 pixels, one scene in both pictures."""
     generated = open_image(EXAMPLES / "shoe_box" / "hrgt.jpg", name="generated picture").pixels
     reference = np.roll(cv2.resize(generated, (2048, 2048), interpolation=cv2.INTER_LANCZOS4), (12, 20), axis=(0, 1))
     return make_request(reference, generated)
@@ -66,7 +64,7 @@ CASES = {
 
 
 def match_and_upscale(request: RefineRequest) -> None:
-    """The yardstick."""
+    """The baseline: features of both pictures, and a Lanczos upscale."""
     sift = cv2.SIFT_create(FEATURE_LIMIT, contrastThreshold=CONTRAST_THRESHOLD)
     enlarged = fitted(request.generated.size, max(MATCHING_SIDE, *request.generated.size), MATCHING_ENLARGEMENT)
     for picture, size in ((request.reference, request.reference.size), (request.generated, enlarged)):
@@ -77,28 +75,18 @@ def match_and_upscale(request: RefineRequest) -> None:
 
 
 def measure(name: str, runs: int) -> Row:
-    """Medians over `runs`, the engine and the yardstick in turn after one run of each that does not count."""
+    """Medians over `runs` of the engine and the baseline, after one run of each that is not counted."""
     request, engine = CASES[name](), CorrespondenceEngine()
     match_and_upscale(request)
     report = engine.refine(request).report
-    timed = medians(lambda: engine.refine(request).report.seconds, lambda: match_and_upscale(request), runs)
+    timed = time_alternately(lambda: engine.refine(request).report.seconds, lambda: match_and_upscale(request), runs)
     return {"case": name, "placed": report.placed, "coverage": round(report.coverage, 3), **timed}
 
 
-def main() -> None:
-    """Measure every case and print the table."""
-    options = options_of(__doc__)
-    rows = measure_apart(measure, CASES, options.runs)
-    table = Table(title="correspondence engine")
-    for heading in ("case", "seconds", "times the yardstick", "peak GB", "placed", "by stage"):
-        table.add_column(heading)
-    for row in rows:
-        placed = f"{row['coverage']:.0%}" if row["placed"] else "no"
-        table.add_row(row["case"], *figures(row), placed, by_stage(row))
-    Console(width=140).print(table)
-    if options.json:
-        write_json(options.json, options.runs, rows)
+def placed(row: Row) -> str:
+    """How much of the result has the reference's detail."""
+    return f"{row['coverage']:.0%}" if row["placed"] else "no"
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(str(__doc__), "correspondence engine", CASES, measure, ("placed", placed))

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.page_client import PageServer, RefusedError, Visitor
-from refgc.page.service.settings import ServiceSettings
+from refgc.imaging.files import MEGABYTE
+from refgc.settings import settings
 
 SIDE, SCALE = 64, 4
 REFERENCE_SIDE = 96
@@ -41,7 +42,6 @@ NEAR = 12.0
 BUSY = "The server is busy and its queue is full; please try again in a minute."
 LONGEST_SECONDS = 30 * 60.0
 SAMPLING_SECONDS = 0.1
-MEGABYTE = 1_000_000
 
 
 @dataclass
@@ -187,7 +187,7 @@ def measure(clients: int, requests: int) -> dict[str, Any]:
     each = max(1, round(requests / clients) - 1)
     pictures = np.stack([picture_of(number) for number in range(clients * each)]).astype(np.float32)
     tally, ended = Tally(), threading.Event()
-    limit = ServiceSettings.from_environment().max_waiting
+    limit = settings().max_waiting
     with tempfile.TemporaryDirectory() as folder, PageServer(Path(folder)) as server:
         watching = threading.Thread(target=sample, args=(server, tally, ended))
         watching.start()

@@ -1,11 +1,11 @@
-"""Measures the weight-free masks on our own examples: how well they match the true ones, and what a mark costs.
+"""Measures the weight-free segmenter on the examples: overlap with the true masks, and time per mark.
 
 usage: python -m benchmarks.segmentation [--json FILE]
 
-Both pictures of each example, 1024x1024, against their rendered masks. Marks: a box around the true mask, exact or with
-a margin of its sides; one click in the middle of the true mask, then further clicks, each in the middle of the largest
-mistake that is left; and none at all. A picture in which nothing is found counts as 0. Seconds are those of one
-processor core, counted as the time that it works and not as the time that passes.
+Both pictures of each example, 1024x1024 pixels, against their rendered masks. The marks are: the bounding box of the
+true mask, exact or with a margin; one click at the centroid of the true mask, then further clicks, each at the deepest
+point of the largest remaining error; and none. A picture in which nothing is found counts as 0. Seconds are processor
+time of one core, not wall-clock time.
 """
 
 import argparse
@@ -37,7 +37,7 @@ CLICKS = 5
 
 Bools = NDArray[np.bool_]
 Measured = tuple[str, float, float]
-"""The marks, intersection over union with the true mask, and seconds."""
+"""The kind of marks, intersection over union with the true mask, and seconds."""
 
 
 def measure(image: Image, truth: Bools) -> Iterator[Measured]:
@@ -52,22 +52,22 @@ def measure(image: Image, truth: Bools) -> Iterator[Measured]:
 
 
 def after_each_click(image: Image, truth: Bools) -> Iterator[tuple[Bools, float]]:
-    """What was found with one click, with two, and so on."""
+    """The mask after one click, after two, and so on, each with its seconds."""
     rows, columns = np.nonzero(truth)
     positive: tuple[Point, ...] = ((round(columns.mean()), round(rows.mean())),)
     negative: tuple[Point, ...] = ()
     for _ in range(CLICKS):
         found, seconds = find(image, Prompt(image.size, positive=positive, negative=negative))
         yield found, seconds
-        missed, taken = deepest(truth & ~found), deepest(found & ~truth)
-        if missed[0] >= taken[0]:
-            positive = tuple(dict.fromkeys((*positive, missed[1])))
+        missing, excess = deepest(truth & ~found), deepest(found & ~truth)
+        if missing[0] >= excess[0]:
+            positive = tuple(dict.fromkeys((*positive, missing[1])))
         else:
-            negative = tuple(dict.fromkeys((*negative, taken[1])))
+            negative = tuple(dict.fromkeys((*negative, excess[1])))
 
 
 def find(image: Image, prompt: Prompt) -> tuple[Bools, float]:
-    """The mask, and the seconds that a processor core worked for it."""
+    """The mask, and the processor time in seconds."""
     started = time.process_time()
     try:
         found = solid(SEGMENTER.segment(image, prompt))
@@ -91,14 +91,14 @@ def box_around(truth: Bools, margin: float) -> Box:
 
 
 def deepest(wrong: Bools) -> tuple[float, Point]:
-    """How far the deepest place of a mistake is from its edge, and where it is."""
+    """The point of an error that is farthest from the error's edge: its distance in pixels, and (x, y)."""
     depth = cv2.distanceTransform(np.pad(wrong.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return float(depth[row, column]), (int(column), int(row))
 
 
 def pictures() -> Iterator[tuple[str, Image, Bools]]:
-    """Both pictures of each example, and where the object truly is in them."""
+    """Both pictures of each example with their true masks."""
     for folder in sorted(path.parent for path in EXAMPLES.glob("*/meta.json")):
         for kind, name in KINDS.items():
             image = open_image(folder / f"{kind}.jpg", name=name)
@@ -107,7 +107,7 @@ def pictures() -> Iterator[tuple[str, Image, Bools]]:
 
 
 def summary(figures: dict[str, list[Measured]], of: Callable[[list[float]], float], what: int) -> dict[str, float]:
-    """One figure for each kind of mark, over all pictures."""
+    """One figure for each kind of marks, over all pictures."""
     marks = [name for name, _, _ in next(iter(figures.values()))]
     return {
         name: round(of([float(measured[index][what]) for measured in figures.values()]), 3)
@@ -116,7 +116,7 @@ def summary(figures: dict[str, list[Measured]], of: Callable[[list[float]], floa
 
 
 def report(figures: dict[str, list[Measured]]) -> dict[str, Any]:
-    """All figures as they are written."""
+    """All figures, as they are written to the JSON file."""
     return {
         "machine": {"system": platform.machine(), "opencv": cv2.__version__},
         "mean overlap": summary(figures, statistics.mean, 1),

@@ -1,16 +1,21 @@
-"""Many refinements in one go: each pair stands for itself, and a batch that stopped goes on where it was."""
+"""Batches: many refinements by one command. A bad pair stops no other, and finished pairs are not made again."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from refgc.engine import Engine, Progress, Report
-from refgc.errors import InputError, sentence_about
+from refgc.errors import InputError, quoted, sentence_about
+from refgc.imaging.files import real_path
 from refgc.outputs.result import Destination, check_destination, check_folder, write_result
 from refgc.pairs import Entry, Pair
 from refgc.request import RefineRequest, make_request
+
+# Where one of these stops one result, it stops the next ones too.
+DISK_FAULTS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a pair that does not say otherwise is refined with; `make_request` tells what each may be."""
+    """The options of a pair that gives none of its own; `make_request` tells what each may be."""
 
     scale: int = 4
     object_name: str = "object"
@@ -83,8 +88,16 @@ def request_for(pair: Pair, defaults: Defaults) -> RefineRequest:
     )
 
 
-def check_outputs(entries: Iterable[Entry], folders: Folders) -> None:
+def check_outputs(entries: Iterable[Entry], folders: Folders, *, allow_outside: bool = False) -> list[Entry]:
     """Refuses a batch that could not write its results, or would overwrite one by another or a picture in use.
+
+    Args:
+        entries: the pairs.
+        folders: where the results are to go.
+        allow_outside: whether a pair's `output` may lead out of the folder of the pictures.
+
+    Returns:
+        The same entries, in which a pair whose result may not go where it says has become an error.
 
     Raises:
         InputError: a folder that may not be written, two pairs with the same output, report or stages, or an output
@@ -93,24 +106,45 @@ def check_outputs(entries: Iterable[Entry], folders: Folders) -> None:
     for folder, called in ((folders.images, "output"), (folders.reports, "report"), (folders.stages, "stages")):
         if folder is not None:
             check_folder(folder, f"{called} folder", make_folders=True)
-    pairs = [(entry.label, entry.pair) for entry in entries if isinstance(entry.pair, Pair)]
+    checked: list[Entry] = []
     owners: dict[Path, str] = {}
-    for label, pair in pairs:
-        destination = folders.destination(pair)
-        for place in filter(None, (destination.image, destination.report, destination.stages)):
-            owner = owners.setdefault(place.resolve(), label)
-            if owner != label:
+    used: list[tuple[Path, Path, str]] = []
+    for entry in entries:
+        if isinstance(entry.pair, InputError):
+            checked.append(entry)
+            continue
+        try:
+            places = _places(entry.pair, folders, allow_outside=allow_outside)
+            used.extend((real_path(path), path, entry.label) for path in entry.pair.inputs)
+        except InputError as error:
+            checked.append(Entry(entry.label, error))
+            continue
+        checked.append(entry)
+        for place in places:
+            owner = owners.setdefault(place, entry.label)
+            if owner != entry.label:
                 raise InputError(
-                    f"Two pairs, {owner} and {label}, both go to {str(place)!r}; give them different output names."
+                    f"Two pairs, {owner} and {entry.label}, both go to {str(place)!r}; give them other output names."
                 )
-    for label, pair in pairs:
-        for path in pair.inputs:
-            if path.resolve() in owners:
-                owner = owners[path.resolve()]
-                raise InputError(
-                    f"The result of {owner} would overwrite {str(path)!r}, which {label} is made from; "
-                    "choose another output folder."
-                )
+    for place, path, label in used:
+        if place in owners:
+            raise InputError(
+                f"The result of {owners[place]} would overwrite {str(path)!r}, which {label} is made from; "
+                "choose another output folder."
+            )
+    return checked
+
+
+def _places(pair: Pair, folders: Folders, *, allow_outside: bool) -> list[Path]:
+    """Where the files of a pair's result really go."""
+    destination = folders.destination(pair)
+    image = real_path(destination.image)
+    if not allow_outside and not image.is_relative_to(real_path(folders.images)):
+        raise InputError(
+            f"The output {quoted(str(pair.output_name))} leads out of the output folder; give a name inside of it, or "
+            "add --allow-outside."
+        )
+    return [image, *(real_path(place) for place in (destination.report, destination.stages) if place is not None)]
 
 
 def run_batch(
@@ -126,7 +160,7 @@ def run_batch(
     """Refines every pair that has no result yet, and goes on past those that cannot be refined.
 
     Args:
-        entries: the pairs; `check_outputs` has let them pass.
+        entries: the pairs, as `check_outputs` returns them.
         folders: where the results go; missing folders are made.
         defaults: for what a pair leaves open.
         engine: refines all of them.
@@ -135,7 +169,7 @@ def run_batch(
         finished: called with the picture's path and the report after each result is written.
 
     Raises:
-        OSError: a result cannot be written; what was finished before stays.
+        OSError: the disk takes no more; what was finished before stays.
         EngineError, InputError: the engine cannot run here.
     """
     outcome = Outcome()
@@ -144,19 +178,23 @@ def run_batch(
             outcome.bad.append((entry.label, str(entry.pair)))
             continue
         destination = folders.destination(entry.pair)
-        if destination.is_finished() and not overwrite:
-            outcome.skipped += 1
+        try:
+            if destination.is_finished() and not overwrite:
+                outcome.skipped += 1
+                continue
+            check_destination(destination, entry.pair.inputs, make_folders=True)
+        except (InputError, OSError) as error:
+            outcome.bad.append((entry.label, sentence_about(error)))
             continue
         progress = begin(number, entry.label)
         # What fails here would fail for every pair.
         engine.prepare(progress)
         try:
-            check_destination(destination, entry.pair.inputs, make_folders=True)
             result = engine.refine(request_for(entry.pair, defaults), progress)
             write_result(result, destination)
-        except OSError:
-            raise
         except Exception as error:  # whatever is wrong with one pair, the others are still to be refined
+            if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+                raise
             outcome.bad.append((entry.label, sentence_about(error)))
             continue
         outcome.done += 1

@@ -1,8 +1,7 @@
-"""What this machine can run, found without importing torch: system, GPUs, libraries, weights, engines."""
+"""The examination of `refgc doctor`: system, GPUs, libraries, weights and engines; imports no torch."""
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -17,7 +16,6 @@ from refgc import __version__, hub, machine
 from refgc.engine import EngineName
 from refgc.errors import RefGCError
 from refgc.machine import (
-    DEVICE,
     DIFFUSION_MODULES,
     NO_GPU,
     Gpu,
@@ -26,9 +24,10 @@ from refgc.machine import (
     missing_cuda,
     missing_libraries,
 )
+from refgc.settings import setting, settings
 
 # By the name they are imported under, since OpenCV is installed under several names.
-CORE_MODULES = ("numpy", "scipy", "cv2", "PIL", "pillow_heif", "pydantic", "typer", "rich")
+CORE_MODULES = ("numpy", "scipy", "cv2", "PIL", "pillow_heif", "pydantic", "pydantic_settings", "typer", "rich")
 PAGE_MODULES = ("gradio",)
 QUANTIZATION_MODULES = ("torchao",)
 MODULES = {
@@ -70,7 +69,7 @@ class EngineState(BaseModel):
 
 
 class PartState(BaseModel):
-    """Whether something that has a stand-in can run here."""
+    """Whether an optional part can run here, and what is used without it."""
 
     name: Literal["diptych generator", "SAM"]
     ready: bool
@@ -119,8 +118,8 @@ def examine() -> Examination:
 
 
 def may_choose_diffusion() -> bool:
-    """Whether `refgc.refinement.choose("auto")` should try the diffusion engine; quick where there is no GPU."""
-    gpus = [] if os.environ.get(DEVICE) == "cpu" else find_gpus()
+    """Whether `refgc.refinement.choose("auto")` should try the diffusion engine. Without a GPU this takes no time."""
+    gpus = [] if settings().device == "cpu" else find_gpus()
     return bool(gpus) and _diffusion_state(gpus, engine_weights()).ready
 
 
@@ -131,7 +130,7 @@ def _correspondence_state(libraries: list[Library]) -> EngineState:
 
 
 def _diffusion_state(gpus: list[Gpu], weights: list[Weights]) -> EngineState:
-    no_gpu = missing_cuda() or ("" if gpus or os.environ.get(DEVICE) == "cpu" else NO_GPU)
+    no_gpu = missing_cuda() or ("" if gpus or settings().device == "cpu" else NO_GPU)
     missing = [sentence for sentence in (missing_libraries(), no_gpu, *_absences(weights)) if sentence]
     return EngineState(name="diffusion", ready=not missing, missing=missing)
 
@@ -177,8 +176,8 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def engine_weights() -> list[Weights]:
-    """Base and adapter of the diffusion engine."""
-    adapter = os.environ.get(hub.ADAPTER) or None
+    """The weights of the diffusion engine: base and adapter."""
+    adapter = settings().adapter
     if adapter is None:
         without = (
             f"none are published yet; set {hub.ADAPTER} to the folder or Hub repository of trained ones. Without "
@@ -192,17 +191,17 @@ def engine_weights() -> list[Weights]:
 
 
 def diptych_weights() -> list[Weights]:
-    """Base, ControlNets and LoRA of the diptych generator."""
+    """The weights of the diptych generator: base, ControlNets and LoRA."""
     from refgc.diptych import sources
 
     found = [_base(sources.BASE, sources.FLUX_DEV, DIPTYCH_GENERATOR)]
     for variable in sources.PUBLISHED:
-        source = os.environ.get(variable) or None
+        source = setting(variable)
         if source is None:
             found.append(_absent(variable, DIPTYCH_GENERATOR, sources.unset(variable)))
         else:
             found.append(_named(variable, DIPTYCH_GENERATOR, source, sources.CONTROLNET_FILES, _fetching(source)))
-    loras = os.environ.get(sources.LORAS) or None
+    loras = settings().diptych_loras
     if loras is None:
         found.append(_absent(sources.LORAS, DIPTYCH_GENERATOR, "", optional=True))
     elif Path(loras).expanduser().is_dir():
@@ -215,7 +214,7 @@ def diptych_weights() -> list[Weights]:
 
 
 def sam_weights() -> Weights:
-    """SAM's, which finds masks by clicks, boxes or words."""
+    """The weights of SAM, which finds masks by clicks, boxes or words."""
     from refgc.masks import weights as sam
 
     named = sam.source()
@@ -225,7 +224,7 @@ def sam_weights() -> Weights:
 
 
 def _base(variable: str, published: str, needed_for: str) -> Weights:
-    source = os.environ.get(variable) or published
+    source = setting(variable) or published
     advice = (
         f"open https://huggingface.co/{source}, log in and agree to its terms; {hub.LOGIN}; then "
         f"`hf download {source} --include '*.json' --include '*/*'` fetches them (34 GB)."
@@ -252,7 +251,7 @@ def _named(variable: str, needed_for: str, source: str, files: tuple[str, ...], 
 
 
 def _checked(variable: str, needed_for: str, source: str, find: Callable[[], object]) -> Weights:
-    """Weights with a check of their own, which tells what is wrong by what it raises."""
+    """Weights that are present when `find` raises no error; its error is the advice."""
     advice = ""
     try:
         find()

@@ -1,20 +1,27 @@
-"""The interface behind which every engine stands: what it takes, and what it gives back."""
+"""The interface of every engine: what it takes, what it gives back, and the report that all of them write."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from importlib.metadata import version
+from typing import Literal, Protocol
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from refgc import __version__
 from refgc.imaging.image import Image
 from refgc.request import RefineRequest
 
-if TYPE_CHECKING:
-    pass
-
 EngineName = Literal["correspondence", "diffusion"]
+
+# What every engine says where the strength is 0.
+NOT_WANTED = "Nothing of the reference was asked for (strength 0), so the result is a clean upscale."
 
 
 class Progress(Protocol):
@@ -26,11 +33,27 @@ class Progress(Protocol):
 
 
 def no_progress(stage: str, fraction: float) -> None:
-    """The progress of a caller who does not watch."""
+    """Ignores the progress."""
+
+
+@dataclass
+class Stopwatch:
+    """Wall-clock seconds by stage; `progress` is called as each stage begins."""
+
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, begins_at: float) -> Iterator[None]:
+        """Times what runs inside; `begins_at` is the share of the whole run that is done, in [0, 1]."""
+        self.progress(name, begins_at)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 4)
 
 
 class Viewer(Protocol):
-    """Given pictures of a refinement while it is being made, for someone who does not want to wait for its end."""
+    """Called by an engine with intermediate pictures while a refinement runs."""
 
     def __call__(self, stage: str, picture: Image) -> None:
         """`stage` names the picture as in `RefineResult.stages`; it may be smaller than the result."""
@@ -76,6 +99,67 @@ class Report(BaseModel):
     diffusion: DiffusionDetails | None = Field(
         default=None, description="how the diffusion engine ran; null when it did not"
     )
+
+
+def make_report(
+    engine: EngineName,
+    request: RefineRequest,
+    message: str,
+    *,
+    taken: NDArray[np.bool_] | None = None,
+    confidence: float = 0.0,
+    matches: int = 0,
+    seconds: dict[str, float],
+    libraries: tuple[str, ...],
+    diffusion: DiffusionDetails | None = None,
+) -> Report:
+    """The report of one refinement.
+
+    Args:
+        engine: that refined.
+        request: what was asked for.
+        message: one sentence for the person who asked.
+        taken: (height, width) of the output, true where detail came from the reference; None for a plain upscale.
+        confidence: of the placement, in [0, 1].
+        matches: feature matches that agree with the placement.
+        seconds: wall-clock seconds by stage.
+        libraries: that made the pixels, as for `versions_of`.
+        diffusion: how the diffusion engine ran.
+    """
+    width, height = request.generated.size
+    box = None if taken is None else _box_of(taken)
+    return Report(
+        engine=engine,
+        placed=box is not None,
+        message=message,
+        confidence=confidence,
+        coverage=0.0 if taken is None else float(taken.mean()),
+        matches=matches,
+        object_box=box,
+        scale=request.scale,
+        strength=request.strength,
+        seed=request.seed,
+        reference_size=request.reference.size,
+        generated_size=request.generated.size,
+        output_size=(width * request.scale, height * request.scale),
+        seconds=seconds,
+        versions=versions_of(*libraries),
+        diffusion=diffusion,
+    )
+
+
+def versions_of(*libraries: str) -> dict[str, str]:
+    """The versions of refgc and of installed libraries; "opencv" stands for whichever build of it is installed."""
+    found = {name: cv2.__version__ if name == "opencv" else version(name) for name in libraries}
+    return {"refgc": __version__, **found}
+
+
+def _box_of(taken: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of what is true; None where nothing is."""
+    rows, columns = np.flatnonzero(taken.any(axis=1)), np.flatnonzero(taken.any(axis=0))
+    if len(rows) == 0:
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,26 @@ class EngineError(RefGCError):
     """An engine that cannot run here, or that failed while it ran (exit status 1 of the command)."""
 
 
+# Of a sentence and of a value quoted in it, in characters; what is longer is cut in its middle.
+LONGEST_SENTENCE, LONGEST_VALUE = 2000, 120
+
+
+def quoted(value: object) -> str:
+    """A value that somebody gave, as it stands in a sentence."""
+    return shortened(repr(value), LONGEST_VALUE)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text with its middle left out where it is longer than `most` characters."""
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
+
+
+def one_line(text: str) -> str:
+    """A sentence on one line, without characters that a terminal would obey, and no longer than a person reads."""
+    line = shortened(" ".join(text.split()), LONGEST_SENTENCE)
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in line)
+
+
 def sentence_about(error: Exception) -> str:
     """What to tell the person who asked, on one line, about an error of any kind."""
     match error:
@@ -22,6 +42,8 @@ def sentence_about(error: Exception) -> str:
             sentence = "The memory of this machine is not enough; choose a smaller scale or smaller pictures."
         case OSError(filename=name, strerror=reason) if name is not None:
             sentence = f"{str(name)!r} cannot be used ({reason}); free space or choose another place."
+        case OSError(filename=None, strerror=str() as reason):
+            sentence = f"The system could not read or write ({reason}); free space or try again."
         case _:
             sentence = f"RefGC failed with {type(error).__name__} ({error}); run this again with --debug to see where."
-    return " ".join(sentence.split())
+    return one_line(sentence)

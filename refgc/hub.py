@@ -1,6 +1,6 @@
-"""Weights on this machine and on the Hugging Face Hub, and one sentence for each way of not getting them.
+"""Weights on this machine and on the Hugging Face Hub; every failure to get them becomes one error sentence.
 
-Nothing here imports torch: `refgc doctor` and the choice of an engine look through it.
+Nothing here imports torch, because `refgc doctor` and the choice of an engine use it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from refgc.errors import EngineError, RefGCError
+from refgc.weight_files import PICKLES, only_pickles
 
 BASE = "REFGC_BASE"
 ADAPTER = "REFGC_ADAPTER"
 FLUX_KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
 
-# Not what lies beside them at the top: FLUX's repositories hold the transformer there a second time.
+# Only folders: at their top level FLUX's repositories hold the transformer a second time, in another format.
 PIPELINE_FILES = ("model_index.json", "*/*")
 ADAPTER_FILES = ("config.json", "freqmole.safetensors")
 
@@ -28,7 +29,7 @@ LOGIN = "set HF_TOKEN to one of https://huggingface.co/settings/tokens or run `h
 
 
 def on_disk(source: str, files: Sequence[str]) -> Path | None:
-    """The folder with a source's files, without any network; None where they are not all here.
+    """The folder with a source's files; None where they are not all on this machine. Nothing is downloaded.
 
     Args:
         source: a folder, or the name of a Hub repository.
@@ -44,7 +45,7 @@ def on_disk(source: str, files: Sequence[str]) -> Path | None:
 
 
 def fetch(source: str, variable: str, files: Sequence[str]) -> Path:
-    """The folder with a source's files, downloaded where they are not here yet.
+    """The folder with a source's files; they are downloaded where they are not on this machine.
 
     Args:
         source: a folder, or the name of a Hub repository.
@@ -52,7 +53,7 @@ def fetch(source: str, variable: str, files: Sequence[str]) -> Path:
         files: `PIPELINE_FILES` or `ADAPTER_FILES`.
 
     Raises:
-        EngineError: they cannot be had, or are not what the model is made of; the sentence says what to do.
+        EngineError: they cannot be downloaded, are incomplete, or are pickles; the sentence says what to do.
     """
     here = on_disk(source, files)
     if here is not None:
@@ -62,6 +63,9 @@ def fetch(source: str, variable: str, files: Sequence[str]) -> Path:
         folder = _download(source, variable, files)
     missing = missing_from(folder, files)
     if missing:
+        pickles = only_pickles((folder / missing[0]).parent)
+        if pickles:
+            raise EngineError(f"{variable} is {source!r}, where {pickles}; name one that has safetensors files.")
         raise EngineError(
             f"{variable} is {source!r}, and there is no {missing[0]} in it; name a folder or repository that has it."
         )
@@ -69,7 +73,7 @@ def fetch(source: str, variable: str, files: Sequence[str]) -> Path:
 
 
 def check_pipeline(folder: Path, source: str) -> None:
-    """Refuses a pipeline of another architecture.
+    """Checks that a pipeline is of the architecture that the model is built on.
 
     Raises:
         EngineError: `folder` holds no FLUX.1-Kontext.
@@ -82,7 +86,7 @@ def check_pipeline(folder: Path, source: str) -> None:
 
 
 def missing_from(folder: Path, files: Sequence[str]) -> list[str]:
-    """The first files, by their names inside of `folder`, without which its model cannot be read; empty if complete."""
+    """Names of files that `folder` lacks and that its model cannot be read without; empty if it is complete."""
     if files != PIPELINE_FILES:
         return [name for name in files if not (folder / name).is_file()]
     if not _index(folder):
@@ -103,7 +107,7 @@ def _missing_from_network(folder: Path) -> list[str]:
         try:
             shards = set(json.loads(index.read_text())["weight_map"].values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            # Damaged is as good as missing.
+            # A damaged index counts as missing.
             return [index.name]
         return sorted(shard for shard in shards if not (folder / shard).is_file())
     return [] if any(folder.glob("*.safetensors")) else ["*.safetensors"]
@@ -131,17 +135,20 @@ def _download(source: str, variable: str, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     with in_one_sentence(source, variable):
-        return Path(snapshot_download(source, allow_patterns=list(files)))
+        return Path(snapshot_download(source, allow_patterns=list(files), ignore_patterns=list(PICKLES)))
 
 
 @contextmanager
 def in_one_sentence(source: str, what: str, kind: type[RefGCError] = EngineError) -> Iterator[None]:
-    """What goes wrong inside between this machine and the Hub, as an error that says what to do.
+    """Turns each failure of the Hub's client inside the block into an error that says what to do.
 
     Args:
         source: the name of the repository.
-        what: what its name was given for, the sentence's subject: a variable, or "The adapter".
-        kind: of the error.
+        what: the subject of the error sentence: the variable that names the repository, or "The adapter".
+        kind: class of the error.
+
+    Raises:
+        RefGCError: one of class `kind`.
     """
     from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is that of its HTTP client
         GatedRepoError,

@@ -1,20 +1,22 @@
-"""Which pairs a batch is made of: read from a CSV or JSONL list, or found in a folder."""
+"""The pairs of a batch: read from a CSV or JSONL list, or found in a folder."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 
-from refgc.errors import InputError
+from refgc.errors import InputError, quoted
+from refgc.imaging.files import MEGABYTE, real_path
 
 # What a picture's file may be called, with its role in the pair.
 ROLES = {
@@ -28,9 +30,35 @@ ROLES = {
     "lrgi_mask": "generated_mask",
 }
 FLAT_NAME = re.compile(rf"(?P<name>.+?)_(?P<role>{'|'.join(ROLES)})", re.IGNORECASE)
+# JSON may spell one half of a character that takes two; no text and no UTF-8 file name can hold it.
+SURROGATE = re.compile("[\ud800-\udfff]")
 PICTURE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
 )
+
+
+# A list of so many pairs takes days. The limits keep a wrong file, such as an archive, from filling the memory.
+MAX_LIST_BYTES = 50 * MEGABYTE
+MAX_PAIRS = 20_000
+MAX_LINE = 20_000
+
+
+def _check_path(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("it should be a path without a NUL character")
+    return path
+
+
+def _check_no_switch(value: Any) -> Any:
+    """Refuses true and false, which pydantic would take for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("it should be a number")
+    return value
+
+
+PicturePath = Annotated[Path, AfterValidator(_check_path)]
+WholeNumber = Annotated[int, BeforeValidator(_check_no_switch)]
+Number = Annotated[float, BeforeValidator(_check_no_switch)]
 
 
 class Pair(BaseModel):
@@ -50,15 +78,22 @@ class Pair(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    reference: Path
-    generated: Path
-    output: Path | None = None
-    reference_mask: Path | None = None
-    generated_mask: Path | None = None
-    scale: int | None = None
+    reference: PicturePath
+    generated: PicturePath
+    output: PicturePath | None = None
+    reference_mask: PicturePath | None = None
+    generated_mask: PicturePath | None = None
+    scale: WholeNumber | None = None
     object: str | None = None
-    seed: int | None = None
-    strength: float | None = None
+    seed: WholeNumber | None = None
+    strength: Number | None = None
+
+    @field_validator("output")
+    @classmethod
+    def _check_output(cls, output: Path | None) -> Path | None:
+        if output is not None and output.name in ("", ".."):
+            raise ValueError("it should be the name of a file")
+        return output
 
     @property
     def inputs(self) -> list[Path]:
@@ -98,101 +133,165 @@ def read_pairs(source: Path) -> list[Entry]:
     """The pairs of a list or a folder, in order; a pair that cannot be used is an entry of its own.
 
     Args:
-        source: a .csv file with a header or a .jsonl file of objects, both UTF-8 with the columns of `Pair` and with
-            paths relative to the file; or a folder, in which each subfolder holds reference.* (or hrri.*) and
-            generated.* (or lrgi.*), or in which files are called NAME_reference.* and NAME_generated.*.
+        source: a .csv file with a header or a .jsonl file of objects, both UTF-8 with the columns of `Pair`, one pair a
+            line, and with paths relative to the file; or a folder, in which each subfolder holds reference.* (or
+            hrri.*) and generated.* (or lrgi.*), or in which files are called NAME_reference.* and NAME_generated.*.
 
     Raises:
-        InputError: the list as a whole cannot be used: not found, no pairs, unknown columns, not UTF-8.
+        InputError: the list as a whole cannot be used: not found, too long, no pairs, a CSV header that is no header,
+            not UTF-8 from its beginning.
     """
-    if source.is_dir():
-        entries = list(_in_folder(source))
-        if not entries:
-            raise InputError(
-                f"The folder {str(source)!r} holds no pairs; give each pair a subfolder with reference.* and "
-                "generated.* or name the files NAME_reference.* and NAME_generated.*."
-            )
-        return entries
-    if not source.is_file():
-        raise InputError(f"The list of pairs {str(source)!r} cannot be found; check the path.")
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows}
-    if source.suffix.lower() not in readers:
-        raise InputError(f"The list of pairs {str(source)!r} is neither a .csv nor a .jsonl file nor a folder.")
+    place = real_path(source)
     try:
-        text = source.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"The list of pairs {str(source)!r} is not UTF-8 text; save it as UTF-8.") from error
+        if place.is_dir():
+            return _limited(_in_folder(source), source) or _refuse_empty_folder(source)
+        if not place.is_file():
+            raise InputError(f"The list of pairs {quoted(str(source))} cannot be found; check the path.")
+        if source.suffix.lower() not in (".csv", ".jsonl"):
+            raise InputError(f"The list of pairs {str(source)!r} is neither a .csv nor a .jsonl file nor a folder.")
+        if place.stat().st_size > MAX_LIST_BYTES:
+            raise InputError(
+                f"The list of pairs {str(source)!r} is larger than {MAX_LIST_BYTES // MEGABYTE} MB; split it."
+            )
+        content = place.read_bytes()
     except OSError as error:
-        raise InputError(f"The list of pairs {str(source)!r} cannot be read ({error.strerror}).") from error
-    entries = [_entry(number, row, source) for number, row in readers[source.suffix.lower()](text, source)]
+        raise InputError(f"The pairs {str(source)!r} cannot be read ({error.strerror}); check permissions.") from error
+    lines = _lines(content, source)
+    rows = _csv_rows(lines, source) if source.suffix.lower() == ".csv" else _jsonl_rows(lines)
+    entries = _limited((_entry(number, row, source) for number, row in rows), source)
     if not entries:
         raise InputError(f"The list {str(source)!r} holds no pairs; write one pair a line.")
     return entries
 
 
-def _csv_rows(text: str, source: Path) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    try:
-        header = [column.strip() for column in next(reader, [])]
-        _check_columns(header, source)
-        twice = [column for column, count in Counter(header).items() if count > 1]
-        if twice:
-            raise InputError(f"The list {str(source)!r} has the column {twice[0]!r} twice; remove one.")
-        for cells in reader:
-            if len(cells) > len(header):
-                yield (
-                    reader.line_num,
-                    InputError(
-                        f"It has {len(cells)} cells but the header has {len(header)}; put quotes around a comma."
-                    ),
-                )
-            elif any(cell.strip() for cell in cells):
-                yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=False))
-    except csv.Error as error:
-        raise InputError(f"The list {str(source)!r} is no CSV from line {reader.line_num} on ({error}).") from error
+def _limited(entries: Iterable[Entry], source: Path) -> list[Entry]:
+    kept = list(islice(entries, MAX_PAIRS + 1))
+    if len(kept) > MAX_PAIRS:
+        raise InputError(f"{str(source)!r} holds more than {MAX_PAIRS} pairs; split it.")
+    return kept
 
 
-def _jsonl_rows(text: str, source: Path) -> Iterator[tuple[int, Mapping[str, Any] | InputError]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+def _refuse_empty_folder(folder: Path) -> NoReturn:
+    raise InputError(
+        f"The folder {str(folder)!r} holds no pairs; give each pair a subfolder with reference.* and "
+        "generated.* or name the files NAME_reference.* and NAME_generated.*."
+    )
+
+
+Line = tuple[int, str | InputError]
+Row = tuple[int, Mapping[str, Any] | InputError]
+
+
+def _lines(content: bytes, source: Path) -> Iterator[Line]:
+    """The lines that are not blank, numbered from 1."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"The list of pairs {str(source)!r} is not UTF-8 text; save it as UTF-8.")
+    for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         if not line.strip():
             continue
+        if len(line) > MAX_LINE:
+            yield number, InputError(f"It has {len(line)} characters, and {MAX_LINE} are the limit; shorten it.")
+            continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
-            yield number, InputError(f"It is not valid JSON ({error}); correct the line.")
-            continue
-        if not isinstance(row, dict):
-            yield number, InputError("It is not a JSON object; write the keys reference and generated in braces.")
-            continue
-        _check_columns(row, source)
-        yield number, row
+            yield number, line.decode().removesuffix("\r")
+        except UnicodeDecodeError:
+            yield number, InputError("It is not UTF-8 text; save the list as UTF-8.")
 
 
-def _check_columns(columns: Mapping[str, Any] | list[str], source: Path) -> None:
-    unknown = sorted(set(columns) - set(Pair.model_fields))
+def _csv_rows(lines: Iterator[Line], source: Path) -> Iterator[Row]:
+    _, first = next(lines, (0, ""))
+    try:
+        if isinstance(first, InputError):
+            raise first
+        header = _cells(first)
+        _check_header(header)
+    except InputError as error:
+        raise InputError(f"The list {str(source)!r} has no usable header in its first line: {error}") from error
+    for number, line in lines:
+        try:
+            if isinstance(line, InputError):
+                raise line
+            cells = _cells(line)
+            if len(cells) > len(header):
+                raise InputError(
+                    f"It has {len(cells)} cells but the header has {len(header)}; put quotes around a comma."
+                )
+            if any(cells):
+                yield number, dict(zip(header, cells, strict=False))
+        except InputError as error:
+            yield number, error
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of one line. A line is parsed by itself, so that a quote left open spoils no other line."""
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], strict=True, skipinitialspace=True))]
+    except csv.Error as error:
+        raise InputError(f"It is no CSV ({error}); put quotes around a whole cell and double those within.") from error
+
+
+def _check_header(header: list[str]) -> None:
+    unknown = sorted(set(header) - set(Pair.model_fields))
+    missing = {"reference", "generated"} - set(header)
+    twice = [column for column, count in Counter(header).items() if count > 1]
     if unknown:
-        raise InputError(
-            f"The list {str(source)!r} has the unknown column {unknown[0]!r}; the columns are "
-            f"{', '.join(Pair.model_fields)}."
-        )
-    if isinstance(columns, list):
-        missing = {"reference", "generated"} - set(columns)
-        if missing:
-            raise InputError(f"The list {str(source)!r} has no column {min(missing)!r}; add it to the first line.")
+        raise InputError(f"{quoted(unknown[0])} is an unknown column; the columns are {', '.join(Pair.model_fields)}.")
+    if missing:
+        raise InputError(f"there is no column {min(missing)!r}; add it.")
+    if twice:
+        raise InputError(f"the column {twice[0]!r} is there twice; remove one.")
+
+
+def _jsonl_rows(lines: Iterator[Line]) -> Iterator[Row]:
+    for number, line in lines:
+        try:
+            if isinstance(line, InputError):
+                raise line
+            yield number, _json_row(line)
+        except InputError as error:
+            yield number, error
+
+
+def _json_row(line: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise InputError(f"It is not valid JSON ({error.msg}, character {error.pos + 1}); correct the line.") from error
+    except RecursionError as error:
+        raise InputError("It is nested too deeply; write one object without others in it.") from error
+    except ValueError as error:  # Python reads no whole number of thousands of digits
+        raise InputError("It holds a number of too many digits; shorten it.") from error
+    if not isinstance(row, dict):
+        raise InputError("It is not a JSON object; write the keys reference and generated in braces.")
+    unknown = sorted(set(row) - set(Pair.model_fields))
+    if unknown:
+        raise InputError(f"It has the unknown key {quoted(unknown[0])}; the keys are {', '.join(Pair.model_fields)}.")
+    return row
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = [key for key, count in Counter(key for key, _ in items).items() if count > 1]
+    if twice:
+        raise InputError(f"It has the key {quoted(twice[0])} twice; remove one.")
+    return dict(items)
 
 
 def _entry(number: int, row: Mapping[str, Any] | InputError, source: Path) -> Entry:
     label = f"line {number}"
     if isinstance(row, InputError):
         return Entry(label, row)
+    for column, value in row.items():
+        if isinstance(value, str) and SURROGATE.search(value):
+            return Entry(label, InputError(f"The {column} is {quoted(value)}, which has half of a character; mend it."))
     try:
         pair = Pair.model_validate({column: value for column, value in row.items() if value not in (None, "")})
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         column = first["loc"][0]
         if first["type"] == "missing":
             return Entry(label, InputError(f"The {column} is missing; give its path."))
-        return Entry(label, InputError(f"The {column} is {first['input']!r}; {_wanted(first['msg'])}."))
+        wanted = "it should be a path" if first["type"] == "path_type" else _wanted(first["msg"])
+        return Entry(label, InputError(f"The {column} is {quoted(first['input'])}; {wanted}."))
     beside_the_list = {
         column: source.parent / path
         for column in ("reference", "generated", "reference_mask", "generated_mask")
@@ -203,13 +302,17 @@ def _entry(number: int, row: Mapping[str, Any] | InputError, source: Path) -> En
 
 def _wanted(message: str) -> str:
     """Pydantic's "Input should be a valid integer, unable to parse ..." as the end of a sentence."""
-    return message.split(",")[0].replace("Input should be", "it should be")
+    return message.removeprefix("Value error, ").split(",")[0].replace("Input ", "it ")
 
 
 def _in_folder(folder: Path) -> Iterator[Entry]:
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for subfolder in filter(Path.is_dir, paths):
-        pictures = [path for path in sorted(subfolder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES]
+        try:
+            pictures = [path for path in sorted(subfolder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES]
+        except OSError as error:
+            yield Entry(subfolder.name, InputError(f"The folder cannot be read ({error.strerror}); check permissions."))
+            continue
         found = [(ROLES[path.stem.lower()], path) for path in pictures if path.stem.lower() in ROLES]
         if found:
             yield _found(subfolder.name, found)

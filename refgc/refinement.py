@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Literal
 
+from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.doctor import may_choose_diffusion
 from refgc.engine import Engine, EngineName, Progress, RefineResult, no_progress
 from refgc.errors import EngineError
+from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import ImageSource
-from refgc.machine import missing_cuda, missing_libraries, silence_libraries
+from refgc.machine import missing_cuda, missing_libraries, on_zero_gpu, silence_libraries
 from refgc.request import make_request
+from refgc.settings import settings
 
 if TYPE_CHECKING:
-    from refgc.flux.speed import SpeedOptions
     from refgc.model.engine import DiffusionEngine
+
+EngineChoice = Literal["auto", "correspondence", "diffusion"]
 
 
 def refine(
@@ -22,7 +25,7 @@ def refine(
     generated: ImageSource,
     *,
     scale: int = 4,
-    engine: EngineName | Literal["auto"] = "auto",
+    engine: EngineChoice = "auto",
     reference_mask: ImageSource | None = None,
     generated_mask: ImageSource | None = None,
     object_name: str = "object",
@@ -62,11 +65,10 @@ def refine(
     return choose(engine).refine(request, progress)
 
 
-def choose(name: Literal["auto", "correspondence", "diffusion"] = "auto", *, speed: str | None = None) -> Engine:
-    """The engine of that name; "auto" takes the best one this machine can run.
+def choose(name: EngineChoice = "auto", *, speed: str | None = None) -> Engine:
+    """The engine of that name; "auto" takes the one that `best_engine` names.
 
-    That is the diffusion engine where an NVIDIA GPU with room for it, a torch with CUDA, and the weights of base and
-    adapter are here, else the correspondence engine. However often it is chosen, the diffusion engine is one.
+    However often it is chosen, the diffusion engine is one.
 
     Args:
         name: "auto" never downloads weights; "diffusion" does when it is used, and works without an adapter too.
@@ -76,34 +78,41 @@ def choose(name: Literal["auto", "correspondence", "diffusion"] = "auto", *, spe
         EngineError: that engine cannot run here.
         InputError: `speed` cannot be read.
     """
-    from refgc.flux.speed import SPEED, SpeedOptions
-
-    options = SpeedOptions.parse(os.environ.get(SPEED, "") if speed is None else speed)
-    match name:
+    options = _speed_options(speed)
+    match best_engine(speed=speed) if name == "auto" else name:
         case "diffusion":
             return _diffusion(options)
-        case "auto":
-            return _best(options)
         case "correspondence":
-            return _correspondence()
+            return CorrespondenceEngine()
     raise EngineError(f"There is no engine called {name!r}; use auto, correspondence or diffusion.")
 
 
-def _best(options: SpeedOptions) -> Engine:
+def best_engine(*, speed: str | None = None) -> EngineName:
+    """The best engine that this machine can run.
+
+    It is the diffusion engine where an NVIDIA GPU with room for it, a torch with CUDA, and the weights of base and
+    adapter are here, else the correspondence engine.
+
+    Args:
+        speed: the diffusion engine's speed options, which decide how much memory it needs; as in `choose`.
+
+    Raises:
+        InputError: `speed` cannot be read.
+    """
+    options = _speed_options(speed)
     if not may_choose_diffusion():
-        return _correspondence()
+        return "correspondence"
+    if on_zero_gpu():
+        return "diffusion"  # the GPU is lent for each run, and cannot be looked at before
     try:
-        engine = _diffusion(options)
-        engine.plan()
+        _diffusion(options).plan()
     except EngineError:  # a driver too old for this torch, or too little memory
-        return _correspondence()
-    return engine
+        return "correspondence"
+    return "diffusion"
 
 
-def _correspondence() -> Engine:
-    from refgc.correspondence.engine import CorrespondenceEngine
-
-    return CorrespondenceEngine()
+def _speed_options(speed: str | None) -> SpeedOptions:
+    return SpeedOptions.parse(settings().speed if speed is None else speed)
 
 
 def _diffusion(options: SpeedOptions) -> DiffusionEngine:

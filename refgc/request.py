@@ -73,7 +73,6 @@ def make_request(
     whole_seed = checked_seed(seed)
     checked_strength = _strength(strength)
     name = checked_object_name(object_name)
-
     reference_image = open_image(reference, name="reference")
     generated_image = open_image(generated, name="generated picture")
     _check_output_size(generated_image.size, whole_scale)
@@ -93,6 +92,18 @@ def make_request(
         seed=whole_seed,
         strength=checked_strength,
     )
+
+
+def check_options(*, scale: int, seed: int, object_name: str, strength: float = 1.0, scale_name: str = "scale") -> None:
+    """Checks the options of a request before any picture is opened; `make_request` tells what each may be.
+
+    Raises:
+        InputError: one of them cannot be used.
+    """
+    checked_scale(scale, scale_name)
+    checked_seed(seed)
+    _strength(strength)
+    checked_object_name(object_name)
 
 
 def checked_scale(value: int, called: str) -> int:

@@ -1,13 +1,14 @@
-"""What a person at a terminal sees while the work goes on; rich is loaded only where there is a terminal."""
+"""Progress bars and tables on a terminal; rich is imported only where there is one."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from refgc.engine import Progress, no_progress
+from refgc.errors import one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -53,8 +54,9 @@ def pairs_bars(total: int, *, quiet: bool) -> Iterator[PairsProgress]:
 def show_bad_pairs(bad: list[tuple[str, str]]) -> None:
     """Lists every bad pair, by label and reason, on stderr: a table on a terminal, else one line each."""
     if not sys.stderr.isatty():
-        for label, reason in bad:
-            print(f"{label}: {reason}", file=sys.stderr)
+        with suppress(OSError):  # nobody reads them; the status tells that there are some
+            for label, reason in bad:
+                print(one_line(f"{label}: {reason}"), file=sys.stderr)
         return
     from rich.console import Console
     from rich.markup import escape
@@ -64,7 +66,7 @@ def show_bad_pairs(bad: list[tuple[str, str]]) -> None:
     table.add_column("pair")
     table.add_column("reason")
     for label, reason in bad:
-        table.add_row(escape(label), escape(reason))
+        table.add_row(escape(one_line(label)), escape(one_line(reason)))
     Console(stderr=True).print(table)
 
 

@@ -13,7 +13,7 @@ from refgc.batch import Folders, check_outputs
 from refgc.engine import Report
 from refgc.errors import InputError
 from refgc.pairs import Entry, Pair, read_pairs
-from tests.support.command import assert_one_sentence, run_refgc
+from tests.support.command import assert_one_sentence, run_inside
 from tests.support.synthetic import make_synthetic_pair
 
 
@@ -93,8 +93,22 @@ def test_a_bad_line_is_an_entry_that_says_what_is_wrong(tmp_path: Path) -> None:
     assert the_problem(entries[1]) == "The scale is 'four'; it should be a valid integer."
     assert "4 cells" in the_problem(entries[2])
     assert the_pair(entries[3]).scale is None
-    jsonl = write_list(tmp_path, "pairs.jsonl", "[1]", "{", '{"reference": 3, "generated": "b.png"}')
-    assert all(the_problem(entry).endswith(".") for entry in read_pairs(jsonl))
+    jsonl = write_list(
+        tmp_path,
+        "pairs.jsonl",
+        "{",
+        '{"reference": 3, "generated": "b.png"}',
+        '{"reference": "a.png", "generated": "b.png", "scale": true}',
+        '{"reference": "a.png", "generated": "b.png", "colour": 1}',
+        '{"reference": "a.png", "generated": "b.png", "seed": ' + "9" * 5000 + "}",
+    )
+    assert [the_problem(entry) for entry in read_pairs(jsonl)] == [
+        "It is not valid JSON (Expecting property name enclosed in double quotes, character 2); correct the line.",
+        "The reference is 3; it should be a path.",
+        "The scale is True; it should be a number.",
+        f"It has the unknown key 'colour'; the keys are {', '.join(Pair.model_fields)}.",
+        "It holds a number of too many digits; shorten it.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,9 +120,8 @@ def test_a_bad_line_is_an_entry_that_says_what_is_wrong(tmp_path: Path) -> None:
         ("pairs.csv", b"reference,generated,reference\na,b,c\n", "twice"),
         ("pairs.csv", b"reference,generated\n", "no pairs"),
         ("pairs.csv", b"", "'generated'"),
-        ("pairs.csv", b'reference,generated\n"a"x,b\n', "line 2"),
-        ("pairs.csv", b"reference,generated\n\xff\xfe,b\n", "UTF-8"),
-        ("pairs.jsonl", b'{"reference": "a", "generated": "b", "colour": 1}\n', "'colour'"),
+        ("pairs.csv", b"\xff\xfer\0,\0", "UTF-8"),
+        ("pairs.csv", b"r\xe9f,generated\na,b\n", "UTF-8"),
         ("pairs.jsonl", b"\n\n", "no pairs"),
         ("pairs.txt", b"a b\n", ".csv"),
     ],
@@ -266,7 +279,7 @@ def test_a_batch_goes_past_bad_pairs_lists_them_and_is_resumed(pictures: Path, t
         "refine", "--pairs", source, "--output", output, "--report", reports, "--stages", stages, "--scale", "1",
     ]  # fmt: skip
 
-    first = run_refgc(*arguments)
+    first = run_inside(*arguments)
 
     assert first.returncode == 2
     assert sorted(str(path.relative_to(output)) for path in output.rglob("*.*")) == ["one.png", "two/refined.jpg"]
@@ -283,14 +296,14 @@ def test_a_batch_goes_past_bad_pairs_lists_them_and_is_resumed(pictures: Path, t
     os.utime(output / "one.png", (1, 1))
     (output / "two" / "refined.jpg").unlink()
     (pictures / "broken.png").write_bytes((pictures / "one.png").read_bytes())
-    second = run_refgc(*arguments)
+    second = run_inside(*arguments)
     assert second.returncode == 2
     assert (output / "one.png").stat().st_mtime == 1
     assert (output / "two" / "refined.jpg").is_file()
     assert (output / "broken.png").is_file()
     assert second.stdout.splitlines()[-1] == "2 refined, 1 finished before, 2 without a result."
 
-    third = run_refgc(*arguments, "--overwrite")
+    third = run_inside(*arguments, "--overwrite")
     assert (output / "one.png").stat().st_mtime > 1
     assert third.stdout.splitlines()[-1] == "3 refined, 0 finished before, 2 without a result."
 
@@ -299,7 +312,7 @@ def test_a_folder_of_pairs(pictures: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (pictures / f"{name}.png").rename(pictures / f"{name}_generated.png")
         (pictures / f"{name}_reference.png").write_bytes((pictures / "card.png").read_bytes())
-    done = run_refgc("refine", "--pairs", pictures, "--output", tmp_path / "out", "--scale", "1")
+    done = run_inside("refine", "--pairs", pictures, "--output", tmp_path / "out", "--scale", "1")
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.png", "two.png"]
 
@@ -307,8 +320,8 @@ def test_a_folder_of_pairs(pictures: Path, tmp_path: Path) -> None:
 def test_a_report_asked_for_later_is_made_later(pictures: Path, tmp_path: Path) -> None:
     source = write_list(pictures, "pairs.csv", "reference,generated", "card.png,one.png")
     arguments: list[str | Path] = ["refine", "--pairs", source, "--output", tmp_path / "out", "--scale", "1"]
-    assert run_refgc(*arguments).returncode == 0
-    assert run_refgc(*arguments, "--report", tmp_path / "reports", "--quiet").stdout == ""
+    assert run_inside(*arguments).returncode == 0
+    assert run_inside(*arguments, "--report", tmp_path / "reports", "--quiet").stdout == ""
     assert (tmp_path / "reports" / "one.json").is_file()
 
 
@@ -316,7 +329,7 @@ def test_an_engine_that_cannot_run_ends_the_batch_instead_of_failing_at_every_pa
     pictures: Path, tmp_path: Path
 ) -> None:
     source = write_list(pictures, "pairs.csv", "reference,generated", "card.png,one.png", "card.png,two.png")
-    done = run_refgc(
+    done = run_inside(
         "refine", "--pairs", source, "--output", tmp_path / "out", "--engine", "diffusion",
         REFGC_DEVICE="cpu", REFGC_BASE=str(tmp_path),
     )  # fmt: skip
@@ -336,7 +349,7 @@ def test_a_batch_that_would_overwrite_is_refused_before_it_begins(
 ) -> None:
     source = write_list(pictures, "pairs.csv", "reference,generated,output", *lines)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    done = run_refgc("refine", "--pairs", source, "--output", tmp_path / output)
+    done = run_inside("refine", "--pairs", source, "--output", tmp_path / output)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert part in done.stderr

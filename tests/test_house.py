@@ -20,7 +20,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"__init__", "errors", "settings", "machine", "imaging"},
-            {"engine", "request", "hub", "runner"},
+            {"engine", "request", "hub", "runner", "weight_files"},
             {"masks"},
             {"correspondence", "surroundings"},
             {"flux"},

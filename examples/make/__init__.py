@@ -1,1 +1,1 @@
-"""Makes the example pictures: draws the labels, renders the scenes, simulates the generated pictures."""
+"""Generates the example pictures: draws labels, renders scenes, simulates the generated pictures."""

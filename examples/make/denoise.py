@@ -1,4 +1,4 @@
-"""Removes the noise of path tracing, not the detail: albedo has no noise, so only the light on it is averaged."""
+"""Denoising of path-traced pictures: the albedo has no noise, so only the light on it is averaged."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Field = NDArray[np.float32]
+# The constants of this file were chosen by hand, not fitted.
+# Radius of the window in pixels.
 REACH = 6
+# Differences at which a neighbour's weight has fallen to exp(-1/2): of albedo, of normals, and of log light in units of
+# its noise.
 ALBEDO_TOLERANCE, NORMAL_TOLERANCE, NOISE_TOLERANCE = 0.05, 0.12, 1.6
+# Darker albedo counts as this, so that light can be divided by it.
 DARKEST_ALBEDO = 0.04
 
 

@@ -1,4 +1,4 @@
-"""From radiance to a photograph: exposure, film curve, vignette, grain."""
+"""Tone mapping of rendered radiance to a photograph: exposure, film curve, vignette and grain."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+# Strength of the film grain; chosen by hand, not fitted.
 GRAIN = 1.6
 
 

@@ -1,4 +1,4 @@
-"""Printed artwork: a canvas with the few strokes that labels need, in freely licensed fonts."""
+"""Printed artwork: a canvas with the drawing operations that labels need, in freely licensed fonts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def font(name: FontName, size: float) -> ImageFont.FreeTypeFont:
 
 
 class Artwork:
-    """A print in the making; places and sizes are pixels from the top left."""
+    """A canvas; positions and sizes are in pixels from the top left corner."""
 
     def __init__(self, width: int, height: int, paper: Colour) -> None:
         self.picture = Image.new("RGB", (width, height), paper)

@@ -1,4 +1,4 @@
-"""Where pictures are taken: a studio sweep, a table before a room, a floor before a wall."""
+"""Sets: a studio sweep, a table in front of a room, a floor with a wall; and their lights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def studio_lights(power: float = 9.0, warm: float = 1.0, side: float = 1.0) -> l
 def table(
     top: Material, room: Texture, *, back: float = 6.0, wall: float = 16.0, turn: float = 0.0, glow: float = 0.8
 ) -> list[Part]:
-    """A table whose far edge lies `back` behind the product, before a far room that glows by itself a little."""
+    """A table whose far edge lies `back` behind the product, before a far room that emits a little light."""
     board = rounded_box(26, 9 + back, 0.4, 0.06)
     parts = [Part(mesh.moved((0, (back - 9) / 2, -0.4), yaw=turn), top) for mesh in board.values()]
     return [*parts, Part(wall_mesh(20, 20, wall, 1.0), Material("matte", room, glow=glow))]

@@ -1,4 +1,4 @@
-"""Things that stand around a product: fruit, books, bowls, plants, candles."""
+"""Props beside a product: fruit, books, bowls, plants, candles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture is made of: materials, parts, lights, a camera, and the two views of every example."""
+"""The scene description: materials, parts, lights, a camera, and the two views of every example."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Vector = tuple[float, float, float]
 class Material:
     """How a surface looks.
 
-    `colour` is sRGB in 0-255, one or a texture; `roughness` in (0, 1]; `relief` a grey texture that bends the light
-    like a bump of `relief_height` decimetres; `glow` is how much light of its own colour it gives off.
+    `colour` is sRGB in 0-255, one or a texture; `roughness` in (0, 1]; `relief` a grey bump map of
+    `relief_height` decimetres; `glow` is the radiance it emits, as a factor of its colour.
     """
 
     kind: Literal["coated", "matte", "metal", "glass"]
@@ -97,5 +97,5 @@ class Example:
 
 
 def moved(parts: Parts, offset: Vector = (0, 0, 0), yaw: float = 0, tilt: float = 0, roll: float = 0) -> list[Part]:
-    """The parts as one rigid thing, turned (see `Mesh.moved`) and shifted."""
+    """The parts rotated (see `Mesh.moved`) and shifted as one rigid body."""
     return [Part(part.mesh.moved(offset, yaw, tilt, roll), part.material) for part in parts]

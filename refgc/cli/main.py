@@ -1,20 +1,22 @@
-"""The `refgc` command; each subcommand imports what it needs when it runs, so that the help comes at once."""
+"""The `refgc` command. Each subcommand imports what it needs when it runs, so that the help appears at once."""
 
 from __future__ import annotations
 
-import io
-import os
 import sys
-from typing import Annotated
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
 
 import typer
 
 from refgc import __version__
 from refgc.cli.doctor import doctor
-from refgc.cli.options import BAD_INPUT, DEBUG, FAILED, INTERRUPTED, Debug, remember_debug
+from refgc.cli.options import BAD_INPUT, FAILED, Debug, remember_debug
+from refgc.cli.page import page
 from refgc.cli.preview import preview
 from refgc.cli.refine import refine, report_schema
-from refgc.errors import InputError, sentence_about
+from refgc.cli.streams import StoppedError, complain, finish, open_streams, stopped_by_signals
+from refgc.errors import InputError, one_line, sentence_about
 
 app = typer.Typer(
     help="Bring the true detail of a reference photo back into a generated picture.",
@@ -22,42 +24,54 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (refine, preview, doctor, report_schema):
+for command in (refine, preview, page, doctor, report_schema):
     app.command()(command)
 
 
-def main() -> None:
-    """Runs the command and ends the process: 0 done, 2 bad input, 1 anything else, 130 interrupted."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file name that is no text must not stop the line that names it.
-        sys.stdout.reconfigure(errors="backslashreplace")
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command and ends the process.
+
+    The status is 0 where all is done, 2 for bad input, 1 for anything else, and 130, 143 or 129 after SIGINT, SIGTERM
+    or SIGHUP.
+
+    Args:
+        arguments: of the command; None takes those of the process.
+    """
+    open_streams()
     try:
-        status = typer.main.get_command(app).main(prog_name="refgc", standalone_mode=False)
+        with stopped_by_signals():
+            status = typer.main.get_command(app).main(arguments, prog_name="refgc", standalone_mode=False)
+    except StoppedError as stopped:
+        complain(stopped.sentence)
+        status = stopped.status
     except typer.TyperException as error:
         status = _fail(error, _usage_sentence(error), error.exit_code)
     except InputError as error:
         status = _fail(error, sentence_about(error), BAD_INPUT)
     except Exception as error:
         status = _fail(error, sentence_about(error), FAILED)
-    if status == INTERRUPTED:
-        print("Interrupted; every file that was written is whole.", file=sys.stderr)
-    sys.exit(status)
+    sys.exit(finish(status or 0))
 
 
 def _fail(error: Exception, sentence: str, status: int) -> int:
-    if os.environ.get(DEBUG, "0") not in ("", "0"):
-        import traceback
-
-        traceback.print_exception(error)
-    else:
-        print(f"refgc: {sentence}", file=sys.stderr)
+    complain("".join(traceback.format_exception(error)) if _debugging() else f"refgc: {sentence}")
     return status
+
+
+def _debugging() -> bool:
+    """Whether tracebacks are wanted. The settings are imported late, since the help does not need them."""
+    from refgc.settings import settings
+
+    try:
+        return settings().debug
+    except InputError:  # the sentence about the faulty variable is the one to be printed
+        return False
 
 
 def _usage_sentence(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     command = "refgc" if context is None else context.command_path
-    said = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+    said = one_line(error.format_message()).replace("Value error, ", "").rstrip(".")
     return f"{said}; `{command} --help` shows what can be given."
 
 

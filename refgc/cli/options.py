@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, BAD_INPUT = 1, 2
 DEBUG = "REFGC_DEBUG"
 
 
 def remember_debug(debug: bool) -> None:
-    """Kept in the environment, where `main` finds it and processes started from here do too."""
+    """Keeps the choice in the environment, where `main` and every process started from here find it."""
     if debug:
         os.environ[DEBUG] = "1"
 

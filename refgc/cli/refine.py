@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from refgc.cli.options import BAD_INPUT, Debug, remember_debug
+from refgc.cli.streams import check_stopped, stoppable, tell
 from refgc.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def refine(
     pairs: Annotated[
         Path | None,
         typer.Option(
-            help="Many pairs instead of one: a .csv or .jsonl list, or a folder. See the README for the layouts."
+            help="Many pairs instead of one: a .csv or .jsonl list, or a folder. docs/command.md has the layouts."
         ),
     ] = None,
     scale: Annotated[int, typer.Option(help="Output size over generated size: 1, 2 or 4.")] = 4,
@@ -59,11 +60,14 @@ def refine(
         str | None,
         typer.Option(
             help="How the diffusion engine is made faster, such as compile,step-cache=0.1; also REFGC_SPEED. "
-            "See the README."
+            "docs/diffusion.md lists them."
         ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="With --pairs: refine again what is already finished.")
+    ] = False,
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="With --pairs: let the list's outputs lead out of the folder.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     debug: Debug = False,
@@ -91,7 +95,7 @@ def refine(
         if given:
             option = "--" + next(iter(given)).replace("_", "-")
             raise InputError(f"With --pairs the list names the pictures; leave {option} out.")
-        _refine_many(pairs, Folders(output, report, stages), defaults, engine, speed, overwrite, quiet)
+        _refine_many(pairs, Folders(output, report, stages), defaults, engine, speed, overwrite, allow_outside, quiet)
 
 
 def report_schema() -> None:
@@ -112,9 +116,10 @@ def _refine_one(
     from refgc.terminal import stage_bar
 
     check_destination(destination, pair.inputs, make_folders=False)
-    with stage_bar(quiet=quiet) as progress:
+    with stage_bar(quiet=quiet) as bar:
         request = request_for(pair, defaults)
-        result = choose(engine, speed=speed).refine(request, progress)
+        result = choose(engine, speed=speed).refine(request, stoppable(bar))
+        check_stopped()
         write_result(result, destination)
     if not quiet:
         _show_result(destination.image, result.report)
@@ -127,6 +132,7 @@ def _refine_many(
     engine: EngineChoice,
     speed: str | None,
     overwrite: bool,
+    allow_outside: bool,
     quiet: bool,
 ) -> None:
     from refgc.batch import check_outputs, run_batch
@@ -134,8 +140,7 @@ def _refine_many(
     from refgc.refinement import choose
     from refgc.terminal import pairs_bars, show_bad_pairs
 
-    entries = read_pairs(pairs)
-    check_outputs(entries, folders)
+    entries = check_outputs(read_pairs(pairs), folders, allow_outside=allow_outside)
     with pairs_bars(len(entries), quiet=quiet) as begin:
         outcome = run_batch(
             entries,
@@ -143,11 +148,11 @@ def _refine_many(
             defaults,
             choose(engine, speed=speed),
             overwrite=overwrite,
-            begin=begin,
+            begin=lambda number, label: stoppable(begin(number, label)),
             finished=(lambda path, report: None) if quiet else _show_result,
         )
     if not quiet:
-        print(f"{outcome.done} refined, {outcome.skipped} finished before, {len(outcome.bad)} without a result.")
+        tell(f"{outcome.done} refined, {outcome.skipped} finished before, {len(outcome.bad)} without a result.")
     if outcome.bad:
         show_bad_pairs(outcome.bad)
         raise typer.Exit(BAD_INPUT)
@@ -155,4 +160,4 @@ def _refine_many(
 
 def _show_result(path: Path, report: Report) -> None:
     width, height = report.output_size
-    print(f"{path} ({width}x{height}): {report.message}")
+    tell(f"{path} ({width}x{height}): {report.message}")

@@ -1,4 +1,4 @@
-"""Alignment: from the placement to a dense map, for a whole scene or for one object cut out of it."""
+"""Alignment: from a homography to a dense map, for a whole scene or for one object that was cut out."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence.epipolar import straighten
+from refgc.correspondence.epipolar import enforce_epipolar_geometry
 from refgc.correspondence.flow import register
-from refgc.correspondence.harmonize import light
+from refgc.correspondence.harmonize import estimate_gain
 from refgc.correspondence.rigidity import regularise
 from refgc.correspondence.surface import fit_surface
 from refgc.imaging.arrays import Bytes, Floats, local_variance, luma, resized, size_of
@@ -22,140 +22,142 @@ from refgc.imaging.warp import (
     sample,
 )
 
-# Flow is estimated at twice the generated picture's size: finer than its pixels, as fine as its content.
+# The constants of this file were chosen by hand, not fitted.
+# The flow frame is the generated picture enlarged by this factor, since flow is found best at finer than its pixels;
+# its longer side is limited, for scenes and for objects. DIS flow needs a smallest side to search in.
 FLOW_ENLARGEMENT = 2.0
 SCENE_SIDE = 1024
 OBJECT_SIDE = 768
-SEARCHABLE = 24
-# A scene that moved so many pixels of the flow frame from the plane it started on is searched again from there.
-FAR = 2.0
-# How often an object's surface is fitted anew at most, and the move, in pixels of the flow frame, that ends it: from a
-# plane, the flow reaches the sides of a round object only step by step.
+MINIMUM_SIDE = 24
+# A scene whose median displacement from the homography exceeds so many pixels of the flow frame is searched again.
+RESTART_DISPLACEMENT = 2.0
+# An object's surface is refitted at most so often, and no more once its median displacement in pixels of the flow frame
+# is below the limit. From a plane, flow reaches the sides of a round object only step by step.
 SURFACE_PASSES = 4
-SETTLED = 0.4
-# A surface as far from the one before as flow can be believed, on more than a tenth of what is seen, follows something
-# else; its rim may be far, since the first plane touches a round object along one line.
-STRAYED_SHARE = 90
-# Flow forth and back that meet within so many pixels of the flow frame is believed.
-BELIEF = 0.5
-# An object's flow beyond this share of the frame follows something else.
-OBJECT_REACH = 0.08
-# Flow in an object is believed where the picture has so much contrast (grey levels), for flat colour moves freely.
-OBJECT_CONTRAST = 4.0
-# How much the placement itself weighs against an object's flow, in believed neighbours.
+CONVERGED_DISPLACEMENT = 0.4
+# A new surface is rejected if this percentile of its displacement exceeds `MAXIMUM_OBJECT_FLOW`. The tenth above it is
+# allowed to, since the first plane touches a round object along one line only.
+DISPLACEMENT_PERCENTILE = 90
+# Largest forward-backward error, in pixels of the flow frame, of reliable flow.
+CONSISTENCY_LIMIT = 0.5
+# Longest reliable flow of an object, as a fraction of the frame's longer side.
+MAXIMUM_OBJECT_FLOW = 0.08
+# Least local standard deviation, in grey levels, at which an object's flow is reliable: in flat colour it drifts.
+MINIMUM_CONTRAST = 4.0
+# Weight of the fitted surface against an object's flow, in units of one reliable neighbour, and radius in nodes of the
+# local regression. It is smaller than a scene's, since an object is smaller and bends sooner.
 OBJECT_PRIOR = 0.3
-# Nodes around each one that its fit hears: an object is smaller than a scene, and bends sooner.
 OBJECT_RADIUS = 20
-# Reach of the light estimate, as a share of the frame's longer side.
-LIGHT_REACH = 0.05
+# Standard deviation of the gain's window, as a fraction of the frame's longer side.
+GAIN_SIGMA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """The reference laid over (a region of) the generated picture, on the flow frame's grid.
+    """A dense map from (a region of) the generated picture into the reference, on the flow frame's grid.
 
     Attributes:
-        mapping: (height, width, 2), into the original reference.
-        flow: the map before regularisation.
-        believed: (height, width), 1 where the flow is to be believed.
+        mapping: (height, width, 2), in pixels of the original reference.
+        flow: (height, width, 2), the map before it was regularised.
+        reliable: (height, width) in [0, 1], 1 where the flow is reliable.
         scale: reference pixels per pixel of the flow frame.
     """
 
     mapping: Floats
     flow: Floats
-    believed: Floats
+    reliable: Floats
     scale: float
 
 
 def align_scene(generated: Bytes, reference: Bytes, homography: NDArray[np.float64]) -> Alignment:
-    """Dense map of one scene seen from two sides.
+    """Dense map between two views of one scene.
 
     Args:
-        generated: RGB of the generated picture.
-        reference: RGB of the original reference.
-        homography: generated to reference coordinates.
+        generated: uint8 RGB (height, width, 3) of the generated picture.
+        reference: uint8 RGB (height, width, 3) of the original reference.
+        homography: 3x3, from generated to reference coordinates.
     """
-    picture, base, scale, sharpness = _prepare(generated, homography, SCENE_SIDE)
+    picture, base, scale, sharpness = _flow_frame(generated, homography, SCENE_SIDE)
     sharp = prefilter(reference, scale)
 
     def search(start: Floats) -> Alignment:
         placed = np.asarray(sample(sharp, start, size_of(reference)), np.uint8)
         registration = register(picture, placed, start, sharpness)
         flow = registration.mapping
-        believed = (registration.inconsistency < BELIEF).astype(np.float32) * inside(flow, size_of(reference))
-        mapping = regularise(straighten(flow, believed, scale), base, believed, picture, scale)
-        return Alignment(mapping, flow, believed, scale)
+        consistent = (registration.inconsistency < CONSISTENCY_LIMIT).astype(np.float32)
+        reliable = consistent * inside(flow, size_of(reference))
+        rigid = enforce_epipolar_geometry(flow, reliable, scale)
+        return Alignment(regularise(rigid, base, reliable, picture, scale), flow, reliable, scale)
 
     aligned = search(base)
-    moved = float(np.median(np.linalg.norm(aligned.mapping - base, axis=2))) / scale
-    return search(aligned.mapping) if moved > FAR else aligned
+    displacement = float(np.median(np.linalg.norm(aligned.mapping - base, axis=2))) / scale
+    return search(aligned.mapping) if displacement > RESTART_DISPLACEMENT else aligned
 
 
 def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.float64], mask: Floats) -> Alignment:
-    """Dense map of an object that stands elsewhere in the reference.
+    """Dense map of an object that stands in another scene than in the reference.
 
-    The placed object is laid over the generated picture before the flow is estimated, so that the two pictures differ
-    in the object alone and the background cannot pull at it.
+    The placed object is composited over the generated picture before the flow is estimated. The two pictures then
+    differ in the object alone, and the background cannot pull at it.
 
     Args:
-        generated: RGB of the generated picture's region around the object.
-        reference: RGB of the original reference.
-        homography: region to reference coordinates.
-        mask: the object in the reference, (height, width).
+        generated: uint8 RGB (height, width, 3) of the generated picture's region around the object.
+        reference: uint8 RGB of the original reference.
+        homography: 3x3, from the region's to the reference's coordinates.
+        mask: the object in the reference, (height, width) in [0, 1].
     """
-    picture, base, scale, sharpness = _prepare(generated, homography, OBJECT_SIDE)
+    picture, base, scale, sharpness = _flow_frame(generated, homography, OBJECT_SIDE)
     seen = picture.astype(np.float32)
     sharp = prefilter(reference, scale)
-    contrast = _contrast(luma(picture))
+    contrast = np.sqrt(local_variance(luma(picture).astype(np.float32), 3.0))
 
     def search(surface: Floats, finest: int) -> tuple[Floats, Floats]:
         placed = np.asarray(sample(sharp, surface, size_of(reference)), np.float32)
-        share = object_in_place(mask, surface)
-        gain = light(placed, seen, share, LIGHT_REACH * max(size_of(picture)))
-        laid_over = seen + share[..., None] * (np.clip(gain * placed, 0, 255) - seen)
-        registration = register(picture, (laid_over + 0.5).astype(np.uint8), surface, sharpness, finest)
-        believed = (
-            (registration.inconsistency < BELIEF)
-            & (np.linalg.norm(registration.flow, axis=2) < OBJECT_REACH * max(size_of(picture)))
-            & (contrast > OBJECT_CONTRAST)
+        alpha = warp_mask(mask, surface)
+        gain = estimate_gain(placed, seen, alpha, GAIN_SIGMA * max(size_of(picture)))
+        composited = seen + alpha[..., None] * (np.clip(gain * placed, 0, 255) - seen)
+        registration = register(picture, (composited + 0.5).astype(np.uint8), surface, sharpness, finest)
+        reliable = (
+            (registration.inconsistency < CONSISTENCY_LIMIT)
+            & (np.linalg.norm(registration.flow, axis=2) < MAXIMUM_OBJECT_FLOW * max(size_of(picture)))
+            & (contrast > MINIMUM_CONTRAST)
         )
-        return registration.mapping, believed.astype(np.float32) * share
+        return registration.mapping, reliable.astype(np.float32) * alpha
 
     for _ in range(SURFACE_PASSES):
-        surface = _refitted(*search(base, finest=1), base, scale)
-        moved = float(np.median(np.linalg.norm(surface - base, axis=2))) / scale
+        surface = _refitted_surface(*search(base, finest=1), base, scale)
+        displacement = float(np.median(np.linalg.norm(surface - base, axis=2))) / scale
         base = surface
-        if moved < SETTLED:
+        if displacement < CONVERGED_DISPLACEMENT:
             break
-    flow, believed = search(base, finest=0)
-    mapping = regularise(flow, base, believed, picture, scale, OBJECT_RADIUS, OBJECT_PRIOR)
-    return Alignment(mapping, flow, believed, scale)
+    flow, reliable = search(base, finest=0)
+    mapping = regularise(flow, base, reliable, picture, scale, OBJECT_RADIUS, OBJECT_PRIOR)
+    return Alignment(mapping, flow, reliable, scale)
 
 
-def _refitted(flow: Floats, believed: Floats, base: Floats, scale: float) -> Floats:
-    """The map of the surface the flow shows, or `base` where it shows none near."""
-    refitted = fit_surface(flow, believed, scale)
-    if refitted is None:
-        return base
-    strayed = np.linalg.norm(refitted - base, axis=2)[believed > 0.5] / scale
-    return refitted if float(np.percentile(strayed, STRAYED_SHARE)) < OBJECT_REACH * max(size_of(flow)) else base
-
-
-def object_in_place(mask: Floats, mapping: Floats) -> Floats:
-    """The reference's mask seen through a map, 0 where the map points outside."""
+def warp_mask(mask: Floats, mapping: Floats) -> Floats:
+    """The reference's mask warped by a map (height, width, 2); 0 where the map points outside of the reference."""
     seen = np.asarray(sample(mask, mapping, size_of(mask), cv2.INTER_LINEAR), np.float32)
     return seen * inside(mapping, size_of(mask))
 
 
-def _prepare(generated: Bytes, homography: NDArray[np.float64], side: int) -> tuple[Bytes, Floats, float, float]:
-    """The picture in the flow frame, the placement's map, its reference pixels per pixel, the picture's sharpness."""
+def _refitted_surface(flow: Floats, reliable: Floats, base: Floats, scale: float) -> Floats:
+    """The smooth surface fitted to the flow, or `base` where there is none or it lies too far from `base`."""
+    refitted = fit_surface(flow, reliable, scale)
+    if refitted is None:
+        return base
+    displacement = np.linalg.norm(refitted - base, axis=2)[reliable > 0.5] / scale
+    limit = MAXIMUM_OBJECT_FLOW * max(size_of(flow))
+    return refitted if float(np.percentile(displacement, DISPLACEMENT_PERCENTILE)) < limit else base
+
+
+def _flow_frame(generated: Bytes, homography: NDArray[np.float64], side: int) -> tuple[Bytes, Floats, float, float]:
+    """The picture in the flow frame, the homography's map there, its magnification and the picture's sharpness.
+
+    Magnification is in reference pixels per pixel of the flow frame; sharpness in generated pixels per the same.
+    """
     size = fitted(size_of(generated), side, FLOW_ENLARGEMENT)
-    # Inverse search needs some pixels to search in, however thin the picture.
-    size = (max(SEARCHABLE, size[0]), max(SEARCHABLE, size[1]))
+    size = (max(MINIMUM_SIDE, size[0]), max(MINIMUM_SIDE, size[1]))
     picture = resized(generated, size)
     base = homography_map(homography @ rescaling(size, size_of(generated)), size)
     return picture, base, magnification(base), min(1.0, generated.shape[1] / size[0])
-
-
-def _contrast(grey: Bytes) -> Floats:
-    return np.sqrt(local_variance(grey.astype(np.float32), 3.0))

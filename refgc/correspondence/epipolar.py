@@ -1,4 +1,4 @@
-"""The rigid-scene constraint: where two views of one rigid scene may correspond at all."""
+"""The epipolar constraint: corresponding points of a rigid scene lie on epipolar lines."""
 
 import cv2
 import numpy as np
@@ -8,61 +8,65 @@ from scipy.optimize import least_squares
 from refgc.imaging.arrays import Floats, size_of
 from refgc.imaging.warp import pixel_grid
 
-# Spacing of the flow samples a fundamental matrix is fitted to, in pixels of the flow frame.
+# The constants of this file were chosen by hand, not fitted.
+# Spacing in pixels of the flow frame of the samples that the fundamental matrix is estimated from.
 SPACING = 4
-# A sample farther than this from its epipolar line, in reference pixels, does not belong to the rigid scene.
+# Largest distance of an inlier to its epipolar line, in reference pixels.
 TOLERANCE = 1.0
-# Below this share of agreeing samples the scene is not rigid, or the flow is not of it.
-AGREEMENT = 0.6
+# With a smaller fraction of inliers, or fewer samples, no rigid scene is assumed.
+INLIER_FRACTION = 0.6
 MINIMUM_SAMPLES = 200
-# The final fit gains nothing from more samples than this: neighbours wobble together.
-POLISHING_SAMPLES = 2000
+# Samples for the final least squares; more would add nothing, since the errors of neighbours are correlated.
+REFINEMENT_SAMPLES = 2000
 
 
-def straighten(mapping: Floats, believed: Floats, scale: float) -> Floats:
-    """Move a map onto the epipolar lines of the one rigid scene that most of it shows.
+def enforce_epipolar_geometry(mapping: Floats, reliable: Floats, scale: float) -> Floats:
+    """Project a map onto the epipolar lines of the rigid scene that most of it shows.
 
-    A generative model wobbles the object by a pixel or so in any direction, views of a rigid scene differ only along
-    the epipolar lines (Hartley and Zisserman, 2004, chapter 9): the part across the lines is wobble, and goes.
+    Views of a rigid scene differ only along epipolar lines (Hartley and Zisserman, 2004, chapter 9). A generative model
+    displaces parts by about a pixel in any direction. The component across the lines is such an error and is removed.
 
     Args:
-        mapping: (height, width, 2) map into the reference.
-        believed: (height, width), 1 where the map is to be trusted in the fit, else 0.
+        mapping: (height, width, 2), map into the reference in pixels.
+        reliable: (height, width), above 0.5 where the map may be used for the estimate.
         scale: reference pixels per pixel of the map's frame.
 
     Returns:
-        The straightened map, or `mapping` itself where no rigid scene explains it.
+        The corrected map, or `mapping` itself where no rigid scene explains it.
     """
     half = SPACING // 2
     grid = pixel_grid(size_of(mapping))
-    keep = believed[half::SPACING, half::SPACING] > 0.5
+    keep = reliable[half::SPACING, half::SPACING] > 0.5
     here = grid[half::SPACING, half::SPACING][keep]
     there = mapping[half::SPACING, half::SPACING][keep]
     if len(here) < MINIMUM_SAMPLES:
         return mapping
     cv2.setRNGSeed(0)
     tolerance = TOLERANCE * max(1.0, scale)
-    matrix, agreeing = cv2.findFundamentalMat(here, there, cv2.USAC_MAGSAC, tolerance, 0.9999, 5000)
-    if matrix is None or matrix.shape != (3, 3) or float(np.mean(agreeing)) < AGREEMENT:
+    matrix, inliers = cv2.findFundamentalMat(here, there, cv2.USAC_MAGSAC, tolerance, 0.9999, 5000)
+    if matrix is None or matrix.shape != (3, 3) or float(np.mean(inliers)) < INLIER_FRACTION:
         return mapping
-    few = slice(None, None, -(-len(here) // POLISHING_SAMPLES))
-    matrix = _polish(matrix, here[few].astype(np.float64), there[few].astype(np.float64), tolerance)
+    few = slice(None, None, -(-len(here) // REFINEMENT_SAMPLES))
+    matrix = _refined_fundamental_matrix(matrix, here[few].astype(np.float64), there[few].astype(np.float64), tolerance)
     lines = np.dstack([grid, np.ones(grid.shape[:2], np.float32)]).astype(np.float64) @ matrix.T
-    # At the epipole itself every direction is along the line.
+    # At the epipole the line has no direction, and the distance must stay finite.
     length = np.maximum(np.linalg.norm(lines[..., :2], axis=2), 1e-12)
     normal = lines[..., :2] / length[..., None]
     offset = (lines[..., :2] * mapping).sum(axis=2) + lines[..., 2]
     distance = offset / length
-    # What lies many tolerances off its line moves on its own; it stays where the flow found it.
+    # What lies many tolerances off its line moves independently of the rigid scene and is left where the flow found it.
     distance *= np.exp(-0.5 * (distance / (4.0 * tolerance)) ** 2)
     return np.asarray(mapping - normal * distance[..., None], np.float32)
 
 
-def _polish(
+def _refined_fundamental_matrix(
     matrix: NDArray[np.float64], here: NDArray[np.float64], there: NDArray[np.float64], tolerance: float
 ) -> NDArray[np.float64]:
-    """Robust least squares of the Sampson distance, the matrix kept at rank two by its singular value decomposition."""
-    from_here, from_there = _normaliser(here), _normaliser(there)
+    """Minimise the robust (Cauchy) Sampson distance over fundamental matrices.
+
+    Seven parameters over the singular value decomposition keep the matrix at rank two (Bartoli and Sturm, 2004).
+    """
+    from_here, from_there = _normalisation(here), _normalisation(there)
     p, q = _homogeneous(here) @ from_here.T, _homogeneous(there) @ from_there.T
     left, values, right = np.linalg.svd(np.linalg.inv(from_there).T @ matrix @ np.linalg.inv(from_here))
 
@@ -80,7 +84,8 @@ def _polish(
     return np.asarray(from_there.T @ build(solution.x) @ from_here)
 
 
-def _normaliser(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _normalisation(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 3x3 map that centres points and scales them to unit spread (Hartley, 1997)."""
     centre, spread = points.mean(axis=0), max(1e-6, float(points.std()))
     return np.array([[1 / spread, 0, -centre[0] / spread], [0, 1 / spread, -centre[1] / spread], [0, 0, 1.0]])
 

@@ -1,4 +1,4 @@
-"""Finding: which part of the generated picture shows the reference's object, and from which side."""
+"""Object localisation: where the generated picture shows the reference's object, and from which side."""
 
 from dataclasses import dataclass
 
@@ -6,35 +6,37 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence import segment
-from refgc.correspondence.cutout import object_around
 from refgc.correspondence.match import Matches, find_features, match_features, middle_plane, place_all
+from refgc.correspondence.segment import object_at_matches, shows_one_scene
 from refgc.imaging.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
-from refgc.imaging.region import Region, around
+from refgc.imaging.region import Region, object_region
 from refgc.imaging.warp import fitted, rescale_points, rescaling
 from refgc.masks.plain_background import object_on_plain_background
 from refgc.request import RefineRequest
 
-# SIFT sees enough at this size, and costs four times as much at twice of it.
+# The constants of this file were chosen by hand, not fitted.
+# Longer sides in pixels at which features are found; SIFT costs four times as much at twice the size. The generated
+# picture is enlarged by at most this factor for it.
 MATCHING_SIDE = 1024
 REFERENCE_SIDE = 1280
 MATCHING_ENLARGEMENT = 4.0
-# Faces of one object that are placed each by itself.
+# How many faces of one object are placed separately.
 FACES = 2
-# The surroundings an object needs to be aligned in, as a share of its longer side.
+# Margin around the object in which it is aligned, as a fraction of its longer side.
 MARGIN = 0.15
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Where the object is; coordinates are those of the original pictures.
+    """Where the object is; coordinates are pixels of the original pictures.
 
     Attributes:
-        homographies: 3x3 each, generated to reference, one for each face of the object, the surest first.
+        homographies: 3x3 each, from generated to reference coordinates, one for each face of the object, the surest
+            first.
         matches: the matches that agree with any of them.
         confidence: of the surest placement, in [0, 1].
         region: the part of the generated picture to work on.
-        object_mask: (height, width) of the reference, or None where both pictures show one scene.
+        object_mask: (height, width) of the reference in [0, 1], or None where both pictures show one scene.
     """
 
     homographies: tuple[NDArray[np.float64], ...]
@@ -45,7 +47,7 @@ class Finding:
 
 
 def find(request: RefineRequest) -> Finding | None:
-    """Match both pictures and place the reference, or None where chance could explain the matches."""
+    """Match both pictures and place the reference; None where the matches could be random."""
     generated, reference = request.generated.pixels, request.reference.pixels
     frame = fitted(size_of(generated), MATCHING_SIDE, MATCHING_ENLARGEMENT)
     reference_frame = fitted(size_of(reference), REFERENCE_SIDE)
@@ -53,14 +55,14 @@ def find(request: RefineRequest) -> Finding | None:
     mask = request.reference_mask.values if request.reference_mask else object_on_plain_background(reference)
     generated_mask = request.generated_mask.values if request.generated_mask else None
     matches = match_features(
-        find_features(luma(enlarged), _searched(generated_mask, frame)),
-        find_features(luma(smaller), _searched(mask, reference_frame)),
+        find_features(luma(enlarged), _search_mask(generated_mask, frame)),
+        find_features(luma(smaller), _search_mask(mask, reference_frame)),
     )
     placements = place_all(matches, reference_frame, FACES)
     if not placements:
         return None
     best = placements[0]
-    one_scene = mask is None and segment.shows_one_scene(best.matches, frame, reference_frame)
+    one_scene = mask is None and shows_one_scene(best.matches, frame, reference_frame)
     faces = placements[:1] if one_scene else placements
     planes = [middle_plane(matches, best)] if one_scene else [face.homography for face in faces]
     to_frame, from_frame = rescaling(size_of(generated), frame), rescaling(reference_frame, size_of(reference))
@@ -73,13 +75,13 @@ def find(request: RefineRequest) -> Finding | None:
     if one_scene:
         return Finding(homographies, located, best.confidence, Region(0, 0, *size_of(generated)), None)
     if mask is None:
-        mask = object_around(reference, located.reference)
-    region = around(homographies[0], mask, size_of(generated), MARGIN)
+        mask = object_at_matches(reference, located.reference)
+    region = object_region(homographies[0], mask, size_of(generated), MARGIN)
     return Finding(homographies, located, best.confidence, region, mask) if region is not None else None
 
 
-def _searched(mask: Floats | None, size: Size) -> Bytes | None:
-    """Where features may lie: the mask, a little wider, since features at the outline are good ones."""
+def _search_mask(mask: Floats | None, size: Size) -> Bytes | None:
+    """Where features are looked for: the mask, dilated since those beside the outline are good ones too."""
     if mask is None:
         return None
     marked = (shrink(mask, size) > 0.25).astype(np.uint8)

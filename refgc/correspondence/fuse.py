@@ -1,46 +1,116 @@
-"""Fusion: the reference's pixels into the upscale, strip by strip so that memory stays small at any size."""
+"""Fusion: the placed reference blended into the upscaled picture, strip by strip so that memory stays small."""
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from refgc.imaging.arrays import Bytes, Floats, Size, size_of
-from refgc.imaging.warp import rescale_points, sample
+from refgc.correspondence.align import Alignment
+from refgc.correspondence.blend_weights import BlendWeights
+from refgc.correspondence.find import Finding
+from refgc.imaging.arrays import Bytes, Floats, Size, enlarge, size_of, smoothstep
+from refgc.imaging.warp import prefilter, rescale_points, sample
+from refgc.request import RefineRequest
 
+# Rows that are fused at a time.
 STRIP = 256
+# Range of the difference in trust over which a later layer replaces the earlier ones, wide enough for no visible seam.
+# Chosen by hand, not fitted.
+TAKEOVER = (-0.1, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One face of the object, aligned to the region and weighted."""
+
+    alignment: Alignment
+    weights: BlendWeights
+
+
+def fuse_layers(
+    request: RefineRequest, found: Finding, layers: list[Layer], upscaled: Bytes
+) -> tuple[Bytes, Bytes, Floats]:
+    """Blend all faces of the object into the upscaled picture.
+
+    Args:
+        request: the pictures, the masks, the strength and the scale.
+        found: where the object is.
+        layers: the faces, the surest first.
+        upscaled: uint8 RGB of the output size.
+
+    Returns:
+        The fused picture and the placed reference on white, both uint8 RGB of the output size; and the trust
+        (height, width) in [0, 1], before the strength, with which each pixel was taken from the reference.
+    """
+    reference, region, scale = request.reference.pixels, found.region, request.scale
+    fused, aligned = upscaled.copy(), np.full_like(upscaled, 255)
+    total_trust = np.zeros(upscaled.shape[:2], np.float32)
+    part, part_aligned = region.of(fused, scale), region.of(aligned, scale)
+    part_trust = region.of(total_trust, scale)
+    size = size_of(part)
+    for position, layer in enumerate(layers):
+        trust = enlarge(layer.weights.trust, size)
+        if request.generated_mask is not None:
+            # The mask is obeyed to the pixel; trust on its coarser grid would reach beyond it.
+            marked = np.asarray(region.of(request.generated_mask.values), np.float32)
+            trust = np.minimum(trust, cv2.resize(marked, size, interpolation=cv2.INTER_NEAREST))
+        alpha = trust
+        if position > 0:
+            takeover = smoothstep(np.asarray(trust - part_trust, np.float32), *TAKEOVER)
+            alpha = trust * takeover
+        blended, placed = fuse(
+            np.asarray(part, np.uint8),
+            prefilter(reference, layer.alignment.scale * size_of(layer.alignment.mapping)[0] / size[0]),
+            size_of(reference),
+            layer.alignment.mapping,
+            layer.weights.gain,
+            np.asarray(alpha * request.strength, np.float32),
+        )
+        part[:] = blended
+        part_aligned[:] = placed if position == 0 else np.where((takeover > 0.5)[..., None], placed, part_aligned)
+        np.maximum(part_trust, trust, out=part_trust)
+    return fused, aligned, total_trust
 
 
 def fuse(
-    upscaled: Bytes, reference: Bytes, frame: Size, mapping: Floats, gain: Floats, trust: Floats
+    upscaled: Bytes,
+    reference: Bytes,
+    frame: Size,
+    mapping: Floats,
+    gain: Floats,
+    alpha: Floats,
+    strip: int = STRIP,
 ) -> tuple[Bytes, Bytes]:
-    """Blend the harmonised, placed reference over the upscale.
+    """Blend the harmonised, warped reference over the upscaled picture.
 
     Args:
-        upscaled: RGB of the output size.
-        reference: RGB, prefiltered for the output's sampling.
-        frame: size of the original reference, whose coordinates `mapping` holds.
-        mapping: (h, w, 2) on any grid over the output's frame, into the original reference.
-        gain: (h, w, 3) on any such grid.
-        trust: (h, w) in [0, 1] on any such grid.
+        upscaled: uint8 RGB of the output size.
+        reference: uint8 RGB, prefiltered for the output's sampling.
+        frame: (width, height) of the original reference, whose coordinates `mapping` holds.
+        mapping: (rows, columns, 2), from any grid over the output's frame into the original reference.
+        gain: (rows, columns, 3), on any such grid.
+        alpha: (rows, columns) in [0, 1], on any such grid.
+        strip: rows that are worked on at a time; the result does not depend on it.
 
     Returns:
-        The fused picture, and the harmonised reference in the output's frame; both RGB of the output size.
+        The fused picture, and the harmonised reference in the output's frame; both uint8 RGB of the output size,
+        rounded to the nearest level.
     """
     width, height = size_of(upscaled)
     fused, aligned = np.empty_like(upscaled), np.empty_like(upscaled)
-    for top in range(0, height, STRIP):
-        rows = slice(top, min(top + STRIP, height))
-        strip_map = _strip(mapping, rows, (width, height))
-        placed = np.asarray(sample(reference, strip_map, frame), np.float32)
-        placed = np.clip(placed * _strip(gain, rows, (width, height)), 0.0, 255.0)
-        share = _strip(trust, rows, (width, height))[..., None]
+    for top in range(0, height, strip):
+        rows = slice(top, min(top + strip, height))
+        placed = np.asarray(sample(reference, _rows_of(mapping, rows, (width, height)), frame), np.float32)
+        placed = np.clip(placed * _rows_of(gain, rows, (width, height)), 0.0, 255.0)
+        share = _rows_of(alpha, rows, (width, height))[..., None]
         base = upscaled[rows].astype(np.float32)
         fused[rows] = np.clip(base + share * (placed - base), 0.0, 255.0) + 0.5
         aligned[rows] = placed + 0.5
     return fused, aligned
 
 
-def _strip(field: Floats, rows: slice, size: Size) -> Floats:
-    """Rows of a field as they are when it is enlarged to `size`."""
+def _rows_of(field: Floats, rows: slice, size: Size) -> Floats:
+    """Some rows of a field that is enlarged to `size`, without enlarging all of it."""
     x, y = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(rows.start, rows.stop, dtype=np.float32))
     positions = rescale_points(np.dstack([x, y]), size, size_of(field))
     return np.asarray(cv2.remap(field, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)

@@ -1,4 +1,4 @@
-"""Features of both pictures, matched, and the placement that enough of the matches agree on."""
+"""Feature matching, and the robust placement (homography) that the matches agree on beyond chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,28 +10,43 @@ from scipy.special import gammaln
 
 from refgc.imaging.arrays import Bytes, Floats, Size
 
+# The constants of this file were chosen by hand, not fitted.
 FEATURE_LIMIT = 8000
-# Generated pictures are soft: SIFT's default of 0.04 would leave a blurred object without features.
+# SIFT's default of 0.04 would leave a blurred object of a soft generated picture without features.
 CONTRAST_THRESHOLD = 0.01
-# A match must be this much nearer than the runner-up (Lowe, 2004): strict where there are many, loose where few.
+# Thresholds of the ratio test (Lowe, 2004), tried in this order: strict where there are many matches, loose where few.
 RATIOS = (0.85, 0.92)
-# How far, in pixels of the matching frame, a match may lie from where the placement says: generated objects wobble.
+# Largest transfer error, in pixels of the matching frame, of an inlier; generated objects are slightly distorted.
 TOLERANCE = 8.0
-# Matches of one scene may lie so many tolerances off a plane: parallax.
+# Parallax: matches of one deep scene may lie so many tolerances off a plane.
 DEPTH = 8.0
-# A match's own change of size and direction must be that of the placement within these (natural log, degrees).
+# Largest difference of a match's own change of scale (natural log) and rotation (degrees) to that of the placement.
 SIZE_TOLERANCE = 0.7
 ANGLE_TOLERANCE = 35.0
-# log10 of the number of placements as good as this one that chance alone would give; below it a placement is real.
-FALSE_ALARMS = -4.0
-# How many groups of matches with like size and direction are tried, the largest first.
+# A placement is accepted if log10 of its expected number of false alarms is at most this.
+LOG_FALSE_ALARMS_LIMIT = -4.0
+# How many groups of matches with similar scale and rotation are tried, the largest first, and bins of rotation.
 GROUPS = 32
+ROTATION_BINS = 12
+# Side in pixels of the cells in which one match is kept.
+CELL = 3.0
+# Descriptors that are compared at a time, which bounds the memory.
 CHUNK = 2048
+# Limits of a plausible homography: ratio of its singular values, and largest change of scale.
+MAXIMUM_ANISOTROPY = 4.0
+MAXIMUM_SCALE = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """SIFT features: `points` (n, 2) and `sizes` (n,) in pixels, `angles` (n,) in degrees, `descriptors` (n, 128)."""
+    """SIFT features.
+
+    Attributes:
+        points: (n, 2), (x, y) in pixels.
+        sizes: (n,), diameters in pixels.
+        angles: (n,), orientations in degrees.
+        descriptors: (n, 128), of unit length.
+    """
 
     points: Floats
     sizes: Floats
@@ -41,14 +56,14 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Matched features.
+    """Matched features; row i of every field belongs to one match.
 
     Attributes:
-        generated: (n, 2), and
-        reference: (n, 2), where row i shows the same spot.
+        generated: (n, 2), (x, y) in the generated picture.
+        reference: (n, 2), the same point in the reference.
         size_ratios: (n,), natural log of the reference feature's size over the generated one's.
-        turns: (n,), degrees by which the reference feature is turned.
-        ambiguity: (n,), distance of the match over that of the runner-up.
+        turns: (n,), orientation of the reference feature minus that of the generated one, in degrees.
+        ambiguity: (n,), the ratio of Lowe's test: descriptor distance of the match over that of the second nearest.
     """
 
     generated: Floats
@@ -71,12 +86,12 @@ class Matches:
         )
 
     def at(self, generated: Floats, reference: Floats) -> "Matches":
-        """The same matches in other coordinates."""
+        """The same matches with other coordinates (n, 2) each."""
         return Matches(generated, reference, self.size_ratios, self.turns, self.ambiguity)
 
     @staticmethod
     def joined(several: "Sequence[Matches]") -> "Matches":
-        """All matches of several sets, in order."""
+        """Several sets of matches concatenated."""
         columns = ((m.generated, m.reference, m.size_ratios, m.turns, m.ambiguity) for m in several)
         return Matches(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
@@ -86,9 +101,10 @@ class Placement:
     """Where the reference lies in the generated picture.
 
     Attributes:
-        homography: 3x3, generated to reference coordinates.
-        matches: those that agree with it.
-        log_false_alarms: log10 of how many as good placements chance would give; the lower, the surer.
+        homography: 3x3, from generated to reference coordinates.
+        matches: its inliers.
+        log_false_alarms: log10 of the expected number of placements with as many inliers among random matches; the
+            lower, the surer.
     """
 
     homography: NDArray[np.float64]
@@ -97,12 +113,17 @@ class Placement:
 
     @property
     def confidence(self) -> float:
-        """0 at the point of doubt, near 1 from a false alarm in 10^20 on."""
-        return float(1.0 - 10.0 ** (min(0.0, self.log_false_alarms - FALSE_ALARMS) / 10.0))
+        """In [0, 1]: 0 at the limit of acceptance, 0.97 where 10^-20 false alarms are expected."""
+        return float(1.0 - 10.0 ** (min(0.0, self.log_false_alarms - LOG_FALSE_ALARMS_LIMIT) / 10.0))
 
 
 def find_features(grey: Bytes, mask: Bytes | None = None) -> Features:
-    """SIFT where `mask` is not 0 (Lowe, 2004), as unit RootSIFT descriptors (Arandjelovic and Zisserman, 2012)."""
+    """SIFT keypoints (Lowe, 2004) with RootSIFT descriptors of unit length (Arandjelovic and Zisserman, 2012).
+
+    Args:
+        grey: uint8 (height, width).
+        mask: uint8 of the same shape, 0 where no features are wanted; None takes them everywhere.
+    """
     keypoints, descriptors = cv2.SIFT_create(
         FEATURE_LIMIT, contrastThreshold=CONTRAST_THRESHOLD, enable_precise_upscale=True
     ).detectAndCompute(grey, mask)
@@ -123,32 +144,32 @@ def find_features(grey: Bytes, mask: Bytes | None = None) -> Features:
 
 
 def match_features(generated: Features, reference: Features) -> Matches:
-    """Nearest neighbours that pass the ratio test, each spot of either picture used once."""
+    """Nearest neighbours that pass the loosest ratio test, at most one match per cell of either picture."""
     if len(generated.points) < 2 or len(reference.points) < 2:
         nothing = np.zeros(0, np.intp)
         return _pair(generated, reference, nothing, nothing, np.zeros(0, np.float32))
     nearest = np.empty(len(generated.points), np.intp)
     ratios = np.empty(len(generated.points), np.float32)
     for start in range(0, len(nearest), CHUNK):
-        likeness = generated.descriptors[start : start + CHUNK] @ reference.descriptors.T
-        rows = np.arange(len(likeness))
-        best = likeness.argmax(axis=1)
-        first = likeness[rows, best]
-        likeness[rows, best] = -1.0
-        second = likeness.max(axis=1)
+        similarity = generated.descriptors[start : start + CHUNK] @ reference.descriptors.T
+        rows = np.arange(len(similarity))
+        best = similarity.argmax(axis=1)
+        first = similarity[rows, best]
+        similarity[rows, best] = -1.0
+        second = similarity.max(axis=1)
         nearest[start : start + CHUNK] = best
-        # Unit descriptors: the squared distance is twice what the likeness lacks to one.
+        # For unit vectors the squared distance is 2 - 2 * (scalar product).
         ratios[start : start + CHUNK] = np.sqrt(np.maximum(1.0 - first, 0.0) / np.maximum(1.0 - second, 1e-9))
     order = np.argsort(ratios, kind="stable")
     order = order[ratios[order] < max(RATIOS)]
-    order = order[_first_of_each(generated.points[order])]
-    order = order[_first_of_each(reference.points[nearest[order]])]
+    order = order[_first_in_each_cell(generated.points[order])]
+    order = order[_first_in_each_cell(reference.points[nearest[order]])]
     return _pair(generated, reference, order, nearest[order], ratios[order])
 
 
-def _first_of_each(points: Floats) -> NDArray[np.intp]:
-    """Indices of the first point in each spot of 3 pixels: one spot gives several features, but is one witness."""
-    _, first = np.unique(np.round(points / 3.0).astype(np.int64), axis=0, return_index=True)
+def _first_in_each_cell(points: Floats) -> NDArray[np.intp]:
+    """Indices of the first point in each cell: several features of one place are not independent evidence."""
+    _, first = np.unique(np.round(points / CELL).astype(np.int64), axis=0, return_index=True)
     return np.sort(first)
 
 
@@ -165,24 +186,34 @@ def _pair(
 
 
 def place(matches: Matches, reference_frame: Size) -> Placement | None:
-    """The placement that the matches agree on beyond chance, or None.
+    """The placement with the fewest expected false alarms, or None where even that could be due to chance.
 
-    An affinity by MAGSAC++ (Barath et al., 2020) over matches whose size and direction agree with it, judged a
-    contrario (Moisan and Stival, 2004), then a homography where it keeps more matches.
+    An affine map is estimated by MAGSAC++ (Barath et al., 2020), from groups of matches with similar scale and
+    rotation. A homography replaces it where that has more inliers. The placement is accepted by an a contrario test
+    (Moisan and Stival, 2004).
 
     Args:
         matches: in the coordinates of the two matching frames.
-        reference_frame: size of the reference's matching frame.
+        reference_frame: (width, height) of the reference's matching frame.
     """
     for ratio in RATIOS:
         placement = _surest(matches.subset(matches.ambiguity < ratio), reference_frame)
-        if placement is not None and placement.log_false_alarms <= FALSE_ALARMS:
+        if placement is not None and placement.log_false_alarms <= LOG_FALSE_ALARMS_LIMIT:
             return placement
     return None
 
 
 def place_all(matches: Matches, reference_frame: Size, limit: int) -> list[Placement]:
-    """Up to `limit` placements, the surest first, each of matches that agree with none before: the faces of a box."""
+    """Sequential RANSAC: up to `limit` placements, such as the faces of a box, each from the outliers of those before.
+
+    Args:
+        matches: in the coordinates of the two matching frames.
+        reference_frame: (width, height) of the reference's matching frame.
+        limit: the largest number of placements.
+
+    Returns:
+        The placements, the surest first.
+    """
     placements: list[Placement] = []
     left = matches
     while len(placements) < limit:
@@ -195,20 +226,19 @@ def place_all(matches: Matches, reference_frame: Size, limit: int) -> list[Place
 
 
 def _surest(matches: Matches, reference_frame: Size) -> Placement | None:
-    candidates = (_agree(group, matches, reference_frame) for group in _by_similarity(matches))
+    candidates = (_estimate(group, matches, reference_frame) for group in _similarity_groups(matches))
     return min((c for c in candidates if c is not None), key=lambda c: c.log_false_alarms, default=None)
 
 
-def _by_similarity(matches: Matches) -> list[Matches]:
-    """Groups of matches with about the same change of size and direction, the largest first, then all of them."""
+def _similarity_groups(matches: Matches) -> list[Matches]:
+    """Groups of matches with about the same change of scale and rotation, the largest first, then all matches."""
     if len(matches) < 4:
         return []
-    bins = 12
-    turn = np.floor(((matches.turns % 360.0) / 360.0) * bins).astype(int)
+    turn = np.floor(((matches.turns % 360.0) / 360.0) * ROTATION_BINS).astype(int)
     size = np.floor(matches.size_ratios / SIZE_TOLERANCE).astype(int)
     groups: list[tuple[int, NDArray[np.bool_]]] = []
-    for t in range(bins):
-        near_turn = (turn - t) % bins <= 1
+    for t in range(ROTATION_BINS):
+        near_turn = (turn - t) % ROTATION_BINS <= 1
         for s in range(int(size.min()), int(size.max()) + 1):
             keep = near_turn & ((size == s) | (size == s + 1))
             groups.append((int(keep.sum()), keep))
@@ -216,7 +246,8 @@ def _by_similarity(matches: Matches) -> list[Matches]:
     return [matches.subset(keep) for count, keep in groups[:GROUPS] if count >= 4] + [matches]
 
 
-def _agree(candidates: Matches, everything: Matches, reference_frame: Size) -> Placement | None:
+def _estimate(candidates: Matches, everything: Matches, reference_frame: Size) -> Placement | None:
+    """The placement estimated from some matches and judged by its inliers among all of them."""
     cv2.setRNGSeed(0)
     affine, _ = cv2.estimateAffine2D(
         candidates.generated,
@@ -248,9 +279,13 @@ def _agree(candidates: Matches, everything: Matches, reference_frame: Size) -> P
 
 
 def middle_plane(matches: Matches, placement: Placement) -> NDArray[np.float64]:
-    """The homography (3, 3) of a plane through the middle of a deep scene, from which no part of it is far.
+    """The homography (3, 3) of a plane through the middle depth of a scene, as a start for its flow.
 
-    The surest plane may be the wall at the back; flow then starts too far from what stands in front.
+    The plane with the most inliers may be the wall at the back; flow from there would not reach what stands in front.
+
+    Args:
+        matches: of the scene, in the coordinates of the two matching frames.
+        placement: the surest one.
     """
     near = matches.subset(consistent(matches, placement.homography, DEPTH * TOLERANCE))
     cv2.setRNGSeed(0)
@@ -259,7 +294,16 @@ def middle_plane(matches: Matches, placement: Placement) -> NDArray[np.float64]:
 
 
 def consistent(matches: Matches, homography: NDArray[np.float64], tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
-    """Which matches (n,) lie within `tolerance` of where the homography says, with the size and turn it gives them."""
+    """Which matches are inliers of a homography: by transfer error, change of scale and rotation.
+
+    Args:
+        matches: in the coordinates of the two matching frames.
+        homography: 3x3, from generated to reference coordinates.
+        tolerance: largest transfer error in pixels of the generated picture.
+
+    Returns:
+        (n,), true for inliers.
+    """
     predicted = cv2.perspectiveTransform(matches.generated.reshape(-1, 1, 2), homography).reshape(-1, 2)
     ahead = (
         cv2.perspectiveTransform(
@@ -277,7 +321,7 @@ def consistent(matches: Matches, homography: NDArray[np.float64], tolerance: flo
     size = 0.5 * np.log(np.maximum(area, 1e-9))
     turn = np.degrees(np.arctan2(ahead[:, 1] - below[:, 0], ahead[:, 0] + below[:, 1]))
     off_turn = np.abs((matches.turns - turn + 180.0) % 360.0 - 180.0)
-    # The tolerance is in the generated picture's pixels.
+    # In pixels of the generated picture, as the tolerance is.
     distance = np.linalg.norm(predicted - matches.reference, axis=1) / np.exp(size)
     return np.asarray(
         (area > 0)
@@ -288,7 +332,11 @@ def consistent(matches: Matches, homography: NDArray[np.float64], tolerance: flo
 
 
 def _log_false_alarms(agreeing: int, total: int, homography: NDArray[np.float64], reference_frame: Size) -> float:
-    """log10 of the expected number of affinities with as many agreeing matches if all matches were random."""
+    """log10 of the expected number of affine maps with as many inliers if all matches were random.
+
+    As in Moisan and Stival (2004): the number of tests, times the number of triples that define a map, times the
+    chance that all other inliers agree with it in place, rotation and (by a half) scale.
+    """
     if agreeing <= 3:
         return float("inf")
     scale = float(np.sqrt(abs(np.linalg.det(homography[:2, :2]))))
@@ -300,11 +348,11 @@ def _log_false_alarms(agreeing: int, total: int, homography: NDArray[np.float64]
 
 
 def _is_plausible(homography: NDArray[np.float64]) -> bool:
-    """Whether it is how a camera sees an object from another side: no mirror, no needle, no speck."""
+    """Whether a camera can see an object like this: not mirrored, not squeezed to a line, not shrunk to a point."""
     singular = np.linalg.svd(homography[:2, :2] / homography[2, 2], compute_uv=False)
     return bool(
         np.linalg.det(homography[:2, :2]) > 0
-        and singular[0] / max(singular[1], 1e-9) < 4.0
-        and singular[1] > 1 / 40
-        and singular[0] < 40
+        and singular[0] / max(singular[1], 1e-9) < MAXIMUM_ANISOTROPY
+        and singular[1] > 1 / MAXIMUM_SCALE
+        and singular[0] < MAXIMUM_SCALE
     )

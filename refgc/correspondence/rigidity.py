@@ -1,4 +1,7 @@
-"""Local rigidity: a real surface moves almost affinely from view to view, the wobble of a generative model does not."""
+"""Local rigidity: robust local affine regression of a map.
+
+Between two views a real surface moves almost affinely. The small displacements of a generative model do not.
+"""
 
 import cv2
 import numpy as np
@@ -6,59 +9,67 @@ import numpy as np
 from refgc.imaging import warp
 from refgc.imaging.arrays import Bytes, Floats, shrink, size_of
 
-# Pixels of the flow frame from node to node, at most how many nodes along a side, and how many of them around each
-# one take part in its fit: wide enough to average a generative model's wobble away.
+# The constants of this file were chosen by hand, not fitted.
+# Spacing of the nodes in pixels of the flow frame, and the largest number of them along a side.
 NODE_SPACING = 4
 MAXIMUM_NODES = 160
+# Radius in nodes of the neighbourhood of each regression, wide enough to average a generative model's errors.
 RADIUS = 28
-# Colour distance (grey levels) and map distance (reference pixels per pixel of the flow frame) that halve a node's say.
+# Scales of the weights: colour distance in grey levels, and residual of the map in pixels of the flow frame.
 COLOUR_SCALE = 30.0
-MAP_SCALE = 0.5
+RESIDUAL_SCALE = 0.5
+# Weight of a pixel whose flow is not reliable.
+MINIMUM_WEIGHT = 1e-3
 
 
 def regularise(
     mapping: Floats,
     base: Floats,
-    believed: Floats,
+    reliable: Floats,
     guide: Bytes,
     scale: float,
     radius: int = RADIUS,
     prior: float = 0.0,
     passes: int = 2,
 ) -> Floats:
-    """Replace a map, seen from a base map, by its robust local affine regression.
+    """Replace a map's deviation from a base map by its robust local affine regression.
 
-    Around each node an affinity is fitted to the believed neighbours of similar colour whose map agrees (iteratively
-    reweighted least squares, Geman-McClure); depth edges survive because what lies beyond them disagrees.
+    Around each node an affine map is fitted to the reliable neighbours of similar colour by iteratively reweighted
+    least squares (Geman and McClure, 1987). Depth edges survive, since neighbours beyond them have large residuals.
 
     Args:
-        mapping: (height, width, 2) map into the reference.
-        base: a smooth map of the same shape that `mapping` deviates from.
-        believed: (height, width) in [0, 1].
-        guide: RGB (height, width, 3), whose edges may be edges of the map.
+        mapping: (height, width, 2), map into the reference in pixels.
+        base: a smooth map of the same shape.
+        reliable: (height, width) in [0, 1], weight of each pixel's map.
+        guide: uint8 RGB (height, width, 3); the map may have edges where it has.
         scale: reference pixels per pixel of the map's frame.
-        radius: how many nodes around each one take part in its fit.
-        prior: how many believed neighbours' worth of say the base map has everywhere.
-        passes: how often the fit is made anew with the neighbours that agreed with the last one.
+        radius: radius of the neighbourhood in nodes.
+        prior: weight of the base map, in units of one reliable neighbour.
+        passes: rounds of reweighting.
+
+    Returns:
+        The regularised map, float32 (height, width, 2).
     """
     width, height = size_of(mapping)
     nodes = warp.fitted((width, height), MAXIMUM_NODES, 1.0 / NODE_SPACING)
-    say = shrink(believed + np.float32(1e-3), nodes)
-    offset = shrink((mapping - base) * (believed + np.float32(1e-3))[..., None], nodes) / say[..., None]
+    pixel_weight = reliable + np.float32(MINIMUM_WEIGHT)
+    weight = shrink(pixel_weight, nodes)
+    offset = shrink((mapping - base) * pixel_weight[..., None], nodes) / weight[..., None]
     colour = shrink(guide.astype(np.float32), nodes)
-    fitted = _local_affine(offset, say, colour, MAP_SCALE * max(scale, 1e-3), radius, prior, passes)
+    fitted = _local_affine(offset, weight, colour, RESIDUAL_SCALE * max(scale, 1e-3), radius, prior, passes)
     smooth = cv2.resize(fitted, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.asarray(base + smooth, np.float32)
 
 
 def _local_affine(
-    offset: Floats, say: Floats, colour: Floats, map_scale: float, radius: int, prior: float, passes: int
+    offset: Floats, node_weight: Floats, colour: Floats, residual_scale: float, radius: int, prior: float, passes: int
 ) -> Floats:
-    height, width = say.shape
+    """The regression's value at each node, (height, width, 2)."""
+    height, width = node_weight.shape
     reach = min(radius, max(1, min(height, width) - 1))
-    # Planes, because the innermost loops run over them.
+    # Channels first, since the inner loop runs over whole channels.
     offsets, colours = _padded(offset, reach), _padded(colour, reach)
-    say_padded = np.pad(say, reach)
+    weight_padded = np.pad(node_weight, reach)
     here = np.ascontiguousarray(np.moveaxis(colour, 2, 0))
     fitted = np.ascontiguousarray(np.moveaxis(offset, 2, 0))
     slope = np.zeros((2, 2, height, width), np.float32)
@@ -68,11 +79,13 @@ def _local_affine(
         for dy, dx in _disc(reach):
             window = (slice(reach + dy, reach + dy + height), slice(reach + dx, reach + dx + width))
             theirs = offsets[:, window[0], window[1]]
-            weight = _closeness(colours[:, window[0], window[1]], here, (dx * dx + dy * dy) / (2 * (reach / 1.7) ** 2))
-            weight *= say_padded[window]
-            missed = theirs - fitted - slope[0] * np.float32(dx) - slope[1] * np.float32(dy)
-            agreeing = 1.0 / (1.0 + (missed[0] ** 2 + missed[1] ** 2) * np.float32(1 / map_scale**2))
-            weight *= agreeing * agreeing
+            weight = _neighbour_weight(
+                colours[:, window[0], window[1]], here, (dx * dx + dy * dy) / (2 * (reach / 1.7) ** 2)
+            )
+            weight *= weight_padded[window]
+            residual = theirs - fitted - slope[0] * np.float32(dx) - slope[1] * np.float32(dy)
+            robust = 1.0 / (1.0 + (residual[0] ** 2 + residual[1] ** 2) * np.float32(1 / residual_scale**2))
+            weight *= robust * robust
             weighted = weight * theirs
             for i, term in enumerate((1, dx, dy, dx * dx, dx * dy, dy * dy)):
                 if term:
@@ -90,22 +103,22 @@ def _padded(field: Floats, reach: int) -> Floats:
 
 
 def _disc(reach: int) -> list[tuple[int, int]]:
-    """Every second node of a disc: neighbours say nearly the same."""
+    """Offsets (dy, dx) of every second node of a disc; adjacent nodes carry nearly the same information."""
     steps = range(-(reach // 2) * 2, reach + 1, 2)
     return [(dy, dx) for dy in steps for dx in steps if dx * dx + dy * dy <= reach * reach]
 
 
-def _closeness(theirs: Floats, here: Floats, remoteness: float) -> Floats:
-    """Weight in [0, 1] of a neighbour by its colour and its distance."""
+def _neighbour_weight(theirs: Floats, here: Floats, distance_term: float) -> Floats:
+    """Bilateral weight in [0, 1] of a neighbour by its colour and its distance."""
     difference = theirs - here
     squared = difference[0] ** 2 + difference[1] ** 2 + difference[2] ** 2
-    return np.asarray(np.exp(squared * np.float32(-1 / (6 * COLOUR_SCALE**2)) - np.float32(remoteness)), np.float32)
+    return np.asarray(np.exp(squared * np.float32(-1 / (6 * COLOUR_SCALE**2)) - np.float32(distance_term)), np.float32)
 
 
 def _solve(moments: Floats, right: Floats, prior: float) -> Floats:
-    """The affinities (3, 2, height, width): value, slope along x and slope along y of both coordinates."""
+    """The affine maps (3, 2, height, width): value, slope along x and slope along y of both coordinates."""
     one, x, y, xx, xy, yy = moments
-    # A little ridge on the slopes keeps a node with few neighbours from tilting.
+    # Ridge regularisation of the slopes, for nodes with few neighbours.
     ridge = np.maximum(one, 1e-6)
     normal = np.stack([one + prior + 1e-4 * ridge, x, y, x, xx + 0.5 * ridge, xy, y, xy, yy + 0.5 * ridge])
     height, width = one.shape

@@ -1,4 +1,4 @@
-"""Trust: how far each spot of the placed reference may stand for the generated picture."""
+"""Trust: the estimated probability that the placed reference is nearer to the truth than the generated picture."""
 
 from dataclasses import dataclass
 
@@ -7,51 +7,70 @@ import numpy as np
 
 from refgc.imaging.arrays import Floats, blur, local_variance
 
-# How near, in cells of the trust grid, evidence must lie to count: the artifacts of a generated picture are local and
-# must not speak against the geometry that their surroundings confirm.
+# Standard deviations, in cells of the trust grid, of the windows over which evidence is averaged. The artifacts of a
+# generated picture are local, and the geometry that their surroundings confirm outweighs them. Chosen by hand, not
+# fitted.
 NEAR = 2.0
 AROUND = 4.0
-# A logistic model of whether the placed reference is nearer to the truth than the upscale, fitted to six photo pairs
-# with known truth and simulated artifacts, each pair's errors judged by a fit to the other five.
-CONSTANT = 3.44
+# Coefficients of a logistic regression of whether the placed reference is nearer to the truth than the upscaled
+# picture. Fitted to six photo pairs with known truth and simulated artifacts, with leave-one-out cross-validation over
+# the pairs.
+INTERCEPT = 3.44
 PER_LOG_DISAGREEMENT = -1.96
-PER_CONSISTENCY = 1.33
+PER_RELIABILITY = 1.33
 PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
-# A map this straight all around (second derivative per cell) has no depth edge behind which something could hide,
-# where at least this share of the flow is consistent.
+# A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
+# where at least this fraction of the flow is reliable. Chosen by hand, not fitted.
 STRAIGHT = 0.12
-CONSISTENT = 0.6
-# Variance, in grey levels squared, below which a surface is flat: nothing on it can be misplaced.
-FLAT = 36.0
+MOSTLY_RELIABLE = 0.6
+# Variance in grey levels squared below which a surface counts as flat: nothing on it can be misplaced. Chosen by hand,
+# not fitted.
+FLAT_VARIANCE = 36.0
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What speaks for and against each spot; every field is (height, width) on the trust grid.
+    """What the trust is estimated from; each field is (height, width) on the trust grid.
 
     Attributes:
-        disagreement: mean absolute colour difference of the harmonised reference to the generated picture, grey levels.
-        believed: 1 where flow forth and back agree, else 0.
-        deviation: how far the flow lies from the regularised map, in cells.
-        bending: second derivative of the map, per cell.
+        disagreement: mean absolute colour difference of the harmonised reference to the generated picture, in grey
+            levels.
+        reliable: fraction of the cell with reliable flow, in [0, 1].
+        deviation: distance of the flow from the regularised map, in cells.
+        bending: norm of the map's second derivative, per cell.
     """
 
     disagreement: Floats
-    believed: Floats
+    reliable: Floats
     deviation: Floats
     bending: Floats
 
 
-def likeness(placed: Floats, generated: Floats) -> Floats:
-    """Local correlation (height, width) in [-1, 1] of two grey pictures; 1 where both are flat."""
-    together = blur(placed * generated, AROUND) - blur(placed, AROUND) * blur(generated, AROUND)
-    spread = np.sqrt(local_variance(placed, AROUND) * local_variance(generated, AROUND))
-    return np.asarray((together + FLAT) / (spread + FLAT), np.float32)
+def local_correlation(placed: Floats, generated: Floats) -> Floats:
+    """Normalised cross-correlation in a Gaussian window; 1 where both pictures are flat.
+
+    Args:
+        placed: grey levels (height, width).
+        generated: grey levels of the same shape.
+
+    Returns:
+        (height, width) in [-1, 1].
+    """
+    covariance = blur(placed * generated, AROUND) - blur(placed, AROUND) * blur(generated, AROUND)
+    deviations = np.sqrt(local_variance(placed, AROUND) * local_variance(generated, AROUND))
+    return np.asarray((covariance + FLAT_VARIANCE) / (deviations + FLAT_VARIANCE), np.float32)
 
 
 def bending(mapping: Floats) -> Floats:
-    """Norm of the second derivative (height, width) of a map (height, width, 2) in cells; 0 for any affinity."""
+    """Norm of a map's second derivative, the square root of a thin plate's bending energy density (Bookstein, 1989).
+
+    Args:
+        mapping: (height, width, 2) in cells.
+
+    Returns:
+        (height, width) per cell; 0 for any affine map.
+    """
     smooth = blur(mapping, 1.0)
     second = [
         weight * cv2.Sobel(smooth[..., axis], cv2.CV_32F, dx, dy, ksize=3, scale=0.25) ** 2
@@ -61,27 +80,27 @@ def bending(mapping: Floats) -> Floats:
     return np.asarray(np.sqrt(np.sum(second, axis=0)), np.float32)
 
 
-def judge(evidence: Evidence) -> Floats:
-    """Trust (height, width) in [0, 1]: the larger of what agreement and what plain geometry allow."""
-    return np.maximum(agreement(evidence), _plain_geometry(evidence))
+def estimate_trust(evidence: Evidence) -> Floats:
+    """Trust (height, width) in [0, 1]: the larger of what agreement and what smooth geometry allow."""
+    return np.maximum(agreement_trust(evidence), _smooth_geometry_trust(evidence))
 
 
-def agreement(evidence: Evidence) -> Floats:
-    """Trust (height, width) in [0, 1] from agreement alone: the chance that the reference is nearer to the truth."""
+def agreement_trust(evidence: Evidence) -> Floats:
+    """Trust (height, width) in [0, 1] by the logistic regression on the evidence alone."""
     return _logistic(
-        CONSTANT
+        INTERCEPT
         + PER_LOG_DISAGREEMENT * np.log(blur(evidence.disagreement, AROUND) + 2.0)
-        + PER_CONSISTENCY * blur(evidence.believed, NEAR)
+        + PER_RELIABILITY * blur(evidence.reliable, NEAR)
         + PER_LOG_DEVIATION * np.log(blur(evidence.deviation, 1.0) + 0.5)
         + PER_LOG_BENDING * np.log(blur(evidence.bending, 3.0) + 0.003)
     )
 
 
-def _plain_geometry(evidence: Evidence) -> Floats:
-    """Where nothing can be hidden, what disagrees is the artifact."""
-    widest = blur(np.asarray(cv2.dilate(evidence.bending, np.ones((13, 13), np.uint8)), np.float32), NEAR)
-    straight = _logistic((np.log(STRAIGHT) - np.log(widest + 1e-3)) / 0.3)
-    return straight * _logistic((blur(evidence.believed, 2 * AROUND) - CONSISTENT) / 0.08)
+def _smooth_geometry_trust(evidence: Evidence) -> Floats:
+    """Trust where the map is smooth and the flow reliable all around: disagreement there is the artifact itself."""
+    largest = blur(np.asarray(cv2.dilate(evidence.bending, np.ones((13, 13), np.uint8)), np.float32), NEAR)
+    straight = _logistic((np.log(STRAIGHT) - np.log(largest + 1e-3)) / 0.3)
+    return straight * _logistic((blur(evidence.reliable, 2 * AROUND) - MOSTLY_RELIABLE) / 0.08)
 
 
 def _logistic(score: Floats) -> Floats:

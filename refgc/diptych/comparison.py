@@ -1,4 +1,4 @@
-"""How close a picture comes to the truth: PSNR and SSIM, over the whole picture and inside the object."""
+"""Fidelity to the truth: PSNR and SSIM, over the whole picture and inside the object."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from refgc.imaging.arrays import Bytes, Size, luma
 from refgc.imaging.image import MARKED, Image, Mask
 
 PEAK = 255.0
-# Equal pictures have no finite PSNR; JSON has no infinity.
-MOST_PSNR = 100.0
+# The PSNR of equal pictures is infinite, which JSON cannot hold.
+MAXIMUM_PSNR = 100.0
 # SSIM's window in pixels, and its constants (Wang et al., 2004).
 WINDOW = 7
 K1, K2 = 0.01, 0.03
 
 
-class Closeness(BaseModel):
-    """One picture against the truth."""
+class Fidelity(BaseModel):
+    """How near one picture is to the truth."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,12 +31,12 @@ class Closeness(BaseModel):
 
 
 class Comparison(BaseModel):
-    """A clean upscale and a refined picture against the truth; gains are above 0 where refining came closer."""
+    """An upscaled and a refined picture against the truth; gains are positive where the refined one is nearer."""
 
     model_config = ConfigDict(frozen=True)
 
-    upscaled: Closeness
-    refined: Closeness
+    upscaled: Fidelity
+    refined: Fidelity
 
     @property
     def psnr_gain(self) -> float:
@@ -60,50 +60,50 @@ class Comparison(BaseModel):
 
 
 def compare(truth: Image, upscaled: Image, refined: Image, mask: Mask) -> Comparison:
-    """How much closer to the truth refining came than enlarging.
+    """Fidelity of a refined picture and of the upscaled one.
 
     Args:
         truth: the HRGT.
-        upscaled: the LRGI's clean upscale, the stage "upscaled" of a refinement.
+        upscaled: the LRGI upscaled, the stage "upscaled" of a refinement.
         refined: the refinement's result.
         mask: the object in the truth.
 
     Raises:
-        InputError: they are not all of one size.
+        InputError: the sizes differ.
     """
-    return Comparison(upscaled=closeness(truth, upscaled, mask), refined=closeness(truth, refined, mask))
+    return Comparison(upscaled=fidelity(truth, upscaled, mask), refined=fidelity(truth, refined, mask))
 
 
-def closeness(truth: Image, picture: Image, mask: Mask) -> Closeness:
-    """PSNR and SSIM of a picture against the truth.
+def fidelity(truth: Image, picture: Image, mask: Mask) -> Fidelity:
+    """PSNR in dB over RGB, and SSIM of luma, of a picture against the truth.
 
     Args:
         truth: the HRGT.
         picture: of the same size.
-        mask: the object in the truth; its pixels are those marked by half or more.
+        mask: the object in the truth; its pixels are those marked by at least a half.
 
     Raises:
-        InputError: they are not all of one size.
+        InputError: the sizes differ.
     """
     for what, size in (("picture", picture.size), ("mask", mask.size)):
         _check_size(what, size, truth.size)
     inside = mask.values >= MARKED
     errors = _squared_errors(truth.pixels, picture.pixels)
     similarity = ssim_map(truth.pixels, picture.pixels)
-    rim = WINDOW // 2
-    return Closeness(
+    border = WINDOW // 2
+    return Fidelity(
         psnr=_psnr(errors),
-        # At the rim, windows reach beyond the picture.
-        ssim=float(similarity[rim:-rim, rim:-rim].mean()),
+        # Windows at the border reach beyond the picture.
+        ssim=float(similarity[border:-border, border:-border].mean()),
         psnr_inside=_psnr(errors[inside]),
         ssim_inside=float(similarity[inside].mean()),
     )
 
 
 def ssim_map(one: Bytes, other: Bytes) -> NDArray[np.float64]:
-    """The structural similarity of two pictures' luma around each pixel (Wang et al., 2004).
+    """The structural similarity map of two pictures' luma (Wang et al., 2004).
 
-    Windows are 7x7 pixels, all weighing the same, with unbiased variances, as scikit-image's default has it.
+    Uniform windows of 7x7 pixels and unbiased variances, as in scikit-image's default.
 
     Args:
         one: uint8 RGB (height, width, 3).
@@ -129,14 +129,14 @@ def _check_size(what: str, size: Size, truth: Size) -> None:
 
 
 def _squared_errors(one: Bytes, other: Bytes) -> NDArray[np.float64]:
-    """(height, width), the mean over the channels."""
+    """Squared error (height, width), averaged over the channels."""
     difference = one.astype(np.float64) - other
     return np.asarray((difference * difference).mean(axis=2), np.float64)
 
 
 def _psnr(errors: NDArray[np.float64]) -> float:
     error = float(errors.mean())
-    return min(MOST_PSNR, float(10 * np.log10(PEAK**2 / error))) if error > 0 else MOST_PSNR
+    return min(MAXIMUM_PSNR, float(10 * np.log10(PEAK**2 / error))) if error > 0 else MAXIMUM_PSNR
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

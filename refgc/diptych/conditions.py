@@ -1,8 +1,8 @@
-"""The diptych: the conditions a generator draws the reference's object into a scene from, and the way back.
+"""The diptych: DipRefGC's three conditions, and the way from its output back to the scene.
 
 As in the paper's figure of the dataset pipeline ("Stage 2: LRGI synthesis with DipRefGC"). Both pictures are resized
-first. The left panel is the HRRI's object alone on white; the right one the HRGT with its object cut out, black. Beside
-this picture stand the object mask and the Canny edges, whose left panels are all 0.
+first. The left panel is the HRRI's object on white. The right panel is the HRGT with its object cut out to black. The
+other two conditions are the object mask and the Canny edges, whose left panels are all 0.
 """
 
 from __future__ import annotations
@@ -15,38 +15,40 @@ import numpy as np
 from refgc.errors import InputError
 from refgc.imaging.arrays import Bytes, Floats, Size, blur, resized, shrink, size_of
 from refgc.imaging.image import MARKED, Image, ImageSource, Mask, open_mask
-from refgc.imaging.matting import bounds, foreground, over, share_bytes
+from refgc.imaging.matting import alpha_bytes, bounding_region, composite, estimate_foreground
 from refgc.imaging.region import Region
 from refgc.imaging.warp import fitted
 
 WHITE = 255
-# FLUX's latents are an eighth of the picture and taken two by two.
+# FLUX's VAE has a stride of 8, and its latents are packed two by two.
 STEP = 16
-# A panel has about 512x512 to 768x768 pixels, and the diptych is twice as wide.
+# The constants below were chosen by hand, not fitted, unless noted otherwise.
+# Areas of a panel in pixels, from the paper's 512x512 on; the diptych is twice as wide.
 LEAST_AREA, MOST_AREA = 512**2, 768**2
 SIDES = range(256, 1537, STEP)
-# Of panels that leave so little more of themselves unused the largest is taken.
+PANEL_SIZES = [(width, height) for width in SIDES for height in SIDES if LEAST_AREA <= width * height <= MOST_AREA]
+# Panels are equally good if the unused fractions of their areas differ by at most this; the largest is taken.
 UNUSED_TOLERANCE = 0.005
-# White on each side of the object, as a share of the panel's side.
+# White margin on each side of the object, as a fraction of the panel's side.
 PADDING = 0.08
-# The gradients, summed over both directions, at which an edge goes on and at which it begins.
+# The lower and the upper hysteresis threshold of Canny (1986) on the L1 norm of the gradient, as OpenCV takes them.
 CANNY_THRESHOLDS = (100.0, 200.0)
-# The background's colours are averaged this far, as a share of the shorter side, on a grid of so many cells along the
-# longer one: no edge of its own is left.
-BACKGROUND_REACH = 0.06
+# Standard deviation of the background's blur, as a fraction of the shorter side, on a grid of so many cells along the
+# longer side. It leaves no edge of the background.
+BACKGROUND_SIGMA = 0.06
 BACKGROUND_SIDE = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """What of the two pictures lies where in the two panels; all in pixels.
+    """The layout: which part of each picture lies where in its panel, in pixels.
 
     Attributes:
         size: (width, height) of each panel.
         object_source: the part of the reference that the left panel shows.
-        object_target: where it lies in the left panel.
-        scene_size: (width, height) of the whole scene, which the right panel shows.
-        scene_target: where it lies in the right panel.
+        object_target: its place in the left panel.
+        scene_size: (width, height) of the scene, which the right panel shows as a whole.
+        scene_target: its place in the right panel.
     """
 
     size: Size
@@ -58,13 +60,13 @@ class Panels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Diptych:
-    """The three conditions, each two panels side by side; read-only.
+    """The three conditions, each with two panels side by side; the arrays are read-only.
 
     Attributes:
         picture: uint8 RGB (height, 2 * width, 3): the object on white, and the scene with its object cut out.
-        mask: uint8 (height, 2 * width): 0 on the left, and the share of each pixel that was cut out in 255ths.
+        mask: uint8 (height, 2 * width): 0 on the left, and the alpha of the cut-out object, 0 to 255, on the right.
         edges: uint8 (height, 2 * width): 0 on the left, and 255 on the Canny edges of the scene's object.
-        panels: what lies where.
+        panels: the layout.
     """
 
     picture: Bytes
@@ -78,7 +80,7 @@ class Diptych:
 
 
 def open_object_mask(source: ImageSource, *, size: Size, name: str) -> Mask:
-    """Open a mask that tells an object from its background.
+    """Open a mask that marks an object and leaves out its background.
 
     Args:
         source: as for `refgc.imaging.image.open_mask`.
@@ -92,7 +94,7 @@ def open_object_mask(source: ImageSource, *, size: Size, name: str) -> Mask:
 
 
 def checked_object_mask(mask: Mask, name: str) -> Mask:
-    """The mask itself, of which a part is marked and a part is not; for masks that no file was opened for.
+    """Check that a mask marks a part of the picture, not nothing and not everything; returns the mask itself.
 
     Raises:
         InputError: the mask marks nothing or everything.
@@ -105,12 +107,12 @@ def checked_object_mask(mask: Mask, name: str) -> Mask:
 
 
 def panel_size(scene: Size, asked: Size | None = None) -> Size:
-    """The size of a panel for a scene.
+    """The panel size for a scene.
 
     Args:
         scene: (width, height) of the scene in pixels.
-        asked: (width, height) that somebody wants; None chooses, among the sizes of about 512x512 to 768x768 pixels
-            that the scene fills best, the largest that needs no enlarging, or else the smallest.
+        asked: (width, height) that was asked for. None takes the sizes of about 512x512 to 768x768 pixels that the
+            scene fills best, and among them the largest that needs no enlargement, or else the smallest.
 
     Returns:
         (width, height), multiples of 16.
@@ -124,10 +126,9 @@ def panel_size(scene: Size, asked: Size | None = None) -> Size:
                 f"The panel size is {asked[0]}x{asked[1]} pixels; choose multiples of {STEP} for its width and height."
             )
         return asked
-    sizes = [(width, height) for width in SIDES for height in SIDES if LEAST_AREA <= width * height <= MOST_AREA]
-    unused = {size: _unused(scene, size) for size in sizes}
+    unused = {size: _unused(scene, size) for size in PANEL_SIZES}
     least = min(unused.values())
-    areas = {size: size[0] * size[1] for size in sizes if unused[size] <= least + UNUSED_TOLERANCE}
+    areas = {size: size[0] * size[1] for size in PANEL_SIZES if unused[size] <= least + UNUSED_TOLERANCE}
     smaller = [size for size in areas if areas[size] <= scene[0] * scene[1]]
     if smaller:
         return max(smaller, key=lambda size: (areas[size], -unused[size]))
@@ -144,11 +145,11 @@ def build(
     padding: float = PADDING,
     canny_thresholds: tuple[float, float] = CANNY_THRESHOLDS,
 ) -> Diptych:
-    """The conditions for drawing the reference's object in the place and pose of the scene's.
+    """The conditions for generating the reference's object in the place and pose of the scene's.
 
-    Aspect ratios are kept: a scene of another aspect than the panel lies in its middle on white. Where the scene has
-    the panel's size, its pixels outside of the mask are taken over bit for bit; else those of the resized scene.
-    Soft edges hold neither the old background, on the left, nor the cut object, on the right.
+    Aspect ratios are kept: a scene of another aspect ratio than the panel is centred on white. Outside of the mask the
+    right panel has the pixels of the (resized) scene bit for bit. Soft edges contain neither the reference's
+    background, on the left, nor the cut-out object, on the right.
 
     Args:
         reference: the HRRI.
@@ -156,52 +157,52 @@ def build(
         scene: the HRGT, or another scene with something in the object's place.
         scene_mask: the object, or what stands in its place.
         panel: (width, height) of each panel, from `panel_size`.
-        padding: least white on each side of the object on the left, as a share of the panel's side, below 0.5.
-        canny_thresholds: the lower and the higher threshold of Canny (1986), as OpenCV takes them.
+        padding: least white margin on each side of the object, as a fraction of the panel's side, in [0, 0.5).
+        canny_thresholds: the lower and the upper threshold; see `CANNY_THRESHOLDS`.
     """
     left, object_source, object_target = _object_panel(reference.pixels, reference_mask.values, panel, padding)
     target = _centred(fitted(scene.size, np.inf, _enlargement(scene.size, panel)), panel)
     small = _at(scene.pixels, target.size)
-    share = np.clip(shrink(scene_mask.values, target.size), 0.0, 1.0)
-    own = foreground(small, share)
+    alpha = np.clip(shrink(scene_mask.values, target.size), 0.0, 1.0)
+    foreground = estimate_foreground(small, alpha)
     picture = np.full((panel[1], 2 * panel[0], 3), WHITE, np.uint8)
     mask, edges = (np.zeros((panel[1], 2 * panel[0]), np.uint8) for _ in range(2))
     picture[:, : panel[0]] = left
-    target.of(picture[:, panel[0] :])[:] = _cut_out(small, own, share)
-    target.of(mask[:, panel[0] :])[:] = share_bytes(share)
-    target.of(edges[:, panel[0] :])[:] = object_edges(small, own, share, canny_thresholds)
+    target.of(picture[:, panel[0] :])[:] = _cut_out(small, foreground, alpha)
+    target.of(mask[:, panel[0] :])[:] = alpha_bytes(alpha)
+    target.of(edges[:, panel[0] :])[:] = object_edges(small, foreground, alpha, canny_thresholds)
     return Diptych(picture, mask, edges, Panels(panel, object_source, object_target, scene.size, target))
 
 
-def object_edges(picture: Bytes, own: Floats, share: Floats, thresholds: tuple[float, float]) -> Bytes:
-    """The Canny edges on an object and of its outline, and no other.
+def object_edges(picture: Bytes, foreground: Floats, alpha: Floats, thresholds: tuple[float, float]) -> Bytes:
+    """The Canny edges of an object and of its outline, without those of the background.
 
-    The background is averaged away before, so that nothing in it has an edge; the outline has one where the object's
-    colours differ from those around it, not because it is cut there.
+    The background is blurred first, so that it has no edges. The outline has an edge where the object's colours differ
+    from those around it, not because the object is cut out there.
 
     Args:
         picture: uint8 RGB (height, width, 3).
-        own: (height, width, 3), the object's own colours, as `foreground` gives them.
-        share: (height, width) in [0, 1], how much of each pixel is object.
-        thresholds: of Canny, the lower and the higher.
+        foreground: (height, width, 3), the object's own colours, as `estimate_foreground` gives them.
+        alpha: (height, width) in [0, 1], the object's coverage of each pixel.
+        thresholds: the lower and the upper threshold; see `CANNY_THRESHOLDS`.
 
     Returns:
-        uint8 (height, width), 255 on edges, all of them where at least half of the pixel is object.
+        uint8 (height, width), 255 on edges, which lie only where alpha is at least a half.
     """
-    solid = (share >= MARKED).astype(np.uint8)
-    ground = _averaged_background(picture, share)
-    # Half of the step lies on the object's rim, half beyond, so that its steepest pixel is one of the object's.
+    solid = (alpha >= MARKED).astype(np.uint8)
+    ground = _blurred_background(picture, alpha)
+    # The step lies half on the object's rim and half beyond, so that its steepest pixel is on the object.
     inward = (solid + cv2.erode(solid, np.ones((3, 3), np.uint8))) * np.float32(0.5)
-    alone = over(own, np.asarray(inward, np.float32), ground)
+    alone = composite(foreground, np.asarray(inward, np.float32), ground)
     return np.asarray(cv2.Canny(alone, *thresholds) * solid, np.uint8)
 
 
 def right_panel(result: Bytes, panels: Panels) -> Bytes:
-    """What a generator drew for the scene: the right half of its diptych, without what lies beside the scene.
+    """The scene's part of a generated diptych: its right panel without the white margins.
 
     Args:
         result: uint8 RGB (height, 2 * width, 3) of the diptych's size.
-        panels: of the diptych.
+        panels: the diptych's layout.
 
     Returns:
         uint8 RGB of `panels.scene_target.size`, a view.
@@ -210,42 +211,42 @@ def right_panel(result: Bytes, panels: Panels) -> Bytes:
 
 
 def in_scene(result: Bytes, panels: Panels, size: Size | None = None) -> Bytes:
-    """What a generator drew for the scene, in the scene's own frame.
+    """The scene's part of a generated diptych, resized to the scene.
 
     Args:
         result: uint8 RGB (height, 2 * width, 3) of the diptych's size.
-        panels: of the diptych.
-        size: (width, height) to give it; None takes the scene's own.
+        panels: the diptych's layout.
+        size: (width, height) of the result; None takes the scene's own.
 
     Returns:
-        uint8 RGB; where the right panel shows the scene at this size, its pixels bit for bit.
+        uint8 RGB of that size; if the right panel shows the scene at this size, its pixels bit for bit.
     """
     return _at(right_panel(result, panels), size or panels.scene_size)
 
 
-def _object_panel(reference: Bytes, share: Floats, panel: Size, padding: float) -> tuple[Bytes, Region, Region]:
-    source = bounds(share)
+def _object_panel(reference: Bytes, alpha: Floats, panel: Size, padding: float) -> tuple[Bytes, Region, Region]:
+    source = bounding_region(alpha)
     room = (max(1, round(panel[0] * (1 - 2 * padding))), max(1, round(panel[1] * (1 - 2 * padding))))
     target = _centred(fitted(source.size, np.inf, _enlargement(source.size, room)), panel)
     small = _at(np.asarray(source.of(reference), np.uint8), target.size)
-    small_share = np.clip(shrink(np.asarray(source.of(share), np.float32), target.size), 0.0, 1.0)
+    small_alpha = np.clip(shrink(np.asarray(source.of(alpha), np.float32), target.size), 0.0, 1.0)
     left = np.full((panel[1], panel[0], 3), WHITE, np.uint8)
-    target.of(left)[:] = over(foreground(small, small_share), small_share, WHITE)
+    target.of(left)[:] = composite(estimate_foreground(small, small_alpha), small_alpha, WHITE)
     return left, source, target
 
 
-def _cut_out(picture: Bytes, own: Floats, share: Floats) -> Bytes:
-    """The picture less what the object gives to it: black inside of the object, unchanged outside."""
-    return np.asarray(np.clip(np.rint(picture - own * share[..., None]), 0, 255), np.uint8)
+def _cut_out(picture: Bytes, foreground: Floats, alpha: Floats) -> Bytes:
+    """The picture without the object's contribution: black inside of the object, unchanged outside."""
+    return np.asarray(np.clip(np.rint(picture - foreground * alpha[..., None]), 0, 255), np.uint8)
 
 
-def _averaged_background(picture: Bytes, share: Floats) -> Bytes:
-    """The background's colours without any detail, and under the object those nearest to it."""
+def _blurred_background(picture: Bytes, alpha: Floats) -> Bytes:
+    """The background's blurred colours, extended under the object by normalised convolution."""
     grid = fitted(size_of(picture), BACKGROUND_SIDE)
-    behind = np.asarray(1.0 - share, np.float32)
-    reach = max(1.0, BACKGROUND_REACH * min(grid))
-    colours = blur(shrink(np.asarray(picture * behind[..., None], np.float32), grid), reach)
-    mean = colours / (blur(shrink(behind, grid), reach)[..., None] + 1e-5)
+    behind = np.asarray(1.0 - alpha, np.float32)
+    sigma = max(1.0, BACKGROUND_SIGMA * min(grid))
+    colours = blur(shrink(np.asarray(picture * behind[..., None], np.float32), grid), sigma)
+    mean = colours / (blur(shrink(behind, grid), sigma)[..., None] + 1e-5)
     enlarged = cv2.resize(mean, size_of(picture), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.clip(np.rint(enlarged), 0, 255), np.uint8)
 
@@ -255,7 +256,7 @@ def _enlargement(size: Size, room: Size) -> float:
 
 
 def _unused(scene: Size, panel: Size) -> float:
-    """Share of a panel that a scene of this size leaves free."""
+    """Fraction of a panel's area that a scene of this size leaves unused."""
     width, height = fitted(scene, np.inf, _enlargement(scene, panel))
     return 1.0 - width * height / (panel[0] * panel[1])
 

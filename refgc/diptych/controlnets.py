@@ -1,4 +1,4 @@
-"""The two ControlNets that lead FLUX.1-dev at once: one for inpainting, one for Canny edges."""
+"""The two ControlNets of FLUX.1-dev that act at the same time: one for inpainting, one for Canny edges."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from refgc import hub
 from refgc.diptych.sources import CONTROLNET_FILES, ControlNetName
 from refgc.errors import InputError
+from refgc.flux.checks import check_network
 from refgc.flux.reading import reading
 from refgc.imaging.arrays import Bytes
 from refgc.model.tokens import PATCH, pack
 
-# What must be equal for a ControlNet's outputs to be added to those of the transformer's blocks.
+# Config entries that must equal the transformer's, so that a ControlNet's outputs can be added to those of its blocks.
 SHARED_SIZES = (
     "in_channels",
     "num_attention_heads",
@@ -37,9 +38,9 @@ UNION_CANNY = 0
 
 
 class ControlNet(FluxControlNetModel):
-    """A FLUX ControlNet whose condition may have channels beside the latents', such as a mask's.
+    """A FLUX ControlNet whose condition may have more channels than the latents, such as a mask's.
 
-    diffusers has none; the inpainting ControlNets of alimama-creative were published for a version that had.
+    The inpainting ControlNets of alimama-creative need this; the class of diffusers does not have it.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -79,10 +80,10 @@ class ControlNet(FluxControlNetModel):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the ControlNets are given beside what diffusers' pipeline gives them.
+    """Inputs of the ControlNets that diffusers' pipeline does not pass on.
 
     Attributes:
-        mask_tokens: (1, tokens, channels), from `mask_tokens`, beside the inpainting condition's latents.
+        mask_tokens: (1, tokens, channels), from `mask_tokens`, appended to the inpainting condition's latents.
         guidance: (1,), the scale of the distilled guidance.
     """
 
@@ -93,11 +94,11 @@ class Given:
 class ControlNets(FluxMultiControlNetModel):
     """Both ControlNets: the sum of what they add after each of the transformer's blocks.
 
-    FluxMultiControlNetModel adds their outputs one by one, so that those of two with different numbers of blocks meet
-    at the wrong blocks or get lost, and takes it for granted that both or neither read the guidance.
+    FluxMultiControlNetModel adds their outputs by position in the list. Where the two have different numbers of blocks,
+    outputs are then added at the wrong blocks or lost. It also assumes that both or neither embed the guidance.
 
     Attributes:
-        given: what belongs to one diptych; without it there is nothing to run on.
+        given: inputs of one diptych; it has to be set before a forward pass.
     """
 
     given: Given | None = None
@@ -118,17 +119,17 @@ class ControlNets(FluxMultiControlNetModel):
 
     @property
     def inpainting(self) -> FluxControlNetModel:
-        """What to draw."""
+        """The ControlNet for the content."""
         return self.nets[0]
 
     @property
     def canny(self) -> FluxControlNetModel:
-        """In which pose."""
+        """The ControlNet for the pose."""
         return self.nets[1]
 
     @property
     def modes(self) -> list[int | None]:
-        """The mode of each, for those that can be led by several kinds of condition."""
+        """The mode of each; None for one that takes a single kind of condition."""
         return [None, None if self.canny.config.num_mode is None else UNION_CANNY]
 
     def forward(
@@ -174,10 +175,10 @@ class ControlNets(FluxMultiControlNetModel):
 
 
 def mask_tokens(mask: Bytes, controlnet: FluxControlNetModel, latents: tuple[int, int]) -> Tensor:
-    """A mask in the channels that an inpainting ControlNet has for it, packed like the latents.
+    """A mask as extra channels of an inpainting ControlNet's condition, packed like the latents.
 
-    One channel a latent, 1 where the picture is known and 0 where it is to be drawn, taken at every eighth pixel: as
-    alimama-creative's FLUX.1-dev-Controlnet-Inpainting was trained.
+    Each latent gets one value: 1 where the picture is known and 0 where it is to be drawn, sampled at every eighth
+    pixel. This is how alimama-creative's FLUX.1-dev-Controlnet-Inpainting was trained.
 
     Args:
         mask: uint8 (height, width), from 128 on to be drawn.
@@ -201,21 +202,12 @@ def load(source: str | Path, label: str, *, dtype: torch.dtype | None = None) ->
         dtype: of the weights; None takes float32.
 
     Raises:
-        EngineError: it cannot be had, or is damaged.
-        InputError: its weights do not fit its config.
+        EngineError: it cannot be had, is damaged, or its weights do not fit its config.
     """
     folder = hub.fetch(str(source), label, CONTROLNET_FILES)
     with reading(folder, label):
-        controlnet, report = ControlNet.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    # diffusers would go on with random weights in their place.
-    missing, unexpected = report["missing_keys"], report["unexpected_keys"]
-    if missing or unexpected:
-        first = next(iter([*missing, *unexpected]))
-        raise InputError(
-            f"{label} is {str(source)!r}, whose weights do not fit its config ({first} is "
-            f"{'missing' if missing else 'too much'}); fetch it again, or name another."
-        )
-    loaded: ControlNet = controlnet
+        check_network(folder, ControlNet)
+        loaded: ControlNet = ControlNet.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     return loaded
 
 

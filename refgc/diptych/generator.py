@@ -1,61 +1,38 @@
-"""The diptych generator: loads once, stays on the GPU, and draws LRGIs."""
+"""The diptych generator: the model is loaded once, stays on the GPU, and draws LRGIs."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from threading import Lock
 
 import torch
-from diffusers import FluxControlNetPipeline
 
-from refgc import hub, machine
-from refgc.diptych import controlnets, loras
+from refgc.diptych import controlnets
 from refgc.diptych.conditions import Diptych
-from refgc.diptych.pipeline import DipRefGCPipeline, Drawn, Settings
+from refgc.diptych.loading import Folders, fetch, load
+from refgc.diptych.pipeline import DipRefGCPipeline, Drawn
 from refgc.diptych.prompts import diptych_prompt
-from refgc.diptych.sources import (
-    BASE,
-    CANNY_CONTROLNET,
-    CONTROLNET_FILES,
-    FLUX_DEV,
-    INPAINTING_CONTROLNET,
-    LORAS,
-    NO_GPU,
-    PIPELINES,
-    ControlNetName,
-    Sources,
-    find_loras,
-)
+from refgc.diptych.settings import DrawingSettings
+from refgc.diptych.sources import NO_GPU, Sources
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError
-from refgc.flux.memory import Resident, Room
-from refgc.flux.placement import ModelSize, Placement
-from refgc.flux.progress import Watch
-from refgc.flux.quantization import quantize
-from refgc.flux.reading import load_transformer, parameters, prompt_reader, reading, stream
+from refgc.flux.memory import LoadedModel, ModelHolder
+from refgc.flux.placement import Machine, ModelSize, Placement, examine, place
+from refgc.flux.progress import StageTimer
+from refgc.flux.reading import parameters, prompt_reader
 from refgc.flux.speed import Quantization, SpeedOptions
 from refgc.model import loading
+from refgc.settings import settings as environment
 
-OTHERWISE = "let the simulator stand in for the generator"
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Where `Sources` lie on this machine, complete."""
-
-    base: Path
-    inpainting_controlnet: Path
-    canny_controlnet: Path
-    loras: dict[ControlNetName, Path]
+ALTERNATIVE = "let the simulator stand in for the generator"
 
 
 class DiptychGenerator:
     """DipRefGC behind one method; safe to share among threads, one diptych at a time.
 
     Attributes:
-        sources: what it is made of.
+        sources: of its weights.
     """
 
     def __init__(
@@ -64,7 +41,10 @@ class DiptychGenerator:
         *,
         device: str | None = None,
         quantization: Quantization | None = None,
-        settings: Settings | None = None,
+        settings: DrawingSettings | None = None,
+        load: Callable[[Folders, Placement], DipRefGCPipeline] = load,
+        examine: Callable[[str | None], Machine] = examine,
+        place: Callable[..., Placement] = place,
     ) -> None:
         """Loads nothing yet.
 
@@ -73,22 +53,39 @@ class DiptychGenerator:
             device: "cuda", "cuda:1" or "cpu"; None reads `REFGC_DEVICE`.
             quantization: of the weights; None decides by the memory that is there.
             settings: steps, scales and the like; its generator is replaced. None takes the defaults.
+            load: loads the pipeline, as `refgc.diptych.loading.load`.
+            examine: measures a device, as `refgc.flux.placement.examine`.
+            place: chooses a placement, as `refgc.flux.placement.place`.
 
         Raises:
             EngineError: there is no such device, or no ControlNet is named.
         """
-        asked = device or os.environ.get(machine.DEVICE) or "cuda"
+        asked = device or environment().device or "cuda"
         if asked.partition(":")[0] == "cuda" and not torch.cuda.is_available():
             raise EngineError(NO_GPU)
         self.sources = sources or Sources.from_environment()
-        self._room = Room(asked, self._measure, self._load, quantization=quantization, otherwise=OTHERWISE)
-        self._settings = settings or Settings()
+        self._load_pipeline = load
+        self._model = ModelHolder(
+            asked,
+            self._measure,
+            self._load,
+            quantization=quantization,
+            alternative=ALTERNATIVE,
+            examine=examine,
+            place=place,
+        )
+        self._settings = settings or DrawingSettings()
         self._lock = Lock()
 
     @property
+    def loaded(self) -> LoadedModel[DipRefGCPipeline] | None:
+        """The model in memory; None until it is loaded."""
+        return self._model.loaded
+
+    @property
     def placement(self) -> Placement | None:
-        """Where it lies; None until it is loaded."""
-        return None if self._room.resident is None else self._room.resident.placement
+        """The placement of the model; None until it is loaded."""
+        return None if self._model.loaded is None else self._model.loaded.placement
 
     def prepare(self, progress: Progress = no_progress) -> None:
         """Loads the model, downloading what is not on this machine; does nothing the second time.
@@ -97,9 +94,9 @@ class DiptychGenerator:
             EngineError: it cannot be had, or there is no room for it.
             InputError: a ControlNet or LoRA is damaged, or they do not go together.
         """
-        watch = Watch(progress, torch.device(self._room.machine.device))
+        timer = StageTimer(progress, torch.device(self._model.machine.device))
         with self._lock:
-            self._room.work(lambda: self._ready(watch), is_callers=lambda error: error is watch.stopped)
+            self._model.run(lambda: self._ready(timer), is_callers=lambda error: error is timer.callers_error)
 
     def generate(
         self,
@@ -123,24 +120,24 @@ class DiptychGenerator:
                 picture.
             InputError: as for `prepare`, or the prompt is too long.
         """
-        watch = Watch(progress, torch.device(self._room.machine.device))
+        timer = StageTimer(progress, torch.device(self._model.machine.device))
 
         def draw() -> Drawn:
-            loaded = self._ready(watch)
-            watch("reading the prompt", 0.01)
+            loaded = self._ready(timer)
+            timer("reading the prompt", 0.01)
             words = loaded.reader.read(diptych_prompt(object_name, caption))
             settings = replace(self._settings, generator=torch.Generator().manual_seed(seed))
-            return loaded.pipeline.draw(diptych, words, settings, watch)
+            return loaded.pipeline.draw(diptych, words, settings, timer)
 
         with self._lock:
-            drawn = self._room.work(draw, is_callers=lambda error: error is watch.stopped)
+            drawn = self._model.run(draw, is_callers=lambda error: error is timer.callers_error)
         progress("done", 1.0)
         return drawn
 
-    def _ready(self, watch: Watch) -> Resident[DipRefGCPipeline]:
-        if self._room.resident is None:
-            watch("loading the model", 0.0)
-        return self._room.enter()
+    def _ready(self, timer: StageTimer) -> LoadedModel[DipRefGCPipeline]:
+        if self._model.loaded is None:
+            timer("loading the model", 0.0)
+        return self._model.load()
 
     def _measure(self) -> ModelSize:
         folders = fetch(self.sources)
@@ -153,68 +150,11 @@ class DiptychGenerator:
             blocks=base.blocks + sum(config["num_layers"] + config["num_single_layers"] for config in configs),
         )
 
-    def _load(self, placement: Placement) -> Resident[DipRefGCPipeline]:
+    def _load(self, placement: Placement) -> LoadedModel[DipRefGCPipeline]:
         folders = fetch(self.sources)
-        pipeline = load(folders, placement)
+        pipeline = self._load_pipeline(folders, placement)
         reader = prompt_reader(folders.base, placement)
-        return Resident(pipeline, (pipeline.transformer, *pipeline.controlnet.nets), reader, placement)
-
-
-def fetch(sources: Sources) -> Folders:
-    """Finds the weights, or downloads them: about 34 GB for the base and 8 GB for published ControlNets.
-
-    Raises:
-        EngineError: they cannot be had, or the base is no FLUX.1-dev.
-    """
-    # The base last, because it is the largest; and of it the index, which tells whether the rest is worth having.
-    files = {} if sources.loras is None else find_loras(sources.loras, LORAS)
-    inpainting = hub.fetch(sources.inpainting_controlnet, INPAINTING_CONTROLNET, CONTROLNET_FILES)
-    canny = hub.fetch(sources.canny_controlnet, CANNY_CONTROLNET, CONTROLNET_FILES)
-    index = hub.fetch(sources.base, BASE, (hub.INDEX,))
-    name = FluxControlNetPipeline.load_config(index)["_class_name"]
-    if name not in PIPELINES:
-        raise EngineError(
-            f"{BASE} is {sources.base!r}, which holds a {name} and no {PIPELINES[0]}; name {FLUX_DEV} or a finetuned "
-            "one."
-        )
-    return Folders(hub.fetch(sources.base, BASE, hub.PIPELINE_FILES), inpainting, canny, files)
-
-
-def load(folders: Folders, placement: Placement) -> DipRefGCPipeline:
-    """The pipeline without its text encoders, on its device, LoRA folded into the ControlNets.
-
-    Raises:
-        EngineError: the base or a ControlNet does not load.
-        InputError: a LoRA is damaged, or the parts do not go together.
-    """
-    inpainting = controlnets.load(folders.inpainting_controlnet, INPAINTING_CONTROLNET, dtype=placement.dtype)
-    canny = controlnets.load(folders.canny_controlnet, CANNY_CONTROLNET, dtype=placement.dtype)
-    transformer = load_transformer(folders.base, placement, quantizes=placement.quantization != "none")
-    with reading(folders.base):
-        pipeline = DipRefGCPipeline.from_pretrained(
-            folders.base,
-            inpainting,
-            canny,
-            loras=folders.loras,
-            transformer=transformer,
-            dtype=placement.dtype,
-            text_encoder=None,
-            text_encoder_2=None,
-            tokenizer=None,
-            tokenizer_2=None,
-        )
-    for controlnet in pipeline.controlnet.nets:
-        loras.fuse(controlnet)
-        if placement.quantization != "none":
-            quantize(controlnet, placement.quantization, placement.device)
-    for network in (pipeline.transformer, *pipeline.controlnet.nets):
-        if placement.offload == "group":
-            stream(network, placement.device)
-        else:
-            network.to(placement.device)
-    pipeline.vae.to(placement.device)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+        return LoadedModel(pipeline, (pipeline.transformer, *pipeline.controlnet.nets), reader, placement)
 
 
 _shared: DiptychGenerator | None = None

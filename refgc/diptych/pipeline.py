@@ -1,16 +1,14 @@
-"""DipRefGC on diffusers: FLUX.1-dev, led by an inpainting and a Canny ControlNet, draws the diptych's empty place."""
+"""DipRefGC on diffusers: FLUX.1-dev with an inpainting and a Canny ControlNet fills the hole in the diptych."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 from diffusers import FluxControlNetModel, FluxControlNetPipeline
-from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 from PIL import Image as PILImage
 from torch import Tensor
@@ -19,47 +17,14 @@ from refgc.diptych import loras as lora_files
 from refgc.diptych.conditions import STEP, Diptych, right_panel
 from refgc.diptych.controlnets import ControlNets, Given, load, mask_tokens
 from refgc.diptych.prompts import diptych_prompt
-from refgc.diptych.sources import NAMES, ControlNetName, LoraSources, find_loras
+from refgc.diptych.settings import DrawingSettings, Pair
+from refgc.diptych.sources import ControlNetName, LoraSources, find_loras
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError
+from refgc.flux.checks import checked_folder, safetensors_only
+from refgc.flux.pictures import OutputType, check_output_type, to_output_type, to_pixels
 from refgc.flux.prompts import PromptEmbeddings, check_length
 from refgc.imaging.arrays import Bytes, Floats
-
-OutputType = Literal["pil", "np", "pt", "latent"]
-Pair = float | tuple[float, float]
-"""A value for both ControlNets, or one for inpainting and one for Canny."""
-
-# What the model cards advise for ControlNets as they are published. Those with LoRA were trained at 1.
-PUBLISHED_SCALES: dict[ControlNetName, float] = {"inpainting": 0.95, "canny": 0.6}
-TRAINED_SCALE = 1.0
-# Beyond it a ControlNet drowns what it leads.
-MOST_SCALE = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How a diptych is drawn.
-
-    Attributes:
-        num_inference_steps: of the schedule.
-        guidance_scale: of the distilled guidance.
-        controlnet_conditioning_scale: how strongly the ControlNets lead, from 0 to 2; None is 1 for one with LoRA, and
-            for a published one what its model card advises.
-        control_guidance_start: the share of the steps after which they begin to lead.
-        control_guidance_end: the share of the steps after which they end.
-        generator: source of the noise; None takes a new seed.
-        callback_on_step_end: as in every diffusers pipeline.
-        callback_on_step_end_tensor_inputs: the tensors it is given.
-    """
-
-    num_inference_steps: int = 28
-    guidance_scale: float = 3.5
-    controlnet_conditioning_scale: Pair | None = None
-    control_guidance_start: Pair = 0.0
-    control_guidance_end: Pair = 1.0
-    generator: torch.Generator | None = None
-    callback_on_step_end: Callable[..., dict[str, Any]] | None = None
-    callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +55,10 @@ class DipRefGCOutput(BaseOutput):
 
 
 class DipRefGCPipeline(FluxControlNetPipeline):
-    """Draws the reference's object into a scene, in the pose of the object that stands there.
+    """Draws the reference's object into a scene, in the pose of the object in that scene.
 
-    The inpainting ControlNet sees the object on white beside the scene without it, and where the scene is empty; the
-    Canny ControlNet sees the edges of what stood there. FLUX.1-dev draws both panels; the right one is the LRGI.
+    The inpainting ControlNet is given the object on white beside the scene with a hole, and the hole's mask. The Canny
+    ControlNet is given the edges of the scene's own object. FLUX.1-dev draws both panels; the right one is the LRGI.
 
     Attributes:
         trained: the ControlNets that have a LoRA, beside their weights or folded into them.
@@ -125,9 +90,11 @@ class DipRefGCPipeline(FluxControlNetPipeline):
 
         Raises:
             InputError: a ControlNet or LoRA is damaged, or they do not go together.
-            EngineError: a ControlNet or LoRA cannot be had.
+            EngineError: a ControlNet or LoRA cannot be had, or the base's files are damaged, are pickles, or do not fit
+                its config.
             OSError: the base cannot be had.
         """
+        options = safetensors_only(options)
         dtype = options.get("dtype", options.get("torch_dtype"))
         inpainting, canny = (
             source if isinstance(source, FluxControlNetModel) else load(source, label, dtype=dtype)
@@ -137,7 +104,8 @@ class DipRefGCPipeline(FluxControlNetPipeline):
             )
         )
         files = {} if loras is None else find_loras(loras, "loras")
-        pipeline: Self = super().from_pretrained(str(base), controlnet=[inpainting, canny], **options)
+        folder = checked_folder(cls, base, options)
+        pipeline: Self = super().from_pretrained(folder, controlnet=[inpainting, canny], **options)
         controlnets = ControlNets(inpainting, canny, pipeline.transformer)
         lora_files.load(controlnets, files)
         pipeline.trained = frozenset(files)
@@ -145,7 +113,7 @@ class DipRefGCPipeline(FluxControlNetPipeline):
         return pipeline
 
     def save_pretrained(self, *_: Any, **__: Any) -> None:
-        """Refused, because diffusers has no place for two ControlNets in a pipeline's folder.
+        """Always refused: diffusers cannot save a pipeline with two ControlNets.
 
         Raises:
             EngineError: always.
@@ -174,21 +142,22 @@ class DipRefGCPipeline(FluxControlNetPipeline):
         output_type: OutputType = "pil",
         return_dict: bool = True,
     ) -> DipRefGCOutput | tuple[Any, ...]:
-        """Draw one diptych; what is not told here is told in `Settings`.
+        """Draw one diptych.
 
         Args:
             diptych: the three conditions, from `refgc.diptych.conditions.build`.
-            prompt: None takes the paper's, with object name and caption in it.
+            prompt: the whole text; None takes the paper's, with object name and caption in it.
             object_name: the object in a few words.
             caption: the object in a longer phrase, as the left panel shows it.
-            num_inference_steps: see `Settings`.
-            guidance_scale: see `Settings`.
-            controlnet_conditioning_scale: see `Settings`.
-            control_guidance_start: see `Settings`.
-            control_guidance_end: see `Settings`.
-            generator: see `Settings`.
-            callback_on_step_end: see `Settings`.
-            callback_on_step_end_tensor_inputs: see `Settings`.
+            num_inference_steps: of the noise schedule.
+            guidance_scale: of the distilled guidance.
+            controlnet_conditioning_scale: what the ControlNets' outputs are multiplied by, from 0 to 2, one number or
+                one for each; None is 1 for one with LoRA, and for a published one what its model card advises.
+            control_guidance_start: the share of the steps after which they begin to act; one number or one for each.
+            control_guidance_end: the share of the steps after which they end; likewise.
+            generator: source of the noise; None takes a new seed.
+            callback_on_step_end: as in every diffusers pipeline.
+            callback_on_step_end_tensor_inputs: the tensors it is given.
             output_type: "pil", "np", "pt", or "latent" for the diptych's tokens before they are decoded.
             return_dict: false for a plain tuple.
 
@@ -196,9 +165,8 @@ class DipRefGCPipeline(FluxControlNetPipeline):
             InputError: the diptych or an option cannot be used.
             EngineError: the model's output is no picture.
         """
-        if output_type not in get_args(OutputType):
-            raise InputError(f"There is no output type {output_type!r}; choose {', '.join(get_args(OutputType))}.")
-        settings = Settings(
+        check_output_type(output_type)
+        settings = DrawingSettings(
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             controlnet_conditioning_scale=controlnet_conditioning_scale,
@@ -208,12 +176,7 @@ class DipRefGCPipeline(FluxControlNetPipeline):
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
-        prompt = prompt or diptych_prompt(object_name, caption)
-        if output_type == "latent":
-            output = DipRefGCOutput(self._draw(diptych, prompt, settings, no_progress, "latent"), None)
-        else:
-            drawn = self.draw(diptych, prompt, settings)
-            output = DipRefGCOutput(_as_type(drawn.generated, output_type), drawn)
+        output = self._output(diptych, prompt or diptych_prompt(object_name, caption), settings, output_type)
         return output if return_dict else (output.images,)
 
     @torch.no_grad()
@@ -221,7 +184,7 @@ class DipRefGCPipeline(FluxControlNetPipeline):
         self,
         diptych: Diptych,
         prompt: str | PromptEmbeddings,
-        settings: Settings = Settings(),
+        settings: DrawingSettings | None = None,
         progress: Progress = no_progress,
     ) -> Drawn:
         """Draw one diptych.
@@ -229,48 +192,40 @@ class DipRefGCPipeline(FluxControlNetPipeline):
         Args:
             diptych: the three conditions.
             prompt: the whole text, or its embeddings.
-            settings: all else.
+            settings: how; None takes the defaults.
             progress: told of each stage.
 
         Raises:
             InputError: the diptych, the prompt or a setting cannot be used.
             EngineError: the model's output is no picture.
         """
-        picture = self._draw(diptych, prompt, settings, progress, "pt")
-        if not torch.isfinite(picture).all():
-            raise EngineError(
-                "The model drew no finite colours: run it in bfloat16 or float32, or look to its weights."
-            )
-        whole = (picture[0].movedim(0, 2).float() * 255).round().to(torch.uint8).cpu().numpy()
+        whole = to_pixels(self._draw(diptych, prompt, settings or DrawingSettings(), "pt", progress))
         return Drawn(whole, right_panel(whole, diptych.panels))
+
+    def _output(
+        self, diptych: Diptych, prompt: str, settings: DrawingSettings, output_type: OutputType
+    ) -> DipRefGCOutput:
+        if output_type == "latent":
+            return DipRefGCOutput(self._draw(diptych, prompt, settings, "latent"), None)
+        drawn = self.draw(diptych, prompt, settings)
+        return DipRefGCOutput(to_output_type(drawn.generated, output_type), drawn)
 
     def _draw(
         self,
         diptych: Diptych,
         prompt: str | PromptEmbeddings,
-        settings: Settings,
-        progress: Progress,
+        settings: DrawingSettings,
         output_type: Literal["pt", "latent"],
+        progress: Progress = no_progress,
     ) -> Tensor:
-        _check(diptych, settings)
-        scales = self._scales(settings)
-        starts, ends = _spans(settings)
-        embeddings = self._read(prompt, progress)
-        device, steps = self._execution_device, settings.num_inference_steps
+        """The whole diptych: tokens, or (1, 3, height, 2 * width) in [0, 1]."""
+        _check_panels(diptych)
+        settings.check()
+        embeddings = self._embed_prompt(prompt, progress)
+        device = self._execution_device
         height, width = diptych.mask.shape
-        latents = (height // self.vae_scale_factor, width // self.vae_scale_factor)
         progress("encoding the conditions", 0.02)
-        self.controlnet.given = Given(
-            mask_tokens(diptych.mask, self.controlnet.inpainting, latents).to(device, embeddings.tokens.dtype),
-            torch.tensor([settings.guidance_scale], device=device),
-        )
-
-        def on_step_end(pipeline: Self, step: int, timestep: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
-            drawn = step + 1 == steps
-            progress("decoding" if drawn else "denoising", 0.04 + 0.92 * (step + 1) / steps)
-            callback = settings.callback_on_step_end
-            return callback(pipeline, step, timestep, tensors) if callback else tensors
-
+        self.controlnet.given = self._given(diptych, settings, embeddings.tokens.dtype)
         result: Tensor
         try:
             (result,) = super().__call__(
@@ -278,15 +233,15 @@ class DipRefGCPipeline(FluxControlNetPipeline):
                 pooled_prompt_embeds=embeddings.pooled.to(device),
                 control_image=[_to_unit(diptych.picture), _to_unit(diptych.edges[..., None].repeat(3, axis=2))],
                 control_mode=self.controlnet.modes,
-                controlnet_conditioning_scale=scales,
-                control_guidance_start=starts,
-                control_guidance_end=ends,
+                controlnet_conditioning_scale=settings.scales(self.trained),
+                control_guidance_start=settings.starts,
+                control_guidance_end=settings.ends,
                 height=height,
                 width=width,
-                num_inference_steps=steps,
+                num_inference_steps=settings.num_inference_steps,
                 guidance_scale=settings.guidance_scale,
                 generator=settings.generator,
-                callback_on_step_end=on_step_end,
+                callback_on_step_end=_step_end(settings, progress),
                 callback_on_step_end_tensor_inputs=list(settings.callback_on_step_end_tensor_inputs),
                 output_type=output_type,
                 return_dict=False,
@@ -295,7 +250,15 @@ class DipRefGCPipeline(FluxControlNetPipeline):
             self.controlnet.given = None
         return result
 
-    def _read(self, prompt: str | PromptEmbeddings, progress: Progress) -> PromptEmbeddings:
+    def _given(self, diptych: Diptych, settings: DrawingSettings, dtype: torch.dtype) -> Given:
+        """What the ControlNets are given beside the arguments of diffusers' pipeline."""
+        height, width = diptych.mask.shape
+        latents = (height // self.vae_scale_factor, width // self.vae_scale_factor)
+        device = self._execution_device
+        mask = mask_tokens(diptych.mask, self.controlnet.inpainting, latents).to(device, dtype)
+        return Given(mask, torch.tensor([settings.guidance_scale], device=device))
+
+    def _embed_prompt(self, prompt: str | PromptEmbeddings, progress: Progress) -> PromptEmbeddings:
         if isinstance(prompt, PromptEmbeddings):
             return prompt
         progress("reading the prompt", 0.0)
@@ -303,55 +266,28 @@ class DipRefGCPipeline(FluxControlNetPipeline):
         tokens, pooled, _ = self.encode_prompt(prompt, None, device=self._execution_device)
         return PromptEmbeddings(tokens, pooled)
 
-    def _scales(self, settings: Settings) -> list[float]:
-        if settings.controlnet_conditioning_scale is None:
-            return [TRAINED_SCALE if name in self.trained else PUBLISHED_SCALES[name] for name in NAMES]
-        return _pair(settings.controlnet_conditioning_scale, "scale", MOST_SCALE)
 
-
-def _check(diptych: Diptych, settings: Settings) -> None:
+def _check_panels(diptych: Diptych) -> None:
     height, width = diptych.picture.shape[:2]
     if height % STEP or width % (2 * STEP):
         raise InputError(
             f"The diptych's panels are {width / 2:g}x{height} pixels; choose a width and a height that are multiples "
             f"of {STEP}."
         )
-    if settings.num_inference_steps < 1:
-        raise InputError(f"The number of steps is {settings.num_inference_steps}; choose 1 or more.")
 
 
-def _spans(settings: Settings) -> tuple[list[float], list[float]]:
-    """From which share of the steps on, and to which, each ControlNet leads."""
-    starts = _pair(settings.control_guidance_start, "control guidance start", 1.0)
-    ends = _pair(settings.control_guidance_end, "control guidance end", 1.0)
-    for name, start, end in zip(NAMES, starts, ends, strict=True):
-        if start >= end:
-            raise InputError(
-                f"The {name} ControlNet would lead from {start:g} to {end:g} of the steps; choose an end after the "
-                "start, or scale 0 to leave it out."
-            )
-    return starts, ends
+def _step_end(settings: DrawingSettings, progress: Progress) -> Callable[..., dict[str, Any]]:
+    """The callback of the denoising loop: progress, then the caller's own."""
+    steps = settings.num_inference_steps
 
+    def on_step_end(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
+        progress("decoding" if step + 1 == steps else "denoising", 0.04 + 0.92 * (step + 1) / steps)
+        callback = settings.callback_on_step_end
+        return callback(pipeline, step, timestep, tensors) if callback else tensors
 
-def _pair(values: Pair, what: str, most: float) -> list[float]:
-    pair = list(values) if isinstance(values, tuple | list) else [values, values]
-    if len(pair) != len(NAMES):
-        raise InputError(f"{len(pair)} values are given for the {what}; give one, or one for {' and '.join(NAMES)}.")
-    for name, value in zip(NAMES, pair, strict=True):
-        if not (isfinite(value) and 0 <= value <= most):
-            raise InputError(f"The {what} of the {name} ControlNet is {value:g}; choose a number from 0 to {most:g}.")
-    return pair
+    return on_step_end
 
 
 def _to_unit(picture: Bytes) -> Tensor:
     """(1, 3, height, width) in [-1, 1]."""
     return torch.from_numpy(picture.copy()).movedim(2, 0)[None] / 127.5 - 1
-
-
-def _as_type(picture: Bytes, output_type: OutputType) -> list[PILImage.Image] | Floats | Tensor:
-    pictures = [PILImage.fromarray(picture)]
-    if output_type == "pil":
-        return pictures
-    floats = VaeImageProcessor.pil_to_numpy(pictures)
-    images: Floats | Tensor = floats if output_type == "np" else VaeImageProcessor.numpy_to_pt(floats)
-    return images

@@ -1,4 +1,4 @@
-"""The preview: from a reference and a scene to the three conditions, the diptych and the LRGI, whose truth is known.
+"""The preview: from a reference and a scene to the three conditions, the diptych and an LRGI with known ground truth.
 
 Where no diptych generator can run, the LRGI is simulated: the four artifacts are drawn onto the true picture. The
 report, and the metadata of the pictures that are written, say so.
@@ -6,21 +6,15 @@ report, and the metadata of the pictures that are written, say so.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
-import cv2
 import numpy as np
 
-from refgc import __version__
-from refgc.correspondence.pictures import marked
-from refgc.correspondence.report import Stopwatch
 from refgc.diptych import composition as compose
 from refgc.diptych import sources
-from refgc.diptych.comparison import closeness
+from refgc.diptych.comparison import fidelity
 from refgc.diptych.conditions import Diptych, build, in_scene, panel_size
 from refgc.diptych.objects import find_in_reference, find_in_scene
 from refgc.diptych.outlines import fit_outlines
@@ -34,12 +28,14 @@ from refgc.diptych.preview_report import (
 )
 from refgc.diptych.preview_request import STRENGTHS, PreviewRequest, make_preview_request, parse_artifacts
 from refgc.diptych.prompts import diptych_prompt
-from refgc.engine import Progress, no_progress
+from refgc.engine import Progress, Stopwatch, no_progress, versions_of
 from refgc.errors import EngineError
 from refgc.imaging.arrays import Bytes, Size, resized
+from refgc.imaging.draw import dim_outside
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.upscale import clean_upscale
 from refgc.machine import DEVICE, silence_libraries
+from refgc.settings import settings
 from refgc.simulator.artifacts import ArtifactRecord, simulate
 
 if TYPE_CHECKING:
@@ -50,6 +46,7 @@ __all__ = [
     "GeneratorChoice",
     "PreviewRequest",
     "PreviewResult",
+    "choose_generator",
     "grey_image",
     "make_preview_request",
     "parse_artifacts",
@@ -58,7 +55,7 @@ __all__ = [
 
 GeneratorChoice = Literal["auto", "simulated", "diffusion"]
 
-LIGHT_LIBRARIES = ("numpy", "scipy", "pillow")
+LIGHT_LIBRARIES = ("opencv", "numpy", "scipy", "pillow")
 HEAVY_LIBRARIES = ("torch", "diffusers", "transformers", "peft")
 ON_A_PROCESSOR = f"{DEVICE} is cpu, where the diptych generator takes hours; ask for it by its name to wait so long."
 
@@ -100,14 +97,17 @@ class _Drawing:
 
 
 def preview(
-    request: PreviewRequest, *, generator: GeneratorChoice = "auto", progress: Progress = no_progress
+    request: PreviewRequest,
+    *,
+    generator: GeneratorChoice | DiptychGenerator = "auto",
+    progress: Progress = no_progress,
 ) -> PreviewResult:
     """Build the conditions and draw the LRGI.
 
     Args:
         request: from `make_preview_request`.
         generator: "diffusion" is DipRefGC on FLUX.1-dev; "simulated" draws the artifacts onto the truth; "auto" takes
-            the first where a GPU and all its weights are here.
+            the first where a GPU and all its weights are here. A `DiptychGenerator` draws itself.
         progress: told of each stage.
 
     Raises:
@@ -116,7 +116,7 @@ def preview(
     """
     watch = Stopwatch(progress)
     with watch.stage("choosing the generator", 0.0):
-        model, obstacle = _choose(generator, progress)
+        model, obstacle = choose_generator(generator, progress) if isinstance(generator, str) else (generator, "")
     with watch.stage("finding the object in the reference", 0.02):
         reference_mask = request.reference_mask or find_in_reference(request.reference, request.object_name)
     with watch.stage("finding the object in the scene", 0.15):
@@ -124,7 +124,7 @@ def preview(
             request.scene, request.reference, reference_mask, request.object_name
         )
     with watch.stage("comparing both", 0.4):
-        truth = compose.draw(request.reference, reference_mask, request.scene, scene_mask)
+        truth = compose.ideal_picture(request.reference, reference_mask, request.scene, scene_mask)
         both_given = request.reference_mask is not None and request.scene_mask is not None
         confidence = None if both_given else _confidence(reference_mask, scene_mask, truth)
     with watch.stage("building the conditions", 0.5):
@@ -139,7 +139,7 @@ def preview(
     with watch.stage("comparing", 0.95):
         upscaled = Image(clean_upscale(drawing.generated, truth.picture.size))
         is_truth = model is None or truth.origin == "scene"
-        upscaled_closeness = closeness(truth.picture, upscaled, truth.mask) if is_truth else None
+        upscaled_fidelity = fidelity(truth.picture, upscaled, truth.mask) if is_truth else None
     progress("done", 1.0)
     report = PreviewReport(
         message=drawing.message,
@@ -160,10 +160,10 @@ def preview(
         reference_mask=_mask_record(request.reference_mask, reference_mask, request.reference.alpha, confidence),
         scene_mask=_mask_record(request.scene_mask, scene_mask, None, confidence),
         artifacts=drawing.artifacts,
-        upscaled=upscaled_closeness,
+        upscaled=upscaled_fidelity,
         model=drawing.model,
         seconds=watch.seconds,
-        versions=_versions(LIGHT_LIBRARIES if model is None else LIGHT_LIBRARIES + HEAVY_LIBRARIES),
+        versions=versions_of(*LIGHT_LIBRARIES, *(() if model is None else HEAVY_LIBRARIES)),
     )
     return _result(request, reference_mask, truth, conditions, drawing, report)
 
@@ -181,15 +181,34 @@ def open_generator() -> DiptychGenerator:
     return shared_generator()
 
 
-def _choose(name: GeneratorChoice, progress: Progress) -> tuple[DiptychGenerator | None, str]:
-    """The generator, or None for the simulator, and what stands in the way of one that was wanted."""
+def choose_generator(
+    name: GeneratorChoice,
+    progress: Progress = no_progress,
+    *,
+    find_obstacle: Callable[[], str] = sources.obstacle,
+    open_generator: Callable[[], DiptychGenerator] = open_generator,
+) -> tuple[DiptychGenerator | None, str]:
+    """The generator of that name, loaded where "auto" took it, or None for the simulator.
+
+    Args:
+        name: see `preview`.
+        progress: told of each stage of loading.
+        find_obstacle: tells why the diffusion generator cannot run here, or "".
+        open_generator: gives the diffusion generator.
+
+    Returns:
+        The generator, and why the simulator stands in for it; "" where it does not, or was asked for.
+
+    Raises:
+        EngineError: the diffusion generator was asked for and cannot run here, or there is none of that name.
+    """
     match name:
         case "simulated":
             return None, ""
         case "diffusion":
             return open_generator(), ""
         case "auto":
-            obstacle = sources.obstacle() or (ON_A_PROCESSOR if os.environ.get(DEVICE) == "cpu" else "")
+            obstacle = find_obstacle() or (ON_A_PROCESSOR if settings().device == "cpu" else "")
             if obstacle:
                 return None, obstacle
             try:
@@ -201,8 +220,8 @@ def _choose(name: GeneratorChoice, progress: Progress) -> tuple[DiptychGenerator
     raise EngineError(f"There is no generator called {name!r}; use auto, simulated or diffusion.")
 
 
-def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.Drawn, obstacle: str) -> _Drawing:
-    """The artifacts on the truth, made smaller; and beside the left panel, as if a generator had drawn both."""
+def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.IdealPicture, obstacle: str) -> _Drawing:
+    """The truth with the artifacts, at the LRGI's size; and beside the left panel, as a generator draws both."""
     simulated = simulate(
         truth.picture, truth.mask, size=_generated_size(request), strengths=request.strengths, seed=request.seed
     )
@@ -214,7 +233,11 @@ def _simulate(request: PreviewRequest, conditions: Diptych, truth: compose.Drawn
 
 
 def _draw(
-    request: PreviewRequest, conditions: Diptych, truth: compose.Drawn, model: DiptychGenerator, progress: Progress
+    request: PreviewRequest,
+    conditions: Diptych,
+    truth: compose.IdealPicture,
+    model: DiptychGenerator,
+    progress: Progress,
 ) -> _Drawing:
     drawn = model.generate(conditions, request.object_name, request.caption, request.seed, progress)
     record = ModelRecord(
@@ -235,15 +258,15 @@ def _draw(
 def _result(
     request: PreviewRequest,
     reference_mask: Mask,
-    truth: compose.Drawn,
+    truth: compose.IdealPicture,
     conditions: Diptych,
     drawing: _Drawing,
     report: PreviewReport,
 ) -> PreviewResult:
     whole, generated = Image(drawing.diptych), Image(drawing.generated)
     stages = {
-        "object in the reference": Image(marked(request.reference.pixels, reference_mask.values)),
-        "object in the scene": Image(marked(truth.picture.pixels, truth.mask.values)),
+        "object in the reference": Image(dim_outside(request.reference.pixels, reference_mask.values)),
+        "object in the scene": Image(dim_outside(truth.picture.pixels, truth.mask.values)),
         "condition picture": Image(conditions.picture),
         "condition mask": grey_image(conditions.mask),
         "condition edges": grey_image(conditions.edges),
@@ -262,11 +285,7 @@ def _generated_size(request: PreviewRequest) -> Size:
     return request.scene.size[0] // request.factor, request.scene.size[1] // request.factor
 
 
-def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
-    return {"refgc": __version__, "opencv": cv2.__version__, **{name: version(name) for name in libraries}}
-
-
-def _confidence(reference_mask: Mask, scene_mask: Mask, truth: compose.Drawn) -> float:
+def _confidence(reference_mask: Mask, scene_mask: Mask, truth: compose.IdealPicture) -> float:
     """How sure it is that both masks mark one object; see `MaskRecord`."""
     overlap = fit_outlines(reference_mask.values, scene_mask.values).overlap
     return round(overlap if truth.origin == "scene" else 0.5 * overlap, 3)

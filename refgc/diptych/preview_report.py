@@ -1,4 +1,4 @@
-"""What a preview tells about itself, in a person's words and in numbers."""
+"""The report of a preview: a sentence for people, and numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from refgc.diptych.comparison import Closeness
+from refgc.diptych.comparison import Fidelity
 from refgc.imaging.arrays import Size
 from refgc.imaging.image import MARKED, Mask
 from refgc.simulator.artifacts import ArtifactRecord
@@ -31,7 +31,7 @@ class MaskRecord(BaseModel):
 
 
 class ModelRecord(BaseModel):
-    """What a diptych generator was made of."""
+    """The sources of a diptych generator's weights."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -69,7 +69,7 @@ class PreviewReport(BaseModel):
     reference_mask: MaskRecord
     scene_mask: MaskRecord
     artifacts: ArtifactRecord | None = Field(description="what was simulated; null when nothing was")
-    upscaled: Closeness | None = Field(
+    upscaled: Fidelity | None = Field(
         description="how close the generated picture's clean upscale is to the truth; null when a model drew into a "
         "composed scene, which is nobody's truth"
     )

@@ -1,4 +1,4 @@
-"""What a preview is asked for: opened and checked once."""
+"""The request of a preview: all inputs are opened and checked once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from refgc.imaging.warp import fitted
 from refgc.request import checked_object_name, checked_scale, checked_seed
 from refgc.simulator.artifacts import Strengths, checked_strengths
 
-# Generated pictures are small: of a larger scene the truth is this long on its longer side.
+# A larger scene is reduced to this longer side, in pixels, since generated pictures are small. Chosen by hand.
 LONGEST_TRUTH = 2048
 MAX_CAPTION = 1000
 STRENGTHS = Strengths()
@@ -51,11 +51,11 @@ class PreviewRequest:
 
 
 def make_preview_request(
-    reference: ImageSource,
-    scene: ImageSource,
+    reference: ImageSource | Image,
+    scene: ImageSource | Image,
     *,
-    reference_mask: ImageSource | None = None,
-    scene_mask: ImageSource | None = None,
+    reference_mask: ImageSource | Mask | None = None,
+    scene_mask: ImageSource | Mask | None = None,
     object_name: str = "object",
     caption: str | None = None,
     seed: int = 0,

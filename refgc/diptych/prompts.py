@@ -1,4 +1,4 @@
-"""The words that a diptych is drawn from."""
+"""The prompt that a diptych is drawn from."""
 
 
 def diptych_prompt(object_name: str, caption: str | None = None) -> str:

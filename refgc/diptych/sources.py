@@ -1,9 +1,11 @@
-"""What the diptych generator is made of, by environment variables, and whether it can run here; imports no torch."""
+"""Sources of the diptych generator's weights, by environment variables, and whether it can run here.
+
+Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Literal, Self, get_args
 from refgc import hub, machine
 from refgc.errors import EngineError, InputError, RefGCError
 from refgc.machine import find_gpus, on_zero_gpu
+from refgc.settings import settings
+from refgc.weight_files import only_pickles, own_file
 
 ControlNetName = Literal["inpainting", "canny"]
 NAMES: tuple[ControlNetName, ...] = get_args(ControlNetName)
@@ -24,10 +28,10 @@ LORAS = "REFGC_DIPTYCH_LORAS"
 
 FLUX_DEV = "black-forest-labs/FLUX.1-dev"
 PIPELINES = ("FluxPipeline", "FluxControlNetPipeline", "DipRefGCPipeline")
-# As all ControlNets of FLUX.1-dev lie on the Hub, and as diffusers names LoRA.
+# File names of ControlNets on the Hub, and of a LoRA that diffusers saved.
 CONTROLNET_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 LORA_FILE = "pytorch_lora_weights.safetensors"
-# As peft names it, with what it was trained with beside it.
+# File names of a LoRA that peft saved, and of its config.
 PEFT_FILE, PEFT_CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
 LORA_FILES = tuple(f"{name}/{LORA_FILE}" for name in NAMES)
 
@@ -50,8 +54,8 @@ class Sources:
     """Each a folder or a Hub repository.
 
     Attributes:
-        inpainting_controlnet: what leads what is drawn.
-        canny_controlnet: what leads its pose.
+        inpainting_controlnet: the ControlNet for the content.
+        canny_controlnet: the ControlNet for the pose.
         loras: the folders "inpainting" and "canny" with a LoRA for each; None for the ControlNets as they are.
         base: a FLUX.1-dev pipeline.
     """
@@ -63,24 +67,20 @@ class Sources:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """As the variables say.
+        """The sources that the environment variables name.
 
         Raises:
             EngineError: a ControlNet is not named.
         """
-        for variable in PUBLISHED:
-            if not os.environ.get(variable):
-                raise EngineError(unset(variable))
-        return cls(
-            os.environ[INPAINTING_CONTROLNET],
-            os.environ[CANNY_CONTROLNET],
-            os.environ.get(LORAS) or None,
-            os.environ.get(BASE) or FLUX_DEV,
-        )
+        given = settings()
+        inpainting, canny = given.inpainting_controlnet, given.canny_controlnet
+        if inpainting is None or canny is None:
+            raise EngineError(unset(INPAINTING_CONTROLNET if inpainting is None else CANNY_CONTROLNET))
+        return cls(inpainting, canny, given.diptych_loras, given.diptych_base or FLUX_DEV)
 
 
 def unset(variable: str) -> str:
-    """What to do about a ControlNet that is not named, in one sentence."""
+    """The error sentence about a ControlNet that is not named."""
     return (
         f"{variable} is not set, and DipRefGC's own weights are not published; name a folder or a Hub repository, such "
         f"as {PUBLISHED[variable]}."
@@ -100,7 +100,7 @@ def find_loras(sources: LoraSources, label: str) -> dict[ControlNetName, Path]:
 
     Raises:
         EngineError: the repository cannot be had.
-        InputError: there is no such file.
+        InputError: there is no such file, it is a pickle, or it is a link to another folder.
     """
     if isinstance(sources, Mapping):
         unknown = sorted(set(sources) - set(NAMES))
@@ -111,7 +111,7 @@ def find_loras(sources: LoraSources, label: str) -> dict[ControlNetName, Path]:
     if not folder.is_dir():
         folder = hub.fetch(str(sources), label, LORA_FILES)
     found: dict[ControlNetName, Path] = {
-        name: _file(folder / name, label) for name in NAMES if (folder / name).is_dir()
+        name: _file(folder / name, label, root=folder) for name in NAMES if (folder / name).is_dir()
     }
     if not found:
         raise InputError(
@@ -160,9 +160,14 @@ def check_can_run() -> None:
         raise EngineError(missing)
 
 
-def missing_libraries() -> str:
-    """What to install for the diptych generator, as a sentence; empty where all is there."""
-    absent = [module for module in machine.DIFFUSION_MODULES if find_spec(module) is None]
+def on_cpu() -> bool:
+    """Whether the environment asks for the CPU, where the generator takes hours for a picture."""
+    return settings().device == "cpu"
+
+
+def missing_libraries(modules: Sequence[str] = machine.DIFFUSION_MODULES) -> str:
+    """What to install for the diptych generator, as a sentence; empty where all `modules` are there."""
+    absent = [module for module in modules if find_spec(module) is None]
     if not absent:
         return ""
     return f"The diptych generator needs {', '.join(absent)}: pip install '.[diffusion]' in the project's folder."
@@ -172,14 +177,20 @@ def missing_gpu() -> str:
     """That there is no GPU for it, as a sentence; empty where there is one, or it is to run on the CPU."""
     if on_zero_gpu():
         return ON_ZERO_GPU
-    if os.environ.get(machine.DEVICE) == "cpu" or (find_gpus() and not machine.missing_cuda()):
+    if settings().device == "cpu" or (find_gpus() and not machine.missing_cuda()):
         return ""
     return NO_GPU
 
 
-def _file(source: Path, label: str) -> Path:
+def _file(source: Path, label: str, root: Path | None = None) -> Path:
+    """The LoRA of a file, or of a folder; no link may lead out of `root`, by default the folder that holds the file."""
     candidates = [source] if source.suffix == ".safetensors" else [source / name for name in (LORA_FILE, PEFT_FILE)]
     for file in candidates:
         if file.is_file():
-            return file
+            folder = root or file.parent
+            own_file(file.parent, PEFT_CONFIG_FILE, label)
+            return own_file(folder, str(file.relative_to(folder)), label)
+    pickles = only_pickles(source)
+    if pickles:
+        raise InputError(f"{label} is {str(source)!r}, where {pickles}; name a LoRA in a safetensors file.")
     raise InputError(f"{label}: there is no {' or '.join(map(repr, map(str, candidates)))}; name the file of a LoRA.")

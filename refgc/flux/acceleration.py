@@ -1,4 +1,4 @@
-"""Speed options done to a loaded pipeline: fusing, quantising, compiling, step cache, attention backend."""
+"""Applies speed options to a loaded pipeline: fusing, quantising, compiling, step cache, attention backend."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from refgc.errors import EngineError
 from refgc.flux.quantization import quantize
 from refgc.flux.speed import SpeedOptions
 
-# Graphs of a kind of block before torch runs it uncompiled without a word: its 8 are soon taken by sizes, each with and
-# without reference cache.
+# Compiled graphs per kind of block. Beyond the limit torch runs a block uncompiled without saying so. Its default of 8
+# is soon reached, since each size of picture may need one, with and without the reference cache. Chosen by hand.
 GRAPHS = 64
 
 
 def apply(pipeline: Any, options: SpeedOptions, device: torch.device | None = None) -> None:
-    """Prepares a loaded pipeline, in the order that the options need: fuse, quantise, attention, compile, step cache.
+    """Applies speed options in the order that they need: fuse, quantise, attention, compile, step cache.
 
     `reference_cache` and `compact_generated` belong to a run: they are given to `RefGCSR2Pipeline.refine`. A step cache
     of an earlier call is replaced; what was fused, quantised or compiled stays so.
@@ -25,7 +25,7 @@ def apply(pipeline: Any, options: SpeedOptions, device: torch.device | None = No
     Args:
         pipeline: its transformer is changed in place.
         options: `quantization=None` leaves the weights as they are.
-        device: where layers are quantised, and the transformer then is; None is where it is now.
+        device: that layers are quantised on and the transformer then lies on; None keeps its device.
 
     Raises:
         EngineError: an option cannot be had on this machine.
@@ -46,18 +46,18 @@ def apply(pipeline: Any, options: SpeedOptions, device: torch.device | None = No
 
 
 def _compile(transformer: Any) -> None:
-    """What `compile_repeated_blocks` of diffusers does, but beneath the hooks of a step cache or of offloading.
+    """Compiles each block beneath the hooks of a step cache or of offloading.
 
-    Traced along with its hooks each block would need a graph of its own.
+    `compile_repeated_blocks` of diffusers traces the hooks as well, so that each block would need a graph of its own.
     """
     for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
-        # Torch's own declarations lack this argument of it.
+        # torch's type declarations lack this argument.
         block.forward = torch.compile(block.forward, recompile_limit=GRAPHS)  # type: ignore[call-overload]
 
 
 def _use_attention(transformer: Any, backend: str) -> None:
     try:
-        # Inside this context, because otherwise the choice would stand for all other models in the process as well.
+        # The context restores the process-wide default, which set_attention_backend also changes for other models.
         with attention_backend(backend):
             transformer.set_attention_backend(backend)
     except (ValueError, ImportError, RuntimeError, OSError, AttributeError) as error:

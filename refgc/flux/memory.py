@@ -1,4 +1,4 @@
-"""Room: where a model lies in a device's memory, and how it goes on with less of it when that runs out."""
+"""One model in a device's memory: loaded when it is needed, and made smaller when the memory runs out."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin
 
 from refgc.errors import EngineError
-from refgc.flux.placement import OTHERWISE, SPARE_BYTES, Machine, ModelSize, Placement, examine, place
+from refgc.flux.placement import ALTERNATIVE, SPARE_BYTES, Machine, ModelSize, Placement, examine, place
 from refgc.flux.prompts import PromptReader
 from refgc.flux.reading import stream
 from refgc.flux.speed import Quantization
 
 AnyPipeline = TypeVar("AnyPipeline", bound=DiffusionPipeline)
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
-class Resident(Generic[AnyPipeline]):
-    """A model that is loaded.
+class LoadedModel(Generic[AnyPipeline]):
+    """A model in memory.
 
     Attributes:
         pipeline: on its device, without text encoders.
-        networks: those of its parts that come in blocks, which can be streamed from main memory.
+        networks: its transformer and ControlNets, whose blocks can be streamed from main memory.
         reader: of prompts.
-        placement: where it lies; another one after it had to make room.
-        savings: what was done to make room.
+        placement: where it lies; replaced after memory ran out.
+        savings: what was done so that it takes less memory, in words.
     """
 
     pipeline: AnyPipeline
@@ -39,22 +39,24 @@ class Resident(Generic[AnyPipeline]):
     savings: tuple[str, ...] = ()
 
 
-class Room(Generic[AnyPipeline]):
+class ModelHolder(Generic[AnyPipeline]):
     """Keeps one model in a device's memory; for one thread at a time.
 
     Attributes:
         machine: what the model runs on, as it was when a placement was last looked for.
-        resident: the model; None until it is loaded.
+        loaded: the model; None until it is loaded.
     """
 
     def __init__(
         self,
         device: str | None,
         measure: Callable[[], ModelSize],
-        load: Callable[[Placement], Resident[AnyPipeline]],
+        load: Callable[[Placement], LoadedModel[AnyPipeline]],
         *,
         quantization: Quantization | None = None,
-        otherwise: str = OTHERWISE,
+        alternative: str = ALTERNATIVE,
+        examine: Callable[[str | None], Machine] = examine,
+        place: Callable[..., Placement] = place,
     ) -> None:
         """Loads nothing yet.
 
@@ -63,19 +65,23 @@ class Room(Generic[AnyPipeline]):
             measure: tells how large the model is; may download it.
             load: loads it as a placement says.
             quantization: of the weights; None decides by the memory that is there.
-            otherwise: what to do where there is no room, for the sentences that say so.
+            alternative: what to do where the memory is not enough, for the error sentences.
+            examine: measures a device, as `refgc.flux.placement.examine`.
+            place: chooses a placement, as `refgc.flux.placement.place`.
 
         Raises:
             EngineError: there is no such device.
         """
         self.machine = examine(device)
-        self.resident: Resident[AnyPipeline] | None = None
+        self.loaded: LoadedModel[AnyPipeline] | None = None
         self._device = device
         self._measure = measure
         self._load = load
         self._quantization = quantization
-        self._otherwise = otherwise
-        # The placements that the present work tried to load; more than one where memory ran out.
+        self._alternative = alternative
+        self._examine = examine
+        self._choose = place
+        # The placements that the present run tried to load; more than one where memory ran out.
         self._attempts: list[Placement] = []
 
     def plan(self) -> Placement:
@@ -84,27 +90,30 @@ class Room(Generic[AnyPipeline]):
         Raises:
             EngineError: there is no room for it.
         """
-        return self._place() if self.resident is None else self.resident.placement
+        return self._place() if self.loaded is None else self.loaded.placement
 
-    def enter(self) -> Resident[AnyPipeline]:
-        """The model, loaded where it is not yet; inside of `work` smaller each time it turned out too large.
+    def load(self) -> LoadedModel[AnyPipeline]:
+        """The model, loaded if it is not yet; inside of `run` as the next smaller placement after each failure.
 
         Raises:
             EngineError: there is no room for it.
         """
-        if self.resident is None:
+        if self.loaded is None:
             placement = self._smaller() if self._attempts else self._place()
             self._attempts.append(placement)
-            self.resident = self._load(placement)
-        return self.resident
+            self.loaded = self._load(placement)
+        return self.loaded
 
-    def work(self, work: Callable[[], Made], *, is_callers: Callable[[Exception], bool] = lambda error: False) -> Made:
-        """What `work` returns, tried again with less to hold each time the device's memory runs out.
+    def run(
+        self, work: Callable[[], Result], *, is_callers: Callable[[Exception], bool] = lambda error: False
+    ) -> Result:
+        """What `work` returns; it is tried again, with less in memory, each time the device's memory runs out.
 
-        While the model is loaded that is the next smaller placement; once it is, there is one way to save memory.
+        Where memory runs out while the model is loaded, the next smaller placement is taken. Where it runs out later,
+        the VAE works in tiles and blocks are streamed; that can be done once.
 
         Args:
-            work: calls `enter`.
+            work: calls `load`.
             is_callers: whether an error comes from the caller's own functions, and is passed on as it is.
 
         Raises:
@@ -118,26 +127,26 @@ class Room(Generic[AnyPipeline]):
             except RuntimeError as error:
                 if is_callers(error) or not is_out_of_memory(error):
                     raise
-            # Only now, outside of the handler, nobody holds on to the tensors of the failed run any longer.
+            # Outside of the handler the error, and with it the tensors of the failed run, is no longer referenced.
             free_memory()
-            if self.resident is None and len(self._attempts) == attempts:
+            if self.loaded is None and len(self._attempts) == attempts:
                 raise EngineError(f"The memory of {self.machine.name} is not enough to load the model; {self._advice}.")
-            if self.resident is not None and not _make_room(self.resident, examine(self._device)):
+            if self.loaded is not None and not _take_less_memory(self.loaded, self._examine(self._device)):
                 raise EngineError(
                     f"The memory of {self.machine.name} is not enough, not even with "
-                    f"{' and '.join(f'the {saving}' for saving in self.resident.savings)}; {self._advice}."
+                    f"{' and '.join(f'the {saving}' for saving in self.loaded.savings)}; {self._advice}."
                 )
             attempts = len(self._attempts)
 
     @property
     def _advice(self) -> str:
-        return f"end what else uses it, or {self._otherwise}"
+        return f"end what else uses it, or {self._alternative}"
 
     def _place(self, below: int | None = None) -> Placement:
         size = self._measure()
-        # Looked at anew, because other programs come and go.
-        self.machine = examine(self._device)
-        return place(self.machine, size, self._quantization, below=below, otherwise=self._otherwise)
+        # Measured again each time, because other programs take and free memory.
+        self.machine = self._examine(self._device)
+        return self._choose(self.machine, size, self._quantization, below=below, alternative=self._alternative)
 
     def _smaller(self) -> Placement:
         """The next placement after those that turned out too large."""
@@ -161,30 +170,30 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def free_memory() -> None:
-    """Gives back what nobody holds on to."""
+    """Frees memory that is no longer referenced, that of torch's GPU cache as well."""
     gc.collect()
     torch.cuda.empty_cache()
 
 
-def _make_room(resident: Resident[AnyPipeline], machine: Machine) -> bool:
-    """Lets the model take less of the device's memory from now on; false where it cannot take less."""
-    if resident.savings:
+def _take_less_memory(loaded: LoadedModel[AnyPipeline], machine: Machine) -> bool:
+    """Reduces what the model takes of the device's memory from now on; false where that was done before."""
+    if loaded.savings:
         return False
-    placement = resident.placement
-    vae = resident.pipeline.vae
+    placement = loaded.placement
+    vae = loaded.pipeline.vae
     vae.enable_tiling()
-    # By default a tile has the size of the pictures that FLUX works on, which would then be a single one.
+    # The default tile is as large as the pictures that FLUX works on, so that there would be only one.
     vae.tile_sample_min_size //= 2
     vae.tile_latent_min_size //= 2
-    resident.reader.device = torch.device("cpu")
+    loaded.reader.device = torch.device("cpu")
     changes = ["VAE in tiles"]
-    weights = sum(network.num_parameters() for network in resident.networks) * placement.dtype.itemsize
-    # Of 4-bit weights little would be gained, and they cannot be swapped block by block.
+    weights = sum(network.num_parameters() for network in loaded.networks) * placement.dtype.itemsize
+    # Streaming 4-bit weights would save little, and torchao's cannot be moved block by block.
     if placement.offload == "none" and placement.quantization != "nf4" and weights + SPARE_BYTES <= machine.main_memory:
-        for network in resident.networks:
+        for network in loaded.networks:
             stream(network, placement.device)
         changes.append("blocks streamed from main memory")
-    resident.savings = tuple(changes)
+    loaded.savings = tuple(changes)
     reason = f"{placement.reason.removesuffix('.')}; after memory ran out: {', '.join(changes)}."
-    resident.placement = replace(placement, offload="group" if len(changes) > 1 else placement.offload, reason=reason)
+    loaded.placement = replace(placement, offload="group" if len(changes) > 1 else placement.offload, reason=reason)
     return True

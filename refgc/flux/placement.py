@@ -1,8 +1,7 @@
-"""Placement: which number format the model takes and where it lies, decided by the memory that is there."""
+"""Placement: the number format of the weights and the device they lie on, chosen by the free memory."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -12,37 +11,40 @@ import torch
 from refgc.errors import EngineError
 from refgc.flux.speed import Quantization
 from refgc.machine import DEVICE, NO_GPU
+from refgc.settings import settings
 
 Offload = Literal["none", "group"]
 
 GIB = 2**30
-# Bytes a parameter takes, scales included. Float8 has one scale a row like int8; NF4 one of 8 bits in 64 weights.
+# Bytes per parameter, scales included. Int8 and float8 have one scale per row, NF4 one scale of 8 bits per 64 weights.
 QUANTIZED_BYTES: dict[Quantization, float] = {"int8": 1.01, "fp8": 1.01, "nf4": 0.53}
-# Tokens of one window of 1024x1024: noise, HRRI and LRGI with 64x64 each, and 512 of text.
+# Tokens for one window of 1024x1024 pixels: 64x64 each for noise, HRRI and LRGI, and 512 for the text.
 CONDITION_TOKENS = 2 * 4096
 TOKENS = 3 * 4096 + 512
-# Values a token and channel that a block holds at its widest, estimated, not measured: the states widened fivefold,
-# before and after activation, queries, keys, values, residuals. At full size 4 GiB, which the VAE needs as well.
-WIDEST = 54
-# Blocks in flight while the others wait in main memory, of the largest kind, and what stands outside of the blocks.
+# Values per token and channel that exist at once at the peak of a block: hidden states, widened fivefold by the MLP,
+# before and after the activation, queries, keys, values and residuals. Estimated by counting, not measured. At full
+# size this is 4 GiB, about what the VAE needs as well.
+BLOCK_ACTIVATIONS = 54
+# Blocks that are on the device at once while the others wait in main memory, counted as blocks of the largest kind,
+# with the layers outside of the blocks. Chosen by hand, not fitted.
 STREAMED_BLOCKS = 5
-# Left to the system, or on a GPU to the allocator's gaps.
+# Left to the system, or on a GPU to fragmentation of the allocator. Chosen by hand, not fitted.
 SPARE_BYTES = GIB
 
-OTHERWISE = "use the engine correspondence"
+ALTERNATIVE = "use the engine correspondence"
 INSTALL_QUANTIZATION = "pip install '.[quantization]' in the project's folder"
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the model would run on.
+    """The device that the model runs on, and main memory.
 
     Attributes:
         device: as torch calls it, such as "cuda:0" or "cpu".
         name: as people call it.
-        free: bytes of the device's memory that nobody uses.
+        free: free bytes of the device's memory.
         total: bytes of the device's memory.
-        main_memory: bytes of main memory that nobody uses.
+        main_memory: free bytes of main memory.
         bfloat16: whether the device computes with it.
         float8: whether the device multiplies 8-bit floating-point matrices.
         torchao: whether the library that quantises is installed.
@@ -60,12 +62,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """What has to be placed.
+    """The size of a model.
 
     Attributes:
-        transformer: its parameters.
-        text_encoders: the parameters of both.
-        vae: its parameters.
+        transformer: number of its parameters.
+        text_encoders: number of the parameters of both.
+        vae: number of its parameters.
         width: channels of the transformer's tokens.
         blocks: of the transformer, of both kinds.
         reference_cache: whether the condition tokens' keys and values are kept.
@@ -79,9 +81,9 @@ class ModelSize:
     reference_cache: bool = False
 
     def working_bytes(self, itemsize: int) -> int:
-        """What a window of 1024x1024 takes beside the weights, with activations of `itemsize` bytes."""
+        """Bytes that a window of 1024x1024 pixels takes beside the weights, with activations of `itemsize` bytes."""
         kept = 2 * CONDITION_TOKENS * self.blocks if self.reference_cache else 0
-        return (WIDEST * TOKENS + kept) * self.width * itemsize
+        return (BLOCK_ACTIVATIONS * TOKENS + kept) * self.width * itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,30 +126,30 @@ def place(
     quantization: Quantization | None = None,
     *,
     below: int | None = None,
-    otherwise: str = OTHERWISE,
+    alternative: str = ALTERNATIVE,
 ) -> Placement:
-    """The placement that keeps most of the model's precision, and is streamed only where nothing else fits.
+    """The placement that keeps most of the model's precision; blocks are streamed only where nothing else fits.
 
     In this order: bfloat16 on the device (about 32 GiB at full size with the reference cache), 8-bit weights (21 GiB),
     4-bit weights (16 GiB), bfloat16 in main memory with the blocks streamed. A CPU takes float32, or bfloat16 where
     main memory is short.
 
     Args:
-        machine: what is there.
-        model: what has to go there.
+        machine: the device and its memory.
+        model: its size.
         quantization: this one and no other; None chooses.
-        below: only one that needs fewer bytes than this; None for any that fits.
-        otherwise: what to do where there is no room, for the sentence that says so.
+        below: only a placement that needs fewer bytes than this; None for any that fits.
+        alternative: what to do where the memory is not enough, for the error sentence.
 
     Raises:
-        EngineError: nothing fits, or what was asked for cannot be had here; the sentence has both figures.
+        EngineError: nothing fits, or the quantisation cannot be had here; the sentence has the figures.
     """
     if machine.device == "cpu":
-        return _on_cpu(machine, model, quantization, below, otherwise)
+        return _on_cpu(machine, model, quantization, below, alternative)
     if not machine.bfloat16:
         raise EngineError(
             f"The model needs a GPU that computes in bfloat16 (NVIDIA Ampere of 2020 or later), and {machine.name} "
-            f"does not; {otherwise}."
+            f"does not; {alternative}."
         )
     candidates = _candidates(machine) if quantization is None else [quantization]
     for candidate in candidates:
@@ -164,11 +166,11 @@ def place(
             f"of {_gib(machine.free)} free{advice}."
         )
         return _streamed(machine, model, needed, waiting, reason)
-    raise EngineError(_too_small(machine, model, candidates, otherwise))
+    raise EngineError(_too_small(machine, model, candidates, alternative))
 
 
 def examine(choice: str | None = None) -> Machine:
-    """What is there now.
+    """The device and its free memory now.
 
     Args:
         choice: the device, as `REFGC_DEVICE` names it: "cuda", "cuda:1" or "cpu"; None reads the variable, and without
@@ -179,7 +181,7 @@ def examine(choice: str | None = None) -> Machine:
     """
     import psutil
 
-    asked = choice or os.environ.get(DEVICE) or "cuda"
+    asked = choice or settings().device or "cuda"
     main_memory = psutil.virtual_memory()
     torchao = find_spec("torchao") is not None
     if asked == "cpu":
@@ -213,7 +215,10 @@ def examine(choice: str | None = None) -> Machine:
 
 
 def _candidates(machine: Machine) -> list[Quantization]:
-    """From the most precise to the smallest; of the two with 8 bits the one that may also compute faster, compiled."""
+    """The quantisations to try, from the most precise to the smallest.
+
+    Of the two with 8 bits, fp8 is taken where the GPU multiplies it, since it may also be faster when compiled.
+    """
     if not machine.torchao:
         return ["none"]
     return ["none", "fp8" if machine.float8 else "int8", "nf4"]
@@ -241,14 +246,14 @@ def _resident_bytes(model: ModelSize, quantization: Quantization) -> int:
 
 
 def _streamed_bytes(model: ModelSize) -> tuple[int, int]:
-    """On the device, and in main memory."""
+    """Bytes taken on the device, and in main memory."""
     blocks = STREAMED_BLOCKS * 2 * model.transformer // model.blocks
     return model.working_bytes(2) + 2 * model.vae + blocks, 2 * model.transformer + SPARE_BYTES
 
 
 def _resident(machine: Machine, model: ModelSize, quantization: Quantization, needed: int, reason: str) -> Placement:
     device = torch.device(machine.device)
-    # Prompts are read before a window's working memory is taken.
+    # Prompts are encoded before the working memory of a window is needed.
     room = machine.free - (needed - model.working_bytes(2))
     return Placement(
         device,
@@ -278,7 +283,7 @@ def _streamed(machine: Machine, model: ModelSize, needed: int, waiting: int, rea
 
 
 def _on_cpu(
-    machine: Machine, model: ModelSize, quantization: Quantization | None, below: int | None, otherwise: str
+    machine: Machine, model: ModelSize, quantization: Quantization | None, below: int | None, alternative: str
 ) -> Placement:
     chosen = quantization or "none"
     if chosen != "none" and not machine.torchao:
@@ -293,11 +298,11 @@ def _on_cpu(
             return Placement(cpu, dtype, chosen, "none", cpu, True, True, reason, needed)
     raise EngineError(
         f"The model needs {_gib(needed)} of main memory on the CPU, and {_gib(machine.main_memory)} are free; "
-        f"{otherwise}."
+        f"{alternative}."
     )
 
 
-def _too_small(machine: Machine, model: ModelSize, candidates: list[Quantization], otherwise: str) -> str:
+def _too_small(machine: Machine, model: ModelSize, candidates: list[Quantization], alternative: str) -> str:
     ways = [f"about {_gib(_resident_bytes(model, candidates[-1]))} of GPU memory ({_words(candidates[-1]).lower()})"]
     if not machine.torchao:
         ways.append(f"{_gib(_resident_bytes(model, 'nf4'))} with weights of 4 bits ({INSTALL_QUANTIZATION})")
@@ -306,7 +311,7 @@ def _too_small(machine: Machine, model: ModelSize, candidates: list[Quantization
         ways.append(f"{_gib(streamed)} and {_gib(waiting)} of main memory")
     return (
         f"The model needs {', or '.join(ways)}; {machine.name} has {_gib(machine.free)} of {_gib(machine.total)} free "
-        f"and main memory {_gib(machine.main_memory)}: free some, or {otherwise}."
+        f"and main memory {_gib(machine.main_memory)}: free some, or {alternative}."
     )
 
 

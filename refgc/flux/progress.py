@@ -1,4 +1,4 @@
-"""Watching a refinement: stages told and timed, pictures shown, and whose error it was that ended it."""
+"""The caller's progress and viewer functions: stages are timed, and errors that these functions raise are kept."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from refgc.engine import Progress, Viewer
 from refgc.imaging.image import Image
 
 
-class Watch:
-    """Passes stages on to the watcher and pictures to the viewer, times the stages, and remembers what these raised.
+class StageTimer:
+    """Calls the caller's progress and viewer functions, times the stages, and keeps what these functions raise.
 
     Attributes:
         seconds: wall-clock seconds by stage.
-        stopped: what watcher or viewer raised, None where they did not.
-        viewer: passes pictures on; None where nobody looks on.
+        callers_error: what the progress or viewer function raised; None where they did not.
+        viewer: calls the caller's viewer; None where there is none.
     """
 
     def __init__(self, progress: Progress, device: torch.device, viewer: Viewer | None = None) -> None:
         self.seconds: dict[str, float] = {}
-        self.stopped: BaseException | None = None
-        self.viewer = None if viewer is None else self._watched(viewer)
+        self.callers_error: BaseException | None = None
+        self.viewer = None if viewer is None else self._guarded(viewer)
         self._progress = progress
         self._gpu = device if device.type == "cuda" else None
         self._stage: str | None = None
@@ -35,30 +35,30 @@ class Watch:
         if stage != self._stage:
             self.end()
             self._stage = stage
-        with self._remembering():
+        with self._keeping_errors():
             self._progress(stage, fraction)
 
     def end(self) -> None:
-        """Ends the present stage."""
+        """Ends the current stage."""
         if self._gpu is not None:
-            # It works on after its orders are given, and would be timed in a later stage.
+            # The GPU works asynchronously: without this its work would be timed in a later stage.
             torch.cuda.synchronize(self._gpu)
         now = perf_counter()
         if self._stage is not None:
             self.seconds[self._stage] = round(self.seconds.get(self._stage, 0.0) + now - self._since, 4)
         self._stage, self._since = None, now
 
-    def _watched(self, viewer: Viewer) -> Viewer:
+    def _guarded(self, viewer: Viewer) -> Viewer:
         def show(stage: str, picture: Image) -> None:
-            with self._remembering():
+            with self._keeping_errors():
                 viewer(stage, picture)
 
         return show
 
     @contextmanager
-    def _remembering(self) -> Iterator[None]:
+    def _keeping_errors(self) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            self.stopped = error
+            self.callers_error = error
             raise

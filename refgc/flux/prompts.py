@@ -1,4 +1,4 @@
-"""Prompts: the paper's words, their limit, and their embeddings, for which the text encoders come and go."""
+"""Prompts: the paper's instruction, its length limit, and embeddings, for which text encoders are loaded on demand."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 # T5's sequence length in FLUX.1-Kontext; CLIP reads the first 77 tokens only and gives the pooled embedding.
 LONGEST_PROMPT = 512
-# About 4 MB each at full size.
-REMEMBERED_PROMPTS = 64
+# Each takes about 4 MB at full size. Chosen by hand, not fitted.
+CACHED_PROMPTS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptEmbeddings:
-    """What the transformer reads of a prompt, on the CPU.
+    """The embeddings of a prompt, on the CPU.
 
     Attributes:
         tokens: (1, `LONGEST_PROMPT`, width) from T5.
@@ -43,7 +43,7 @@ def prompt_for(object_name: str) -> str:
 
 
 def check_length(tokenizer: Any, prompt: str) -> None:
-    """Refuses a prompt of which T5 would not read the end.
+    """Refuses a prompt that T5 would truncate.
 
     Args:
         tokenizer: T5's, `tokenizer_2` of the pipeline.
@@ -64,8 +64,8 @@ class PromptReader:
     """Turns prompts into embeddings; the text encoders are on the device only while they read.
 
     Attributes:
-        device: where the encoders run; may be changed between prompts.
-        keep: whether the encoders then wait in main memory; else they are dropped and loaded anew for a new prompt.
+        device: that the encoders run on; may be changed between prompts.
+        keep: whether the encoders stay in main memory after a prompt; otherwise they are loaded again for the next.
     """
 
     def __init__(
@@ -74,41 +74,41 @@ class PromptReader:
         device: torch.device,
         *,
         keep: bool,
-        capacity: int = REMEMBERED_PROMPTS,
+        capacity: int = CACHED_PROMPTS,
     ) -> None:
         """Loads nothing yet.
 
         Args:
-            load: gives a pipeline with both text encoders and tokenizers, on the CPU, and nothing else in it.
+            load: returns a pipeline with both text encoders and tokenizers, on the CPU, and nothing else in it.
             device: see the class.
             keep: see the class.
-            capacity: how many prompts are remembered; those unused for longest are forgotten first.
+            capacity: number of prompts whose embeddings are cached; the least recently used are evicted.
         """
         self.device = device
         self.keep = keep
         self._load = load
         self._capacity = capacity
         self._encoders: FluxKontextPipeline | None = None
-        self._remembered: OrderedDict[str, PromptEmbeddings] = OrderedDict()
+        self._cached: OrderedDict[str, PromptEmbeddings] = OrderedDict()
 
     def prepare(self) -> None:
-        """Loads the encoders where they are kept, so that the first prompt need not wait for them."""
+        """Loads the encoders where they stay in memory, so that the first prompt does not wait for them."""
         if self.keep:
             self._encoders = self._encoders or self._load()
 
     def read(self, prompt: str) -> PromptEmbeddings:
-        """The prompt's embeddings, from memory where they are known.
+        """The prompt's embeddings, from the cache where they are in it.
 
         Raises:
             InputError: the prompt is too long.
         """
-        if prompt in self._remembered:
-            self._remembered.move_to_end(prompt)
-            return self._remembered[prompt]
+        if prompt in self._cached:
+            self._cached.move_to_end(prompt)
+            return self._cached[prompt]
         embeddings = self._encode(prompt)
-        self._remembered[prompt] = embeddings
-        if len(self._remembered) > self._capacity:
-            self._remembered.popitem(last=False)
+        self._cached[prompt] = embeddings
+        if len(self._cached) > self._capacity:
+            self._cached.popitem(last=False)
         return embeddings
 
     def _encode(self, prompt: str) -> PromptEmbeddings:

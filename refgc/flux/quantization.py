@@ -1,9 +1,9 @@
 """Quantisation of the transformer's blocks by torchao, in the words of diffusers' `TorchAoConfig`.
 
-FreqMoLE is fused before: only then are the sums of base and experts rounded once, and only then are the layers that
-torchao finds plain ones. Two ways lead there. Where nothing has to be fused (stock FLUX.1-Kontext, or experts that stay
-beside the weights), `from_pretrained(..., quantization_config=config_for(...))` quantises each tensor as it is read.
-Where experts are fused, `quantize` does the same to the fused transformer, with the very types of that config.
+FreqMoLE has to be fused first: then the sums of base and experts are rounded once, and torchao finds plain layers.
+There are two ways. Where nothing has to be fused (stock FLUX.1-Kontext, or experts that stay beside the weights),
+`from_pretrained(..., quantization_config=config_for(...))` quantises each tensor as it is read. Where experts are
+fused, `quantize` does the same to the fused transformer, with the same torchao types.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 Quantized = Literal["int8", "fp8", "nf4"]
 
-# Everything outside of the blocks (0.6 % of the weights) stays: it meets pixels, time and prompt directly.
+# Layers outside of the blocks (0.6 % of the weights) are not quantised: they embed pixels, time and prompt directly.
 BLOCKS = r"(single_)?transformer_blocks\..+"
-# Of these one row is multiplied a step, too few for 8-bit matrix units: their weights alone are quantised.
+# These layers multiply one row per step, too few for 8-bit matrix units, so only their weights are quantised.
 MODULATION = r"(single_)?transformer_blocks\.\d+\.norm\w*\.linear"
 
 
@@ -36,7 +36,7 @@ def config_for(kind: Quantized, device: torch.device) -> TorchAoConfig:
         kind: "int8": weights alone, one scale a row. "fp8": weights and activations (one scale a row, so that the
             GPU's 8-bit units multiply them), on a CPU weights alone. "nf4": weights alone, 4 bits, in groups of 64
             (Dettmers et al., 2023, "QLoRA").
-        device: where the transformer will run.
+        device: that the transformer will run on.
 
     Raises:
         EngineError: torchao is not installed.
@@ -50,10 +50,10 @@ def config_for(kind: Quantized, device: torch.device) -> TorchAoConfig:
 
 @torch.no_grad()
 def quantize(transformer: FluxTransformer2DModel, kind: Quantized, device: torch.device) -> None:
-    """Quantises the blocks of a transformer, fused if it has experts, layer by layer on `device`, where all ends up.
+    """Quantises the blocks of a transformer, layer by layer on `device`, and moves the whole transformer there.
 
     Raises:
-        EngineError: torchao is not installed, or experts stand unfused beside the weights.
+        EngineError: torchao is not installed.
     """
     quantize_ = _torchao("quantization").quantize_
     for name, module in transformer.named_modules():

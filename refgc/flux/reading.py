@@ -1,23 +1,24 @@
-"""Reading a base's networks from its files: onto the device that a placement names, errors as one sentence."""
+"""Loads a base's networks onto the device that a placement names; library errors become one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 
 import torch
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel, ModelMixin
 from diffusers.utils import logging as of_diffusers
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers.utils import logging as of_transformers
 
 from refgc.errors import EngineError
+from refgc.flux.checks import check_network, check_pipeline
 from refgc.flux.placement import Placement
 from refgc.flux.prompts import PromptReader
 from refgc.flux.quantization import config_for
 from refgc.machine import on_zero_gpu
+from refgc.weight_files import WeightFileError, read_header
 
 
 def load_transformer(base: Path, placement: Placement, *, quantizes: bool) -> FluxTransformer2DModel:
@@ -26,17 +27,19 @@ def load_transformer(base: Path, placement: Placement, *, quantizes: bool) -> Fl
     Args:
         base: the folder of the whole pipeline.
         placement: where it goes.
-        quantizes: whether its weights are quantised, as the placement says, while they are read.
+        quantizes: whether its weights are quantised while they are read; the placement says how.
 
     Raises:
         EngineError: it does not load.
     """
-    # Straight to the GPU, past main memory, where nothing has to be done before.
+    # Weights go directly to the GPU, not through main memory, unless they have to be fused and quantised first.
     straight = quantizes or placement.quantization == "none"
     with reading(base):
+        check_network(base / "transformer", FluxTransformer2DModel)
         return FluxTransformer2DModel.from_pretrained(
             base,
             subfolder="transformer",
+            use_safetensors=True,
             dtype=placement.dtype,
             quantization_config=_quantization(placement) if quantizes else None,
             device_map=_device_map(placement) if straight else None,
@@ -44,7 +47,7 @@ def load_transformer(base: Path, placement: Placement, *, quantizes: bool) -> Fl
 
 
 def stream(network: ModelMixin, device: torch.device) -> None:
-    """Lets the blocks of a transformer or ControlNet wait in main memory, and come to the device one by one."""
+    """Keeps the blocks of a transformer or ControlNet in main memory and moves each to the device while it runs."""
     network.to("cpu")
     network.enable_group_offload(
         onload_device=device,
@@ -57,11 +60,13 @@ def stream(network: ModelMixin, device: torch.device) -> None:
 
 
 def prompt_reader(base: Path, placement: Placement) -> PromptReader:
-    """Reads prompts with the text encoders of the base, which are loaded at the first one."""
+    """A reader of prompts with the text encoders of the base, which are loaded for the first prompt."""
 
     def load_encoders() -> FluxKontextPipeline:
+        parts = {"transformer": None, "vae": None}
         with reading(base):
-            return FluxKontextPipeline.from_pretrained(base, transformer=None, vae=None, dtype=placement.dtype)
+            check_pipeline(base, given=parts)
+            return FluxKontextPipeline.from_pretrained(base, use_safetensors=True, dtype=placement.dtype, **parts)
 
     return PromptReader(load_encoders, placement.text_device, keep=placement.keeps_text_encoders)
 
@@ -74,7 +79,7 @@ def _quantization(placement: Placement) -> object:
 
 def _device_map(placement: Placement) -> dict[str, torch.device] | None:
     if on_zero_gpu():
-        return None  # the GPU is not there yet; what is moved to it later goes when it is lent
+        return None  # ZeroGPU lends the GPU later, and moves then what was moved to it before
     return {"": placement.device} if placement.device.type == "cuda" and placement.offload == "none" else None
 
 
@@ -87,20 +92,19 @@ def parameters(folder: Path) -> int:
     count = 0
     for file in folder.glob("*.safetensors"):
         try:
-            with safe_open(file, framework="pt") as tensors:
-                count += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
+            count += sum(entry.size for entry in read_header(file).tensors.values())
+        except (WeightFileError, OSError) as error:
             raise damaged(file) from error
     return count
 
 
 @contextmanager
 def reading(source: str | Path, what: str = "base") -> Iterator[None]:
-    """Without the progress bars of diffusers and transformers; what they say about bad files becomes one sentence.
+    """Hides the progress bars of diffusers and transformers, and turns their errors about files into one sentence.
 
     Args:
-        source: the files, as the sentence is to name them.
-        what: they hold, for the sentence.
+        source: name of the files in the error sentence.
+        what: the subject of the error sentence.
 
     Raises:
         EngineError: they cannot be loaded.
@@ -113,7 +117,7 @@ def reading(source: str | Path, what: str = "base") -> Iterator[None]:
     except SafetensorError as error:
         raise damaged(source) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        # What follows the first sentence is advice for programmers.
+        # The libraries' first sentence tells the reason; the rest is advice for programmers.
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         if isinstance(error, KeyError):
             reason = f"{reason} is missing"

@@ -1,6 +1,6 @@
-"""Speed options: each can be switched alone, and each says what it changes in the result.
+"""Speed options: each can be set independently, and its description says what it changes in the result.
 
-Reading them imports no torch, so that a mistake in them is told before anything is loaded.
+Parsing them does not import torch, so that a mistake in them is reported before anything is loaded.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from refgc.errors import InputError
 
 Quantization = Literal["none", "int8", "fp8", "nf4"]
 
-SPEED = "REFGC_SPEED"
 SWITCHES = ("fuse", "reference_cache", "compact_generated", "compile")
 
 
 class SpeedOptions(BaseModel):
-    """What is done to make the model faster or smaller.
+    """Options that make the model faster or smaller.
 
     "Same result" means up to rounding: sums are formed in another order or precision, nothing is left out.
     """
@@ -94,7 +93,7 @@ class SpeedOptions(BaseModel):
             ) from error
 
     def __str__(self) -> str:
-        """What differs from the defaults, as `parse` reads it."""
+        """The options that differ from the defaults, in the form that `parse` reads."""
         words = []
         for name in sorted(self.model_fields_set):
             value, dashed = getattr(self, name), name.replace("_", "-")

@@ -1,4 +1,6 @@
-"""The array types of this engine and the few operations every stage shares."""
+"""Array types and the elementary image operations that every stage shares."""
+
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -6,8 +8,11 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 Size = tuple[int, int]
-"""(width, height) in pixels, as OpenCV takes it."""
+"""(width, height) in pixels, the order that OpenCV takes."""
+
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 def size_of(array: Bytes | Floats) -> Size:
@@ -16,24 +21,39 @@ def size_of(array: Bytes | Floats) -> Size:
 
 
 def blur(array: Floats, sigma: float) -> Floats:
-    """Gaussian blur of each channel; `sigma` in pixels of `array`."""
+    """Gaussian blur of each channel.
+
+    Args:
+        array: float32 (height, width) or (height, width, channels), mirrored at its border.
+        sigma: standard deviation in pixels of `array`, above 0.
+    """
     return np.asarray(cv2.GaussianBlur(array, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101), np.float32)
 
 
 def local_variance(values: Floats, sigma: float) -> Floats:
-    """Variance around each pixel, weighted by a Gaussian of `sigma` pixels; never below 0."""
+    """Variance around each pixel under a Gaussian window; never below 0.
+
+    Args:
+        values: (height, width) or (height, width, channels).
+        sigma: standard deviation of the window in pixels.
+    """
     mean = blur(values, sigma)
     return np.asarray(np.maximum(blur(values * values, sigma) - mean * mean, 0.0), np.float32)
 
 
 def resized(pixels: Bytes, size: Size) -> Bytes:
-    """A picture at another size: averaged where that is smaller, bicubic where it is larger."""
+    """An 8-bit picture at another size: area average when it shrinks, bicubic when it grows."""
     interpolation = cv2.INTER_AREA if size[0] < pixels.shape[1] or size[1] < pixels.shape[0] else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), np.uint8)
 
 
+def enlarge(array: Floats, size: Size) -> Floats:
+    """Bilinear interpolation of a float array to (width, height) `size`."""
+    return np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+
 def shrink(array: Floats, size: Size) -> Floats:
-    """Area average to a smaller size, bilinear where the size is larger."""
+    """A float array at (width, height) `size`: area average, or bilinear where the size is larger."""
     smaller = size[0] <= array.shape[1] and size[1] <= array.shape[0]
     return np.asarray(
         cv2.resize(array, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR), np.float32
@@ -41,11 +61,11 @@ def shrink(array: Floats, size: Size) -> Floats:
 
 
 def luma(pixels: Bytes) -> Bytes:
-    """RGB (height, width, 3) to grey (height, width)."""
+    """RGB (height, width, 3) to the luma of ITU-R BT.601 (height, width), both uint8."""
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def smoothstep(values: Floats, low: float, high: float) -> Floats:
-    """0 at `low`, 1 at `high`, a cubic without kinks between; `low` may be the larger of the two."""
+def smoothstep(values: NDArray[Real], low: float, high: float) -> NDArray[Real]:
+    """Cubic Hermite step: 0 at `low`, 1 at `high`, clamped beyond; `low` may be the larger of the two."""
     t = np.clip((values - low) / (high - low), 0.0, 1.0)
-    return np.asarray(t * t * (3.0 - 2.0 * t), np.float32)
+    return np.asarray(t * t * (3.0 - 2.0 * t), values.dtype)

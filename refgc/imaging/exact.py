@@ -1,7 +1,7 @@
-"""Operations on pictures that give the same bytes on any processor and with any number of threads.
+"""Image operations with bit-identical results on every processor and with any number of threads.
 
-OpenCV's results in single precision differ in the last digit between processors, and a level that lies just at a half
-is then rounded the other way. Whole numbers and double precision, rounded in the end, do not.
+OpenCV's single-precision results differ in the last digit between processors. A level that lies exactly at a half is
+then rounded either way. Integer arithmetic and double precision, rounded at the end, avoid this.
 """
 
 from __future__ import annotations
@@ -10,68 +10,86 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.imaging.arrays import Bytes, Size
+from refgc.imaging.arrays import Bools, Bytes, Size
 
 Doubles = NDArray[np.float64]
-Inside = NDArray[np.bool_]
-"""(height, width), true where the object is."""
 
-# Sampling positions are rounded to this part of a pixel, far coarser than what processors differ by.
+# Chosen by hand, not fitted. Sampling positions are rounded to this fraction of a pixel, which is far coarser than the
+# differences between processors.
 POSITION_STEP = 1 / 32
-# Random numbers that vary faster than this many pixels would be no smooth field.
-LEAST_DISTANCE = 3.0
+# Chosen by hand, not fitted: the smallest correlation length, in pixels, of a smooth noise field.
+MINIMUM_CORRELATION_LENGTH = 3.0
 
 
-def levels(values: Doubles) -> Bytes:
-    """Rounded and clipped to 0 to 255."""
+def to_levels(values: Doubles) -> Bytes:
+    """Rounded and clipped to [0, 255]."""
     return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
-def positions(size: Size) -> tuple[Doubles, Doubles]:
-    """X and y of each pixel, (height, width) each."""
+def pixel_coordinates(size: Size) -> tuple[Doubles, Doubles]:
+    """The x and the y coordinate of each pixel, float64 (height, width) each."""
     x, y = np.meshgrid(np.arange(size[0], dtype=np.float64), np.arange(size[1], dtype=np.float64))
     return x, y
 
 
-def sampled(pixels: Bytes, x: Doubles, y: Doubles) -> Bytes:
-    """The picture as seen at the positions x and y, (height, width) each; beyond its border that goes on."""
+def sample_at(pixels: Bytes, x: Doubles, y: Doubles) -> Bytes:
+    """Lanczos interpolation (8x8) of a picture, its border pixels replicated outwards.
+
+    Args:
+        pixels: uint8 (rows, columns) or (rows, columns, channels).
+        x: (height, width), column coordinates in `pixels`.
+        y: (height, width), row coordinates in `pixels`.
+
+    Returns:
+        uint8 (height, width) or (height, width, channels).
+    """
     maps = (np.asarray(np.rint(place / POSITION_STEP) * POSITION_STEP, np.float32) for place in (x, y))
     return np.asarray(cv2.remap(pixels, *maps, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
-def smoothed(values: Doubles, sigma: float) -> Doubles:
-    """Nearly a Gaussian blur of `sigma` pixels, by three boxes (Wells, 1986), which cost the same at any width."""
+def gaussian_by_boxes(values: Doubles, sigma: float) -> Doubles:
+    """An approximate Gaussian blur of standard deviation `sigma` pixels by three box filters (Wells, 1986).
+
+    The cost does not depend on `sigma`.
+    """
     width = 2 * max(1, round((np.sqrt(4.0 * sigma * sigma + 1.0) - 1.0) / 2.0)) + 1
     for _ in range(3):
         values = cv2.blur(values, (width, width), borderType=cv2.BORDER_REFLECT_101)
     return np.asarray(values, np.float64)
 
 
-def smooth_noise(size: Size, distance: float, random: np.random.Generator) -> Doubles:
-    """(height, width, 2) of random numbers, standard deviation about 1, that vary smoothly over `distance` pixels."""
-    distance = max(distance, LEAST_DISTANCE)
-    nodes = random.standard_normal((max(4, round(size[1] / distance) + 3), max(4, round(size[0] / distance) + 3), 2))
+def smooth_noise(size: Size, correlation_length: float, random: np.random.Generator) -> Doubles:
+    """A smooth random vector field (height, width, 2) with a standard deviation of about 1.
+
+    Args:
+        size: (width, height) in pixels.
+        correlation_length: distance in pixels over which values vary; at least `MINIMUM_CORRELATION_LENGTH` is used.
+        random: source of the normally distributed nodes, which bicubic interpolation joins.
+    """
+    spacing = max(correlation_length, MINIMUM_CORRELATION_LENGTH)
+    nodes = random.standard_normal((max(4, round(size[1] / spacing) + 3), max(4, round(size[0] / spacing) + 3), 2))
     return np.asarray(cv2.resize(nodes, size, interpolation=cv2.INTER_CUBIC), np.float64)
 
 
-def smoothstep(values: Doubles, low: float, high: float) -> Doubles:
-    """0 at `low`, 1 at `high`, a cubic without kinks between; `low` may be the larger of the two."""
-    t = np.clip((values - low) / (high - low), 0.0, 1.0)
-    return np.asarray(t * t * (3.0 - 2.0 * t), np.float64)
+def extend_outwards(pixels: Bytes, mask: Bools) -> Bytes:
+    """The picture with each pixel outside of the mask replaced by the nearest pixel inside.
 
+    What is then drawn on the object does not mix with its background.
 
-def spread(pixels: Bytes, inside: Inside) -> Bytes:
-    """The object's pixels, and outside of it the nearest of them; so that nothing drawn mixes with the background."""
-    if inside.all():
+    Args:
+        pixels: uint8 RGB (height, width, 3).
+        mask: (height, width), true on the object, at least one pixel of it.
+    """
+    if mask.all():
         return pixels
     _, nearest = cv2.distanceTransformWithLabels(
-        (~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        (~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
     colours = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
-    colours[nearest[inside]] = pixels[inside]
+    colours[nearest[mask]] = pixels[mask]
     return np.asarray(colours[nearest], np.uint8)
 
 
-def side_of(inside: Inside) -> float:
-    """The side of a square as large as the object, in pixels."""
-    return float(np.sqrt(np.count_nonzero(inside)))
+def equivalent_side(mask: Bools) -> float:
+    """The side, in pixels, of the square that has the mask's area."""
+    return float(np.sqrt(np.count_nonzero(mask)))

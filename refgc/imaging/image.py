@@ -27,6 +27,7 @@ __all__ = [
     "Image",
     "ImageSource",
     "Mask",
+    "encoded",
     "open_image",
     "open_mask",
     "save_image",
@@ -191,6 +192,15 @@ def save_image(image: Image, path: str | os.PathLike[str], *, text: Mapping[str,
     Raises:
         InputError: another suffix, no such folder, a picture too large for the format, or the file cannot be written.
     """
+    write_whole(path, encoded(image, path, text=text))
+
+
+def encoded(image: Image, path: str | os.PathLike[str], *, text: Mapping[str, str] | None = None) -> bytes:
+    """What `save_image` writes.
+
+    Raises:
+        InputError: another suffix, or a picture too large for the format.
+    """
     asked = os.fspath(path)
     suffix = Path(asked).suffix.lower()
     if suffix not in SAVING:
@@ -198,15 +208,15 @@ def save_image(image: Image, path: str | os.PathLike[str], *, text: Mapping[str,
     if suffix == ".webp" and max(image.size) > WEBP_MAX_SIDE:
         raise InputError(f"{asked!r} would have a side over {WEBP_MAX_SIDE} pixels, WebP's limit; end it in .png.")
     kind, options = SAVING[suffix]
-    encoded = io.BytesIO()
+    content = io.BytesIO()
     if kind == "PNG":
         notes = PngInfo()
         for keyword, note in (text or {}).items():
             notes.add_text(keyword, note)
-        to_pil(image).save(encoded, kind, pnginfo=notes, **options)
+        to_pil(image).save(content, kind, pnginfo=notes, **options)
     else:
-        to_pil(image).save(encoded, kind, **options)
-    write_whole(asked, encoded.getvalue())
+        to_pil(image).save(content, kind, **options)
+    return content.getvalue()
 
 
 def _picture_of_array(array: NDArray[Any], name: str) -> PILImage.Image:

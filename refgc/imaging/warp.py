@@ -1,7 +1,7 @@
-"""Maps from the generated picture's frame into the reference, and pictures sampled through them.
+"""Backward maps from the generated picture's frame into the reference, and warping through them.
 
-A map is a float32 array of shape (height, width, 2): for each pixel of the generated picture's frame the (x, y) of
-the reference's pixel it shows, with pixel centres at whole numbers.
+A map is a float32 array of shape (height, width, 2). For each pixel of the generated picture's frame it holds the
+(x, y) of the reference's pixel that is seen there. Pixel centres are at whole numbers.
 """
 
 import cv2
@@ -12,13 +12,13 @@ from refgc.imaging.arrays import Bytes, Floats, Size, size_of
 
 
 def pixel_grid(size: Size) -> Floats:
-    """The identity map: (x, y) of each pixel."""
+    """The identity map (height, width, 2): (x, y) of each pixel."""
     width, height = size
     return np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
 
 
 def homography_map(homography: NDArray[np.float64], size: Size) -> Floats:
-    """The map of a 3x3 homography that takes generated to reference coordinates."""
+    """The map (height, width, 2) of a 3x3 homography from generated to reference coordinates."""
     points = pixel_grid(size).reshape(-1, 1, 2)
     return np.asarray(cv2.perspectiveTransform(points, homography).reshape(size[1], size[0], 2), np.float32)
 
@@ -26,27 +26,32 @@ def homography_map(homography: NDArray[np.float64], size: Size) -> Floats:
 def rescale_points(points: Floats, source: Size, target: Size) -> Floats:
     """Pixel coordinates of a picture of size `source` as those of the same picture at size `target`.
 
-    The edges of both pictures coincide, so that centres at whole numbers shift by half a pixel times the scale.
+    The outer edges of both pictures coincide, so pixel centres shift by half a pixel before and after scaling.
+
+    Args:
+        points: (..., 2), (x, y) in pixels.
+        source: (width, height) they refer to.
+        target: (width, height) they shall refer to.
     """
     scale = np.array([target[0] / source[0], target[1] / source[1]], np.float32)
     return np.asarray((points + np.float32(0.5)) * scale - np.float32(0.5), np.float32)
 
 
 def follow(field: Floats, flow: Floats) -> Floats:
-    """`field` sampled where `flow` (displacements in pixels of the field's grid) points."""
+    """A field (height, width, channels) sampled at each pixel's position plus its flow (height, width, 2) in pixels."""
     positions = pixel_grid(size_of(field)) + flow
     return np.asarray(cv2.remap(field, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def magnification(mapping: Floats) -> float:
-    """Reference pixels per pixel of the map's frame, the median over the frame."""
+    """Reference pixels per pixel of the map's frame: the square root of the median area ratio."""
     down, across = mapping[1:, :-1] - mapping[:-1, :-1], mapping[:-1, 1:] - mapping[:-1, :-1]
     area = np.abs(across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])
     return float(np.sqrt(max(1e-6, float(np.median(area)))))
 
 
 def prefilter(reference: Bytes, pixels_per_pixel: float) -> Bytes:
-    """The reference made small enough that sampling one pixel in `pixels_per_pixel` does not alias."""
+    """The reference shrunk by `pixels_per_pixel` (area average) against aliasing, or itself where that is at most 1."""
     if pixels_per_pixel <= 1.0:
         return reference
     width, height = size_of(reference)
@@ -57,25 +62,35 @@ def prefilter(reference: Bytes, pixels_per_pixel: float) -> Bytes:
 def sample(
     picture: Bytes | Floats, mapping: Floats, frame: Size, interpolation: int = cv2.INTER_CUBIC
 ) -> Bytes | Floats:
-    """`picture` seen through a map whose coordinates are those of a picture of size `frame` (the original)."""
+    """A picture warped by a map.
+
+    Args:
+        picture: the reference at any size, (rows, columns) or (rows, columns, channels).
+        mapping: (height, width, 2), in pixels of the original reference.
+        frame: (width, height) of the original reference.
+        interpolation: OpenCV's constant.
+
+    Returns:
+        (height, width) or (height, width, channels), of the picture's type; border pixels are replicated outwards.
+    """
     positions = rescale_points(mapping, frame, size_of(picture))
     seen: Bytes | Floats = cv2.remap(picture, positions, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
     return seen
 
 
 def inside(mapping: Floats, frame: Size) -> Floats:
-    """1 where the map points into the reference of size `frame`, else 0; shape (height, width)."""
+    """(height, width), 1 where the map points into a reference of size `frame`, else 0."""
     x, y = mapping[..., 0], mapping[..., 1]
     return ((x >= 0) & (y >= 0) & (x <= frame[0] - 1) & (y <= frame[1] - 1)).astype(np.float32)
 
 
 def rescaling(source: Size, target: Size) -> NDArray[np.float64]:
-    """The 3x3 matrix of `rescale_points`."""
+    """`rescale_points` as a 3x3 matrix."""
     x, y = target[0] / source[0], target[1] / source[1]
     return np.array([[x, 0.0, 0.5 * x - 0.5], [0.0, y, 0.5 * y - 0.5], [0.0, 0.0, 1.0]])
 
 
 def fitted(size: Size, side: float, enlargement: float = 1.0) -> Size:
-    """`size` times `enlargement`, or less where its longer side would pass `side`; aspect ratio kept."""
+    """`size` times `enlargement`, or less so that its longer side is at most `side`; the aspect ratio is kept."""
     factor = min(enlargement, side / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

@@ -1,4 +1,4 @@
-"""Where the object is, by what a person marked or said: weight-free, or SAM where its weights are."""
+"""Object segmentation from marks or words: without weights, or by SAM where its weights are."""
 
 from refgc.masks.prompt import Prompt
 from refgc.masks.segmenter import Segmenter, SegmenterName, choose_segmenter

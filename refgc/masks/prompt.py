@@ -1,4 +1,4 @@
-"""What a person marked or said about where the object is."""
+"""Segmentation prompts: boxes, clicks, scribbles, rough masks and words."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ Box = tuple[int, int, int, int]
 Point = tuple[int, int]
 """Column and row of a pixel."""
 
-# A box narrower than this many pixels is a slip of the hand.
+# A box narrower than this many pixels is taken for an accident. Chosen by hand, not fitted.
 LEAST_BOX_SIDE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """Marks in one picture; all of them hold together, and without any the most prominent object is meant.
+    """Marks in one picture that hold together; without any, the most prominent object is meant.
 
-    Checked when it is made, and from then on trusted.
+    It is checked once, when it is made.
 
     Attributes:
         size: (width, height) in pixels of the picture that the marks lie in.
-        box: two corners (x, y, x, y) in pixels around the whole object, in any order, reaching beyond the picture or
-            not; kept as left, top, right, bottom within it.
-        positive: places (x, y) in pixels on the object.
-        negative: places (x, y) in pixels on what is not the object.
-        scribble: what was painted over the object, or over a good part of it; each pixel it marks belongs to it. What
-            it marks outside of the box does not count.
-        alpha: the whole object, roughly; the true outline is looked for around its edge. Soft values say where.
-        text: the object in words; blank is none.
+        box: two opposite corners (x, y, x, y) in pixels around the whole object, in any order; stored as left, top,
+            right, bottom and clipped to the picture.
+        positive: (x, y) in pixels on the object.
+        negative: (x, y) in pixels on the background.
+        scribble: painted over the object or a good part of it. Each pixel that it marks belongs to the object; those
+            outside of the box do not count.
+        alpha: a rough mask of the whole object; the true outline is looked for near its edge.
+        text: the object in words; blank text is the same as none.
 
     Raises:
         InputError: a mark lies outside of the picture or of the box, marks contradict each other, a mask has another
@@ -66,12 +66,12 @@ class Prompt:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing at all was marked or said."""
+        """Whether there are neither marks nor words."""
         return self.text is None and not self.is_marked
 
     @property
     def is_marked(self) -> bool:
-        """Whether anything was marked in the picture."""
+        """Whether there are marks in the picture."""
         masks = (self.box, self.scribble, self.alpha)
         return bool(self.positive or self.negative) or any(mark is not None for mark in masks)
 
@@ -88,7 +88,7 @@ class Prompt:
 
 
 def require_same_picture(image: Image, prompt: Prompt) -> None:
-    """Refuses marks that were made in a picture of another size.
+    """Check that the marks were made in a picture of this size.
 
     Raises:
         InputError: the sizes differ.

@@ -16,59 +16,68 @@ from torch.nn import functional
 
 from refgc import machine
 from refgc.errors import EngineError, InputError
-from refgc.imaging.arrays import Floats, Size
+from refgc.imaging.arrays import Bools, Floats, Size
 from refgc.imaging.image import MARKED, Image, Mask
-from refgc.masks import shapes, weights
+from refgc.masks import morphology, weights
 from refgc.masks.grabcut import GrabCutSegmenter
-from refgc.masks.graph_cut import Bools
 from refgc.masks.prompt import Box, Point, Prompt, require_same_picture
 from refgc.masks.sam_networks import Networks
 from refgc.masks.soft_edge import soften
 from refgc.masks.view import whole
 
-# SAM's masks have a quarter of the side it sees; enlarged to this one their outline is smooth.
+# SAM's masks have a quarter of the side of its input. Enlarged to this side, in pixels, their outline is smooth. Chosen
+# by hand, not fitted.
 OUTLINE_SIDE = 768
-# An instance that SAM believes in less is none (as in SAM 3's own demonstration).
+# Instances with a lower score are left out. The threshold is that of SAM 3's own demonstration.
 LEAST_SCORE = 0.5
-# Places of a scribble that are clicked for SAM, which takes no paint.
+# SAM takes no scribbles, so this many points of a scribble are given as clicks. Chosen by hand, not fitted.
 CLICKS_OF_SCRIBBLE = 8
-# SAM 3 reads phrases of at most so many word pieces, start and end included.
+# The longest phrase that SAM 3 reads, in word pieces, start and end token included.
 LONGEST_TEXT = 32
 
 
 class SamSegmenter:
     """SAM behind `Segmenter`; safe to share among threads, one picture at a time.
 
-    The picture seen last is remembered, so that a further click in it is quick.
+    The embeddings of the last picture are cached, so that a further click in it is quick.
     """
 
     name: Literal["sam"] = "sam"
 
-    def __init__(self, source: str, *, device: str | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        least_score: float = LEAST_SCORE,
+    ) -> None:
         """Loads nothing yet.
 
         Args:
             source: a folder, or a Hub repository that was downloaded.
             device: "cuda", "cuda:1" or "cpu"; None reads `REFGC_DEVICE`, and without it takes a GPU if there is one.
-            dtype: in which it looks at pictures; None takes bfloat16 on a GPU that has it, else float32.
+            dtype: of the image encoder; None takes bfloat16 on a GPU that has it, else float32.
+            least_score: SAM's own score, in [0, 1], below which an instance that words found is left out.
 
         Raises:
             EngineError: the weights are not here or are no SAM, or there is no such device.
         """
         self._networks = Networks(source, device, dtype)
+        self._least_score = least_score
         self._lock = Lock()
 
     @property
     def reads_text(self) -> bool:
         """Whether it finds an object by words; SAM 3 does, SAM 2 does not."""
-        return self._networks.kind in weights.TOLD
+        return self._networks.kind in weights.TAKES_WORDS
 
     def segment(self, image: Image, prompt: Prompt) -> Mask:
         """The mask of the object; see `Segmenter.segment`.
 
-        Of several things that words name it takes the one it is surest of among those that the marks allow. A scribble
-        is clicked on in some places, a rough mask is boxed and clicked on in its middle. Without marks and words the
-        weight-free segmenter finds the object, and SAM its outline.
+        Where words name several objects, the one with the highest score is taken among those that agree with the marks.
+        A scribble is given to SAM as several clicks, a rough mask as its bounding box and a click at its innermost
+        point. Without marks and words the weight-free segmenter finds the object, and SAM its outline.
 
         Raises:
             InputError: these weights read no words or no marks, the words are too long, the marks are of another
@@ -92,7 +101,7 @@ class SamSegmenter:
     def _by_marks(self, image: Image, prompt: Prompt) -> Tensor:
         """Logits of the mask (height, width) at SAM's own size."""
         networks = self._networks
-        if networks.kind not in weights.MARKED:
+        if networks.kind not in weights.TAKES_MARKS:
             raise InputError(
                 f"The weights {networks.source!r} take words only; say what the object is, or set {weights.VARIABLE} "
                 f"to {weights.PUBLISHED}."
@@ -103,17 +112,18 @@ class SamSegmenter:
         scale = torch.tensor([side / image.size[0], side / image.size[1]], device=networks.device)
         points = labels = boxes = None
         if clicks:
-            # SAM itself adds the half that leads to the middle of a pixel.
+            # SAM adds 0.5 itself, to get from a pixel's index to its centre.
             points = ((torch.tensor(clicks, device=networks.device) + 0.5) * scale - 0.5)[None, None]
             labels = torch.tensor([1] * len(positive) + [0] * len(prompt.negative), device=networks.device)[None, None]
         if box is not None:
             boxes = (torch.tensor(box, device=networks.device) * scale.repeat(2))[None, None]
         outputs = networks.network("tracker")(
-            image_embeddings=networks.look(image, "tracker"),
+            image_embeddings=networks.embed(image, "tracker"),
             input_points=points,
             input_labels=labels,
             input_boxes=boxes,
-            # One click may mean a part or the whole, and SAM says which it believes in; more marks leave no choice.
+            # One click may mean a part or the whole: SAM then gives several masks with scores. More marks are
+            # unambiguous.
             multimask_output=box is None and len(clicks) == 1,
         )
         masks: Tensor = outputs.pred_masks[0, 0]
@@ -131,14 +141,14 @@ class SamSegmenter:
         if words["input_ids"].shape[1] > LONGEST_TEXT:
             raise InputError("The text is too long for SAM; name the object in a few words, such as 'red cup'.")
         outputs = networks.network("detector")(
-            vision_embeds=networks.look(image, "detector"),
+            vision_embeds=networks.embed(image, "detector"),
             input_ids=words["input_ids"].to(networks.device),
             attention_mask=words["attention_mask"].to(networks.device),
         )
         scores: Tensor = (outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid())[0]
         masks: Tensor = outputs.pred_masks[0]
         for instance in scores.argsort(descending=True):
-            if scores[instance] < LEAST_SCORE:
+            if scores[instance] < self._least_score:
                 break
             if _agrees(_enlarged(masks[instance], image.size) > 0, prompt):
                 return masks[instance]
@@ -161,7 +171,7 @@ def _segmenter_of(source: str) -> SamSegmenter:
 
 
 def _box_and_clicks(image: Image, prompt: Prompt) -> tuple[Box | None, list[Point]]:
-    """The marks as SAM takes them: a box, and places on the object."""
+    """The marks in the form that SAM takes: a box, and clicks on the object."""
     box, positive = prompt.box, list(prompt.positive)
     if prompt.scribble is not None:
         painted = np.argwhere(prompt.scribble.values >= MARKED)
@@ -172,13 +182,15 @@ def _box_and_clicks(image: Image, prompt: Prompt) -> tuple[Box | None, list[Poin
         rough = GrabCutSegmenter().segment(image, Prompt(image.size, negative=prompt.negative))
     if rough is not None:
         solid = rough.values >= MARKED
-        row, column = np.unravel_index(int(shapes.depth(np.pad(solid, 1))[1:-1, 1:-1].argmax()), solid.shape)
-        box, positive = box or shapes.box_of(solid), [*positive, (int(column), int(row))]
+        row, column = np.unravel_index(
+            int(morphology.signed_distance(np.pad(solid, 1))[1:-1, 1:-1].argmax()), solid.shape
+        )
+        box, positive = box or morphology.bounding_box(solid), [*positive, (int(column), int(row))]
     return box, positive
 
 
 def _agrees(found: Bools, prompt: Prompt) -> bool:
-    """Whether there is something that words found, and where the marks are."""
+    """Whether an instance that words found is not empty and agrees with the marks."""
     if (
         not found.any()
         or any(not found[y, x] for x, y in prompt.positive)
@@ -208,7 +220,7 @@ def _in_one_sentence(source: str) -> Iterator[None]:
             f"The GPU's memory is not enough for SAM; end what else uses it, or set {machine.DEVICE}=cpu."
         ) from error
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        # What follows the first sentence is advice for programmers.
+        # The libraries' first sentence tells the reason; the rest is advice for programmers.
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         raise EngineError(
             f"The weights {source!r} cannot be used ({reason}); fetch them again, or name others."

@@ -1,15 +1,12 @@
-"""SAM's networks, from weights on this machine, and what they see.
+"""SAM's networks, loaded from this machine, and the embeddings of a picture.
 
-Pictures are prepared here, since transformers' own processors of SAM need torchvision, whose builds fit one build of
-torch each; its networks do not.
+Pictures are prepared here and not by the image processors of transformers: those need torchvision, each build of which
+fits one build of torch only. The networks do not need it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -23,31 +20,32 @@ from transformers.image_utils import (
     IMAGENET_STANDARD_STD,
 )
 
-# Named by its module: the one at the top of transformers asks for torchvision, which only its box prompts need.
+# Imported from its module: the name at the top level of transformers requires torchvision, which only box prompts need.
 from transformers.models.sam3.modeling_sam3 import Sam3Model
-from transformers.utils import logging as of_transformers
 
 from refgc import machine
 from refgc.errors import EngineError
 from refgc.imaging.image import Image
 from refgc.masks import weights
+from refgc.settings import settings
+from refgc.weight_files import check_transformers_network, quiet_transformers
 
 Part = Literal["tracker", "detector"]
 """The network that takes clicks and boxes, or the one that takes words."""
 
-# Means and deviations of each colour channel that a SAM was trained with.
+# Mean and standard deviation of each colour channel, as each SAM was trained with.
 SAM2_COLOURS = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 SAM3_COLOURS = (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD)
 
 
 class Networks:
-    """Loads each network when it is first needed, and remembers the picture it saw last.
+    """SAM's networks, each loaded when it is first needed; the embeddings of the last picture are cached.
 
     Attributes:
         source: a folder, or a Hub repository that was downloaded.
-        kind: what transformers calls the model.
-        device: where it computes.
-        dtype: in which it looks at a picture; marks are always read in float32, since bfloat16 misses by pixels.
+        kind: the name that transformers gives to the model.
+        device: that it computes on.
+        dtype: of the image encoder. Marks are always encoded in float32: in bfloat16 coordinates are wrong by pixels.
     """
 
     def __init__(self, source: str, device: str | None, dtype: torch.dtype | None) -> None:
@@ -59,45 +57,44 @@ class Networks:
         halved = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         self.dtype = dtype or (torch.bfloat16 if halved else torch.float32)
         self._loaded: dict[str, Any] = {}
-        self._seen: dict[Part, tuple[bytes, Any]] = {}
+        self._cached: dict[Part, tuple[bytes, Any]] = {}
 
     def network(self, part: Part) -> Any:
         """A network in evaluation mode on its device.
 
         Raises:
-            EngineError: its weights are not complete.
+            WeightFileError, OSError: its files are damaged or do not fit its config.
         """
         if part not in self._loaded:
             is_sam2 = self.kind.startswith("sam2")
             architecture = Sam3Model if part == "detector" else Sam2Model if is_sam2 else Sam3TrackerModel
-            with _without_progress_bars():
-                network, report = architecture.from_pretrained(
-                    self._folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            check_transformers_network(self._folder, architecture, part)
+            with quiet_transformers():
+                network = architecture.from_pretrained(
+                    self._folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
                 )
-            if report["missing_keys"] or report["mismatched_keys"]:
-                raise EngineError(f"The weights {self.source!r} are not complete; fetch them again, or name others.")
             self._loaded[part] = network.eval().requires_grad_(False).to(self.device)
         return self._loaded[part]
 
     def tokenizer(self) -> Any:
-        """What cuts words into pieces."""
+        """The tokenizer, which splits words into word pieces."""
         if "tokenizer" not in self._loaded:
             self._loaded["tokenizer"] = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
         return self._loaded["tokenizer"]
 
     def side(self, part: Part) -> int:
-        """Width and height in pixels to which a network's pictures are stretched."""
+        """Side in pixels of the square that a network's pictures are resized to."""
         config = self.network(part).config
         size = (config.prompt_encoder_config if part == "tracker" else config.vision_config).image_size
         return int(size if isinstance(size, int) else size[0])
 
-    def look(self, image: Image, part: Part) -> Any:
-        """What a network makes of a picture: of "tracker" the image embeddings, of "detector" the vision embeddings."""
+    def embed(self, image: Image, part: Part) -> Any:
+        """The embeddings of a picture: of "tracker" the image embeddings, of "detector" the vision embeddings."""
         digest = hashlib.blake2b(image.pixels.tobytes() + repr(image.size).encode()).digest()
-        seen = self._seen.get(part)
-        if seen is None or seen[0] != digest:
-            seen = self._seen[part] = (digest, self._embed(image, part))
-        return seen[1]
+        cached = self._cached.get(part)
+        if cached is None or cached[0] != digest:
+            cached = self._cached[part] = (digest, self._embed(image, part))
+        return cached[1]
 
     def _embed(self, image: Image, part: Part) -> Any:
         network = self.network(part)
@@ -126,20 +123,9 @@ def choose_device(asked: str | None) -> torch.device:
     Raises:
         EngineError: there is no such device.
     """
-    asked = asked or os.environ.get(machine.DEVICE) or ("cuda" if torch.cuda.is_available() else "cpu")
+    asked = asked or settings().device or ("cuda" if torch.cuda.is_available() else "cpu")
     if asked != "cpu" and asked.partition(":")[0] != "cuda":
         raise EngineError(f"{machine.DEVICE} is {asked!r}; set it to cuda, cuda:1 (the second GPU) or cpu.")
     if asked != "cpu" and not torch.cuda.is_available():
         raise EngineError(f"{machine.DEVICE} is {asked!r}, and torch finds no GPU here; set it to cpu.")
     return torch.device(asked)
-
-
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    shown = of_transformers.is_progress_bar_enabled()
-    of_transformers.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            of_transformers.enable_progress_bar()

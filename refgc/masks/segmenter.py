@@ -1,4 +1,4 @@
-"""The interface behind which every segmenter stands, and the choice among them."""
+"""The interface of every segmenter, and the choice among them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,24 @@ SegmenterName = Literal["grabcut", "sam"]
 
 
 class Segmenter(Protocol):
-    """Finds the object that a prompt means."""
+    """Finds the object that a prompt marks."""
 
     @property
     def name(self) -> SegmenterName:
-        """Which one it is."""
+        """Its name among the segmenters."""
         ...
 
     @property
     def reads_text(self) -> bool:
-        """Whether it finds an object by words."""
+        """Whether it understands a prompt's words."""
         ...
 
     def segment(self, image: Image, prompt: Prompt) -> Mask:
-        """The mask of the object, of the picture's size, soft at its edge.
-
-        The same picture and prompt give the same mask.
+        """The object's mask, of the picture's size, in [0, 1] and soft at its edge; deterministic.
 
         Raises:
-            InputError: the marks are of another picture, nothing was found, or the prompt has words and this segmenter
-                cannot read.
+            InputError: the marks are of a picture of another size, nothing was found, or the prompt has words that this
+                segmenter does not understand.
             EngineError: it failed while it ran.
         """
         ...

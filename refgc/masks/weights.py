@@ -1,31 +1,32 @@
-"""Whether SAM's weights are on this machine, found without importing torch; nothing is ever downloaded."""
+"""SAM's weights on this machine: found without importing torch, and never downloaded."""
 
 from __future__ import annotations
 
 import json
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from refgc import hub
 from refgc.errors import EngineError
+from refgc.settings import settings
+from refgc.weight_files import only_pickles
 
 VARIABLE = "REFGC_SAM"
 MODULES = ("torch", "transformers", "safetensors", "huggingface_hub")
 PUBLISHED = "facebook/sam3 or facebook/sam2.1-hiera-large"
-# By the names transformers gives to architectures: those that take clicks and boxes, and those that take words.
-MARKED = frozenset({"sam2", "sam2_video", "sam3_tracker", "sam3_tracker_video", "sam3_video"})
-TOLD = frozenset({"sam3", "sam3_video"})
+# Architectures, by the names of transformers, that take clicks and boxes, and those that take words.
+TAKES_MARKS = frozenset({"sam2", "sam2_video", "sam3_tracker", "sam3_tracker_video", "sam3_video"})
+TAKES_WORDS = frozenset({"sam3", "sam3_video"})
 CONFIG = "config.json"
 
 
 def source() -> str | None:
     """The folder or Hub repository that `REFGC_SAM` names; None where it is not set."""
-    return os.environ.get(VARIABLE, "").strip() or None
+    return settings().sam
 
 
 def obstacle() -> str:
-    """Why SAM cannot run here now, in one sentence; empty where it can."""
+    """Why SAM cannot run on this machine, in one sentence; empty where it can."""
     named = source()
     if named is None:
         return (
@@ -49,6 +50,9 @@ def find(named: str) -> Path:
         EngineError: they are not on this machine, or are no SAM 2 or SAM 3.
     """
     folder = hub.on_disk(named, (CONFIG,))
+    pickles = folder and only_pickles(folder)
+    if pickles:
+        raise EngineError(f"{VARIABLE} is {named!r}, where {pickles}; name one that has safetensors files.")
     if folder is None or not any(folder.glob("*.safetensors")):
         if Path(named).expanduser().is_dir():
             missing = CONFIG if folder is None else "*.safetensors"
@@ -60,13 +64,13 @@ def find(named: str) -> Path:
             f"where they are gated once their licence is accepted at https://huggingface.co/{named}."
         )
     kind = architecture(folder)
-    if kind not in MARKED | TOLD:
+    if kind not in TAKES_MARKS | TAKES_WORDS:
         raise EngineError(f"{VARIABLE} is {named!r}, which holds a {kind} and no SAM 2 or SAM 3; name {PUBLISHED}.")
     return folder
 
 
 def architecture(folder: Path) -> str:
-    """What transformers calls the model in a folder."""
+    """The name that transformers gives to the model in a folder."""
     try:
         kind = json.loads((folder / CONFIG).read_text()).get("model_type")
     except (OSError, ValueError, AttributeError):

@@ -1,10 +1,9 @@
-"""Which noise tokens the condition tokens attend to: maps for the attention-alignment loss, in little memory.
+"""Attention between condition tokens and noise tokens, for the attention-alignment loss, in little memory.
 
-The sequence is [text | noise | HRRI | LRGI]. ImageCritic (HVision-NKU, CVPR 2026), where the loss comes from, looks at
-the queries of a condition picture and the keys of the noise, averages over heads and queries, and has one number for
-each place of the picture that is being made. At 1024 x 1024 one module's attention has 24 heads x 8192 queries x 12800
-keys, 10 GB in single precision; here the queries go by in chunks, of which nothing is kept, for the backward pass
-neither: it computes each chunk again.
+The sequence is [text | noise | HRRI | LRGI]. The loss comes from ImageCritic (HVision-NKU, CVPR 2026): the attention of
+a condition picture's queries to the noise keys is averaged over heads and queries, which gives one number for each
+place of the generated picture. At 1024 x 1024 the attention of one module has 24 heads x 8192 queries x 12800 keys,
+10 GB in single precision. Here it is computed in chunks of queries, and the backward pass computes each chunk again.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ QUERIES_AT_ONCE = 128
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """How many tokens of each kind stand in the joint sequence, in this order."""
+    """Number of tokens of each kind in the joint sequence, in this order."""
 
     text: int
     noise: int
@@ -43,23 +42,23 @@ class TokenCounts:
 
     @property
     def noise_span(self) -> slice:
-        """Where the noise tokens stand."""
+        """Positions of the noise tokens."""
         return slice(self.text, self.text + self.noise)
 
     @property
     def reference_span(self) -> slice:
-        """Where the HRRI's tokens stand."""
+        """Positions of the HRRI's tokens."""
         return slice(self.noise_span.stop, self.noise_span.stop + self.reference)
 
     @property
     def generated_span(self) -> slice:
-        """Where the LRGI's tokens stand."""
+        """Positions of the LRGI's tokens."""
         return slice(self.reference_span.stop, self.total)
 
 
 @dataclass(frozen=True, slots=True)
 class AlignmentMaps:
-    """What one attention module does between the condition pictures and the noise, as it is (not normalised).
+    """The attention of one module between the condition pictures and the noise, not normalised.
 
     Attributes:
         reference: (batch, noise tokens), for the HRRI.
@@ -74,10 +73,10 @@ def attention_received(query: Tensor, key: Tensor, span: slice, *, queries_at_on
     """How much attention each of some keys receives, averaged over heads and queries.
 
     Args:
-        query: (batch, queries, heads, head width), the queries that look.
-        key: (batch, keys, heads, head width), all keys they could look at; the softmax is over these.
+        query: (batch, queries, heads, head width), the attending queries.
+        key: (batch, keys, heads, head width), all keys; the softmax is over these.
         span: the keys of interest.
-        queries_at_once: how many queries' attention exists at a time.
+        queries_at_once: number of queries whose attention is in memory at a time.
 
     Returns:
         (batch, keys in `span`), in [0, 1], in single precision or the inputs' own if that is higher.
@@ -110,8 +109,8 @@ def attention_given(
 def mean_scores(query: Tensor, key: Tensor) -> Tensor:
     """The scaled products of queries and keys, before any softmax, averaged over heads and queries.
 
-    This is what the published code of ImageCritic takes for the attention. The mean of products is the product with
-    the mean, so that it costs next to nothing.
+    The published code of ImageCritic uses these scores as the attention. The mean of the products equals the product
+    with the mean query, so the cost is negligible.
 
     Args:
         query: (batch, queries, heads, head width).
@@ -125,7 +124,7 @@ def mean_scores(query: Tensor, key: Tensor) -> Tensor:
 
 
 class AttentionRecorder:
-    """Collects the maps of chosen attention modules during one forward; give each forward a new one.
+    """Collects the maps of chosen attention modules during one forward pass; create a new one for each pass.
 
     To be passed as `joint_attention_kwargs={"attention_recorder": recorder}` to a transformer on which
     `refgc.model.reference_cache.install` was called. Gradients flow through the maps, with gradient checkpointing too.
@@ -149,10 +148,10 @@ class AttentionRecorder:
         Args:
             transformer: the one that will run.
             counts: the tokens of its joint sequence; with the reference cache, the keys that its noise tokens see.
-            view: "conditions": what the HRRI's and the LRGI's queries, each on their own, look at in the noise
-                (`attention_received`), as the paper has it. "noise": how much each noise token looks at the HRRI and
-                at the LRGI (`attention_given`). The second is ours and not the paper's; with the reference cache it is
-                the only one, since there the condition tokens see no noise.
+            view: "conditions": how the HRRI's and the LRGI's queries, each separately, attend to the noise
+                (`attention_received`), as in the paper. "noise": how each noise token attends to the HRRI and to the
+                LRGI (`attention_given`). The second is ours and not the paper's. With the reference cache only it is
+                possible, since there the condition tokens do not attend to the noise.
             measure: "attention", after a softmax over all keys, or "scores", as in ImageCritic's published code
                 (`mean_scores`; with the view "conditions" alone).
             modules: names of the attention modules to record; None stands for those of the double-stream blocks, which
@@ -197,7 +196,7 @@ class AttentionRecorder:
                 f"The recorder of the {self._view} awaits {self._counts.total} tokens, but {name} compares "
                 f"{query.shape[1]} queries to {key.shape[1]} keys; with the reference cache record the view 'noise'."
             )
-        # Gradient checkpointing runs the module a second time while it goes back; the maps in the loss are the first.
+        # Gradient checkpointing runs the module again in the backward pass; the loss holds the maps of the first run.
         self.maps.setdefault(name, self._maps(query, key))
 
     def _maps(self, query: Tensor, key: Tensor) -> AlignmentMaps:

@@ -1,45 +1,52 @@
-"""The engine "diffusion": loads once, stays on the GPU, and turns whatever goes wrong into one sentence."""
+"""The engine "diffusion": the model is loaded once and stays on the GPU; every failure ends in one sentence."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
 from threading import Lock
 from typing import Any
 
-import numpy as np
 import torch
 
-from refgc import __version__
-from refgc.engine import DiffusionDetails, Progress, RefineResult, Report, Viewer, no_progress
+from refgc.engine import (
+    NOT_WANTED,
+    DiffusionDetails,
+    Progress,
+    RefineResult,
+    Report,
+    Viewer,
+    make_report,
+    no_progress,
+)
 from refgc.errors import EngineError, RefGCError
-from refgc.flux.memory import Resident, Room, free_memory
-from refgc.flux.placement import GIB, ModelSize, Placement
-from refgc.flux.progress import Watch
+from refgc.flux.memory import LoadedModel, ModelHolder, free_memory
+from refgc.flux.placement import GIB, Machine, ModelSize, Placement, examine
+from refgc.flux.progress import StageTimer
 from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
-from refgc.flux.speed import SPEED, SpeedOptions
+from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
-from refgc.machine import DEVICE
 from refgc.model import loading
-from refgc.model.loading import Sources
-from refgc.model.pipeline import RefGCSR2Pipeline, Refined, Settings
+from refgc.model.loading import Folders, Sources
+from refgc.model.pipeline import RefGCSR2Pipeline, Refined
+from refgc.model.settings import DenoisingSettings
 from refgc.request import RefineRequest
+from refgc.settings import settings as environment
 
-# From this share on a pixel counts as the model's work.
+# A pixel counts as the model's work above this share of the strength. Chosen by hand, not fitted.
 DRAWN = 0.25
-NOT_WANTED = "Nothing of the reference was asked for (strength 0), so the result is a clean upscale."
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy")
+
+PipelineLoader = Callable[[Folders, Placement, SpeedOptions], RefGCSR2Pipeline]
 
 
 class DiffusionEngine:
     """The paper's model behind the interface of all engines; safe to share among threads, one picture at a time.
 
-    With FreqMoLE's weights it redraws the object from pure noise, as the paper does. Without, the stock FLUX.1-Kontext
-    goes over the correspondence engine's result at partial noise, and the report says so.
+    With FreqMoLE's weights it redraws the object from pure noise, as the paper does. Without them the stock
+    FLUX.1-Kontext refines the correspondence engine's result from partial noise, and the report says so.
     """
 
     def __init__(
@@ -48,7 +55,9 @@ class DiffusionEngine:
         options: SpeedOptions | None = None,
         *,
         device: str | None = None,
-        settings: Settings | None = None,
+        settings: DenoisingSettings | None = None,
+        load: PipelineLoader = loading.load,
+        examine: Callable[[str | None], Machine] = examine,
     ) -> None:
         """Loads nothing yet.
 
@@ -59,17 +68,27 @@ class DiffusionEngine:
             settings: steps, guidance, size and the like; None takes the defaults. What depends on request, adapter or
                 speed options is replaced: the embeddings, `init` ("correspondence" without an adapter, else
                 "generated"), `reference_cache` and `compact_generated`.
+            load: loads the pipeline, as `refgc.model.loading.load`.
+            examine: measures a device, as `refgc.flux.placement.examine`.
 
         Raises:
             EngineError: there is no such device.
             InputError: `REFGC_SPEED` cannot be read.
         """
         self.sources = sources or Sources.from_environment()
-        self.options = options or SpeedOptions.parse(os.environ.get(SPEED, ""))
+        self.options = options or SpeedOptions.parse(environment().speed)
         self.device = device
-        self._settings = settings or Settings()
-        self._room = Room(device, self._measure, self._load, quantization=self.options.quantization)
+        self._settings = settings or DenoisingSettings()
+        self._load_pipeline = load
+        self._model = ModelHolder(
+            device, self._measure, self._load, quantization=self.options.quantization, examine=examine
+        )
         self._lock = Lock()
+
+    @property
+    def loaded(self) -> LoadedModel[RefGCSR2Pipeline] | None:
+        """The model in memory; None until it is loaded."""
+        return self._model.loaded
 
     def plan(self) -> Placement:
         """Where the model is, or would go now; weights that are not on this machine are downloaded.
@@ -77,13 +96,13 @@ class DiffusionEngine:
         Raises:
             EngineError: the weights cannot be had, or there is no room for them.
         """
-        return self._room.plan()
+        return self._model.plan()
 
     def prepare(self, progress: Progress = no_progress) -> None:
         """See `refgc.engine.Engine`."""
-        watch = Watch(progress, torch.device(self._room.machine.device))
+        timer = StageTimer(progress, torch.device(self._model.machine.device))
         with self._lock:
-            self._in_one_sentence(lambda: self._ready(watch).reader.prepare(), watch)
+            self._in_one_sentence(lambda: self._ready(timer).reader.prepare(), timer)
 
     def refine(
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
@@ -93,45 +112,45 @@ class DiffusionEngine:
             viewer("upscaled", _upscaled(request))
         if request.strength == 0.0:
             return _plain(request)
-        watch = Watch(progress, torch.device(self._room.machine.device), viewer)
+        timer = StageTimer(progress, torch.device(self._model.machine.device), viewer)
         with self._lock:
-            result: RefineResult = self._in_one_sentence(lambda: self._refine(request, watch), watch)
+            result: RefineResult = self._in_one_sentence(lambda: self._refine(request, timer), timer)
         progress("done", 1.0)
         return result
 
-    def _in_one_sentence(self, work: Callable[[], Any], watch: Watch) -> Any:
-        """What `work` returns; every failure but the watcher's own becomes an `EngineError`."""
+    def _in_one_sentence(self, work: Callable[[], Any], timer: StageTimer) -> Any:
+        """What `work` returns; every failure but one of the caller's own functions becomes an `EngineError`."""
         try:
-            return self._room.work(work, is_callers=lambda error: error is watch.stopped)
+            return self._model.run(work, is_callers=lambda error: error is timer.callers_error)
         except RefGCError:
             raise
         except MemoryError:
             raise
         except Exception as error:
-            if error is watch.stopped:
+            if error is timer.callers_error:
                 raise
             raise EngineError(
                 f"The model failed with {type(error).__name__} ({error}); run this again with --debug to see where."
             ) from error
 
-    def _ready(self, watch: Watch) -> Resident[RefGCSR2Pipeline]:
-        if self._room.resident is None:
-            watch("loading the model", 0.0)
-        return self._room.enter()
+    def _ready(self, timer: StageTimer) -> LoadedModel[RefGCSR2Pipeline]:
+        if self._model.loaded is None:
+            timer("loading the model", 0.0)
+        return self._model.load()
 
     def _measure(self) -> ModelSize:
         return loading.measure(loading.fetch(self.sources), self.options)
 
-    def _load(self, placement: Placement) -> Resident[RefGCSR2Pipeline]:
+    def _load(self, placement: Placement) -> LoadedModel[RefGCSR2Pipeline]:
         folders = loading.fetch(self.sources)
-        pipeline = loading.load(folders, placement, self.options)
-        return Resident(pipeline, (pipeline.transformer,), prompt_reader(folders.base, placement), placement)
+        pipeline = self._load_pipeline(folders, placement, self.options)
+        return LoadedModel(pipeline, (pipeline.transformer,), prompt_reader(folders.base, placement), placement)
 
-    def _refine(self, request: RefineRequest, watch: Watch) -> RefineResult:
-        loaded = self._ready(watch)
+    def _refine(self, request: RefineRequest, timer: StageTimer) -> RefineResult:
+        loaded = self._ready(timer)
         if loaded.placement.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(loaded.placement.device)
-        watch("reading the prompt", 0.01)
+        timer("reading the prompt", 0.01)
         embeddings = loaded.reader.read(self._settings.prompt or prompt_for(request.object_name))
         steps = 0
 
@@ -151,9 +170,9 @@ class DiffusionEngine:
             compact_generated=self.options.compact_generated,
             callback_on_step_end=count,
         )
-        refined = loaded.pipeline.refine(request, settings, watch, watch.viewer)
-        watch.end()
-        report = self._report(request, loaded, refined, steps, watch.seconds)
+        refined = loaded.pipeline.refine(request, settings, timer, timer.viewer)
+        timer.end()
+        report = self._report(request, loaded, refined, steps, timer.seconds)
         return RefineResult(
             Image(refined.picture), report, {name: Image(pixels) for name, pixels in refined.stages.items()}
         )
@@ -161,37 +180,31 @@ class DiffusionEngine:
     def _report(
         self,
         request: RefineRequest,
-        loaded: Resident[RefGCSR2Pipeline],
+        loaded: LoadedModel[RefGCSR2Pipeline],
         refined: Refined,
         steps: int,
         seconds: dict[str, float],
     ) -> Report:
-        drawn = refined.share > DRAWN * request.strength
-        rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
-        box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else None
-        coverage = float(drawn.mean())
         placement = loaded.placement
-        return Report(
-            engine="diffusion",
-            placed=box is not None,
-            message=_message(loaded.pipeline.freqmole is not None, refined.windows.found, coverage),
+        taken = refined.share > DRAWN * request.strength
+        on_gpu = placement.device.type == "cuda"
+        return make_report(
+            "diffusion",
+            request,
+            _message(loaded.pipeline.freqmole is not None, refined.windows.found, float(taken.mean())),
+            taken=taken,
             confidence=refined.windows.confidence,
-            coverage=coverage,
             matches=refined.windows.matches,
-            object_box=box,
-            **_of(request),
             seconds=seconds,
-            versions=_versions(),
+            libraries=LIBRARIES,
             diffusion=DiffusionDetails(
                 base=self.sources.base,
                 adapter=self.sources.adapter,
-                device=self._room.machine.name,
+                device=self._model.machine.name,
                 placement=placement.reason,
                 speed=str(self.options),
                 steps=steps,
-                peak_memory_gib=(
-                    torch.cuda.max_memory_allocated(placement.device) / GIB if placement.device.type == "cuda" else None
-                ),
+                peak_memory_gib=torch.cuda.max_memory_allocated(placement.device) / GIB if on_gpu else None,
             ),
         )
 
@@ -204,15 +217,15 @@ def shared_engine(options: SpeedOptions) -> DiffusionEngine:
     """The process's engine for what the environment names: a model is loaded once, however often it is asked for.
 
     Args:
-        options: what is done for speed. With others than before, or after the environment names another model or
-            device, the earlier engine makes way.
+        options: what is done for speed. Where these, or the model or device that the environment names, have changed
+            since the last call, the earlier engine is dropped.
 
     Raises:
         EngineError: as for `DiffusionEngine`.
     """
     global _shared
     with _sharing:
-        sources, device = Sources.from_environment(), os.environ.get(DEVICE)
+        sources, device = Sources.from_environment(), environment().device
         if _shared is None or (_shared.sources, _shared.options, _shared.device) != (sources, options, device):
             _shared = None
             free_memory()
@@ -236,33 +249,5 @@ def _upscaled(request: RefineRequest) -> Image:
 
 def _plain(request: RefineRequest) -> RefineResult:
     picture = _upscaled(request)
-    report = Report(
-        engine="diffusion",
-        placed=False,
-        message=NOT_WANTED,
-        confidence=0.0,
-        coverage=0.0,
-        matches=0,
-        object_box=None,
-        **_of(request),
-        seconds={},
-        versions=_versions(),
-    )
+    report = make_report("diffusion", request, NOT_WANTED, seconds={}, libraries=LIBRARIES)
     return RefineResult(picture, report, {"upscaled": picture})
-
-
-def _of(request: RefineRequest) -> dict[str, Any]:
-    """What a report repeats of its request."""
-    width, height = request.generated.size
-    return {
-        "scale": request.scale,
-        "strength": request.strength,
-        "seed": request.seed,
-        "reference_size": request.reference.size,
-        "generated_size": request.generated.size,
-        "output_size": (width * request.scale, height * request.scale),
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {"refgc": __version__, **{name: version(name) for name in LIBRARIES}}

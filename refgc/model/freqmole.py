@@ -1,8 +1,8 @@
 """FreqMoLE: in every projection a LoRA expert for low and one for high frequencies, mixed by one gate per block.
 
 Source: the RefGC-SR2 paper, `dW = alpha * dW_LF + (1 - alpha) * dW_HF`, its gates initialised after its Figure 5. The
-experts are initialised and scaled as LoRA's are (Hu et al., 2021). A gate that the projections of a block share, and
-a fused transformer of stock modules whose weights come back exactly, are what peft's layers do not offer.
+experts are initialised and scaled as in LoRA (Hu et al., 2021). peft's layers are not used, because they offer neither
+a gate that the projections of a block share, nor a fused transformer of stock modules that can be unfused exactly.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Depth = Annotated[float, Field(ge=0, le=1)]
 
 
 class AlphaByDepth(BaseModel):
-    """Where the gates start: alpha is `early` up to one depth, `late` from another, its logit linear in between.
+    """Initial values of the gates: alpha is `early` up to one depth, `late` from another; its logit is linear between.
 
     The defaults follow the paper's Figure 5: low-frequency energy saturates within the first 5 % of the blocks, high-
     frequency energy emerges in the last 10 %. Depth runs from 0, before the first block, to 1, after the last.
@@ -73,7 +73,7 @@ class AlphaByDepth(BaseModel):
 
 
 class FreqMoLEConfig(BaseModel):
-    """What an adapter is; saved beside its weights as config.json.
+    """The configuration of an adapter; saved beside its weights as config.json.
 
     Raises:
         pydantic.ValidationError: a value is out of range, or no projection is targeted.
@@ -102,16 +102,16 @@ class FreqMoLEConfig(BaseModel):
 
     @property
     def scaling(self) -> float:
-        """What the experts' product is multiplied by."""
+        """The factor that the experts' product is multiplied by."""
         return self.lora_alpha / self.rank
 
 
 class FrequencyGate(nn.Module):
-    """The gate of one block; calling it gives alpha, of shape (1,), in (0, 1)."""
+    """The gate of one block; calling it returns alpha, of shape (1,), in (0, 1)."""
 
     def __init__(self, logit: float, *, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
-        # One element instead of none, because FSDP shards no scalars.
+        # Of shape (1,) and not (), because FSDP cannot shard scalars.
         self.logit = nn.Parameter(torch.tensor([logit], dtype=dtype, device=device))
 
     def forward(self) -> Tensor:
@@ -122,9 +122,9 @@ class FrequencyGate(nn.Module):
 class FreqMoLELinear(nn.Module):
     """`W x + scaling * (alpha * B_LF A_LF x + (1 - alpha) * B_HF A_HF x)` around any linear layer.
 
-    Of the base layer only `in_features`, `out_features` and its call are used, so that it may be quantised. A is
-    Kaiming-initialised and B zero, so that at first the layer does what its base layer does. The parameters belong to
-    the layer itself, because hooks that offload weights fetch them when the module that owns them is called.
+    Only `in_features`, `out_features` and the call of the base layer are used, so that it may be quantised. A is
+    Kaiming-initialised and B is zero, so that the new layer computes the same as its base layer. The parameters belong
+    to this module itself, because hooks that offload weights load them when the module that owns them is called.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class FreqMoLELinear(nn.Module):
         self.base_layer = base_layer
         self.in_features, self.out_features = features(base_layer)
         self.scaling = config.scaling
-        # In a tuple, so that the block alone registers the gate that all its projections share.
+        # In a tuple, so that the shared gate is not registered as a submodule here: the block registers it.
         self._gate = (gate,)
         factors = partial(_initial_factors, base_layer, config.rank, dtype=dtype, generator=generator)
         self.low_frequency_A, self.low_frequency_B = factors()
@@ -156,8 +156,8 @@ class FreqMoLELinear(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(..., in) to (..., out), in the base layer's dtype.
 
-        The small factors are cast to the activations' dtype instead of the large activations to the factors': fp32
-        experts beside a bf16 base then cost no fp32 activations, and still get fp32 gradients.
+        The small factors are cast to the dtype of the activations, and not the large activations to that of the
+        factors. So fp32 experts beside a bf16 base need no fp32 activations and still get fp32 gradients.
         """
         result: Tensor = self.base_layer(hidden_states)
         down, up = (factor.to(hidden_states.dtype) for factor in self.factors())
@@ -169,8 +169,8 @@ class FreqMoLE:
     """The experts and gates in one transformer; `inject` and `refgc.model.weights.load` make it.
 
     Attributes:
-        transformer: the FLUX transformer they are in; everything else of it is frozen.
-        config: what they are.
+        transformer: the FLUX transformer that holds them; its other parameters are frozen.
+        config: of the experts and gates.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class FreqMoLE:
         self.config = config
         self._gates = dict(gates)
         self._projections = dict(projections)
-        # Of what is fused the weight as it was, or None where it was not kept.
+        # The original weight of each fused projection; None where it was not kept.
         self._fused: dict[str, Tensor | None] = {}
         self._attach_gates()
         for name, projection in self._projections.items():
@@ -196,7 +196,7 @@ class FreqMoLE:
         return bool(self._projections) and len(self._fused) == len(self._projections)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """All that is learnt, by name.
+        """All trainable parameters, by name.
 
         Gates as `transformer_blocks.0.frequency_gate.logit`, of shape (1,); then, for each projection,
         `transformer_blocks.0.attn.to_q.low_frequency_A`, of shape (rank, in), `low_frequency_B`, (out, rank),
@@ -214,7 +214,7 @@ class FreqMoLE:
                 yield f"{projection}.{name}", parameter
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """All that is learnt, for an optimiser."""
+        """All trainable parameters, for an optimiser."""
         return (parameter for _, parameter in self.named_parameters())
 
     def alphas(self) -> dict[str, float]:
@@ -233,10 +233,11 @@ class FreqMoLE:
 
     @torch.no_grad()
     def fuse(self, *, keep_base: bool = True) -> None:
-        """Fold the experts into the transformer's weights; what is left are stock modules, which cost nothing.
+        """Fold the experts into the transformer's weights; stock modules are left, which cost no extra time.
 
-        The sums are formed in fp32 and rounded once. Experts and gates rest on the CPU meanwhile. Quantise, compile or
-        load LoRAs after this, not before. Does nothing where they are fused already.
+        The sums are computed in fp32 and rounded once, to the nearest number of the weights' dtype. Experts and gates
+        are moved to the CPU until they are unfused. Quantise, compile or load LoRAs after this, not before. Does
+        nothing where they are fused already.
 
         Args:
             keep_base: keep a copy of the weights as they were, on the CPU, so that `unfuse` restores them exactly; for
@@ -249,7 +250,8 @@ class FreqMoLE:
         left = {name: projection for name, projection in self._projections.items() if name not in self._fused}
         for name, projection in left.items():
             _check_plain(name, projection.base_layer)
-        # One by one from end to end, so that running out of memory leaves a transformer that computes the same.
+        # Each projection is completed before the next, so that the transformer still computes the same if memory runs
+        # out.
         for name, projection in left.items():
             weight = projection.base_layer.get_parameter("weight")
             kept = weight.to("cpu", copy=True) if keep_base else None
@@ -317,9 +319,9 @@ def inject(
     dtype: torch.dtype = torch.float32,
     generator: torch.Generator | None = None,
 ) -> FreqMoLE:
-    """Put two experts on every targeted projection and a gate on every block that has one; freeze all the rest.
+    """Put two experts on every targeted projection and a gate on every block that has one; freeze everything else.
 
-    The transformer's output does not change, bit for bit, until the experts have learnt something.
+    The transformer's output stays the same, bit for bit, until the experts are trained.
 
     Args:
         transformer: a FluxTransformer2DModel; it is changed in place.
@@ -375,7 +377,7 @@ def find_projections(transformer: Any, config: FreqMoLEConfig) -> dict[str, dict
 
 
 def weight_shapes(transformer: Any, config: FreqMoLEConfig) -> dict[str, tuple[int, ...]]:
-    """The shapes of all that a FreqMoLE of this config learns in this transformer, named as in `named_parameters`.
+    """The shapes of the parameters that a FreqMoLE of this config has in this transformer, by name.
 
     Raises:
         InputError, EngineError: as for `inject`.
@@ -392,7 +394,7 @@ def weight_shapes(transformer: Any, config: FreqMoLEConfig) -> dict[str, tuple[i
 
 
 def features(layer: Any) -> tuple[int, int]:
-    """Inputs and outputs of a linear layer of any make."""
+    """Inputs and outputs of a linear layer of any class."""
     return layer.in_features, layer.out_features
 
 
@@ -416,7 +418,7 @@ def _initial_factors(
     layer: nn.Module, rank: int, *, dtype: torch.dtype, generator: torch.Generator | None
 ) -> tuple[nn.Parameter, nn.Parameter]:
     inputs, outputs = features(layer)
-    # Drawn on the CPU, so that a seed gives the same experts whatever the device.
+    # Drawn on the CPU, so that a seed gives the same experts on every device.
     down = nn.init.kaiming_uniform_(torch.empty(rank, inputs), a=math.sqrt(5), generator=generator)
     up = torch.zeros(outputs, rank)
     device = _device(layer)
@@ -431,7 +433,7 @@ def _device(layer: nn.Module) -> torch.device:
 
 
 def _check_reachable(name: str, tensor: Tensor) -> None:
-    # Offloaded by accelerate, a tensor is nowhere until the module that owns it is called.
+    # accelerate keeps offloaded tensors on the meta device until the module that owns them is called.
     if tensor.device.type == "meta":
         raise EngineError(
             f"{name} is offloaded, where it cannot be read or changed: fuse, unfuse, save or export FreqMoLE before "
@@ -440,7 +442,7 @@ def _check_reachable(name: str, tensor: Tensor) -> None:
 
 
 def _check_plain(name: str, layer: nn.Module) -> None:
-    # Of subclasses of nn.Linear or of its weight bitsandbytes, torchao, quanto and GGUF make their quantised layers.
+    # bitsandbytes, torchao, quanto and GGUF implement quantised layers as subclasses of nn.Linear or of its weight.
     for tensor in layer.parameters():
         _check_reachable(name, tensor)
     if type(layer) is nn.Linear and type(layer.weight) is nn.Parameter and layer.weight.dtype in FUSIBLE_DTYPES:

@@ -1,8 +1,7 @@
-"""Loading: from the names of base and adapter to a pipeline that lies where its placement says."""
+"""Loads the model: from the names of base and adapter to a pipeline on the device of its placement."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,11 +17,12 @@ from refgc.flux.speed import SpeedOptions
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLEConfig
 from refgc.model.pipeline import RefGCSR2Pipeline
+from refgc.settings import settings
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What the model is made of, each a folder or a Hub repository.
+    """Where base and adapter come from, each a folder or a Hub repository.
 
     Attributes:
         base: a FLUX.1-Kontext pipeline.
@@ -34,13 +34,14 @@ class Sources:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """As `REFGC_BASE` and `REFGC_ADAPTER` say."""
-        return cls(os.environ.get(hub.BASE) or hub.FLUX_KONTEXT, os.environ.get(hub.ADAPTER) or None)
+        """The sources that `REFGC_BASE` and `REFGC_ADAPTER` name."""
+        given = settings()
+        return cls(given.base or hub.FLUX_KONTEXT, given.adapter)
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where `Sources` lie on this machine, complete."""
+    """Folders on this machine that hold all files of `Sources`."""
 
     base: Path
     adapter: Path | None
@@ -52,7 +53,7 @@ def fetch(sources: Sources) -> Folders:
     Raises:
         EngineError: they cannot be had, or the base is no FLUX.1-Kontext.
     """
-    # The adapter first, because it is small; and of the base the index, which tells whether the rest is worth having.
+    # The small files first: the adapter, then the base's index, which tells whether the base is of the right kind.
     adapter = sources.adapter and hub.fetch(sources.adapter, hub.ADAPTER, hub.ADAPTER_FILES)
     hub.check_pipeline(hub.fetch(sources.base, hub.BASE, (hub.INDEX,)), sources.base)
     return Folders(hub.fetch(sources.base, hub.BASE, hub.PIPELINE_FILES), adapter or None)
@@ -95,7 +96,7 @@ def load(folders: Folders, placement: Placement, options: SpeedOptions) -> RefGC
     """
     quantized = placement.quantization != "none"
     fuses = options.fuse and folders.adapter is not None
-    # Quantised while it is read, unless experts have to be fused first and main memory holds what they are fused into.
+    # Weights are quantised while they are read, unless experts have to be fused first and main memory is large enough.
     quantizes_first = quantized and not (fuses and placement.fuses_before_quantizing)
     transformer = load_transformer(folders.base, placement, quantizes=quantizes_first)
     with reading(folders.base):
@@ -133,4 +134,4 @@ def _is_trained_with_cache(adapter: Path) -> bool:
     try:
         return FreqMoLEConfig.model_validate_json((adapter / weights.CONFIG_FILE).read_bytes()).reference_cache
     except ValidationError:
-        return False  # what is wrong with it is told when the adapter is loaded
+        return False  # the error is reported when the adapter is loaded

@@ -1,4 +1,4 @@
-"""Locating: which window of each picture the model works on, at which size, and the window cut out."""
+"""Chooses the window of each picture that the model works on, and its size, and cuts the window out."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgc.correspondence import segment
-from refgc.correspondence.align import object_in_place
+from refgc.correspondence.align import warp_mask
 from refgc.correspondence.find import Finding, find
 from refgc.errors import InputError
 from refgc.imaging.arrays import Bytes, Floats, Size, resized
@@ -44,18 +44,21 @@ KONTEXT_SIZES: tuple[Size, ...] = (
     (1568, 672),
 )
 KONTEXT_PIXELS = 1024 * 1024
-# Surroundings of the object on each side: a share of its longer side, and some pixels for the smallest objects.
+# Margin around the object on each side: a share of its longer side, and some pixels for very small objects. Both chosen
+# by hand, not fitted.
 MARGIN = 0.15
 MARGIN_PIXELS = 8
-# A tiny object is shown with more of its surroundings rather than enlarged further: nothing is there to be seen.
-MOST_ENLARGED = 8.0
-# Stretching by no more than this is not seen; a window further from the model's aspect ratio is padded instead.
-UNSEEN_STRETCH = 0.01
+# A window is enlarged at most this many times. Around a tiny object it takes more surroundings instead. Chosen by hand,
+# not fitted.
+MAX_ENLARGEMENT = 8.0
+# A window is stretched by at most this share to the model's aspect ratio; otherwise it is padded. Chosen by hand, not
+# fitted.
+MAX_STRETCH = 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """What of the two pictures the model is given, and at which sizes.
+    """The windows of the two pictures that the model is given, and their sizes.
 
     Attributes:
         reference_window: the part of the reference, in its own pixels.
@@ -81,7 +84,7 @@ class Windows:
 
 
 def locate(request: RefineRequest, *, whole: bool = False, working_size: Size | None = None) -> Windows:
-    """Choose the windows around the object: where it is marked, else where feature matches place it, else all.
+    """Choose the windows around the object: where it is marked, else where feature matches place it, else the whole.
 
     A window has a margin around the object and then grows, inside the picture, to the aspect ratio of the nearest
     Kontext size that fits. Where none fits, the window takes what the picture has and `crop` pads it.
@@ -130,8 +133,8 @@ def locate(request: RefineRequest, *, whole: bool = False, working_size: Size | 
 def crop(pixels: Bytes, window: Window, size: Size) -> Bytes:
     """The window of a picture at `size`, undistorted.
 
-    A window of another aspect ratio is centred (see `content_area`) and the rest filled with its mirror image, which,
-    unlike a plain border, gives the model no edge to draw.
+    A window of another aspect ratio is centred (see `content_area`), and the rest is filled by reflection: a plain
+    border would be an edge that the model would draw.
 
     Args:
         pixels: uint8 RGB (height, width, 3).
@@ -150,10 +153,10 @@ def crop(pixels: Bytes, window: Window, size: Size) -> Bytes:
 
 
 def content_area(window: Window, size: Size) -> Region:
-    """Where in a crop of `size` the window's own pixels lie: all of it, unless that would stretch them visibly."""
+    """The part of a crop of `size` that shows the window: all of it, unless that would stretch it visibly."""
     width, height = Region(*window).size
     across, down = size[0] / width, size[1] / height
-    if max(across, down) <= (1.0 + UNSEEN_STRETCH) * min(across, down):
+    if max(across, down) <= (1.0 + MAX_STRETCH) * min(across, down):
         return Region(0, 0, *size)
     content = (
         min(size[0], max(1, round(width * min(across, down)))),
@@ -178,7 +181,7 @@ def _check(size: Size) -> None:
 
 
 def _sizes_like(size: Size | None) -> tuple[Size, ...]:
-    """The Kontext sizes, or their like with about as many pixels as `size`."""
+    """The Kontext sizes, or sizes of the same aspect ratios with about as many pixels as `size`."""
     if size is None:
         return KONTEXT_SIZES
     factor = float(np.sqrt(size[0] * size[1] / KONTEXT_PIXELS)) / SIZE_MULTIPLE
@@ -191,17 +194,19 @@ def _sizes_like(size: Size | None) -> tuple[Size, ...]:
 def _placed(generated: Bytes, finding: Finding, object_mask: Floats) -> Floats | None:
     """The object in the generated picture, (height, width), around where its matches put the reference's mask.
 
-    A homography places a flat face; what turns away from it is added by its colours. An object half redrawn would show
-    its old half beside the new one, while background that is taken too was only drawn again as it was: so all of the
-    hull counts as object.
+    A homography places a flat face; parts that turn away from it are added by a segmentation by colour. The mask is the
+    convex hull: an object that is only partly redrawn shows its old part beside the new one, while background inside
+    the hull is only drawn again as it was.
     """
     region = finding.region
-    warped = object_in_place(object_mask, homography_map(finding.homographies[0] @ region.to_frame(), region.size))
+    warped = warp_mask(object_mask, homography_map(finding.homographies[0] @ region.to_picture(), region.size))
     points = finding.matches.generated - np.array([region.left, region.top], np.float32)
     matched = np.zeros(warped.shape, np.uint8)
     cv2.fillConvexPoly(matched, cv2.convexHull(points.astype(np.int32)), 1)
     seed = np.asarray(np.maximum(warped, matched), np.float32)
-    outline = segment.object_at(np.ascontiguousarray(region.of(generated), np.uint8), seed, matched.astype(np.float32))
+    outline = segment.object_at_placement(
+        np.ascontiguousarray(region.of(generated), np.uint8), seed, matched.astype(np.float32)
+    )
     solid = (np.maximum(seed, outline) >= MARKED).astype(np.uint8)
     parts, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     if not parts:
@@ -216,12 +221,12 @@ def _window(mask: Floats | None, frame: Size, sizes: tuple[Size, ...]) -> tuple[
     box = None if mask is None else _surroundings(mask)
     if box is None:
         return (0, 0, *frame), min(sizes, key=lambda size: _stretch(frame, size))
-    # Surroundings that the picture lacks cannot be asked for; the object itself lies inside.
+    # The margin is cut at the picture's border; the object itself lies inside.
     low, high = np.maximum(box[0], 0.0), np.minimum(box[1], frame)
     wanted = high - low
-    fitting = [size for size in sizes if _step(wanted, size) <= (1.0 + UNSEEN_STRETCH) * _largest_step(frame, size)]
+    fitting = [size for size in sizes if _step(wanted, size) <= (1.0 + MAX_STRETCH) * _largest_step(frame, size)]
     size = min(fitting or sizes, key=lambda size: _stretch((float(wanted[0]), float(wanted[1])), size))
-    step = max(_step(wanted, size), min(1.0 / MOST_ENLARGED, _largest_step(frame, size)))
+    step = max(_step(wanted, size), min(1.0 / MAX_ENLARGEMENT, _largest_step(frame, size)))
     sides = np.minimum(np.maximum(np.round(step * np.array(size)), np.ceil(wanted)), frame)
     start = np.clip(np.round((low + high - sides) / 2), 0, np.array(frame) - sides)
     left, top, right, bottom = (int(value) for value in (*start, *(start + sides)))

@@ -25,9 +25,9 @@ from refgc.model.attention import AlignmentMaps
 from refgc.model.tokens import PATCH
 
 GAUSSIAN_SIGMA = 2.0
-# How many sigmas of the Gaussian are summed to each side; what lies beyond weighs less than 1e-4.
+# The Gaussian is cut off at this many standard deviations, where its weight is below 4e-4 of the peak.
 GAUSSIAN_REACH = 4.0
-# Keeps the slope of the square root finite where all values are alike; latents vary by about 1.
+# Keeps the derivative of the square root finite where all values are equal. Latents have a variance of about 1.
 LEAST_VARIANCE = 1e-6
 
 
@@ -101,9 +101,9 @@ def flow_matching_loss(velocity: Tensor, clean: Tensor, noise: Tensor) -> Tensor
 
 
 def predicted_clean_latents(noisy: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
-    """Where the predicted velocity would lead in one step, z0 = z_t - sigma v.
+    """The clean latents that the predicted velocity leads to in one step, z0 = z_t - sigma v.
 
-    The velocity's error enters multiplied by sigma: near sigma = 1 this is a blurred guess.
+    The velocity's error is multiplied by sigma, so that near sigma = 1 the result is blurred.
 
     Args:
         noisy: z_t, (batch, ...).
@@ -116,7 +116,7 @@ def predicted_clean_latents(noisy: Tensor, velocity: Tensor, sigma: Tensor) -> T
 def frequency_split(latents: Tensor, gaussian_sigma: float = GAUSSIAN_SIGMA) -> tuple[Tensor, Tensor]:
     """The two frequency bands LF(z) = G * z and HF(z) = z - LF(z), each channel on its own.
 
-    The outermost latents go on beyond the border, so that a constant is all low and nothing high up to its very edge.
+    The border is padded by replication, so that a constant has no high frequencies at the border either.
 
     Args:
         latents: (batch, channels, height, width), of any size from 1 x 1.

@@ -1,4 +1,4 @@
-"""The model card of a FreqMoLE adapter: what the Hub shows of it, and how to use it."""
+"""The model card of a FreqMoLE adapter: metadata for the Hub, and how to use the adapter."""
 
 from __future__ import annotations
 

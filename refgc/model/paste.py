@@ -1,4 +1,4 @@
-"""Putting back: the refined window into the upscaled picture, in that picture's colours and without a seam."""
+"""Pastes the refined window into the upscaled picture: its colours are corrected, and it is blended without a seam."""
 
 import cv2
 import numpy as np
@@ -9,34 +9,37 @@ from refgc.imaging.region import Region
 from refgc.imaging.warp import fitted, pixel_grid
 from refgc.model.locate import Windows, content_area
 
-# Around the object the model has drawn edge and shadow anew: what is taken reaches this far beyond the object's outline
-# and then fades over that much, both as shares of the object's size.
+# The model also redraws edge and shadow around the object. The blend reaches this far beyond the object's outline and
+# then fades over this distance, both as shares of the square root of the object's area. Chosen by hand, not fitted.
 GROWTH = 0.03
 FADE = 0.05
-# An enlarged picture is soft over so many of its own pixels; growing less would leave a rim of the old edge.
+# The blend reaches at least this many pixels of the generated picture: an enlarged edge is blurred that far, and would
+# be left as a rim. Chosen by hand, not fitted.
 LEAST_REACH = 2.0
-# Where the window ends inside the picture, it fades in over this share of its shorter side.
+# Where the window ends inside the picture, the blend fades over this share of its shorter side. Chosen by hand, not
+# fitted.
 RIM = 0.06
-# Cells along the longer side: of the share taken, which fades over several of them, and of the smooth colour shift.
+# Cells along the longer side of two coarse grids: that of the blend and that of the smooth colour shift.
 SHARE_SIDE = 1024
 SHIFT_SIDE = 96
-# Grey levels at which a disagreement stops counting as a shift of colour.
+# Scale of Cauchy's weight, in grey levels: a larger difference hardly counts as a shift of colour. Chosen by hand, not
+# fitted.
 SHIFT_TOLERANCE = 12.0
-# Reaches of the shift's refinements, as shares of the longer side: the widest goes far under the object, the narrowest
-# follows the seam.
+# Standard deviations of the Gaussians that refine the shift, as shares of the longer side, from wide, which reaches
+# under the object, to narrow, which follows the seam. Chosen by hand, not fitted.
 SHIFT_REACHES = (0.2, 0.1, 0.05, 0.025, 0.015)
-# A shift that so many cells agree on is believed by half.
-FEW_CELLS = 2.0
-# Output rows at a time, so that memory stays small at any size.
+# Weight of the prior that there is no shift, in cells. Chosen by hand, not fitted.
+PRIOR_CELLS = 2.0
+# Output rows that are blended at a time, to limit memory.
 STRIP = 256
 
 
 def put_back(upscaled: Bytes, refined: Bytes, windows: Windows, scale: int, strength: float) -> tuple[Bytes, Floats]:
     """Lay the refined window over the upscaled generated picture.
 
-    A diffusion model shifts colours a little all over its picture. The shift is measured where both pictures show the
-    same, beside the object or, where none is known, along the window's rim, as a smooth field; the field is taken off
-    everywhere, so that the object keeps the colours it was given relative to its surroundings.
+    A diffusion model shifts the colours of the whole picture a little. The shift is measured as a smooth field where
+    both pictures show the same: beside the object or, where no object is known, along the window's border. The field is
+    subtracted everywhere, so that the object keeps its colours relative to its surroundings.
 
     Args:
         upscaled: uint8 RGB of the output, `scale` times the generated picture.
@@ -102,48 +105,48 @@ def _around_object(mask: Floats, grid: Size) -> Floats:
 
 
 def _colour_shift(refined: Bytes, upscaled: Bytes, unchanged: Floats) -> Floats:
-    """How much lighter each channel of `refined` is than it should be, (h, w, 3) in grey levels on a coarse grid.
+    """How much lighter each channel of `refined` is than in `upscaled`, (h, w, 3) in grey levels on a coarse grid.
 
-    A plane fitted by iteratively reweighted least squares, then what it leaves, by normalised convolution (Knutsson and
-    Westin, 1993) from wide to narrow: near cells that tell, the field says what they say, and between them it stays as
-    smooth as they allow.
+    First a plane is fitted by iteratively reweighted least squares. Its residual is then interpolated by normalised
+    convolution (Knutsson and Westin, 1993), from wide to narrow Gaussians: near reliable cells the field follows them,
+    and between them it stays smooth.
 
     Args:
         refined: uint8 RGB of the window, of any size.
-        upscaled: the same window in the colours to keep.
-        unchanged: (height, width) in [0, 1] on any grid: how far both show the same.
+        upscaled: the same window with the colours to keep.
+        unchanged: (height, width) in [0, 1] on any grid: 1 where both show the same.
     """
     grid = fitted(size_of(upscaled), SHIFT_SIDE)
     difference = resized(refined, grid).astype(np.float32) - resized(upscaled, grid)
-    telling = shrink(unchanged, grid)[..., None]
-    told = difference[telling[..., 0] > 0.5]
+    reliable = shrink(unchanged, grid)[..., None]
+    known = difference[reliable[..., 0] > 0.5]
     shift = np.zeros_like(difference)
-    if len(told):
-        shift += np.median(told, axis=0)
+    if len(known):
+        shift += np.median(known, axis=0)
     positions = 2.0 * (pixel_grid(grid) + np.float32(0.5)) / np.array(grid, np.float32) - 1.0
     basis = np.dstack([np.ones(grid[::-1], np.float32), positions]).reshape(-1, 3)
     for _ in range(5):
-        weight = telling * _agreeing(difference - shift)
+        weight = reliable * _cauchy_weight(difference - shift)
         weighted = basis * weight.reshape(-1, 1)
-        plane = np.linalg.solve(weighted.T @ basis + FEW_CELLS * np.eye(3), weighted.T @ difference.reshape(-1, 3))
+        plane = np.linalg.solve(weighted.T @ basis + PRIOR_CELLS * np.eye(3), weighted.T @ difference.reshape(-1, 3))
         shift = np.asarray((basis @ plane).reshape(difference.shape), np.float32)
     for reach in SHIFT_REACHES:
         sigma = reach * max(grid)
-        left_over = difference - shift
-        weight = telling * _agreeing(left_over)
-        few = FEW_CELLS / (2.0 * np.pi * sigma**2)
-        shift += blur(weight * left_over, sigma) / (blur(weight, sigma)[..., None] + few)
+        residual = difference - shift
+        weight = reliable * _cauchy_weight(residual)
+        few = PRIOR_CELLS / (2.0 * np.pi * sigma**2)
+        shift += blur(weight * residual, sigma) / (blur(weight, sigma)[..., None] + few)
     return shift
 
 
-def _agreeing(left_over: Floats) -> Floats:
-    """Weight (h, w, 1) of cells by what of their difference no shift explains (h, w, 3): Cauchy's."""
-    squares = (left_over**2).mean(axis=2, keepdims=True)
+def _cauchy_weight(residual: Floats) -> Floats:
+    """Cauchy's weight (h, w, 1) of each cell by the residual (h, w, 3) of its difference."""
+    squares = (residual**2).mean(axis=2, keepdims=True)
     return np.asarray(1.0 / (1.0 + squares / SHIFT_TOLERANCE**2), np.float32)
 
 
 def _strip(field: Floats, rows: slice, size: Size) -> Floats:
-    """Rows of a field as they are when it is enlarged to `size`."""
+    """Some rows of a field that is enlarged to `size`."""
     across, down = field.shape[1] / size[0], field.shape[0] / size[1]
     back = np.array([[across, 0.0, 0.5 * across - 0.5], [0.0, down, (rows.start + 0.5) * down - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

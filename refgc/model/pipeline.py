@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from diffusers import FluxKontextPipeline
 from diffusers.pipelines.flux.pipeline_flux_kontext import calculate_shift
@@ -17,69 +16,23 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image as PILImage
 from torch import Tensor
 
-from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import Progress, Viewer, no_progress
 from refgc.errors import EngineError, InputError
+from refgc.flux.checks import checked_folder, safetensors_only
+from refgc.flux.pictures import OutputType, check_output_type, to_output_type, to_pixels
 from refgc.flux.prompts import check_length, prompt_for
-from refgc.imaging.arrays import Bytes, Floats, Size, resized
-from refgc.imaging.image import Image, ImageSource
-from refgc.imaging.upscale import clean_upscale
+from refgc.imaging.arrays import Bytes, Floats
+from refgc.imaging.image import ImageSource
 from refgc.model import reference_cache as caching
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLE, FreqMoLELinear
-from refgc.model.locate import SIZE_MULTIPLE, Windows, crop, locate
-from refgc.model.outlook import EVERY, STAGE, Outlook, decode_reduced, predictions
+from refgc.model.inputs import Inputs, prepare_inputs
+from refgc.model.locate import Windows
 from refgc.model.paste import put_back
-from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, pack, position_ids, unpack
-from refgc.request import RefineRequest, make_request
-
-Start = Literal["generated", "correspondence"]
-OutputType = Literal["pil", "np", "pt", "latent"]
-# How much of the noise schedule is run, by what the noise is laid over. At 1024 x 1024 the last 0.3 of it begin at a
-# sigma of 0.56: nearly half of what the latents hold is still the picture. Chosen without having seen a trained model.
-NOISE_OVER: dict[Start, float] = {"generated": 1.0, "correspondence": 0.3}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How a request is refined.
-
-    Attributes:
-        prompt: the instruction; None takes the paper's, with the request's object name in it.
-        prompt_embeds: (1, text tokens, width), instead of a prompt.
-        pooled_prompt_embeds: (1, width), goes with `prompt_embeds`.
-        height: of the window as the model sees it, a multiple of 16; None takes the Kontext size nearest in aspect.
-        width: the same.
-        num_inference_steps: of the whole schedule.
-        guidance_scale: of the distilled guidance.
-        init: what the noise is laid over: the enlarged LRGI, or the correspondence engine's result.
-        noise: the share of the schedule that is run, in (0, 1]; None is 1 over the LRGI, which leaves nothing of it,
-            and 0.3 over the correspondence engine's result.
-        whole: true for the whole frame instead of a window around the object.
-        reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
-            None does as the experts were trained.
-        compact_generated: whether the LRGI is given at half the size, a quarter of its tokens; None does as the experts
-            were trained.
-        generator: source of the noise; None takes the request's seed.
-        callback_on_step_end: as in every diffusers pipeline.
-        callback_on_step_end_tensor_inputs: the tensors it is given.
-    """
-
-    prompt: str | None = None
-    prompt_embeds: Tensor | None = None
-    pooled_prompt_embeds: Tensor | None = None
-    height: int | None = None
-    width: int | None = None
-    num_inference_steps: int = 28
-    guidance_scale: float = 2.5
-    init: Start = "generated"
-    noise: float | None = None
-    whole: bool = False
-    reference_cache: bool | None = None
-    compact_generated: bool | None = None
-    generator: torch.Generator | None = None
-    callback_on_step_end: Callable[..., dict[str, Any]] | None = None
-    callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",)
+from refgc.model.prediction_preview import PredictionPreview, recorded_predictions
+from refgc.model.settings import DenoisingSettings, Start
+from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, pack, position_ids
+from refgc.request import SEED_LIMIT, RefineRequest, make_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +67,18 @@ class RefGCSR2Output(BaseOutput):
 
 
 @dataclass(frozen=True, slots=True)
-class _Redrawn:
-    """The window as the model drew it, not yet put back; tokens or (1, 3, height, width) in [0, 1]."""
+class _LoopStart:
+    """What the denoising loop starts from.
 
-    drawn: Tensor
-    windows: Windows
-    stages: dict[str, Bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class _Beginning:
-    """What the loop begins with: noise tokens and their ids, and the condition tokens beside them, if any."""
+    Attributes:
+        tokens: (1, tokens, 4 * latent channels), the noisy latents.
+        ids: (tokens, 3), their position ids.
+        conditions: the tokens beside them; None where they are in the reference cache.
+    """
 
     tokens: Tensor
     ids: Tensor
-    beside: Conditions | None
+    conditions: Conditions | None
 
 
 class RefGCSR2Pipeline(FluxKontextPipeline):
@@ -142,7 +92,7 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
     """
 
     freqmole: FreqMoLE | None = None
-    _beginning: _Beginning
+    _loop_start: _LoopStart
 
     @classmethod
     def from_pretrained(
@@ -163,10 +113,13 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
                 local_files_only hold for the adapter, too.
 
         Raises:
-            InputError: the adapter is damaged or belongs to another base.
+            InputError: the adapter is damaged or belongs to another base, or pickles are asked for.
+            EngineError: the base's files are damaged, are pickles, or do not fit its config.
             OSError: the base cannot be had; `refgc.model.loading` says what to do about it.
         """
-        pipeline: Self = super().from_pretrained(str(base), **options)
+        options = safetensors_only(options)
+        folder = checked_folder(cls, base, options)
+        pipeline: Self = super().from_pretrained(folder, **options)
         if adapter is not None:
             hub = {name: options[name] for name in ("token", "cache_dir", "local_files_only") if name in options}
             pipeline.freqmole = weights.load(pipeline.transformer, adapter, revision=adapter_revision, **hub)
@@ -216,32 +169,34 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         output_type: OutputType = "pil",
         return_dict: bool = True,
     ) -> RefGCSR2Output | tuple[Any, ...]:
-        """Refine one picture; what is not told here is told in `Settings`.
+        """Refine one picture.
 
         Args:
             reference: the HRRI; a path, PIL image or array.
-            generated: the LRGI.
-            prompt: see `Settings`.
+            generated: the LRGI, likewise.
+            prompt: the instruction; None takes the paper's, with `object_name` in it.
             object_name: the object in words, for the paper's prompt.
             reference_mask: the object in the reference; None lets the correspondence engine find it.
-            generated_mask: the object in the generated picture.
+            generated_mask: the object in the generated picture; likewise.
             scale: output size over generated size; 1, 2 or 4.
-            height: see `Settings`.
-            width: see `Settings`.
-            num_inference_steps: see `Settings`.
-            guidance_scale: see `Settings`.
+            height: of the window as the model sees it, a multiple of 16; None takes the Kontext size nearest in aspect.
+            width: the same.
+            num_inference_steps: of the whole noise schedule.
+            guidance_scale: of the distilled guidance.
             strength: how much of the redrawn object to bring in, from 0 (plain upscale) to 1. Unlike in other diffusers
                 pipelines it says nothing about the schedule; that is `noise`.
-            init: see `Settings`.
-            noise: see `Settings`.
-            whole: see `Settings`.
-            reference_cache: see `Settings`.
-            compact_generated: see `Settings`.
+            init: what the noise is laid over: "generated", the enlarged LRGI, or "correspondence", the correspondence
+                engine's result.
+            noise: the share of the schedule that is run, in (0, 1]; None is 1 for the first `init`, 0.3 for the second.
+            whole: true for the whole frame instead of a window around the object.
+            reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
+                None does as the experts were trained.
+            compact_generated: whether the LRGI is given at half the size; None does as the experts were trained.
             generator: source of the noise; None draws a seed from torch's own, which torch.manual_seed sets.
-            callback_on_step_end: see `Settings`.
-            callback_on_step_end_tensor_inputs: see `Settings`.
-            prompt_embeds: see `Settings`.
-            pooled_prompt_embeds: see `Settings`.
+            callback_on_step_end: as in every diffusers pipeline.
+            callback_on_step_end_tensor_inputs: the tensors it is given.
+            prompt_embeds: (1, text tokens, width), instead of a prompt.
+            pooled_prompt_embeds: (1, width), goes with `prompt_embeds`.
             output_type: "pil", "np", "pt", or "latent" for the window's tokens before they are decoded.
             return_dict: false for a plain tuple.
 
@@ -249,8 +204,7 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             InputError: a picture or an option cannot be used.
             EngineError: the model's output is no picture.
         """
-        if output_type not in get_args(OutputType):
-            raise InputError(f"There is no output type {output_type!r}; choose {', '.join(get_args(OutputType))}.")
+        check_output_type(output_type)
         request = make_request(
             reference,
             generated,
@@ -260,7 +214,7 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             object_name=object_name,
             strength=strength,
         )
-        settings = Settings(
+        settings = DenoisingSettings(
             prompt=prompt,
             prompt_embeds=prompt_embeds,
             pooled_prompt_embeds=pooled_prompt_embeds,
@@ -273,22 +227,18 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             whole=whole,
             reference_cache=reference_cache,
             compact_generated=compact_generated,
-            generator=generator or torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ()))),
+            generator=generator or torch.Generator().manual_seed(int(torch.randint(SEED_LIMIT - 1, ()))),
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
-        if output_type == "latent":
-            output = RefGCSR2Output(self._redraw(request, settings, no_progress, "latent").drawn, None)
-        else:
-            refined = self.refine(request, settings)
-            output = RefGCSR2Output(_as_type(refined.picture, output_type), refined)
+        output = self._output(request, settings, output_type)
         return output if return_dict else (output.images,)
 
     @torch.no_grad()
     def refine(
         self,
         request: RefineRequest,
-        settings: Settings = Settings(),
+        settings: DenoisingSettings | None = None,
         progress: Progress = no_progress,
         viewer: Viewer | None = None,
     ) -> Refined:
@@ -296,98 +246,78 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
 
         Args:
             request: what to refine.
-            settings: how.
+            settings: how; None takes the defaults.
             progress: told of each stage and step.
-            viewer: shown, every other step, what the model is heading for.
+            viewer: shown, after every other step, the picture that the model predicts.
 
         Raises:
             InputError: a setting cannot be used.
             EngineError: the model's output is no picture.
         """
-        redrawn = self._redraw(request, settings, progress, "pt", viewer)
-        if not torch.isfinite(redrawn.drawn).all():
-            raise EngineError(
-                "The model drew no finite colours: run it in bfloat16 or float32, or look to its weights."
-            )
+        inputs, decoded = self._redraw(request, settings or DenoisingSettings(), "pt", progress, viewer)
+        drawn = to_pixels(decoded)
         progress("putting it back", 0.97)
-        drawn = (redrawn.drawn[0].movedim(0, 2).float() * 255).round().to(torch.uint8).cpu().numpy()
-        upscaled = redrawn.stages["upscaled"]
-        picture, share = put_back(upscaled, drawn, redrawn.windows, request.scale, request.strength)
-        return Refined(picture, share, redrawn.windows, {**redrawn.stages, "redrawn": drawn})
+        picture, share = put_back(inputs.upscaled, drawn, inputs.windows, request.scale, request.strength)
+        return Refined(picture, share, inputs.windows, {**inputs.stages, "redrawn": drawn})
 
     def prepare_latents(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """What the base class asks for before its loop: noise, condition tokens, and the ids of both.
 
         The base class lays out one condition picture; here are two, or none where their keys and values are cached.
         """
-        beginning = self._beginning
-        if beginning.beside is None:
-            return beginning.tokens, None, beginning.ids, None
-        return beginning.tokens, beginning.beside.tokens, beginning.ids, beginning.beside.ids
+        start = self._loop_start
+        if start.conditions is None:
+            return start.tokens, None, start.ids, None
+        return start.tokens, start.conditions.tokens, start.ids, start.conditions.ids
+
+    def _output(self, request: RefineRequest, settings: DenoisingSettings, output_type: OutputType) -> RefGCSR2Output:
+        if output_type == "latent":
+            return RefGCSR2Output(self._redraw(request, settings, "latent")[1], None)
+        refined = self.refine(request, settings)
+        return RefGCSR2Output(to_output_type(refined.picture, output_type), refined)
 
     def _redraw(
         self,
         request: RefineRequest,
-        settings: Settings,
-        progress: Progress,
+        settings: DenoisingSettings,
         output_type: Literal["pt", "latent"],
+        progress: Progress = no_progress,
         viewer: Viewer | None = None,
-    ) -> _Redrawn:
-        steps = _steps_to_run(settings)
-        prompt_embeds, pooled_prompt_embeds = self._read(request, settings, progress)
-        windows, stages = _look(request, settings, progress)
+    ) -> tuple[Inputs, Tensor]:
+        """What the model was given, and the window that it drew: tokens, or (1, 3, height, width) in [0, 1]."""
+        settings.check()
+        settings = replace(
+            settings,
+            generator=settings.generator or torch.Generator().manual_seed(request.seed),
+            reference_cache=self._as_trained("reference_cache", settings.reference_cache),
+            compact_generated=self._as_trained("compact_generated", settings.compact_generated),
+        )
+        embeds, pooled = self._embed_prompt(request, settings, progress)
+        inputs = prepare_inputs(request, settings, progress)
         progress("encoding the pictures", 0.08)
-        width, height = windows.working_size
-        start = self._latents_of(stages["start"])
-        # Made smaller only once it is cut: a crop at that size could be padded otherwise, and lie beside the noise.
-        generated = resized(
-            crop(request.generated.pixels, windows.generated_window, windows.working_size),
-            self._generated_size(windows, settings),
-        )
-        given = conditions(
-            self._latents_of(stages["reference"]),
-            self._latents_of(generated),
-            over=(start.shape[2], start.shape[3]),
-        )
-        given = Conditions(given.tokens.to(prompt_embeds.dtype), given.ids)
-        sigmas = np.linspace(1.0, 1 / settings.num_inference_steps, settings.num_inference_steps)[-steps:].tolist()
-        generator = settings.generator or torch.Generator().manual_seed(request.seed)
-
-        def on_step_end(pipeline: Self, step: int, timestep: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
-            drawn = step + 1 == steps
-            progress("decoding" if drawn else "denoising", 0.1 + 0.84 * (step + 1) / steps)
-            if viewer is not None and outlook is not None and not drawn and step % EVERY == 0:
-                latents = unpack(predicted[0], start.shape[2], start.shape[3])
-                viewer(STAGE, Image(outlook.of(decode_reduced(self.vae, latents))))
-            callback = settings.callback_on_step_end
-            return callback(pipeline, step, timestep, tensors) if callback else tensors
-
-        cached = self._wants_cache(settings)
-        outlook = None if viewer is None else Outlook(request, windows)
+        start = self._encode(inputs.start)
+        given = self._encode_conditions(inputs, start, embeds.dtype)
         progress("denoising", 0.1)
-        self._beginning = _Beginning(
-            pack(self._noised(start, sigmas, generator)).to(prompt_embeds.dtype),
+        self._loop_start = _LoopStart(
+            pack(self._add_noise(start, settings)).to(embeds.dtype),
             position_ids((start.shape[2], start.shape[3]), NOISE, device=start.device),
-            None if cached else given,
+            None if settings.reference_cache else given,
         )
-        attention = self._cache_of(given, pooled_prompt_embeds, settings) if cached else nullcontext()
-        listening: AbstractContextManager[list[Tensor]] = nullcontext([])
-        if viewer is not None:
-            listening = predictions(self.transformer, self._beginning.tokens.shape[1])
+        preview = None if viewer is None else PredictionPreview(viewer, request, inputs.windows)
         try:
             with (
-                attention as attention_options,
-                listening as predicted,
+                self._filled_cache(given, pooled, settings) as attention_options,
+                self._step_end(settings, progress, preview) as on_step_end,
                 self.transformer.cache_context("denoise"),
             ):
                 (drawn,) = super().__call__(
-                    prompt_embeds=prompt_embeds,
-                    pooled_prompt_embeds=pooled_prompt_embeds,
-                    height=height,
-                    width=width,
-                    max_area=height * width,
-                    num_inference_steps=steps,
-                    sigmas=sigmas,
+                    prompt_embeds=embeds,
+                    pooled_prompt_embeds=pooled,
+                    height=8 * start.shape[2],
+                    width=8 * start.shape[3],
+                    max_area=64 * start.shape[2] * start.shape[3],
+                    num_inference_steps=len(settings.sigmas),
+                    sigmas=settings.sigmas,
                     guidance_scale=settings.guidance_scale,
                     joint_attention_kwargs=attention_options,
                     callback_on_step_end=on_step_end,
@@ -396,17 +326,20 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
                     return_dict=False,
                 )
         finally:
-            # After a failure these would take memory, and a step cache would compare the next picture with this one.
-            del self._beginning
-            if self.transformer.is_cache_enabled:
-                self.transformer._reset_stateful_cache()
-        return _Redrawn(drawn, windows, stages)
+            self._forget_run()
+        return inputs, drawn
 
-    def _read(self, request: RefineRequest, settings: Settings, progress: Progress) -> tuple[Tensor, Tensor]:
+    def _as_trained(self, name: str, chosen: bool | None) -> bool:
+        """A choice of the caller; where there is none, how the experts were trained."""
+        if chosen is None:
+            return self.freqmole is not None and bool(getattr(self.freqmole.config, name))
+        return chosen
+
+    def _embed_prompt(
+        self, request: RefineRequest, settings: DenoisingSettings, progress: Progress
+    ) -> tuple[Tensor, Tensor]:
         """The prompt's embeddings, (1, text tokens, width) and (1, width)."""
         embeds, pooled = settings.prompt_embeds, settings.pooled_prompt_embeds
-        if (embeds is None) != (pooled is None) or (embeds is not None and settings.prompt is not None):
-            raise InputError("Give either a prompt, or both prompt_embeds and pooled_prompt_embeds.")
         if embeds is not None and pooled is not None:
             return embeds, pooled
         if self.text_encoder is None or self.text_encoder_2 is None:
@@ -417,13 +350,19 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         embeds, pooled, _ = self.encode_prompt(prompt, None, device=self._execution_device)
         return embeds, pooled
 
-    def _latents_of(self, pixels: Bytes) -> Tensor:
-        """(1, channels, height / 8, width / 8) latents of a picture, as the transformer knows them."""
+    def _encode(self, pixels: Bytes) -> Tensor:
+        """Latents (1, channels, height / 8, width / 8) of a picture, shifted and scaled for the transformer."""
         picture = torch.from_numpy(pixels).to(self._execution_device).movedim(2, 0)[None]
         encoded: Tensor = self._encode_vae_image((picture.float() / 127.5 - 1).to(self.vae.dtype), None)
         return encoded
 
-    def _noised(self, start: Tensor, sigmas: list[float], generator: torch.Generator) -> Tensor:
+    def _encode_conditions(self, inputs: Inputs, start: Tensor, dtype: torch.dtype) -> Conditions:
+        """The tokens of the reference and of the generated picture, which lies over the noise of `start`."""
+        hrri, lrgi = self._encode(inputs.reference), self._encode(inputs.generated)
+        given = conditions(hrri, lrgi, over=(start.shape[2], start.shape[3]))
+        return Conditions(given.tokens.to(dtype), given.ids)
+
+    def _add_noise(self, start: Tensor, settings: DenoisingSettings) -> Tensor:
         """Latents at the first of the sigmas that are run, after the scheduler's shift."""
         config = self.scheduler.config
         shift = calculate_shift(
@@ -433,29 +372,19 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             config.get("base_shift", 0.5),
             config.get("max_shift", 1.15),
         )
-        self.scheduler.set_timesteps(sigmas=sigmas, mu=shift, device=start.device)
-        noise = randn_tensor(start.shape, generator=generator, device=start.device, dtype=start.dtype)
+        self.scheduler.set_timesteps(sigmas=settings.sigmas, mu=shift, device=start.device)
+        noise = randn_tensor(start.shape, generator=settings.generator, device=start.device, dtype=start.dtype)
         noised: Tensor = self.scheduler.scale_noise(start, self.scheduler.timesteps[:1], noise)
         return noised
 
-    def _wants_cache(self, settings: Settings) -> bool:
-        if settings.reference_cache is None:
-            return self.freqmole is not None and self.freqmole.config.reference_cache
-        return settings.reference_cache
-
-    def _generated_size(self, windows: Windows, settings: Settings) -> Size:
-        """(width, height) at which the LRGI becomes tokens."""
-        compact = settings.compact_generated
-        if compact is None:
-            compact = self.freqmole is not None and self.freqmole.config.compact_generated
-        if not compact:
-            return windows.working_size
-        width, height = (max(1, round(side / 2 / SIZE_MULTIPLE)) * SIZE_MULTIPLE for side in windows.working_size)
-        return width, height
-
     @contextmanager
-    def _cache_of(self, given: Conditions, pooled: Tensor, settings: Settings) -> Iterator[dict[str, Any]]:
-        """Keys and values of the condition tokens inside, and the attention options that read them."""
+    def _filled_cache(
+        self, given: Conditions, pooled: Tensor, settings: DenoisingSettings
+    ) -> Iterator[dict[str, Any] | None]:
+        """Attention options for the loop; with the reference cache it is filled meanwhile, and they read it."""
+        if not settings.reference_cache:
+            yield None
+            return
         guided = self.transformer.config.guidance_embeds
         guidance = torch.tensor([settings.guidance_scale], device=given.tokens.device) if guided else None
         try:
@@ -464,39 +393,30 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         finally:
             caching.clear(self.transformer)
 
+    @contextmanager
+    def _step_end(
+        self, settings: DenoisingSettings, progress: Progress, preview: PredictionPreview | None
+    ) -> Iterator[Callable[..., dict[str, Any]]]:
+        """The callback of the loop: progress, the preview after all steps but the last, and the caller's callback."""
+        steps = len(settings.sigmas)
+        recording: AbstractContextManager[list[Tensor]] = nullcontext([])
+        if preview is not None:
+            recording = recorded_predictions(self.transformer, self._loop_start.tokens.shape[1])
 
-def _steps_to_run(settings: Settings) -> int:
-    if settings.num_inference_steps < 1:
-        raise InputError(f"The number of steps is {settings.num_inference_steps}; choose 1 or more.")
-    if settings.init not in get_args(Start):
-        raise InputError(f"There is no init {settings.init!r}; choose {' or '.join(get_args(Start))}.")
-    noise = NOISE_OVER[settings.init] if settings.noise is None else settings.noise
-    if not 0 < noise <= 1:
-        raise InputError(f"The noise is {noise:g}; choose a number above 0 and at most 1.")
-    return max(1, round(noise * settings.num_inference_steps))
+        with recording as predicted:
 
+            def on_step_end(pipeline: Self, step: int, timestep: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
+                is_last = step + 1 == steps
+                progress("decoding" if is_last else "denoising", 0.1 + 0.84 * (step + 1) / steps)
+                if preview is not None and not is_last:
+                    preview.show(step, predicted[0], self.vae)
+                callback = settings.callback_on_step_end
+                return callback(pipeline, step, timestep, tensors) if callback else tensors
 
-def _look(request: RefineRequest, settings: Settings, progress: Progress) -> tuple[Windows, dict[str, Bytes]]:
-    """Where to work, and the pictures that the model is given, by stage."""
-    if (settings.height is None) != (settings.width is None):
-        raise InputError("Only one of height and width is given; give both or neither.")
-    progress("finding the object", 0.02)
-    size = (settings.width, settings.height) if settings.width is not None and settings.height is not None else None
-    windows = locate(request, whole=settings.whole, working_size=size)
-    width, height = request.generated.size
-    upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))
-    stages = {"upscaled": upscaled}
-    if settings.init == "correspondence":
-        progress("placing the reference", 0.04)
-        stages["correspondence"] = CorrespondenceEngine().refine(request).image.pixels
-    left, top, right, bottom = (side * request.scale for side in windows.generated_window)
-    stages["reference"] = crop(request.reference.pixels, windows.reference_window, windows.reference_size)
-    stages["start"] = crop(stages.get("correspondence", upscaled), (left, top, right, bottom), windows.working_size)
-    return windows, stages
+            yield on_step_end
 
-
-def _as_type(picture: Bytes, output_type: OutputType) -> list[PILImage.Image] | Floats | Tensor:
-    if output_type == "pil":
-        return [PILImage.fromarray(picture)]
-    floats = np.asarray(picture[None] / np.float32(255), np.float32)
-    return floats if output_type == "np" else torch.from_numpy(floats).movedim(3, 1)
+    def _forget_run(self) -> None:
+        """Frees what the loop started from, and what a step cache keeps: the next picture is not to be compared."""
+        del self._loop_start
+        if self.transformer.is_cache_enabled:
+            self.transformer._reset_stateful_cache()

@@ -1,11 +1,11 @@
-"""The reference cache: keys and values of the condition tokens, computed once per image and read at every step.
+"""The reference cache: keys and values of the condition tokens, computed once per picture and read at every step.
 
-In a joint forward every token attends to every other, so the condition tokens (HRRI and LRGI, two thirds of the
-sequence) are computed anew at each step. Let them attend among themselves alone, at timestep 0, and nothing they
-compute depends on the step: one pass over them fills the cache, and the steps that follow run over text and noise
-only, with the cached keys and values appended to their own. This is the scheme of OminiControl2 (Tan et al., 2025,
-"feature reuse") and of the Flux2KleinKVPipeline of diffusers. It changes what the model computes, so an adapter is to
-be trained the way it is used.
+In a joint forward pass every token attends to every other, so the condition tokens (HRRI and LRGI, two thirds of the
+sequence) are computed again at each step. If they attend only among themselves, at timestep 0, nothing they compute
+depends on the step. One pass over them fills the cache, and the steps that follow run over text and noise only, with
+the cached keys and values appended to their own. This is the scheme of OminiControl2 (Tan et al., 2025, "feature
+reuse") and of the Flux2KleinKVPipeline of diffusers. It changes what the model computes, so an adapter has to be
+trained the way it is used.
 
 The pass is named in `joint_attention_kwargs`, a constant that gradient checkpointing repeats and that `torch.compile`
 guards on; the tensors are attributes of the processors, one processor to an attention module. With the blocks compiled
@@ -30,13 +30,14 @@ ReferencePass = Literal["write", "read"]
 WRITE: Mapping[str, ReferencePass] = {"reference_pass": "write"}
 READ: Mapping[str, ReferencePass] = {"reference_pass": "read"}
 CACHE_CONTEXT = "reference"
-# FLUX's blocks want a text. Its keys are dropped before anybody sees them, so what it says does not matter; of none at
-# all, layers that quantise what comes in (8 bits) have nothing to take a scale from, and fail.
-UNSEEN_TEXT = 16
+# FLUX's blocks need text tokens. Their keys are dropped before any token attends to them, so their values do not
+# matter. With no text tokens at all, layers that quantise their input to 8 bits would have no values to compute a scale
+# from.
+DROPPED_TEXT_TOKENS = 16
 
 
 class AttentionObserver(Protocol):
-    """Is shown the queries and keys of each attention module; see `refgc.model.attention.AttentionRecorder`."""
+    """Receives the queries and keys of each attention module; see `refgc.model.attention.AttentionRecorder`."""
 
     def record(self, attention: nn.Module, query: Tensor, key: Tensor) -> None:
         """`query` and `key`, (batch, tokens, heads, head width), are those that `attention` compares."""
@@ -46,12 +47,12 @@ class AttentionObserver(Protocol):
 class ReferenceCacheProcessor(FluxAttnProcessor):
     """Attention of FLUX that keeps the condition tokens' keys and values, or reads the kept ones.
 
-    Does what `FluxAttnProcessor` does unless `joint_attention_kwargs` carry
+    Does what `FluxAttnProcessor` does unless `joint_attention_kwargs` contain
 
     - `reference_pass="write"`: keys (after norm and rotary position) and values of the image tokens are kept, and no
-      others are attended to; `fill` is what calls for this, with `UNSEEN_TEXT` text tokens;
+      others are attended to; `fill` is what calls for this, with `DROPPED_TEXT_TOKENS` text tokens;
     - `reference_pass="read"`: the kept ones are appended to those of this forward;
-    - `attention_recorder`: an `AttentionObserver` that is shown the queries and all keys.
+    - `attention_recorder`: an `AttentionObserver` that receives the queries and all keys.
 
     Attributes:
         key: (batch, condition tokens, heads, head width), or None where nothing is kept.
@@ -80,7 +81,7 @@ class ReferenceCacheProcessor(FluxAttnProcessor):
         """
         query, key, value = _project(attn, hidden_states, encoder_hidden_states, image_rotary_emb)
         if reference_pass == "write":
-            key, value = key[:, UNSEEN_TEXT:].contiguous(), value[:, UNSEEN_TEXT:].contiguous()
+            key, value = key[:, DROPPED_TEXT_TOKENS:].contiguous(), value[:, DROPPED_TEXT_TOKENS:].contiguous()
             self.key, self.value = key, value
         elif reference_pass == "read":
             if self.key is None or self.value is None:
@@ -108,7 +109,7 @@ class ReferenceCacheProcessor(FluxAttnProcessor):
 def install(transformer: FluxTransformer2DModel) -> None:
     """Give every attention module a processor with a cache of its own; nothing else changes.
 
-    Where one is installed already it stays, with what it keeps; a chosen attention backend stays chosen.
+    A processor that is installed already stays, with its cache; so does a chosen attention backend.
 
     Raises:
         EngineError: a module has a processor other than FLUX's own (an IP adapter's, say).
@@ -135,11 +136,11 @@ def fill(
     pooled_projections: Tensor,
     guidance: Tensor | None,
 ) -> None:
-    """Run the condition tokens alone through the transformer, at timestep 0, seeing no text, and keep what is read.
+    """Run the condition tokens alone through the transformer, at timestep 0 and without text, and keep keys and values.
 
-    What was kept before is freed first. Nothing is detached: where gradients are wanted, they flow through the cache
-    into the condition tokens and the weights; then there is one fill to one backward, and `clear` comes after it
-    (gradient checkpointing reads the cache again while it goes back). At FLUX's size the cache takes 0.7 MB a token in
+    An earlier cache is freed first. Nothing is detached, so gradients flow through the cache into the condition tokens
+    and the weights. In training call `fill` once per backward pass and `clear` after it, since gradient checkpointing
+    reads the cache again in the backward pass. At FLUX's size the cache takes 0.7 MB a token in
     bfloat16, 5.7 GB for two pictures of 1024 x 1024.
 
     Args:
@@ -160,19 +161,20 @@ def fill(
             transformer(
                 hidden_states=condition_tokens,
                 encoder_hidden_states=condition_tokens.new_zeros(
-                    batch, UNSEEN_TEXT, transformer.config.joint_attention_dim
+                    batch, DROPPED_TEXT_TOKENS, transformer.config.joint_attention_dim
                 ),
                 pooled_projections=pooled_projections,
                 timestep=condition_tokens.new_zeros(batch),
                 img_ids=condition_ids,
-                txt_ids=condition_ids.new_zeros(UNSEEN_TEXT, condition_ids.shape[1]),
+                txt_ids=condition_ids.new_zeros(DROPPED_TEXT_TOKENS, condition_ids.shape[1]),
                 guidance=guidance,
                 joint_attention_kwargs=dict(WRITE),
                 return_dict=False,
             )
     finally:
         if transformer.is_cache_enabled:
-            # A step cache that remembered this pass would skip blocks of the next one, which would keep nothing.
+            # A step cache that compared the next pass with this one would skip blocks, and their caches would stay
+            # empty.
             transformer._reset_stateful_cache()
 
 

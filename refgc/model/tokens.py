@@ -1,7 +1,7 @@
-"""How pictures become tokens of the transformer: packing, positions, and which picture is which.
+"""Tokens of the transformer: packing of latents, and position ids, which tell the pictures apart.
 
-Layout as ImageCritic (HVision-NKU, CVPR 2026) has it: the text, then three pictures that the first axis of the rotary
-position tells apart: the noise (0), the HRRI, which the prompt calls IMG1 (1), the LRGI, IMG2 (2).
+The layout is that of ImageCritic (HVision-NKU, CVPR 2026): the text, then three pictures. The first axis of the rotary
+position is 0 for the noise, 1 for the HRRI (IMG1 in the prompt) and 2 for the LRGI (IMG2).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def pack(latents: Tensor) -> Tensor:
 
 
 def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
-    """The latents of `height` x `width` that `pack` made these tokens of."""
+    """The inverse of `pack`: latents (batch, channels, `height`, `width`)."""
     return functional.pixel_shuffle(tokens.mT.reshape(len(tokens), -1, height // PATCH, width // PATCH), PATCH)
 
 
@@ -48,9 +48,9 @@ def position_ids(
     Args:
         size: height and width of the latents, multiples of 2.
         picture: NOISE, HRRI or LRGI.
-        over: height and width of the latents that this picture lies over where it has not their size; its tokens then
-            lie amid those that show the same place.
-        device: where the ids are wanted.
+        over: height and width of the latents of the picture that this one covers, where its own size differs; its
+            positions are then scaled to the positions of that picture.
+        device: of the ids.
 
     Returns:
         (height / 2 * width / 2, 3), float32.

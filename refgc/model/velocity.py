@@ -1,4 +1,4 @@
-"""The one forward that training uses: the velocity of the noise tokens, given text and condition tokens."""
+"""The forward pass of training: the velocity of the noise tokens, given text and condition tokens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def predict_velocity(
 ) -> Tensor:
     """The velocity that the transformer predicts for the noisy tokens.
 
-    Jointly, all tokens attend to each other, laid out [text | noise | HRRI | LRGI] as in ImageCritic. With the
+    Without the reference cache all tokens attend to each other, in the order [text | noise | HRRI | LRGI] of
+    ImageCritic. With the
     reference cache the condition tokens attend among themselves at timestep 0 and the others read their keys and
     values (`refgc.model.reference_cache`); the cache stays filled, for gradient checkpointing reads it again: call
     `refgc.model.reference_cache.clear` after the backward pass.
@@ -51,7 +52,7 @@ def predict_velocity(
         (batch, noise tokens, 4 * latent channels), v of `refgc.model.losses`.
 
     Raises:
-        EngineError: the attention is changed by something else already, or the recorder awaits another sequence.
+        EngineError: the attention processors are not FLUX's own, or the recorder expects another sequence length.
     """
     attention_kwargs: dict[str, Any] = {}
     tokens, ids = noisy_tokens, noisy_ids

@@ -1,4 +1,4 @@
-"""FreqMoLE's weights: in a folder, on the Hugging Face Hub, and as one plain LoRA for other tools."""
+"""FreqMoLE's weights: saved in a folder or on the Hugging Face Hub, and exported as one plain LoRA for other tools."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ from refgc.hub import ADAPTER_FILES, in_one_sentence
 from refgc.imaging.files import write_whole
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
 from refgc.model.model_card import model_card
+from refgc.weight_files import (
+    ADAPTER_DTYPES,
+    TensorEntry,
+    WeightFileError,
+    only_pickles,
+    own_file,
+    read_config,
+    read_header,
+)
 
 CONFIG_FILE, WEIGHTS_FILE = ADAPTER_FILES
 CARD_FILE = "README.md"
@@ -55,8 +64,8 @@ def load(
         hub: how to get it from a repository, as for `from_pretrained`: revision, token, cache_dir, local_files_only.
 
     Raises:
-        InputError: there is no such folder or repository, the Hub gives it not, a file is missing or damaged, or the
-            weights belong to another config or another base.
+        InputError: there is no such folder or repository, the Hub refuses it, a file is missing, damaged or a link out
+            of the folder, or the weights belong to another config or another base.
         EngineError: as for `refgc.model.freqmole.inject`.
     """
     folder = Path(source).expanduser()
@@ -151,8 +160,8 @@ def export_lora(freqmole: FreqMoLE, folder: str | os.PathLike[str], *, dtype: to
     """Write the experts as one plain LoRA of rank 2 * config.rank, with the same effect on the transformer.
 
     `FluxKontextPipeline.load_lora_weights(folder)` loads it, as do other tools that read diffusers' LoRAs of FLUX.
-    A = [A_LF; A_HF] and B = scaling * [alpha * B_LF, (1 - alpha) * B_HF]; there are no alpha entries, which tools read
-    as a scale of 1. Gates and config cannot be had back from it.
+    A = [A_LF; A_HF] and B = scaling * [alpha * B_LF, (1 - alpha) * B_HF]. There are no alpha entries; tools then take a
+    scale of 1. Gates and config cannot be recovered from it.
 
     Args:
         freqmole: fused or not.
@@ -192,9 +201,11 @@ def _save(freqmole: FreqMoLE, folder: Path, *, name: str) -> None:
 
 
 def _load(transformer: Any, folder: Path, source: str, dtype: torch.dtype) -> FreqMoLE:
-    config = _read_config(folder / CONFIG_FILE, source)
-    tensors = _read_weights(folder / WEIGHTS_FILE, source)
-    _check(tensors, weight_shapes(transformer, config), config, source)
+    label = f"The adapter {source!r}"
+    config = _read_config(own_file(folder, CONFIG_FILE, label), source)
+    file = own_file(folder, WEIGHTS_FILE, label)
+    _check(_read_entries(file, source), weight_shapes(transformer, config), config, source)
+    tensors = _read_tensors(file, source)
     freqmole = inject(transformer, config, dtype=dtype)
     with torch.no_grad():
         for name, parameter in freqmole.named_parameters():
@@ -204,7 +215,7 @@ def _load(transformer: Any, folder: Path, source: str, dtype: torch.dtype) -> Fr
 
 def _read_config(file: Path, source: str) -> FreqMoLEConfig:
     try:
-        return FreqMoLEConfig.model_validate_json(file.read_bytes())
+        return FreqMoLEConfig.model_validate_json(read_config(file))
     except FileNotFoundError as error:
         raise InputError(f"The adapter {source!r} has no {CONFIG_FILE}; give what `save` wrote, all of it.") from error
     except OSError as error:
@@ -216,28 +227,48 @@ def _read_config(file: Path, source: str) -> FreqMoLEConfig:
             f"{CONFIG_FILE} of the adapter {source!r} is no FreqMoLE config ({place}: {first['msg']}); correct it or "
             "save the adapter again."
         ) from error
+    except WeightFileError as error:
+        raise InputError(
+            f"{CONFIG_FILE} of the adapter {source!r} is no FreqMoLE config ({error}); save the adapter again."
+        ) from error
 
 
-def _read_weights(file: Path, source: str) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise InputError(f"The adapter {source!r} has no {WEIGHTS_FILE}; give what `save` wrote, all of it.")
+def _read_entries(file: Path, source: str) -> Mapping[str, TensorEntry]:
+    """What the file's header says about its tensors."""
+    try:
+        return read_header(file).tensors
+    except FileNotFoundError as error:
+        pickles = only_pickles(file.parent)
+        raise InputError(
+            f"The adapter {source!r} has no {WEIGHTS_FILE}; give what `save` wrote, all of it."
+            if not pickles
+            else f"In the adapter {source!r} {pickles}; save the adapter again with `refgc.model.weights.save`."
+        ) from error
+    except (WeightFileError, OSError) as error:
+        raise InputError(_damaged(source, error)) from error
+
+
+def _read_tensors(file: Path, source: str) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(file)
     except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{WEIGHTS_FILE} of the adapter {source!r} is damaged or cut off; download or copy it again."
-        ) from error
+        raise InputError(_damaged(source, error)) from error
     for name, tensor in tensors.items():
-        if not tensor.float().isfinite().all():
+        if not tensor.isfinite().all():
             raise InputError(f"The adapter {source!r} is spoilt: {name} holds values that are no finite numbers.")
     return tensors
 
 
+def _damaged(source: str, reason: Exception) -> str:
+    return f"{WEIGHTS_FILE} of the adapter {source!r} is damaged or cut off ({reason}); download or copy it again."
+
+
 def _check(
-    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], config: FreqMoLEConfig, source: str
+    entries: Mapping[str, TensorEntry], shapes: Mapping[str, tuple[int, ...]], config: FreqMoLEConfig, source: str
 ) -> None:
-    missing = [name for name in shapes if name not in tensors]
-    unexpected = [name for name in tensors if name not in shapes]
+    """Compares what the header says with what experts of this config need in this base."""
+    missing = [name for name in shapes if name not in entries]
+    unexpected = [name for name in entries if name not in shapes]
     if missing or unexpected:
         lacks = f"lacks {len(missing)} of {len(shapes)} weights, {missing[0]} among them" if missing else ""
         extra = f"has {len(unexpected)} that do not belong, {unexpected[0]} among them" if unexpected else ""
@@ -246,7 +277,7 @@ def _check(
             f"names other targets, or the base has other blocks than the one it was trained on, {config.base}."
         )
     for name, shape in shapes.items():
-        found = tuple(tensors[name].shape)
+        found = entries[name].shape
         ranks = found[1:] if name.endswith("_B") else found[:1]
         if len(found) == len(shape) == 2 and ranks != (config.rank,):
             raise InputError(
@@ -257,4 +288,9 @@ def _check(
             raise InputError(
                 f"The adapter {source!r} belongs to another base: {name} is {found} where this one needs {shape}; it "
                 f"was trained on {config.base}."
+            )
+        if entries[name].dtype not in ADAPTER_DTYPES:
+            raise InputError(
+                f"The adapter {source!r} stores {name} as {entries[name].dtype}, which experts are not read from; save "
+                f"it as one of {', '.join(ADAPTER_DTYPES)}."
             )

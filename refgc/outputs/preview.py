@@ -1,9 +1,8 @@
-"""The folder a preview is written to: whole or not at all."""
+"""The files of a preview: whether a folder may take them, and writing all of them or none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import numpy as np
 from refgc import __version__
 from refgc.diptych.preview import PreviewResult, grey_image
 from refgc.errors import InputError
-from refgc.imaging.image import Image, Mask, save_image
-from refgc.imaging.matting import share_bytes
-from refgc.outputs.result import Destination, check_destination, check_folder, image_text, save_report, write_files
+from refgc.imaging.files import write_files
+from refgc.imaging.image import Image, Mask, encoded
+from refgc.imaging.matting import alpha_bytes
+from refgc.outputs.result import Destination, check_destination, check_folder, image_text, report_bytes
 from refgc.simulator.artifacts import record_text
 
 GENERATED = "lrgi.png"
@@ -56,7 +56,7 @@ def check_preview_folder(folder: Path, report: Path | None, inputs: Iterable[Pat
 
 
 def write_preview(result: PreviewResult, folder: Path, report: Path | None = None) -> None:
-    """Writes every file of a preview; what is simulated says so in its PNG metadata.
+    """Writes every file of a preview, all of them or none; the PNG metadata say what is simulated.
 
     Args:
         result: what a preview made.
@@ -66,9 +66,7 @@ def write_preview(result: PreviewResult, folder: Path, report: Path | None = Non
     Raises:
         OSError: the disk is full or the folder may not be written; it is as it was before.
     """
-    folder = folder.resolve()
-    made = not folder.exists()
-    place = folder / REPORT if report is None else report.resolve()
+    place = folder / REPORT if report is None else report
     software = {"Software": f"RefGC-SR2 {__version__}"}
     labels = image_text(result.report)
     if result.report.artifacts is not None:
@@ -86,15 +84,9 @@ def write_preview(result: PreviewResult, folder: Path, report: Path | None = Non
     texts = dict.fromkeys(pictures, software) | {"diptych.png": labels, GENERATED: labels}
     if result.report.truth == "composed":
         texts["truth.png"] = software | {"Comment": "Composed: the reference's object was put into the scene."}
-    saves = {folder / name: partial(save_image, picture, text=texts[name]) for name, picture in pictures.items()}
-    try:
-        write_files({place: partial(save_report, result.report), **saves})
-    except BaseException:
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
+    contents = {folder / name: partial(encoded, picture, name, text=texts[name]) for name, picture in pictures.items()}
+    write_files({place: partial(report_bytes, result.report), **contents})
 
 
 def _mask_image(mask: Mask) -> Image:
-    return grey_image(share_bytes(np.asarray(mask.values)))
+    return grey_image(alpha_bytes(np.asarray(mask.values)))

@@ -1,12 +1,10 @@
-"""Where a result goes, whether it may go there, and writing it: image, report and stages whole or not at all."""
+"""The files of a refinement: where they go, whether they may go there, and writing all of them or none."""
 
 from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +14,8 @@ from pydantic import BaseModel
 from refgc import __version__
 from refgc.engine import RefineResult
 from refgc.errors import InputError
-from refgc.imaging.files import write_whole
-from refgc.imaging.image import SAVING, Image, save_image
+from refgc.imaging.files import real_path, write_files
+from refgc.imaging.image import SAVING, Image, encoded
 
 STAGE_PATTERN = "stage-*.png"
 
@@ -68,9 +66,10 @@ def check_folder(folder: Path, called: str, *, make_folders: bool) -> None:
     Raises:
         InputError: one sentence that calls the folder `called`.
     """
-    if not folder.exists() and not make_folders:
+    place = real_path(folder)
+    if not place.exists() and not make_folders:
         raise InputError(f"The {called}, {str(folder)!r}, does not exist; make it first or choose another.")
-    existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
+    existing = next(parent for parent in (place, *place.parents) if parent.exists())
     if not existing.is_dir():
         raise InputError(f"The {called}, {str(folder)!r}, is or lies inside a file; choose another.")
     if not os.access(existing, os.W_OK | os.X_OK):
@@ -78,42 +77,25 @@ def check_folder(folder: Path, called: str, *, make_folders: bool) -> None:
 
 
 def write_result(result: RefineResult, destination: Destination) -> None:
-    """Writes every file of a result beside its place first; only when all are complete they are moved there.
+    """Writes every file of a result, all of them or none.
 
     Raises:
         OSError: the disk is full or a folder may not be written; every place is as it was before.
     """
-    stages = {} if destination.stages is None else _stage_files(destination.stages.resolve(), result.stages)
-    files: dict[Path, Callable[[Path], None]] = {path: partial(save_image, image) for path, image in stages.items()}
-    if destination.report is not None:
-        files[destination.report.resolve()] = partial(save_report, result.report)
-    # The image comes last, so that where it is present the rest is too.
-    files[destination.image.resolve()] = partial(save_image, result.image, text=image_text(result.report))
-    write_files(files)
+    files: dict[Path, Callable[[], bytes]] = {}
+    stages: Path | None = None
     if destination.stages is not None:
-        for earlier in set(destination.stages.resolve().glob(STAGE_PATTERN)) - set(stages):
+        stages = real_path(destination.stages)
+        files |= {path: partial(encoded, image, path) for path, image in _stage_files(stages, result.stages).items()}
+    written = set(files)
+    if destination.report is not None:
+        files[destination.report] = partial(report_bytes, result.report)
+    # The image comes last, so that where it is present the rest is too.
+    files[destination.image] = partial(encoded, result.image, destination.image, text=image_text(result.report))
+    write_files(files)
+    if stages is not None:
+        for earlier in set(stages.glob(STAGE_PATTERN)) - written:
             earlier.unlink()
-
-
-def write_files(files: Mapping[Path, Callable[[Path], None]]) -> None:
-    """Writes every file beside its place first; only when all are complete they are moved there, in the order given.
-
-    Args:
-        files: what writes each file, by its place; links in places are replaced, so resolve them.
-
-    Raises:
-        OSError: the disk is full or a folder may not be written; every place is as it was before.
-    """
-    with ExitStack() as drafts:
-        moves: list[tuple[Path, Path]] = []
-        for place, save in files.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            folder = drafts.enter_context(tempfile.TemporaryDirectory(prefix=".refgc-", dir=place.parent))
-            draft = Path(folder, place.name)
-            _save_draft(save, draft, place)
-            moves.append((draft, place))
-        for draft, place in moves:
-            draft.replace(place)
 
 
 def image_text(report: BaseModel) -> dict[str, str]:
@@ -124,26 +106,17 @@ def image_text(report: BaseModel) -> dict[str, str]:
     return {"Software": f"RefGC-SR2 {__version__}", "refgc-report": report.model_dump_json(exclude={"seconds"})}
 
 
-def save_report(report: BaseModel, path: Path) -> None:
-    """Writes a report as JSON, whole or not at all."""
-    write_whole(path, (report.model_dump_json(indent=2) + "\n").encode())
+def report_bytes(report: BaseModel) -> bytes:
+    """A report as the content of a JSON file."""
+    return (report.model_dump_json(indent=2) + "\n").encode()
 
 
 def _stage_files(folder: Path, stages: Mapping[str, Image]) -> dict[Path, Image]:
-    """Numbered, so that a folder lists them in the order they were made."""
+    """The stage pictures by their places; the names are numbered, so that a folder lists them in order."""
     return {
         folder / f"stage-{number:02}-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png": image
         for number, (name, image) in enumerate(stages.items(), start=1)
     }
-
-
-def _save_draft(save: Callable[[Path], None], draft: Path, place: Path) -> None:
-    try:
-        save(draft)
-    except InputError as error:
-        if isinstance(error.__cause__, OSError):
-            raise OSError(error.__cause__.errno, error.__cause__.strerror, str(place)) from error
-        raise
 
 
 def _check(destination: Destination, inputs: Iterable[Path], *, make_folders: bool) -> None:
@@ -167,7 +140,7 @@ def _check_file(path: Path, called: str, *, make_folders: bool) -> None:
         raise InputError(f"The {called} {str(path)!r} is a folder; give the name of a file to write.")
     if path.exists() and not path.is_file():
         raise InputError(f"The {called} {str(path)!r} is not a regular file; choose another name.")
-    check_folder(path.resolve().parent, f"folder of the {called}", make_folders=make_folders)
+    check_folder(real_path(path).parent, f"folder of the {called}", make_folders=make_folders)
 
 
 def _check_survives(source: Path, destination: Destination) -> None:
@@ -175,7 +148,7 @@ def _check_survives(source: Path, destination: Destination) -> None:
         raise InputError(f"The output would overwrite the input {str(source)!r}; give another name.")
     if destination.report is not None and _is_same(source, destination.report):
         raise InputError(f"The report would overwrite the input {str(source)!r}; give another name.")
-    if destination.stages is not None and source.resolve() in set(destination.stages.resolve().glob(STAGE_PATTERN)):
+    if destination.stages is not None and real_path(source) in set(real_path(destination.stages).glob(STAGE_PATTERN)):
         raise InputError(f"The stages would overwrite the input {str(source)!r}; choose another stages folder.")
 
 
@@ -183,4 +156,4 @@ def _is_same(one: Path, other: Path) -> bool:
     """Whether both names lead to one file, also through links or before it exists."""
     if one.exists() and other.exists():
         return one.samefile(other)
-    return one.resolve() == other.resolve()
+    return real_path(one) == real_path(other)

@@ -1,4 +1,4 @@
-"""The clickable examples: pairs of our own from `examples/`, as the folders there say."""
+"""The clickable examples: pairs of our own, one folder each with its pictures and `meta.json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pydantic import BaseModel
 
 from refgc.imaging.image import open_image, to_pil
 
-EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "examples"
+PAGE = Path(__file__).resolve().parent
+# The build of the package copies the examples to the page's assets; the repository has a folder for them.
+INSTALLED = PAGE / "assets" / "examples"
+EXAMPLES_FOLDER = INSTALLED if INSTALLED.is_dir() else PAGE.parents[1] / "examples"
 THUMBNAIL_SIDE = 320
 INSET_SIDE = 120
 # The most convincing first, what is out of reach last.

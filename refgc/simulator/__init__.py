@@ -1,1 +1,1 @@
-"""The simulator: draws the four artifacts of reference-guided generators onto a true picture."""
+"""The artifact simulator: draws the four artifacts of reference-guided generation onto a true picture."""

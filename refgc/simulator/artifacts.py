@@ -4,8 +4,8 @@ No generative model takes part. The paper names the artifacts (identity distorti
 and overall quality degradation); how they are simulated is our own. Everything made here carries an `ArtifactRecord`
 that says so.
 
-Same picture, mask, strengths and seed, same bytes: whatever decides about a level is computed in whole numbers or in
-double precision, by operations whose result does not depend on the processor or the number of threads.
+The result is deterministic: the same picture, mask, strengths and seed give the same bytes on any processor. All levels
+are computed in integers or in double precision; see `refgc.imaging.exact`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refgc.errors import InputError
-from refgc.imaging.arrays import Bytes, Floats, Size
-from refgc.imaging.exact import Inside, spread
+from refgc.imaging.arrays import Bools, Bytes, Floats, Size
+from refgc.imaging.exact import extend_outwards
 from refgc.imaging.image import MARKED, Image, Mask
-from refgc.imaging.matting import share_bytes
+from refgc.imaging.matting import alpha_bytes
 from refgc.imaging.region import Region
 from refgc.simulator.degradation import degrade, flatten
 from refgc.simulator.distortion import distort
 from refgc.simulator.garbling import garble
 
-# The paper's generated pictures have a quarter of the size of their truth.
+# The paper's LRGIs have a quarter of the HRGT's side.
 FACTOR = 4.0
-# Strokes narrower than this part of a generated pixel cannot be seen in it.
+# Strokes narrower than this fraction of a generated pixel cannot be seen in it. Chosen by hand, not fitted.
 LEAST_STROKE = 0.75
 
 
 class Strengths(BaseModel):
-    """How strong each artifact is, from 0, which leaves every byte, to 1.
+    """How strong each artifact is, from 0 (no byte changes) to 1.
 
-    The defaults are the slips of a good generator that is held to the true pose, as DipRefGC is by its edges.
+    The defaults stand for a good generator that is held to the true pose, as DipRefGC is by its Canny edges. They were
+    chosen by hand, not fitted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +50,7 @@ class Strengths(BaseModel):
 
 
 class ArtifactRecord(BaseModel):
-    """What was done to a picture, so that nobody takes it for a generative model's."""
+    """How a picture was simulated, so that nobody takes it for the output of a generative model."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,13 +69,13 @@ class ArtifactRecord(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Simulated:
+class SimulatedPicture:
     """A simulated LRGI.
 
     Attributes:
         image: the LRGI.
-        full: the same before the down-sampling, of the true picture's size.
-        record: what was done to make it.
+        full: the same before down-sampling, of the true picture's size.
+        record: how it was made.
     """
 
     image: Image
@@ -83,10 +84,10 @@ class Simulated:
 
 
 def checked_strengths(values: Mapping[str, float]) -> Strengths:
-    """Strengths by name, such as {"texture_loss": 0.3}; those not named keep their default.
+    """Strengths from a mapping such as {"texture_loss": 0.3}; artifacts that are not named keep their default.
 
     Raises:
-        InputError: a name is unknown, or a strength is no number from 0 to 1.
+        InputError: a name is unknown, or a strength is not a number from 0 to 1.
     """
     try:
         return Strengths(**values)
@@ -98,7 +99,7 @@ def checked_strengths(values: Mapping[str, float]) -> Strengths:
 
 
 def smaller(size: Size, factor: float = FACTOR) -> Size:
-    """The size of a generated picture whose truth has `size`, at least 1 pixel a side."""
+    """`size` (width, height) divided by `factor` and rounded, at least 1 pixel a side."""
     return max(1, round(size[0] / factor)), max(1, round(size[1] / factor))
 
 
@@ -110,19 +111,19 @@ def simulate(
     strengths: Strengths | None = None,
     seed: int = 0,
     quality_everywhere: bool = False,
-) -> Simulated:
+) -> SimulatedPicture:
     """A simulated LRGI: the artifacts drawn onto a true picture, which is then down-sampled.
 
     Args:
-        picture: what a generator without faults would have drawn: the HRGT itself, or a composed picture.
-        mask: the object that the artifacts are drawn on; None takes the whole picture for it.
+        picture: what a generator without artifacts would have drawn: the HRGT itself, or a composed picture.
+        mask: the object that the artifacts are drawn on; None draws them on the whole picture.
         size: (width, height) of the result in pixels, at most that of the picture; see `smaller`.
         strengths: of each artifact; None takes the defaults.
         seed: a whole number from 0 to 2**63 - 1.
         quality_everywhere: whether the quality degradation covers the whole picture and not the object alone.
 
     Raises:
-        InputError: the size is none or larger than the picture.
+        InputError: the size is below 1 or larger than the picture.
     """
     if min(size) < 1 or size[0] > picture.size[0] or size[1] > picture.size[1]:
         raise InputError(
@@ -130,9 +131,11 @@ def simulate(
             f"{picture.size[1]}; choose a size that is not larger."
         )
     chosen = strengths or Strengths()
-    pixel = max(picture.size[0] / size[0], picture.size[1] / size[1])
-    share = None if mask is None else mask.values
-    full = draw_artifacts(picture.pixels, share, chosen, seed, pixel=pixel, quality_everywhere=quality_everywhere)
+    pixel_size = max(picture.size[0] / size[0], picture.size[1] / size[1])
+    alpha = None if mask is None else mask.values
+    full = draw_artifacts(
+        picture.pixels, alpha, chosen, seed, pixel_size=pixel_size, quality_everywhere=quality_everywhere
+    )
     small = np.asarray(cv2.resize(full, size, interpolation=cv2.INTER_AREA), np.uint8)
     record = ArtifactRecord(
         seed=seed,
@@ -142,78 +145,83 @@ def simulate(
         true_size=picture.size,
         size=size,
     )
-    return Simulated(Image(small), Image(full), record)
+    return SimulatedPicture(Image(small), Image(full), record)
 
 
 def draw_artifacts(
     pixels: Bytes,
-    share: Floats | None,
+    alpha: Floats | None,
     strengths: Strengths,
     seed: int,
     *,
-    pixel: float = FACTOR,
+    pixel_size: float = FACTOR,
     quality_everywhere: bool = False,
 ) -> Bytes:
-    """The four artifacts, at full size.
+    """The four artifacts drawn at full size.
 
     Args:
         pixels: uint8 RGB (height, width, 3).
-        share: (height, width) in [0, 1], how much of each pixel is object; where it is 0 no byte changes. None takes
-            the whole picture for the object.
+        alpha: (height, width) in [0, 1], the object's coverage of each pixel; where it is 0 no byte changes. None draws
+            on the whole picture.
         strengths: of each artifact; where all are 0 no byte changes.
-        seed: of everything random. Each artifact draws its own numbers, so that the strength of one does not change
-            what another does.
-        pixel: how many of these pixels one of the generated picture will cover: finer artifacts would not be seen.
+        seed: of all random numbers. Each artifact has a generator of its own, so that the strength of one does not
+            change what another does.
+        pixel_size: side of a pixel of the LRGI in pixels of this picture; finer artifacts would not be seen.
         quality_everywhere: whether the quality degradation covers the whole picture.
+
+    Returns:
+        uint8 RGB (height, width, 3), a copy.
     """
-    shares = np.full(pixels.shape[:2], 255, np.uint8) if share is None else share_bytes(share)
+    coverage = np.full(pixels.shape[:2], 255, np.uint8) if alpha is None else alpha_bytes(alpha)
     out = pixels.copy()
-    # What is drawn goes on beyond a soft edge: laying it over would change the edge even where nothing is wrong.
-    if shares.any() and any(strength > 0 for _, strength in strengths):
-        box = _aligned_box(shares, int(np.ceil(pixel)))
+    # Object colours extend beyond a soft edge, so blending changes that edge even where no artifact is: without any
+    # artifact nothing may be blended.
+    if coverage.any() and any(strength > 0 for _, strength in strengths):
+        box = _aligned_box(coverage, int(np.ceil(pixel_size)))
         window = np.asarray(box.of(out), np.uint8)
-        inside = box.of(shares) >= MARKED * 255
-        inside = inside if inside.any() else box.of(shares) > 0
-        drawn = _drawn_wrong(window, inside, strengths, seed, pixel)
+        mask = box.of(coverage) >= MARKED * 255
+        mask = mask if mask.any() else box.of(coverage) > 0
+        drawn = _draw_object_artifacts(window, mask, strengths, seed, pixel_size)
         if strengths.quality_degradation > 0 and not quality_everywhere:
-            drawn = degrade(drawn, _random(seed, 3), strengths.quality_degradation, pixel)
-        box.of(out)[:] = _laid_over(window, drawn, np.asarray(box.of(shares), np.uint8))
+            drawn = degrade(drawn, _generator(seed, 3), strengths.quality_degradation, pixel_size)
+        box.of(out)[:] = _blend(window, drawn, np.asarray(box.of(coverage), np.uint8))
     if strengths.quality_degradation > 0 and quality_everywhere:
-        out = degrade(out, _random(seed, 3), strengths.quality_degradation, pixel)
+        out = degrade(out, _generator(seed, 3), strengths.quality_degradation, pixel_size)
     return out
 
 
 def record_text(record: ArtifactRecord) -> dict[str, str]:
-    """PNG metadata by keyword, for `refgc.imaging.image.save_image`: that the picture is simulated, and how."""
+    """PNG text chunks for `refgc.imaging.image.save_image` that say that and how the picture was simulated."""
     return {
         "Comment": "Simulated: no generative model drew this picture.",
         "refgc-simulated": record.model_dump_json(),
     }
 
 
-def _drawn_wrong(pixels: Bytes, inside: Inside, strengths: Strengths, seed: int, pixel: float) -> Bytes:
-    drawn = spread(pixels, inside)
+def _draw_object_artifacts(pixels: Bytes, mask: Bools, strengths: Strengths, seed: int, pixel_size: float) -> Bytes:
+    """The three artifacts that concern the object itself."""
+    drawn = extend_outwards(pixels, mask)
     if strengths.identity_distortion > 0:
-        drawn = distort(drawn, inside, _random(seed, 0), strengths.identity_distortion)
+        drawn = distort(drawn, mask, _generator(seed, 0), strengths.identity_distortion)
     if strengths.detail_inconsistency > 0:
-        drawn = garble(drawn, inside, _random(seed, 1), strengths.detail_inconsistency, LEAST_STROKE * pixel)
+        drawn = garble(drawn, mask, _generator(seed, 1), strengths.detail_inconsistency, LEAST_STROKE * pixel_size)
     if strengths.texture_loss > 0:
-        drawn = flatten(drawn, strengths.texture_loss, pixel)
+        drawn = flatten(drawn, strengths.texture_loss, pixel_size)
     return drawn
 
 
-def _random(seed: int, artifact: int) -> np.random.Generator:
+def _generator(seed: int, artifact: int) -> np.random.Generator:
     return np.random.default_rng([seed, artifact])
 
 
-def _laid_over(below: Bytes, above: Bytes, shares: Bytes) -> Bytes:
-    """Two pictures mixed in whole numbers."""
-    part = shares.astype(np.uint32)[..., None]
+def _blend(below: Bytes, above: Bytes, coverage: Bytes) -> Bytes:
+    """Alpha blending of two pictures in integers; `coverage` (height, width) in [0, 255]."""
+    part = coverage.astype(np.uint32)[..., None]
     return np.asarray((below * (255 - part) + above * part + 127) // 255, np.uint8)
 
 
-def _aligned_box(shares: Bytes, step: int) -> Region:
-    """The box of what is not 0, beginning at multiples of `step`, where pixels of the generated picture begin."""
-    rows, columns = (np.flatnonzero(shares.any(axis=axis)) for axis in (1, 0))
+def _aligned_box(coverage: Bytes, step: int) -> Region:
+    """The bounding box of what is not 0, its corner at multiples of `step` so that LRGI pixels begin there."""
+    rows, columns = (np.flatnonzero(coverage.any(axis=axis)) for axis in (1, 0))
     top, left = int(rows[0]) // step * step, int(columns[0]) // step * step
     return Region(left, top, int(columns[-1]) + 1, int(rows[-1]) + 1)

@@ -1,4 +1,4 @@
-"""Texture loss and quality degradation: what is drawn with too little in it, and seen through a poor medium."""
+"""Texture loss, by guided filtering, and quality degradation: blur, faded colours, noise and JPEG."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image as PILImage
 
 from refgc.imaging.arrays import Bytes, size_of
-from refgc.imaging.exact import Doubles, levels
+from refgc.imaging.exact import Doubles, to_levels
 
-# At full strength; lengths in pixels of the generated picture, contrasts in grey levels.
+# At strength 1; lengths in pixels of the LRGI, contrasts in grey levels. Chosen by hand, not fitted.
 TEXTURE_RADIUS = 2.5
 TEXTURE_CONTRAST = 24.0
 TEXTURE_PASSES = 3
@@ -23,54 +23,54 @@ NOISE, COLOUR_NOISE = 6.0, 3.0
 QUALITY_LOSS = 65
 
 
-def flatten(pixels: Bytes, strength: float, pixel: float) -> Bytes:
-    """Texture loss: what varies little becomes flat and edges stay, by several guided filters (He et al., 2013).
+def flatten(pixels: Bytes, strength: float, pixel_size: float) -> Bytes:
+    """Texture loss: several passes of a guided filter (He et al., 2013), which flattens texture and keeps edges.
 
     Args:
         pixels: uint8 RGB (height, width, 3).
         strength: in [0, 1].
-        pixel: how many of these pixels one of the generated picture covers.
+        pixel_size: side of a pixel of the LRGI in pixels of this picture.
     """
-    radius = max(1, round(TEXTURE_RADIUS * pixel))
+    radius = max(1, round(TEXTURE_RADIUS * pixel_size))
     tolerance = (strength * TEXTURE_CONTRAST) ** 2
     channels = [channel.astype(np.float64) for channel in cv2.split(pixels)]
     for _ in range(TEXTURE_PASSES):
         channels = [_guided(channel, radius, tolerance) for channel in channels]
-    return levels(np.dstack(channels))
+    return to_levels(np.dstack(channels))
 
 
-def degrade(pixels: Bytes, random: np.random.Generator, strength: float, pixel: float) -> Bytes:
-    """Quality degradation: blur, faded and tinted colours, noise, JPEG.
+def degrade(pixels: Bytes, random: np.random.Generator, strength: float, pixel_size: float) -> Bytes:
+    """Quality degradation: blur, faded and tinted colours, noise and JPEG.
 
-    Noise and JPEG are those of a picture of the generated picture's size, laid onto this one.
+    Noise and JPEG are computed at the LRGI's size and added to this picture.
 
     Args:
         pixels: uint8 RGB (height, width, 3).
-        random: for the same state, a larger strength gives the same tint and noise, only stronger.
+        random: from the same state, a larger strength gives the same tint and noise, only stronger.
         strength: in [0, 1].
-        pixel: how many of these pixels one of the generated picture covers.
+        pixel_size: side of a pixel of the LRGI in pixels of this picture.
     """
-    blurred = cv2.GaussianBlur(pixels, (0, 0), max(0.1, BLUR * strength * pixel)).astype(np.float64)
+    blurred = cv2.GaussianBlur(pixels, (0, 0), max(0.1, BLUR * strength * pixel_size)).astype(np.float64)
     tint = random.uniform(-1.0, 1.0, 3)
     veil = 225.0 + 1.5 * TINT * tint
-    # The mean of the channels, by steps whose order is fixed.
+    # The mean of the channels as a sum in a fixed order, since the order changes the last digit.
     grey = ((blurred[..., 0] + blurred[..., 1] + blurred[..., 2]) / 3.0)[..., None]
     faded = blurred + strength * DESATURATION * (grey - blurred)
     faded += strength * (FADE * (veil - faded) + TINT * tint)
-    whole = levels(faded)
+    whole = to_levels(faded)
     width, height = size_of(pixels)
-    small_size = (max(1, round(width / pixel)), max(1, round(height / pixel)))
+    small_size = (max(1, round(width / pixel_size)), max(1, round(height / pixel_size)))
     small = np.asarray(cv2.resize(whole, small_size, interpolation=cv2.INTER_AREA), np.uint8)
     grain = NOISE * random.standard_normal((small_size[1], small_size[0], 1))
     grain = grain + COLOUR_NOISE * random.standard_normal((small_size[1], small_size[0], 3))
-    coded = _through_jpeg(levels(small + strength * grain), round(95 - QUALITY_LOSS * strength))
+    coded = _through_jpeg(to_levels(small + strength * grain), round(95 - QUALITY_LOSS * strength))
     change = coded.astype(np.int16) - small
-    spread = cv2.resize(change, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.asarray(np.clip(whole + spread, 0, 255), np.uint8)
+    enlarged = cv2.resize(change, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(np.clip(whole + enlarged, 0, 255), np.uint8)
 
 
 def _guided(channel: Doubles, radius: int, tolerance: float) -> Doubles:
-    """The guided filter of a channel with itself as its guide."""
+    """The guided filter of a channel (height, width) guided by itself."""
     window = (2 * radius + 1, 2 * radius + 1)
 
     def mean(values: Doubles) -> Doubles:
@@ -78,7 +78,7 @@ def _guided(channel: Doubles, radius: int, tolerance: float) -> Doubles:
 
     middle = mean(channel)
     variance = np.maximum(mean(channel * channel) - middle * middle, 0.0)
-    # The power of 1.5 keeps edges better than the filter's own 1, so that it can be repeated.
+    # The exponent of 1.5 instead of the filter's own 1 keeps edges over several passes.
     kept = variance * np.sqrt(variance)
     slope = kept / (kept + tolerance * np.sqrt(tolerance))
     return np.asarray(mean(slope) * channel + mean(middle - slope * middle), np.float64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,12 +14,11 @@ import pytest
 from PIL import Image as PILImage
 
 import refgc
-from refgc.cli.main import main
 from refgc.diptych.preview_report import PreviewReport
 from refgc.outputs.preview import PICTURES, REPORT
 from refgc.simulator.artifacts import ArtifactRecord
 from tests.cli.test_light_imports import HEAVY
-from tests.support.command import COMMAND, ENVIRONMENT, assert_one_sentence, run_refgc
+from tests.support.command import COMMAND, ENVIRONMENT, assert_one_sentence, run_inside, run_refgc
 from tests.support.pictures import names_in
 from tests.support.synthetic import make_synthetic_pair
 
@@ -119,13 +117,13 @@ def test_masks_are_kept_as_they_were_given(written: Path, pictures: dict[str, Pa
 def test_same_command_same_bytes(written: Path, pictures: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "again"
     options = ["--object", "card", "--seed", "4", "--artifact", "texture_loss=0.9", "--quiet"]
-    done = run_refgc(*words(pictures, "--output", folder, *options))
+    done = run_inside(*words(pictures, "--output", folder, *options))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert content_of(folder, PICTURES) == content_of(written, PICTURES)
 
 
 def test_the_generated_picture_can_be_refined(written: Path, pictures: dict[str, Path], tmp_path: Path) -> None:
-    done = run_refgc(
+    done = run_inside(
         "refine", "--reference", pictures["--reference"], "--generated", written / "lrgi.png",
         "--reference-mask", written / "reference_mask.png", "--generated-mask", written / "scene_mask.png",
         "--output", tmp_path / "refined.png", "--engine", "correspondence",
@@ -134,24 +132,14 @@ def test_the_generated_picture_can_be_refined(written: Path, pictures: dict[str,
     assert size_of(tmp_path / "refined.png") == size_of(written / "truth.png")
 
 
-def run_here(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
-    """The command in this process, which is quicker; its exit status."""
-    monkeypatch.setattr(sys, "argv", ["refgc", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
-
-
-def test_an_earlier_preview_stays_unless_it_may_be_replaced(
-    pictures: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_earlier_preview_stays_unless_it_may_be_replaced(pictures: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "lrgi.png").write_text("an earlier preview")
     (tmp_path / "notes.txt").write_text("a person's own")
-    assert run_here(monkeypatch, words(pictures, "--output", tmp_path)) == 2
-    assert "--overwrite" in capsys.readouterr().err
+    assert_one_sentence(run_inside(*words(pictures, "--output", tmp_path)), 2, "--overwrite")
     assert names_in(tmp_path) == ["lrgi.png", "notes.txt"]
     report = tmp_path / "told.json"
-    assert run_here(monkeypatch, words(pictures, "--output", tmp_path, "--overwrite", "--report", report)) == 0
+    done = run_inside(*words(pictures, "--output", tmp_path, "--overwrite", "--report", report))
+    assert done.returncode == 0
     assert names_in(tmp_path) == sorted((*PICTURES, "notes.txt", "told.json"))
     assert size_of(tmp_path / "lrgi.png") == (64, 64)
     assert (tmp_path / "notes.txt").read_text() == "a person's own"
@@ -181,12 +169,7 @@ BAD_INPUT: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize(("change", "part"), BAD_INPUT.values(), ids=BAD_INPUT.keys())
 def test_bad_input_ends_with_one_sentence_and_touches_nothing(
-    pictures: dict[str, Path],
-    tmp_path: Path,
-    change: Change,
-    part: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    pictures: dict[str, Path], tmp_path: Path, change: Change, part: str
 ) -> None:
     for name, size, level in (
         ("black", (256, 256), 0), ("white", (256, 256), 255), ("wide", (90, 30), 255), ("tiny", (40, 40), 90),
@@ -198,12 +181,7 @@ def test_bad_input_ends_with_one_sentence_and_touches_nothing(
     own.write_bytes(pictures["--scene-mask"].read_bytes())
     before = sorted(tmp_path.rglob("*"))
     arguments = words({**pictures, "--scene-mask": own}, "--output", tmp_path / "out", *change(pictures, tmp_path))
-    assert run_here(monkeypatch, arguments) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("refgc: ")
-    assert said.err.count("\n") == 1
-    assert part in said.err
+    assert_one_sentence(run_inside(*arguments), 2, part)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -223,7 +201,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing(pictures: dict[str, Path], tmp
 
 
 def test_a_generator_that_cannot_run_here_ends_with_status_1(pictures: dict[str, Path], tmp_path: Path) -> None:
-    done = run_refgc(*words(pictures, "--output", tmp_path / "out", "--generator", "diffusion"))
+    done = run_inside(*words(pictures, "--output", tmp_path / "out", "--generator", "diffusion"))
     # On a machine with a GPU it is the weights that are missing.
     assert_one_sentence(done, 1, ";")
     assert names_in(tmp_path) == []

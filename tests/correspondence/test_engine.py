@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import threading
 
 import cv2
 import numpy as np
 import pytest
 
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.engine import RefineResult
 from refgc.imaging.image import Image
 from refgc.refinement import refine
 from refgc.request import make_request
@@ -22,7 +20,9 @@ from tests.support.correspondence_pairs import (
     enlarged,
     psnr,
     refined,
+    unrelated,
     upscaled,
+    watched,
 )
 from tests.support.synthetic import draw_card
 
@@ -41,23 +41,14 @@ def test_the_result_comes_near_the_truth_inside_the_object():
     assert psnr(result.image.pixels, PAIR.truth, inside) > psnr(upscaled(result), PAIR.truth, inside) + 5.0
 
 
-def test_the_same_request_gives_the_same_bytes_whatever_ran_before_and_in_any_thread():
-    again: list[RefineResult] = []
-
-    def run() -> None:
-        cv2.setRNGSeed(987)
-        again.append(refine(PRODUCT_PHOTO, PAIR.generated))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    run()
-    for result in again:
-        assert result.image.pixels.tobytes() == refined().image.pixels.tobytes()
-        assert {name: stage.pixels.tobytes() for name, stage in result.stages.items()} == {
-            name: stage.pixels.tobytes() for name, stage in refined().stages.items()
-        }
-        assert result.report.model_dump(exclude={"seconds"}) == refined().report.model_dump(exclude={"seconds"})
+def test_the_same_request_gives_the_same_bytes_whatever_ran_before_in_any_thread_watched_or_not():
+    result = watched().result
+    assert result is not refined()
+    assert result.image.pixels.tobytes() == refined().image.pixels.tobytes()
+    assert {name: stage.pixels.tobytes() for name, stage in result.stages.items()} == {
+        name: stage.pixels.tobytes() for name, stage in refined().stages.items()
+    }
+    assert result.report.model_dump(exclude={"seconds"}) == refined().report.model_dump(exclude={"seconds"})
 
 
 def test_the_number_of_threads_does_not_change_the_bytes():
@@ -93,7 +84,7 @@ def test_the_background_is_the_upscale():
 
 
 def test_an_unrelated_reference_is_not_placed():
-    result = refine(draw_card(300, 77), PAIR.generated)
+    result, _ = unrelated()
     assert not result.report.placed
     assert not changed(result).any()
     assert list(result.stages) == ["upscaled"]
@@ -142,15 +133,15 @@ def test_the_stages_are_pictures_that_explain_the_result():
     assert confidence[~card].mean() < 0.1
 
 
-@pytest.mark.parametrize("reference", [PRODUCT_PHOTO, draw_card(300, 77)], ids=["placed", "not placed"])
-def test_progress_advances_from_nothing_to_all(reference):
-    heard: list[tuple[str, float]] = []
-    result = refine(reference, PAIR.generated, progress=lambda stage, fraction: heard.append((stage, fraction)))
+@pytest.mark.parametrize("placed", [True, False])
+def test_progress_advances_from_nothing_to_all(placed):
+    result, heard = (watched().result, watched().progress) if placed else unrelated()
+    assert result.report.placed == placed
     fractions = [fraction for _, fraction in heard]
     assert fractions[0] == 0
     assert fractions == sorted(fractions)
     assert [stage for stage, _ in heard if stage in result.report.seconds] == list(result.report.seconds)
-    if result.report.placed:
+    if placed:
         assert heard[-1] == ("done", 1.0)
 
 
@@ -208,12 +199,8 @@ def test_strength_nothing_reports_nothing_taken():
     assert "strength 0" in report.message
 
 
-def test_a_viewer_is_given_pictures_on_the_way_and_changes_nothing():
-    seen: list[tuple[str, tuple[int, int]]] = []
-    request = make_request(PRODUCT_PHOTO, PAIR.generated)
-    result = CorrespondenceEngine().refine(request, viewer=lambda name, picture: seen.append((name, picture.size)))
-    assert seen == [("upscaled", (320, 320)), ("aligned reference", (160, 160))]
-    assert result.image.pixels.tobytes() == refined().image.pixels.tobytes()
+def test_a_viewer_is_given_pictures_on_the_way():
+    assert watched().shown == [("upscaled", (320, 320)), ("aligned reference", (160, 160))]
 
 
 @pytest.mark.parametrize("stop_at", ["upscaled", "aligned reference"])

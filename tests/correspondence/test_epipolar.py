@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from refgc.correspondence.epipolar import straighten
+from refgc.correspondence.epipolar import enforce_epipolar_geometry
 from refgc.imaging.warp import pixel_grid
 
 SIZE = (160, 120)
-BELIEVED = np.ones((120, 160), np.float32)
+RELIABLE = np.ones((120, 160), np.float32)
 
 
 def smooth_noise(seed: int, reach: float) -> np.ndarray:
@@ -38,8 +38,8 @@ def two_views(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_wobble_across_the_epipolar_lines_goes(seed):
     mapping, normals = two_views(seed)
     wobble = 0.5 * smooth_noise(seed + 100, 2.0)
-    straightened = straighten((mapping + normals * wobble[..., None]).astype(np.float32), BELIEVED, 1.0)
-    across = ((straightened - mapping) * normals).sum(axis=2)
+    corrected = enforce_epipolar_geometry((mapping + normals * wobble[..., None]).astype(np.float32), RELIABLE, 1.0)
+    across = ((corrected - mapping) * normals).sum(axis=2)
     assert across.std() < 0.2 * wobble.std()
 
 
@@ -47,25 +47,27 @@ def test_what_lies_along_the_epipolar_lines_stays():
     mapping, normals = two_views(0)
     along = np.dstack([-normals[..., 1], normals[..., 0]])
     moved = (mapping + along * 2.0 * smooth_noise(5, 6.0)[..., None]).astype(np.float32)
-    assert np.abs(straighten(moved, BELIEVED, 1.0) - moved).max() < 0.1
+    assert np.abs(enforce_epipolar_geometry(moved, RELIABLE, 1.0) - moved).max() < 0.1
 
 
 def test_what_moves_on_its_own_stays_where_it_is():
     mapping, normals = two_views(0)
     moved = mapping.copy()
     moved[20:40, 20:50] += (25 * normals[20:40, 20:50]).astype(np.float32)
-    straightened = straighten(moved, BELIEVED, 1.0)
-    assert np.abs(straightened - moved)[20:40, 20:50].max() < 0.5
+    corrected = enforce_epipolar_geometry(moved, RELIABLE, 1.0)
+    assert np.abs(corrected - moved)[20:40, 20:50].max() < 0.5
 
 
 def test_a_map_of_no_rigid_scene_is_left_alone():
     waving = pixel_grid(SIZE) + 8 * np.dstack([smooth_noise(1, 5.0), smooth_noise(2, 5.0)])
-    assert np.array_equal(straighten(waving.astype(np.float32), BELIEVED, 1.0), waving.astype(np.float32))
+    assert np.array_equal(
+        enforce_epipolar_geometry(waving.astype(np.float32), RELIABLE, 1.0), waving.astype(np.float32)
+    )
 
 
 def test_too_little_belief_leaves_the_map_alone():
     mapping, normals = two_views(0)
     moved = (mapping + normals * 0.5).astype(np.float32)
-    believed = np.zeros_like(BELIEVED)
-    believed[:20, :20] = 1
-    assert np.array_equal(straighten(moved, believed, 1.0), moved)
+    reliable = np.zeros_like(RELIABLE)
+    reliable[:20, :20] = 1
+    assert np.array_equal(enforce_epipolar_geometry(moved, reliable, 1.0), moved)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refgc.correspondence import fuse as fusion
 from refgc.correspondence.fuse import fuse
 from refgc.imaging.warp import homography_map
 from tests.support.synthetic import draw_card
@@ -23,12 +22,23 @@ def fused(trust: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("strip", [1, 7, 64])
-def test_strips_give_what_one_piece_gives(monkeypatch, strip):
-    monkeypatch.setattr(fusion, "STRIP", 1000)
-    whole = fused(TRUST)
-    monkeypatch.setattr(fusion, "STRIP", strip)
-    for piece, strips in zip(whole, fused(TRUST), strict=True):
-        assert np.array_equal(piece, strips)
+def test_strips_give_what_one_piece_gives(strip):
+    whole, strips = (fuse(UPSCALED, REFERENCE, (200, 200), MAPPING, GAIN, TRUST, strip=rows) for rows in (1000, strip))
+    for piece, joined in zip(whole, strips, strict=True):
+        assert np.array_equal(piece, joined)
+
+
+def test_levels_are_rounded_and_not_cut_off():
+    """At a trust of 0.5 between 100 and 103 the level is 101.5, and the mean of all levels is kept."""
+    identity = homography_map(np.eye(3), (64, 64))
+    reference = np.random.default_rng(2).integers(40, 200, (64, 64, 3), dtype=np.uint8)
+    alpha = np.random.default_rng(3).uniform(0, 1, (64, 64)).astype(np.float32)
+    base = np.full((64, 64, 3), 100, np.uint8)
+    gain = np.full((4, 4, 3), 0.9, np.float32)
+    result, aligned = fuse(base, reference, (64, 64), identity, gain, alpha)
+    exact = 100 + alpha[..., None] * (0.9 * reference.astype(np.float64) - 100)
+    assert (result - exact).mean() == pytest.approx(0, abs=0.02)
+    assert (aligned - 0.9 * reference.astype(np.float64)).mean() == pytest.approx(0, abs=0.06)
 
 
 def test_no_trust_leaves_the_upscale():

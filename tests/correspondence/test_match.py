@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from refgc.correspondence.match import (
     consistent,
     find_features,
     match_features,
+    middle_plane,
     place,
     place_all,
 )
@@ -153,3 +156,75 @@ def test_each_spot_is_matched_once():
     matches = rendered(FROM_THE_SIDE, 0)
     for points in (matches.generated, matches.reference):
         assert len(np.unique(np.round(points / 3), axis=0)) == len(points)
+
+
+def off_by(pixels: float) -> Matches:
+    """Matches that lie so many pixels of the generated picture beside where the placement says."""
+    agreeing = following(TURNED_AND_SMALLER, 10, 0)
+    there = cv2.perspectiveTransform(
+        agreeing.generated[:, None] + np.array([pixels, 0], np.float32), TURNED_AND_SMALLER
+    )[:, 0]
+    return agreeing.at(agreeing.generated, there)
+
+
+def test_inliers_lie_within_the_tolerance_in_place_scale_and_rotation():
+    agreeing = following(TURNED_AND_SMALLER, 10, 0)
+    assert consistent(off_by(7.5), TURNED_AND_SMALLER).all()
+    assert not consistent(off_by(8.5), TURNED_AND_SMALLER).any()
+    for size, turn, expected in ((0.6, 0, True), (-0.6, 0, True), (0.8, 0, False), (0, -30, True), (0, 40, False)):
+        changed = replace(agreeing, size_ratios=agreeing.size_ratios + size, turns=agreeing.turns + turn)
+        assert consistent(changed, TURNED_AND_SMALLER).all() == expected
+        assert consistent(changed, TURNED_AND_SMALLER).any() == expected
+
+
+@pytest.mark.parametrize(("ambiguity", "placed"), [(0.84, True), (0.91, True), (0.93, False)])
+def test_ambiguous_matches_are_used_only_up_to_the_looser_ratio(ambiguity, placed):
+    matches = following(TURNED_AND_SMALLER, 30, 0)
+    unsure = replace(matches, ambiguity=np.full(30, ambiguity, np.float32))
+    assert (place(unsure, FRAME) is not None) == placed
+
+
+def test_confidence_rises_with_the_number_of_matches():
+    def confidence(count: int) -> float:
+        placement = place(Matches.joined([following(TURNED_AND_SMALLER, count, 1), by_chance(40, 0)]), FRAME)
+        return placement.confidence if placement is not None else 0.0
+
+    values = [confidence(count) for count in (5, 8, 12, 20, 40)]
+    assert values == sorted(values)
+    assert values[0] < 0.5
+    assert values[-1] > 0.999
+
+
+def test_a_squeezed_object_is_refused():
+    squeezed = np.array([[3.0, 0, 0], [0, 0.5, 0], [0, 0, 1]])
+    assert place(following(squeezed, 40, 0), FRAME) is None
+
+
+def test_the_middle_plane_of_a_deep_scene_is_far_from_neither_depth():
+    near = TURNED_AND_SMALLER + np.array([[0, 0, 40.0], [0, 0, 0], [0, 0, 0]])
+    wall, front = following(TURNED_AND_SMALLER, 60, 1), following(near, 50, 2)
+    matches = Matches.joined([wall, front])
+    best = place(matches, FRAME)
+    assert best is not None
+    assert best.homography == pytest.approx(TURNED_AND_SMALLER, abs=0.05)
+    plane = middle_plane(matches, best)
+    for depth in (wall, front):
+        predicted = cv2.perspectiveTransform(depth.generated[:, None], plane)[:, 0]
+        assert np.median(np.linalg.norm(predicted - depth.reference, axis=1)) < 36
+
+
+@pytest.mark.parametrize(("agreeing", "random"), [(6, 0), (8, 20)])
+def test_a_few_matches_are_enough_where_chance_is_unlikely(agreeing, random):
+    assert place(Matches.joined([following(TURNED_AND_SMALLER, agreeing, 1), by_chance(random, 0)]), FRAME) is not None
+
+
+def test_several_features_of_one_spot_are_one_match():
+    random = np.random.default_rng(0)
+    descriptors = np.abs(random.normal(size=(40, 128))).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    spots = np.repeat(30.0 * np.arange(20, dtype=np.float32), 2)
+    points = np.column_stack([spots + np.tile([0.0, 0.8], 20), spots]).astype(np.float32)
+    features = Features(points, np.full(40, 5, np.float32), np.zeros(40, np.float32), descriptors)
+    matches = match_features(features, features)
+    assert len(matches) == 20
+    assert np.array_equal(matches.generated, matches.reference)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from refgc.correspondence import segment
-from refgc.correspondence.cutout import object_around
-from refgc.correspondence.match import find_features
+from refgc.correspondence.match import Matches, find_features
+from refgc.correspondence.segment import object_at_matches
 from refgc.masks.plain_background import object_on_plain_background
 from tests.support.synthetic import draw_card
 
@@ -58,7 +58,7 @@ def test_a_shadow_on_a_plain_ground_is_no_part_of_the_object():
     picture, where = on_ground(cv2.GaussianBlur(ground, (0, 0), 10))
     assert object_on_plain_background(picture) is None
     points = np.argwhere(where[::10, ::10])[:, ::-1].astype(np.float32) * 10
-    assert overlap(object_around(picture, points), where) > 0.95
+    assert overlap(object_at_matches(picture, points), where) > 0.95
 
 
 def test_an_object_is_told_from_a_more_prominent_one_by_its_features():
@@ -66,7 +66,7 @@ def test_an_object_is_told_from_a_more_prominent_one_by_its_features():
     cv2.circle(picture, (120, 110), 45, (200, 20, 20), cv2.FILLED)
     picture[10:60, 10:60] = cv2.resize(CARD, (50, 50), interpolation=cv2.INTER_AREA)
     points = np.argwhere(np.ones((5, 5)))[:, ::-1].astype(np.float32) * 10 + 15
-    mask = object_around(picture, points)
+    mask = object_at_matches(picture, points)
     assert mask[15:55, 15:55].mean() > 0.95
     assert mask[110, 120] == 0
 
@@ -95,35 +95,35 @@ def test_an_object_is_cut_out_around_its_features():
     ramp = np.repeat(np.linspace(90, 160, 220, dtype=np.uint8)[None], 200, axis=0)
     picture, where = on_ground(np.dstack([ramp, ramp, ramp]))
     points = find_features(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (255 * where).astype(np.uint8)).points
-    mask = object_around(picture, points)
+    mask = object_at_matches(picture, points)
     assert mask.shape == (200, 220)
     assert overlap(mask, where) > 0.85
-    assert np.array_equal(mask, object_around(picture, points))
+    assert np.array_equal(mask, object_at_matches(picture, points))
 
 
 def test_cutting_out_does_not_depend_on_what_ran_before():
     picture, where = on_ground(clutter())
     points = np.argwhere(where[::10, ::10])[:, ::-1].astype(np.float32) * 10
     masks = []
-    for seed in range(6):
+    for seed in range(3):
         cv2.setRNGSeed(seed)
-        masks.append(object_around(picture, points))
+        masks.append(object_at_matches(picture, points))
         cv2.setRNGSeed(seed)
-        masks[-1] = np.dstack([masks[-1], segment.object_at(picture, where, 0 * where)])
+        masks[-1] = np.dstack([masks[-1], segment.object_at_placement(picture, where, 0 * where)])
     assert all(np.array_equal(mask, masks[0]) for mask in masks)
 
 
 def test_an_object_is_found_where_it_was_placed_though_a_little_off():
     picture, where = on_ground(np.full((200, 220, 3), 100, np.uint8))
     placed = np.roll(where, (3, -4), axis=(0, 1))
-    assert overlap(segment.object_at(picture, placed, where), where) > 0.95
+    assert overlap(segment.object_at_placement(picture, placed, where), where) > 0.95
 
 
 def test_a_handle_is_a_thin_part_and_a_body_is_not():
     mask = np.zeros((200, 200), np.float32)
     mask[60:160, 40:140] = 1
     mask[100:106, 140:190] = 1
-    body = segment.without_thin_parts(mask)
+    body = segment.remove_thin_parts(mask)
     assert body[60:160, 40:140].mean() > 0.97
     assert body[100:106, 150:].max() == 0
 
@@ -132,16 +132,16 @@ def test_leftovers_speak_against_what_lies_beside_them_only():
     placed, outline = np.zeros((2, 200, 200), np.float32)
     placed[50:150, 50:150] = 1
     outline[50:150, 50:180] = 1
-    away = segment.away_from_leftovers(placed, outline)
+    away = segment.suppress_near_uncovered(placed, outline)
     assert away[100, 148] < 0.05
     assert away[100, 60] == 1
-    assert (segment.away_from_leftovers(placed, placed) == 1).all()
+    assert (segment.suppress_near_uncovered(placed, placed) == 1).all()
 
 
 def test_a_mask_is_widened_by_about_so_many_pixels():
     mask = np.zeros((60, 60), np.float32)
     mask[20:40, 20:40] = 1
-    wider = segment.widened(mask, 4)
+    wider = segment.dilate_softly(mask, 4)
     assert wider[30, 30] == pytest.approx(1, abs=0.01)
     assert (wider > 0.5).sum() == pytest.approx(28 * 28, rel=0.05)
     assert wider[30, 8] == pytest.approx(0, abs=1e-3)
@@ -150,12 +150,45 @@ def test_a_mask_is_widened_by_about_so_many_pixels():
 def test_the_share_of_a_mask_within_another():
     part, whole = np.zeros((2, 10, 10), np.float32)
     part[:, :4], whole[:, 1:6] = 1, 1
-    assert segment.share_within(part, whole) == pytest.approx(3 / 4)
-    assert segment.share_within(whole, part) == pytest.approx(3 / 5)
-    assert segment.share_within(0 * part, whole) == 0
+    assert segment.fraction_inside(part, whole) == pytest.approx(3 / 4)
+    assert segment.fraction_inside(whole, part) == pytest.approx(3 / 5)
+    assert segment.fraction_inside(0 * part, whole) == 0
 
 
 def test_the_hulls_share_of_a_picture():
     square = np.array([[0, 0], [50, 0], [50, 40], [0, 40], [20, 20]], np.float32)
-    assert segment.hull_share(square, (100, 80)) == pytest.approx(0.25)
-    assert segment.hull_share(square[:2], (100, 80)) == 0
+    assert segment.hull_coverage(square, (100, 80)) == pytest.approx(0.25)
+    assert segment.hull_coverage(square[:2], (100, 80)) == 0
+
+
+@pytest.mark.parametrize(("width", "suppressed"), [(5, False), (9, True)])
+def test_a_thin_uncovered_rim_is_an_error_of_the_outline(width, suppressed):
+    placed, outline = np.zeros((2, 200, 200), np.float32)
+    placed[50:150, 50:150] = 1
+    outline[50:150, 50 : 150 + width] = 1
+    assert (segment.suppress_near_uncovered(placed, outline)[100, 149] < 0.5) == suppressed
+
+
+def test_the_weight_beside_what_is_uncovered_rises_within_a_seventh_of_the_object():
+    placed, outline = np.zeros((2, 200, 200), np.float32)
+    placed[50:150, 50:150] = 1
+    outline[50:150, 50:180] = 1
+    weight = segment.suppress_near_uncovered(placed, outline)[100]
+    assert 0.3 < weight[140] < 0.7
+    assert weight[120] == 1
+
+
+@pytest.mark.parametrize(("side", "one_scene"), [(0.5, False), (0.7, True)])
+def test_matches_over_a_third_of_both_pictures_show_one_scene(side, one_scene):
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * np.float32(side * 100)
+    nothing = np.zeros(4, np.float32)
+    everywhere = np.array([[0, 0], [100, 0], [100, 100], [0, 100]], np.float32)
+    for points in ((corners, everywhere), (everywhere, corners)):
+        matches = Matches(points[0], points[1], nothing, nothing, nothing)
+        assert segment.shows_one_scene(matches, (100, 100), (100, 100)) == one_scene
+
+
+def test_what_is_far_from_where_an_object_was_placed_is_no_part_of_it():
+    picture, where = on_ground(np.full((200, 220, 3), 100, np.uint8))
+    picture[50:150, 162:205] = CARD[:, :43]
+    assert segment.object_at_placement(picture, where, where)[50:150, 190:].max() < 0.5

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refgc.diptych.composition import compose, draw, shows_object
-from refgc.diptych.outlines import Fit, fit_outlines, standing
+from refgc.diptych.composition import compose, ideal_picture, shows_object
+from refgc.diptych.outlines import SimilarityTransform, fit_outlines, on_same_ground
 from refgc.imaging.image import Image, Mask, open_image, open_mask
 from tests.conftest import REPOSITORY
 from tests.support.correspondence_pairs import psnr
@@ -56,21 +56,21 @@ def test_outlines_that_are_alike_are_put_upon_each_other(scale, degrees, right):
     fit = fit_outlines(reference, blob((520, 500), scale, degrees, middle))
     assert fit.overlap > 0.92
     assert fit.scale == pytest.approx(scale, rel=0.03)
-    assert fit.turn == pytest.approx(degrees, abs=3)
-    np.testing.assert_allclose(fit.placed(130.0, 150.0), middle, atol=5)
+    assert fit.rotation == pytest.approx(degrees, abs=3)
+    np.testing.assert_allclose(fit.apply(130.0, 150.0), middle, atol=5)
 
 
 def test_a_fit_leads_there_and_back():
-    fit = Fit(0.7, 33.0, (12.5, -4.0), 1.0)
-    there = fit.placed(np.array([[10.0, 200.0]]), np.array([[30.0, -7.0]]))
-    np.testing.assert_allclose(fit.source_of(*there), ([[10.0, 200.0]], [[30.0, -7.0]]))
+    fit = SimilarityTransform(0.7, 33.0, (12.5, -4.0), 1.0)
+    there = fit.apply(np.array([[10.0, 200.0]]), np.array([[30.0, -7.0]]))
+    np.testing.assert_allclose(fit.inverse(*there), ([[10.0, 200.0]], [[30.0, -7.0]]))
 
 
 def test_things_stay_upright_where_turning_covers_hardly_more():
     tall, round_place = np.zeros((200, 200), np.float32), np.zeros((200, 200), np.float32)
     cv2.ellipse(tall, (100, 100), (40, 60), 0, 0, 360, 1.0, -1)
     cv2.ellipse(round_place, (100, 100), (60, 52), 0, 0, 360, 1.0, -1)
-    assert fit_outlines(tall, round_place).turn == 0
+    assert fit_outlines(tall, round_place).rotation == 0
 
 
 def test_the_object_stands_where_the_marked_outline_stands():
@@ -78,8 +78,8 @@ def test_the_object_stands_where_the_marked_outline_stands():
     tall[20:180, 80:120] = 1
     wide = np.zeros((200, 200), np.float32)
     wide[80:150, 30:170] = 1
-    fit = standing(fit_outlines(tall, wide), tall, wide)
-    assert fit.placed(100.0, 179.0)[1] == pytest.approx(149, abs=0.01)
+    fit = on_same_ground(fit_outlines(tall, wide), tall, wide)
+    assert fit.apply(100.0, 179.0)[1] == pytest.approx(149, abs=0.01)
 
 
 def test_the_card_comes_into_its_place_as_it_is():
@@ -196,7 +196,7 @@ def card_in_a_scene(seed: int) -> tuple[Image, Mask]:
 def test_a_scene_that_shows_the_object_is_the_truth_itself():
     reference, mask = card_on_grey(seed=1)
     scene, place = card_in_a_scene(seed=1)
-    drawn = draw(reference, mask, scene, place)
+    drawn = ideal_picture(reference, mask, scene, place)
     assert drawn.origin == "scene"
     assert drawn.picture is scene
     assert drawn.mask is place
@@ -205,7 +205,7 @@ def test_a_scene_that_shows_the_object_is_the_truth_itself():
 def test_a_scene_that_shows_another_object_gets_the_reference_s():
     reference, mask = card_on_grey(seed=1)
     scene, place = card_in_a_scene(seed=2)
-    drawn = draw(reference, mask, scene, place)
+    drawn = ideal_picture(reference, mask, scene, place)
     assert drawn.origin == "composed"
     np.testing.assert_array_equal(drawn.picture.pixels, compose(reference, mask, scene, place).picture.pixels)
 

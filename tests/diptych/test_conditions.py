@@ -24,7 +24,7 @@ from refgc.diptych.conditions import (
 )
 from refgc.imaging.arrays import resized
 from refgc.imaging.image import Image, Mask
-from refgc.imaging.matting import FAINT
+from refgc.imaging.matting import MINIMUM_ALPHA
 from tests.support.pictures import noise, refusal
 
 RED, BLUE = np.array((200, 40, 40)), np.array((40, 60, 200))
@@ -117,8 +117,9 @@ def test_a_chosen_panel_suits_flux_and_the_scene(width, height):
     scale = min(across / width, down / height)
     if 1 / 4 < width / height < 4:
         assert width * height * scale**2 > 0.97 * across * down
+        # Smaller scenes may lack a panel of their aspect ratio that needs no enlargement.
         if width * height > LEAST_AREA * 1.1:
-            assert scale <= 1.01
+            assert scale <= (1.01 if width * height > 2 * LEAST_AREA else 1.3)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_an_object_at_the_border_is_taken_whole():
 
 def test_faint_noise_of_a_mask_does_not_make_the_object_larger():
     values = box_mask((100, 100), (40, 40, 60, 60)).values.copy()
-    values[5, 5] = FAINT / 2
+    values[5, 5] = MINIMUM_ALPHA / 2
     diptych = build(painted(Mask(values)), Mask(values), *marked_scene(), panel=(64, 64))
     assert diptych.panels.object_source.size == (20, 20)
 

@@ -18,11 +18,12 @@ import pytest
 import torch
 from torch import nn
 
-from refgc.diptych import generator as generators
-from refgc.diptych.generator import DiptychGenerator, fetch, load, shared_generator
-from refgc.diptych.pipeline import DipRefGCPipeline, Settings
+from refgc.diptych.generator import DiptychGenerator, shared_generator
+from refgc.diptych.loading import fetch, load
+from refgc.diptych.pipeline import DipRefGCPipeline
 from refgc.diptych.preview import open_generator
 from refgc.diptych.prompts import diptych_prompt
+from refgc.diptych.settings import DrawingSettings
 from refgc.diptych.sources import (
     BASE,
     CANNY_CONTROLNET,
@@ -30,10 +31,10 @@ from refgc.diptych.sources import (
     INPAINTING_CONTROLNET,
     LORAS,
     Sources,
+    missing_libraries,
     obstacle,
 )
 from refgc.errors import EngineError, InputError, RefGCError
-from refgc.flux import memory as room
 from refgc.flux.placement import Machine, Placement, examine
 from refgc.flux.prompts import PromptEmbeddings
 from refgc.flux.reading import prompt_reader
@@ -43,7 +44,7 @@ from tests.support.tiny_models import save_tiny_base
 
 CPU = torch.device("cpu")
 ON_CPU = Placement(CPU, torch.float32, "none", "none", CPU, True, True, "on the CPU", 0)
-FAST = Settings(num_inference_steps=2)
+FAST = DrawingSettings(num_inference_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +78,8 @@ def words(sources: Sources, placement: Placement = ON_CPU, prompt: str = "a mug"
 
 def pipeline_of(generator: DiptychGenerator) -> DipRefGCPipeline:
     generator.prepare()
-    assert generator._room.resident is not None
-    return generator._room.resident.pipeline
+    assert generator.loaded is not None
+    return generator.loaded.pipeline
 
 
 def on_cpu(sources: Sources, **options: Any) -> DiptychGenerator:
@@ -231,25 +232,24 @@ def test_damaged_weights_are_refused(sources, tmp_path):
     assert "damaged or cut off" in refusal(damaged.prepare, InputError)
 
 
-def test_where_there_is_no_room_it_is_refused_with_both_figures(sources, monkeypatch):
+def test_where_there_is_no_room_it_is_refused_with_both_figures(sources):
     machine: Machine = examine("cpu")
-    monkeypatch.setattr(room, "examine", lambda _device: replace(machine, main_memory=2**28))
-    sentence = refusal(on_cpu(sources).prepare)
+    crowded = on_cpu(sources, examine=lambda _device: replace(machine, main_memory=2**28))
+    sentence = refusal(crowded.prepare)
     assert "GiB of main memory" in sentence
     assert "0.2 GiB are free" in sentence
     assert "simulator" in sentence
     assert "correspondence" not in sentence
 
 
-def test_the_room_that_is_asked_for_is_that_of_all_networks(sources, monkeypatch):
+def test_the_room_that_is_asked_for_is_that_of_all_networks(sources):
     asked = []
 
     def note(machine, size, *arguments, **options):
         asked.append(size)
         return ON_CPU
 
-    monkeypatch.setattr(room, "place", note)
-    pipeline = pipeline_of(on_cpu(sources))
+    pipeline = pipeline_of(on_cpu(sources, place=note))
     networks = (pipeline.transformer, *pipeline.controlnet.nets)
     assert asked[0].transformer == sum(network.num_parameters() for network in networks)
     blocks = sum(len(network.transformer_blocks) + len(network.single_transformer_blocks) for network in networks)
@@ -314,7 +314,7 @@ def test_memory_that_runs_out_again_is_told_in_a_sentence_and_it_stays_usable(so
     assert generator.generate(tiny_diptych()).diptych.any()
 
 
-def test_when_memory_runs_out_while_loading_the_next_smaller_placement_is_taken(sources, monkeypatch):
+def test_when_memory_runs_out_while_loading_the_next_smaller_placement_is_taken(sources):
     tried: list[Placement] = []
 
     def noted_load(folders, placement: Placement) -> DipRefGCPipeline:
@@ -323,8 +323,7 @@ def test_when_memory_runs_out_while_loading_the_next_smaller_placement_is_taken(
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return load(folders, placement)
 
-    monkeypatch.setattr(generators, "load", noted_load)
-    generator = on_cpu(sources)
+    generator = on_cpu(sources, load=noted_load)
     generator.prepare()
     assert [placement.dtype for placement in tried] == [torch.float32, torch.bfloat16]
     assert generator.placement is not None
@@ -380,10 +379,9 @@ def test_without_a_gpu_the_gpu_is_what_stands_in_its_way(environment, monkeypatc
     assert "NVIDIA GPU" in obstacle()
 
 
-def test_without_the_libraries_they_are_what_is_missing(environment, monkeypatch):
-    monkeypatch.setattr("refgc.machine.DIFFUSION_MODULES", ("torch", "no_such_library"))
-    assert obstacle() == refusal(open_generator)
-    assert "no_such_library: pip install" in obstacle()
+def test_without_the_libraries_they_are_what_is_missing():
+    assert "no_such_library: pip install" in missing_libraries(("torch", "no_such_library"))
+    assert missing_libraries(("torch",)) == ""
 
 
 def test_a_base_whose_index_is_unreadable_is_refused(sources, tmp_path):

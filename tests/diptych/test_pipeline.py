@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import cache
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,13 @@ from safetensors.torch import load_file, save_file
 from refgc.diptych import loras
 from refgc.diptych.conditions import right_panel
 from refgc.diptych.controlnets import ControlNets, Given
-from refgc.diptych.pipeline import DipRefGCPipeline, Settings
+from refgc.diptych.pipeline import DipRefGCPipeline
 from refgc.diptych.prompts import diptych_prompt
+from refgc.diptych.settings import DrawingSettings
 from refgc.errors import EngineError, InputError, RefGCError
 from refgc.flux.prompts import PromptEmbeddings
 from refgc.model.tokens import pack
+from tests.support.safetensors_files import GIGABYTE, make_sparse, opened_files, turn_into_pickle
 from tests.support.tiny_diptych import (
     PANEL,
     TARGETS,
@@ -49,9 +53,22 @@ WORDS = PromptEmbeddings(
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
-def load_pipeline(parts, inpainting=None, canny=None, **options: Any) -> DipRefGCPipeline:
+@cache
+def shared_parts(base: Path) -> dict[str, Any]:
+    """The base's networks, which no test may change, and no text encoders: tests that draw give `WORDS`."""
+    pipeline = FluxControlNetPipeline.from_pretrained(base, controlnet=None, text_encoder=None, text_encoder_2=None)
+    unused = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
+    return {"transformer": pipeline.transformer, "vae": pipeline.vae, **unused}
+
+
+def load_pipeline(parts, inpainting=None, canny=None, *, whole: bool = False, **options: Any) -> DipRefGCPipeline:
+    """A pipeline with ControlNets of its own; `whole` reads all other parts from the files as well."""
     pipeline = DipRefGCPipeline.from_pretrained(
-        parts / "base", inpainting or parts / "inpainting", canny or parts / "canny", **options
+        parts / "base",
+        inpainting or parts / "inpainting",
+        canny or parts / "canny",
+        **({} if whole else shared_parts(parts / "base")),
+        **options,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -60,19 +77,19 @@ def load_pipeline(parts, inpainting=None, canny=None, **options: Any) -> DipRefG
 def draw(pipeline: DipRefGCPipeline, diptych=None, seed: int = 1, **settings: Any) -> np.ndarray:
     settings = {"num_inference_steps": STEPS, "controlnet_conditioning_scale": 1.0, **settings}
     generator = torch.Generator().manual_seed(seed)
-    return pipeline.draw(diptych or tiny_diptych(), WORDS, Settings(generator=generator, **settings)).diptych
+    return pipeline.draw(diptych or tiny_diptych(), WORDS, DrawingSettings(generator=generator, **settings)).diptych
 
 
 @pytest.fixture(scope="module")
 def pipeline(tiny_parts) -> DipRefGCPipeline:
     """Not to be changed."""
-    return load_pipeline(tiny_parts)
+    return load_pipeline(tiny_parts, whole=True)
 
 
 @pytest.mark.parametrize("scene", [PANEL, (100, 100)])
 def test_the_result_is_the_scenes_part_of_the_right_panel(pipeline, scene):
     diptych = tiny_diptych(scene=scene)
-    drawn = pipeline.draw(diptych, WORDS, Settings(num_inference_steps=1))
+    drawn = pipeline.draw(diptych, WORDS, DrawingSettings(num_inference_steps=1))
     assert drawn.diptych.shape == (PANEL[1], 2 * PANEL[0], 3)
     assert drawn.generated.shape[1::-1] == diptych.panels.scene_target.size
     assert np.array_equal(drawn.generated, right_panel(drawn.diptych, diptych.panels))
@@ -193,7 +210,7 @@ def drawn_by_diffusers(parts, controlnet, images: list[np.ndarray], noise: torch
 
 
 def test_scale_zero_equals_leaving_the_controlnet_out(tiny_parts):
-    own = load_pipeline(tiny_parts)
+    own = load_pipeline(tiny_parts, whole=True)
     without_chance(own)
     diptych = tiny_diptych()
     with watched(own.controlnet.inpainting) as inpainting, watched(own.controlnet.canny) as canny:
@@ -211,7 +228,7 @@ def test_scale_zero_equals_leaving_the_controlnet_out(tiny_parts):
 
 def test_two_controlnets_of_as_many_blocks_do_as_in_diffusers(tiny_parts, tmp_path):
     folder = save_controlnet(tiny_controlnet(4, 1, 2), tmp_path / "plain")
-    own = load_pipeline(tiny_parts, inpainting=folder)
+    own = load_pipeline(tiny_parts, inpainting=folder, whole=True)
     without_chance(own)
     diptych = tiny_diptych()
     options: dict[str, Any] = {
@@ -325,11 +342,11 @@ def test_without_a_caption_the_left_panel_shows_a_photo_of_the_object(caption):
 
 
 def test_given_embeddings_need_no_text_encoders(tiny_parts):
-    own = load_pipeline(tiny_parts)
+    own = load_pipeline(tiny_parts, whole=True)
     prompt = diptych_prompt("mug", "a red mug")
 
     def drawn(words) -> bytes:
-        settings = Settings(num_inference_steps=1, generator=torch.Generator().manual_seed(1))
+        settings = DrawingSettings(num_inference_steps=1, generator=torch.Generator().manual_seed(1))
         return own.draw(tiny_diptych(), words, settings).diptych.tobytes()
 
     expected = drawn(prompt)
@@ -343,7 +360,7 @@ def test_given_embeddings_need_no_text_encoders(tiny_parts):
 def test_progress_names_the_stages_and_never_goes_back(pipeline):
     told: list[tuple[str, float]] = []
     pipeline.draw(
-        tiny_diptych(), "a mug", Settings(num_inference_steps=3), lambda stage, part: told.append((stage, part))
+        tiny_diptych(), "a mug", DrawingSettings(num_inference_steps=3), lambda stage, part: told.append((stage, part))
     )
     stages = ["reading the prompt", "encoding the conditions", "denoising", "decoding"]
     assert list(dict.fromkeys(stage for stage, _ in told)) == stages
@@ -372,7 +389,7 @@ def test_a_cancelled_run_leaves_nothing_behind(pipeline):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pipeline.draw(tiny_diptych(3), WORDS, Settings(num_inference_steps=3), cancel)
+        pipeline.draw(tiny_diptych(3), WORDS, DrawingSettings(num_inference_steps=3), cancel)
     assert pipeline.controlnet.given is None
     assert np.array_equal(draw(pipeline), expected)
 
@@ -389,7 +406,7 @@ def test_weights_that_give_no_colours_are_an_error_and_no_picture(tiny_parts):
 def test_a_lora_changes_the_controlnet_it_belongs_to_and_only_that(tiny_parts, tmp_path, pipeline, tuned):
     net = {"inpainting": tiny_inpainting, "canny": tiny_canny}[tuned]()
     save_lora(net, tmp_path)
-    with_lora = load_pipeline(tiny_parts, loras={tuned: tmp_path / LORA_FILE})
+    with_lora = load_pipeline(tiny_parts, whole=True, loras={tuned: tmp_path / LORA_FILE})
     assert with_lora.trained == {tuned}
     alone = (1.0, 0.0) if tuned == "inpainting" else (0.0, 1.0)
     changed = draw(with_lora, controlnet_conditioning_scale=alone)
@@ -511,16 +528,19 @@ def test_controlnets_that_do_not_go_with_the_base_are_refused(tiny_parts, tmp_pa
     make = {"inpainting": tiny_inpainting, "canny": tiny_canny}[name]
     folder = save_controlnet(make(**config), tmp_path / "other")
     with pytest.raises(InputError, match=sentence) as caught:
-        load_pipeline(tiny_parts, **{name: folder})
+        load_pipeline(tiny_parts, *((folder, None) if name == "inpainting" else (None, folder)))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"extra_condition_channels": 0}, r"cannot be loaded \(Cannot load because controlnet_x_embedder"),
-        ({"num_layers": 3}, "do not fit its config .* is missing"),
-        ({"num_layers": 1}, "do not fit its config .* is too much"),
+        (
+            {"extra_condition_channels": 0},
+            r"cannot be loaded \(controlnet_x_embedder.weight of its inpainting is \(32, 20\)",
+        ),
+        ({"num_layers": 3}, "is missing from the files of its inpainting"),
+        ({"num_layers": 1}, "the files of its inpainting hold .*, which it does not have"),
     ],
 )
 def test_weights_that_do_not_fit_their_config_are_refused(tiny_parts, tmp_path, change, sentence):
@@ -547,6 +567,21 @@ def test_damaged_and_missing_controlnets_are_refused(tiny_parts, tmp_path):
         load_pipeline(tiny_parts, canny=tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("part", ["inpainting", "canny", "base/transformer", "base/vae"])
+def test_networks_that_are_pickles_or_claim_gigabytes_are_refused(tiny_parts, tmp_path, part):
+    parts = shutil.copytree(tiny_parts, tmp_path / "parts")
+    (file,) = (parts / part).glob("*.safetensors")
+    content = file.read_bytes()
+    make_sparse(file, next(name for name, tensor in load_file(file).items() if tensor.ndim == 2), 6 * GIGABYTE)
+    with pytest.raises(EngineError, match=r"cannot be loaded \(.*is damaged or cut off"):
+        load_pipeline(parts, whole=True)
+    file.write_bytes(content)
+    turn_into_pickle(file)
+    with opened_files() as opened, pytest.raises(EngineError, match=r"\.bin is a pickle, which can run any program"):
+        load_pipeline(parts, whole=True)
+    assert not [path for path in opened if path.endswith(".bin")]
+
+
 def cut_off(folder):
     file = folder / LORA_FILE
     file.write_bytes(file.read_bytes()[:-100])
@@ -559,6 +594,11 @@ def edited(change):
         save_file(tensors, folder / LORA_FILE)
 
     return edit
+
+
+def linked_out(folder):
+    (folder / LORA_FILE).rename(folder.parent / LORA_FILE)
+    (folder / LORA_FILE).symlink_to(folder.parent / LORA_FILE)
 
 
 KEY = "transformer_blocks.0.attn.to_q.lora_A.weight"
@@ -577,14 +617,26 @@ KEY = "transformer_blocks.0.attn.to_q.lora_A.weight"
         ),
         (edited(lambda tensors: tensors.update({"blocks.9.lora_A.weight": torch.zeros(2, 2)})), "holds blocks.9"),
         (edited(lambda tensors: tensors.clear()), "empty"),
+        (edited(lambda tensors: tensors.update({KEY: tensors[KEY].int()})), "stores .* as I32"),
+        (lambda folder: turn_into_pickle(folder / LORA_FILE), "is a pickle, which can run any program"),
+        (lambda folder: make_sparse(folder / LORA_FILE, KEY, 6 * GIGABYTE), "damaged or cut off"),
+        (linked_out, "has a link to a place outside of its folder, pytorch_lora_weights.safetensors"),
     ],
 )
 def test_bad_loras_end_with_one_sentence_and_change_nothing(tiny_parts, tmp_path, damage, sentence):
-    save_lora(tiny_canny(), tmp_path)
-    damage(tmp_path)
+    folder = save_lora(tiny_canny(), tmp_path / "lora")
+    damage(folder)
     with pytest.raises(InputError, match=sentence) as caught:
-        load_pipeline(tiny_parts, loras={"canny": tmp_path})
+        load_pipeline(tiny_parts, loras={"canny": folder})
     assert "\n" not in str(caught.value)
+
+
+def test_a_linked_folder_of_a_lora_is_not_followed(tiny_parts, tmp_path):
+    save_lora(tiny_canny(), tmp_path / "elsewhere")
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "canny").symlink_to("../elsewhere")
+    with pytest.raises(InputError, match="loras has a link to a place outside of its folder, canny/pytorch_lora"):
+        load_pipeline(tiny_parts, loras=tmp_path / "loras")
 
 
 def test_a_lora_of_the_other_controlnet_is_refused(tiny_parts, tmp_path):

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import FrozenInstanceError, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 
-from refgc.diptych import preview as preview_module
 from refgc.diptych import sources
 from refgc.diptych.conditions import build
 from refgc.diptych.preview import (
     STRENGTHS,
     PreviewRequest,
     PreviewResult,
+    choose_generator,
     make_preview_request,
     parse_artifacts,
     preview,
@@ -28,6 +28,9 @@ from refgc.imaging.image import Image, Mask
 from refgc.simulator.artifacts import simulate
 from tests.support.pictures import noise, quadrants, refusal
 from tests.support.synthetic import SyntheticPair, make_synthetic_pair
+
+if TYPE_CHECKING:
+    from refgc.diptych.generator import DiptychGenerator
 
 NOTHING = dict.fromkeys(type(STRENGTHS).model_fields, 0.0)
 
@@ -217,39 +220,55 @@ def test_progress_names_every_stage_and_only_grows(pair):
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)
 
 
-def test_auto_says_what_stands_in_the_way(pair, monkeypatch):
-    monkeypatch.setattr(sources, "obstacle", lambda: "There is no generator today.")
+@pytest.fixture
+def unset(monkeypatch):
+    """No ControlNets and no device are named."""
+    for variable in ("REFGC_DEVICE", sources.INPAINTING_CONTROLNET, sources.CANNY_CONTROLNET):
+        monkeypatch.delenv(variable, raising=False)
+    return monkeypatch
+
+
+def test_auto_says_what_stands_in_the_way(pair, unset):
     report = preview(request_for(pair)).report
     assert report.simulated
-    assert report.obstacle == "There is no generator today."
+    assert report.obstacle == sources.obstacle() != ""
     assert "because no diptych generator can run here" in report.message
 
 
-def test_auto_never_takes_a_processor(pair, monkeypatch):
-    monkeypatch.setattr(sources, "obstacle", lambda: "")
-    monkeypatch.setattr(preview_module, "open_generator", lambda: pytest.fail("it was opened"))
-    monkeypatch.setenv("REFGC_DEVICE", "cpu")
-    report = preview(request_for(pair)).report
-    assert report.simulated
-    assert "REFGC_DEVICE" in report.obstacle
+def never() -> DiptychGenerator:
+    pytest.fail("it was opened")
 
 
-def test_auto_falls_back_openly_where_there_is_too_little_memory(pair, monkeypatch):
-    def refuse() -> None:
-        raise EngineError("The memory of the GPU is not enough.")
-
-    monkeypatch.delenv("REFGC_DEVICE", raising=False)
-    monkeypatch.setattr(sources, "obstacle", lambda: "")
-    monkeypatch.setattr(preview_module, "open_generator", refuse)
-    report = preview(request_for(pair)).report
-    assert report.simulated
-    assert report.obstacle == "The memory of the GPU is not enough."
+def test_auto_never_takes_a_processor(unset):
+    unset.setenv("REFGC_DEVICE", "cpu")
+    generator, obstacle = choose_generator("auto", find_obstacle=lambda: "", open_generator=never)
+    assert generator is None
+    assert "REFGC_DEVICE is cpu" in obstacle
 
 
-def test_a_generator_that_was_asked_for_and_cannot_run_is_no_simulation(pair, monkeypatch):
-    monkeypatch.delenv("REFGC_DEVICE", raising=False)
-    for variable in (sources.INPAINTING_CONTROLNET, sources.CANNY_CONTROLNET):
-        monkeypatch.delenv(variable, raising=False)
+def test_auto_falls_back_openly_where_there_is_too_little_memory(unset):
+    class Crowded:
+        def prepare(self, _progress: object) -> None:
+            raise EngineError("The memory of the GPU is not enough.")
+
+    def open_crowded() -> Any:
+        return Crowded()
+
+    generator, obstacle = choose_generator("auto", find_obstacle=lambda: "", open_generator=open_crowded)
+    assert (generator, obstacle) == (None, "The memory of the GPU is not enough.")
+
+
+def test_auto_takes_a_generator_that_could_be_loaded(unset):
+    class Loaded:
+        def prepare(self, _progress: object) -> None:
+            self.is_prepared = True
+
+    loaded: Any = Loaded()
+    assert choose_generator("auto", find_obstacle=lambda: "", open_generator=lambda: loaded) == (loaded, "")
+    assert loaded.is_prepared
+
+
+def test_a_generator_that_was_asked_for_and_cannot_run_is_no_simulation(pair, unset):
     with pytest.raises(EngineError):
         preview(request_for(pair), generator="diffusion")
 
@@ -259,16 +278,15 @@ def test_there_are_three_generators(pair):
         preview(request_for(pair), generator="best")  # type: ignore[arg-type]
 
 
-def test_the_diffusion_generator_draws_from_the_same_conditions(made, pair, tiny_parts, monkeypatch):
+def test_the_diffusion_generator_draws_from_the_same_conditions(made, tiny_parts):
     from refgc.diptych.generator import DiptychGenerator
-    from refgc.diptych.pipeline import Settings
+    from refgc.diptych.settings import DrawingSettings
 
     parts = sources.Sources(str(tiny_parts / "inpainting"), str(tiny_parts / "canny"), base=str(tiny_parts / "base"))
-    generator = DiptychGenerator(parts, device="cpu", settings=Settings(num_inference_steps=1))
-    monkeypatch.setattr(preview_module, "open_generator", lambda: generator)
+    generator = DiptychGenerator(parts, device="cpu", settings=DrawingSettings(num_inference_steps=1))
     request, simulated = made
     told: list[float] = []
-    result = preview(request, generator="diffusion", progress=lambda stage, fraction: told.append(fraction))
+    result = preview(request, generator=generator, progress=lambda stage, fraction: told.append(fraction))
     assert told == sorted(told)
     assert not result.report.simulated
     assert result.report.artifacts is None

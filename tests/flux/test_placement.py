@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refgc.errors import EngineError
+from refgc.errors import EngineError, InputError
 from refgc.flux.placement import GIB, Machine, ModelSize, examine, place
 from refgc.flux.speed import Quantization
 from refgc.machine import NO_GPU
@@ -186,8 +186,10 @@ def test_the_cpu_is_examined() -> None:
 
 def test_a_device_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFGC_DEVICE", "tpu")
-    with pytest.raises(EngineError, match="REFGC_DEVICE is 'tpu'; set it to cuda"):
+    with pytest.raises(InputError, match="REFGC_DEVICE is 'tpu'; set it to cuda"):
         examine()
+    with pytest.raises(EngineError, match="REFGC_DEVICE is 'abacus'; set it to cuda"):
+        examine("abacus")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -16,6 +16,7 @@ from refgc.errors import EngineError
 from refgc.hub import ADAPTER_FILES, INDEX, PIPELINE_FILES, check_pipeline, fetch, missing_from, on_disk
 from refgc.model import weights
 from tests.support.fake_hub import FakeHub
+from tests.support.safetensors_files import turn_into_pickle
 
 BASE = "someone/kontext"
 
@@ -41,6 +42,21 @@ def test_a_pipeline_is_downloaded_once_without_what_lies_beside_it(hub: FakeHub,
     assert served(folder) == served(tiny_base)
     hub.refusal = (500, "")
     assert fetch(BASE, "REFGC_BASE", PIPELINE_FILES) == folder == on_disk(BASE, PIPELINE_FILES)
+
+
+def test_pickles_are_not_downloaded(hub: FakeHub, tiny_base: Path) -> None:
+    pickles = {"vae/diffusion_pytorch_model.bin": b"", "transformer/flux.ckpt": b"", "text_encoder/x.pt": b""}
+    hub.repositories[BASE] = {**served(tiny_base), **pickles}
+    assert served(fetch(BASE, "REFGC_BASE", PIPELINE_FILES)) == served(tiny_base)
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder_2"])
+def test_a_folder_with_pickles_alone_is_told_from_one_that_lacks_something(
+    tiny_base: Path, tmp_path: Path, part: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    pickled = [turn_into_pickle(file) for file in (folder / part).glob("*.safetensors")]
+    assert f"where {pickled[0].name} is a pickle, which can run any program when it is read" in refusal(str(folder))
 
 
 def test_a_download_that_broke_off_is_not_taken_for_complete(hub: FakeHub, tiny_base: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refgc.imaging.draw import shown_over
+from refgc.imaging.draw import overlay_mask
 from refgc.imaging.image import Image, Mask
 
 RED = (200, 40, 30)
@@ -14,7 +14,7 @@ def drawn() -> tuple[Image, Image]:
     image = Image(np.full((200, 300, 3), RED, np.uint8))
     values = np.zeros((200, 300), np.float32)
     values[50:150, 100:200] = 1
-    return image, shown_over(image, Mask(values))
+    return image, overlay_mask(image, Mask(values))
 
 
 def test_the_object_stays_as_it_is():
@@ -45,5 +45,5 @@ def test_the_picture_itself_is_not_drawn_on():
 def test_a_soft_edge_fades():
     image = Image(np.full((60, 400, 3), 200, np.uint8))
     ramp = np.repeat(np.linspace(0, 1, 400, dtype=np.float32)[None], 60, axis=0)
-    row = shown_over(image, Mask(ramp)).pixels[30, :, 0].astype(int)
+    row = overlay_mask(image, Mask(ramp)).pixels[30, :, 0].astype(int)
     assert row[5] < row[100] < row[180] < row[300] < row[395]

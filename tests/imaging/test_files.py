@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from refgc.errors import InputError
-from refgc.imaging.files import write_whole
+from refgc.imaging.files import real_path, write_files, write_whole
 from tests.support.pictures import names_in, refusal
 
 resource = pytest.importorskip("resource", reason="limits of this process need Unix")
@@ -38,12 +39,55 @@ def test_a_name_of_the_greatest_length(tmp_path):
     name = "x" * 255
     write_whole(tmp_path / name, b"content")
     assert names_in(tmp_path) == [name]
-    assert "cannot be written" in refusal(lambda: write_whole(tmp_path / (name + "x"), b"content"))
+    assert "too long" in refusal(lambda: write_whole(tmp_path / (name + "x"), b"content"))
     assert names_in(tmp_path) == [name]
 
 
 def test_a_name_that_no_file_can_have(tmp_path):
-    assert "cannot be written" in refusal(lambda: write_whole(tmp_path / "a\0b", b"content"))
+    assert "no file can have" in refusal(lambda: write_whole(tmp_path / "a\0b", b"content"))
+
+
+def test_a_circle_of_links(tmp_path):
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    for path in (tmp_path / "one", tmp_path / "one" / "file"):
+        assert "circle of symbolic links" in refusal(lambda: write_whole(path, b"content"))  # noqa: B023
+        assert "circle of symbolic links" in refusal(lambda: real_path(path))  # noqa: B023
+    assert names_in(tmp_path) == ["one", "two"]
+
+
+def test_a_path_leads_through_links(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    assert real_path(tmp_path / "link" / "absent") == (tmp_path / "folder" / "absent").resolve()
+
+
+def test_several_files_appear_in_order_with_their_folders(tmp_path):
+    places = [tmp_path / "new" / "folder" / "a", tmp_path / "new" / "b"]
+    seen = []
+
+    def content(place: Path) -> bytes:
+        seen.append(place)
+        assert not any(other.exists() for other in places)
+        return place.name.encode()
+
+    write_files({place: partial(content, place) for place in places})
+    assert seen == places
+    assert [place.read_bytes() for place in places] == [b"a", b"b"]
+    assert names_in(tmp_path / "new") == ["b", "folder"]
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), ValueError(), KeyboardInterrupt()])
+def test_of_several_files_none_is_written_when_one_fails(tmp_path, failure):
+    def fail() -> bytes:
+        raise failure
+
+    (tmp_path / "old").write_bytes(b"old")
+    files = {tmp_path / "old": lambda: b"new", tmp_path / "folder" / "a": lambda: b"a", tmp_path / "b": fail}
+    with pytest.raises(type(failure)):
+        write_files(files)
+    assert names_in(tmp_path) == ["old"]
+    assert (tmp_path / "old").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from refgc.imaging.region import Region, around
+from refgc.imaging.region import Region, object_region
 
 MASK = np.zeros((100, 100), np.float32)
 MASK[20:80, 30:70] = 1
@@ -18,7 +18,7 @@ def placed_at(x: float, y: float, scale: float = 2.0) -> np.ndarray:
 
 
 def test_the_region_holds_the_object_and_its_margin():
-    region = around(placed_at(100, 60), MASK, (300, 200), 0.15)
+    region = object_region(placed_at(100, 60), MASK, (300, 200), 0.15)
     assert region is not None
     # The object is seen from (115, 70) to (134.5, 99.5), and its longer side is 29.5.
     space = 0.15 * 29.5 + 4
@@ -29,7 +29,7 @@ def test_the_region_holds_the_object_and_its_margin():
 
 @pytest.mark.parametrize(("x", "y"), [(-20, -20), (270, 160), (-20, 160)])
 def test_the_region_is_clipped_to_the_picture(x, y):
-    region = around(placed_at(x, y), MASK, (300, 200), 0.15)
+    region = object_region(placed_at(x, y), MASK, (300, 200), 0.15)
     assert region is not None
     assert 0 <= region.left < region.right <= 300
     assert 0 <= region.top < region.bottom <= 200
@@ -37,16 +37,16 @@ def test_the_region_is_clipped_to_the_picture(x, y):
 
 @pytest.mark.parametrize(("x", "y"), [(-200, 0), (400, 0), (0, 500)])
 def test_an_object_outside_of_the_picture_has_no_region(x, y):
-    assert around(placed_at(x, y), MASK, (300, 200), 0.15) is None
+    assert object_region(placed_at(x, y), MASK, (300, 200), 0.15) is None
 
 
 def test_an_object_of_which_next_to_nothing_is_in_the_picture_has_no_region():
     # The object ends at x = -4, its margin at 5.
-    assert around(placed_at(-38.5, 60), MASK, (300, 200), 0.15) is None
+    assert object_region(placed_at(-38.5, 60), MASK, (300, 200), 0.15) is None
 
 
 def test_an_empty_mask_has_no_region():
-    assert around(placed_at(100, 60), 0 * MASK, (300, 200), 0.15) is None
+    assert object_region(placed_at(100, 60), 0 * MASK, (300, 200), 0.15) is None
 
 
 def test_the_view_of_a_picture_is_a_view_at_every_scale():
@@ -60,5 +60,5 @@ def test_the_view_of_a_picture_is_a_view_at_every_scale():
 
 
 def test_coordinates_go_from_the_region_to_the_frame():
-    corner = cv2.perspectiveTransform(np.array([[[0, 0]], [[3, 4]]], np.float32), Region(10, 20, 40, 30).to_frame())
+    corner = cv2.perspectiveTransform(np.array([[[0, 0]], [[3, 4]]], np.float32), Region(10, 20, 40, 30).to_picture())
     assert corner[:, 0].tolist() == [[10, 20], [13, 24]]

@@ -21,8 +21,8 @@ pytest.importorskip("transformers")
 
 from safetensors.torch import load_file, save_file
 
-from refgc.masks import sam
 from refgc.masks.sam import SamSegmenter
+from tests.support.safetensors_files import GIGABYTE, make_sparse, opened_files, turn_into_pickle
 
 SIZE = (120, 90)
 BOX = (20, 20, 90, 70)
@@ -35,13 +35,13 @@ def picture(seed: int = 0, side: int = 90) -> Image:
 
 
 @cache
-def segmenter_of(folder: Path) -> SamSegmenter:
-    return SamSegmenter(str(folder), device="cpu")
+def segmenter_of(folder: Path, least_score: float = 0.5) -> SamSegmenter:
+    return SamSegmenter(str(folder), device="cpu", least_score=least_score)
 
 
-def found(folder: Path, image: Image | None = None, **marks: Any) -> np.ndarray:
+def found(folder: Path, image: Image | None = None, *, least_score: float = 0.5, **marks: Any) -> np.ndarray:
     image = image or picture()
-    mask = segmenter_of(folder).segment(image, Prompt(image.size, **marks))
+    mask = segmenter_of(folder, least_score).segment(image, Prompt(image.size, **marks))
     assert mask.size == image.size
     assert mask.values.dtype == np.float32
     assert mask.values.min() >= 0
@@ -86,30 +86,28 @@ def test_a_second_picture_is_seen_anew(sam2):
     assert np.array_equal(masks[1], found(sam2, second, box=BOX))
 
 
-@pytest.fixture
-def of_any_score(monkeypatch):
-    """Networks that know nothing are sure of nothing."""
-    monkeypatch.setattr(sam, "LEAST_SCORE", 0.0)
+# Networks that know nothing are sure of nothing.
+ANY_SCORE = 0.0
 
 
 @pytest.mark.parametrize("weights_of", ["sam3", "detector"])
-def test_words_are_read(weights_of, request, of_any_score):
+def test_words_are_read(weights_of, request):
     folder = request.getfixturevalue(weights_of)
     assert segmenter_of(folder).reads_text
-    assert found(folder, text="red cup").max() >= 0.5
-    assert not np.array_equal(found(folder, text="red cup"), found(folder, text="old shoe box"))
+    assert found(folder, text="red cup", least_score=ANY_SCORE).max() >= 0.5
+    cup, box = (found(folder, text=text, least_score=ANY_SCORE) for text in ("red cup", "old shoe box"))
+    assert not np.array_equal(cup, box)
 
 
-def test_what_words_found_must_be_where_the_marks_are(sam3, of_any_score):
-    everywhere = [(x, y) for x in range(5, 120, 10) for y in range(5, 90, 10)]
+def test_what_words_found_must_be_where_the_marks_are(sam3):
+    everywhere = tuple((x, y) for x in range(5, 120, 10) for y in range(5, 90, 10))
     with pytest.raises(InputError, match="SAM found no 'red cup' at the marks; name it otherwise"):
-        found(sam3, text="red cup", negative=tuple(everywhere))
+        found(sam3, text="red cup", negative=everywhere, least_score=ANY_SCORE)
 
 
-def test_what_sam_is_not_sure_of_is_not_found(sam3, monkeypatch):
-    monkeypatch.setattr(sam, "LEAST_SCORE", 1.0)
+def test_what_sam_is_not_sure_of_is_not_found(sam3):
     with pytest.raises(InputError, match="SAM found no 'red cup'; name it otherwise"):
-        found(sam3, text="red cup")
+        found(sam3, text="red cup", least_score=1.0)
 
 
 def test_too_many_words_are_refused(sam3):
@@ -185,7 +183,30 @@ def test_incomplete_weights_are_told_in_one_sentence(sam2, tmp_path):
     folder = copied(sam2, tmp_path / "incomplete")
     tensors = load_file(folder / "model.safetensors")
     save_file(dict(list(tensors.items())[5:]), folder / "model.safetensors", metadata={"format": "pt"})
-    assert "are not complete; fetch them again" in sentence_of(folder)
+    assert "is missing from the files of its tracker); fetch them again" in sentence_of(folder)
+
+
+def test_a_pickle_is_refused_and_not_opened(sam2, tmp_path):
+    folder = copied(sam2, tmp_path / "pickled")
+    turn_into_pickle(folder / "model.safetensors")
+    with opened_files() as opened:
+        assert "pytorch_model.bin is a pickle, which can run any program when it is read" in sentence_of(folder)
+    assert not [path for path in opened if path.endswith(".bin")]
+
+
+def test_a_tensor_that_claims_gigabytes_is_refused_before_any_is_read(sam2, tmp_path):
+    folder = copied(sam2, tmp_path / "sparse")
+    file = folder / "model.safetensors"
+    make_sparse(file, next(name for name, tensor in load_file(file).items() if tensor.ndim == 2), 6 * GIGABYTE)
+    assert "is damaged or cut off" in sentence_of(folder)
+
+
+def test_a_tensor_of_another_shape_is_refused_by_its_name(sam2, tmp_path):
+    folder = copied(sam2, tmp_path / "reshaped")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name, tensor in tensors.items() if tensor.ndim == 2)
+    save_file({**tensors, name: tensors[name].T.contiguous()[:1]}, folder / "model.safetensors")
+    assert f"{name} of its tracker is (1, " in sentence_of(folder)
 
 
 def test_weights_of_something_else_are_told_in_one_sentence(sam2, tmp_path):

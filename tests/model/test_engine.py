@@ -18,25 +18,24 @@ from refgc import doctor
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import Report
 from refgc.errors import EngineError, InputError
-from refgc.flux import memory as room
-from refgc.flux.placement import GIB, Machine, Placement
+from refgc.flux.placement import GIB, Machine, Placement, examine
 from refgc.flux.prompts import prompt_for
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image, Mask
 from refgc.machine import Gpu
-from refgc.model import engine as engine_module
 from refgc.model import loading, weights
 from refgc.model.engine import DiffusionEngine
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.loading import Sources
-from refgc.model.pipeline import RefGCSR2Pipeline, Settings
+from refgc.model.pipeline import RefGCSR2Pipeline
+from refgc.model.settings import DenoisingSettings
 from refgc.refinement import choose
 from refgc.request import RefineRequest
 from tests.support.synthetic import SyntheticPair
 from tests.support.tiny_freqmole import teach
 from tests.support.tiny_models import tiny_transformer
 
-SMALL = Settings(height=64, width=64, num_inference_steps=3)
+SMALL = DenoisingSettings(height=64, width=64, num_inference_steps=3)
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
 
 
@@ -104,8 +103,8 @@ def failing(engine: DiffusionEngine, error: Exception, times: int, after: int = 
 
 
 def loaded(engine: DiffusionEngine) -> RefGCSR2Pipeline:
-    assert engine._room.resident is not None
-    return engine._room.resident.pipeline
+    assert engine.loaded is not None
+    return engine.loaded.pipeline
 
 
 def pixels(engine: DiffusionEngine, request: RefineRequest) -> np.ndarray:
@@ -199,7 +198,7 @@ def test_strength_zero_is_a_clean_upscale_for_which_nothing_is_loaded(
     engine: DiffusionEngine, request_: RefineRequest
 ) -> None:
     result = engine.refine(replace(request_, strength=0.0))
-    assert engine._room.resident is None
+    assert engine.loaded is None
     assert (result.report.placed, result.report.coverage, result.report.diffusion) == (False, 0.0, None)
     assert np.array_equal(result.image.pixels, result.stages["upscaled"].pixels)
 
@@ -217,16 +216,15 @@ def test_without_an_adapter_the_stock_model_goes_over_the_correspondence_result(
 
 
 def test_it_is_loaded_once_and_the_text_encoders_are_not_kept_in_it(
-    engine: DiffusionEngine, request_: RefineRequest, monkeypatch: pytest.MonkeyPatch
+    engine: DiffusionEngine, request_: RefineRequest
 ) -> None:
     loads: list[RefGCSR2Pipeline] = []
-    load = loading.load
 
     def noted_load(*arguments: Any) -> RefGCSR2Pipeline:
-        loads.append(load(*arguments))
+        loads.append(loading.load(*arguments))
         return loads[-1]
 
-    monkeypatch.setattr(loading, "load", noted_load)
+    engine = DiffusionEngine(engine.sources, engine.options, device="cpu", settings=SMALL, load=noted_load)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: pixels(engine, request_), range(4)))
     engine.prepare()
@@ -364,41 +362,49 @@ def test_memory_runs_out_in_errors_of_several_types(
     assert "after memory ran out" in details.placement
 
 
-def loads_of(monkeypatch: pytest.MonkeyPatch, failures: int) -> list[Placement]:
-    """The placements that are loaded; for the first ones of them memory runs out."""
-    load, tried = loading.load, list[Placement]()
+class FailingLoad:
+    """Loads a pipeline after memory has run out for the first placements; notes the placements that are tried."""
 
-    def noted_load(folders: loading.Folders, placement: Placement, options: SpeedOptions) -> RefGCSR2Pipeline:
-        tried.append(placement)
-        if len(tried) <= failures:
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.tried: list[Placement] = []
+
+    def __call__(self, folders: loading.Folders, placement: Placement, options: SpeedOptions) -> RefGCSR2Pipeline:
+        self.tried.append(placement)
+        if len(self.tried) <= self.failures:
             raise OUT_OF_MEMORY
-        return load(folders, placement, options)
-
-    monkeypatch.setattr(loading, "load", noted_load)
-    return tried
+        return loading.load(folders, placement, options)
 
 
 def test_when_memory_runs_out_while_loading_the_next_smaller_placement_is_taken(
-    engine: DiffusionEngine, request_: RefineRequest, monkeypatch: pytest.MonkeyPatch
+    engine: DiffusionEngine, request_: RefineRequest
 ) -> None:
-    tried = loads_of(monkeypatch, failures=1)
-    details = engine.refine(request_).report.diffusion
-    assert [placement.dtype for placement in tried] == [torch.float32, torch.bfloat16]
+    load = FailingLoad(1)
+    failing_once = DiffusionEngine(engine.sources, engine.options, device="cpu", settings=SMALL, load=load)
+    details = failing_once.refine(request_).report.diffusion
+    assert [placement.dtype for placement in load.tried] == [torch.float32, torch.bfloat16]
     assert details is not None
     assert details.placement.startswith("Weights in bfloat16 on the CPU")
     assert details.placement.endswith("; memory ran out while loading with weights in float32.")
 
 
 def test_when_the_smallest_placement_is_too_large_the_sentence_names_all_that_were_tried(
-    engine: DiffusionEngine, request_: RefineRequest, monkeypatch: pytest.MonkeyPatch
+    engine: DiffusionEngine, request_: RefineRequest
 ) -> None:
-    tried = loads_of(monkeypatch, failures=3)
-    gpu = Machine("cuda:0", "a GPU", 80 * GIB, 80 * GIB, 64 * GIB, True, True, True)
-    with monkeypatch.context() as patch:
-        patch.setattr(room, "examine", lambda _: gpu)
-        with pytest.raises(EngineError) as failure:
-            engine.prepare()
-    assert [(placement.quantization, placement.offload) for placement in tried] == [
+    load = FailingLoad(3)
+    machines: list[Machine] = []
+    failing_thrice = DiffusionEngine(
+        engine.sources,
+        engine.options,
+        device="cpu",
+        settings=SMALL,
+        load=load,
+        examine=lambda choice: (machines or [examine(choice)])[0],
+    )
+    machines.append(Machine("cuda:0", "a GPU", 80 * GIB, 80 * GIB, 64 * GIB, True, True, True))
+    with pytest.raises(EngineError) as failure:
+        failing_thrice.prepare()
+    assert [(placement.quantization, placement.offload) for placement in load.tried] == [
         ("none", "none"),
         ("fp8", "none"),
         ("nf4", "none"),
@@ -409,20 +415,24 @@ def test_when_the_smallest_placement_is_too_large_the_sentence_names_all_that_we
         "use the engine correspondence."
     )
     # Memory may be there again later, so that the next call begins with the best.
-    assert engine.plan().device.type == "cpu"
-    assert engine.refine(request_).report.placed
-    assert tried[-1].dtype == torch.float32
+    machines.clear()
+    assert failing_thrice.plan().device.type == "cpu"
+    assert failing_thrice.refine(request_).report.placed
+    assert load.tried[-1].dtype == torch.float32
 
 
-def test_memory_that_runs_out_before_anything_is_placed_is_told_in_a_sentence(
-    engine: DiffusionEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_: object) -> None:
-        raise OUT_OF_MEMORY
+def test_memory_that_runs_out_before_anything_is_placed_is_told_in_a_sentence(engine: DiffusionEngine) -> None:
+    calls: list[str | None] = []
 
-    monkeypatch.setattr(room, "examine", full)
+    def full(choice: str | None) -> Machine:
+        calls.append(choice)
+        if len(calls) > 1:
+            raise OUT_OF_MEMORY
+        return examine(choice)
+
+    crowded = DiffusionEngine(engine.sources, engine.options, device="cpu", examine=full)
     with pytest.raises(EngineError, match="is not enough to load the model"):
-        engine.prepare()
+        crowded.prepare()
 
 
 def test_a_callback_of_the_settings_is_called_at_each_step(engine: DiffusionEngine, request_: RefineRequest) -> None:
@@ -466,18 +476,16 @@ def test_weights_that_cannot_be_had_are_told_in_a_sentence(tmp_path: Path, reque
 
 
 def assert_nothing_is_left_over(engine: DiffusionEngine) -> None:
-    assert not engine._lock.locked()
-    if engine._room.resident is None:
+    if engine.loaded is None:
         return
-    assert not hasattr(loaded(engine), "_beginning")
+    assert not hasattr(loaded(engine), "_loop_start")
     for processor in loaded(engine).transformer.attn_processors.values():
         assert getattr(processor, "key", None) is None
 
 
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch, tiny_base: Path) -> Callable[..., Any]:
-    """Chooses as in a process of its own, in which the tiny model on the CPU is asked for."""
-    monkeypatch.setattr(engine_module, "_shared", None)
+    """Chooses where the environment names the tiny model on the CPU."""
     monkeypatch.setenv("REFGC_DEVICE", "cpu")
     monkeypatch.setenv("REFGC_BASE", str(tiny_base))
     monkeypatch.delenv("REFGC_ADAPTER", raising=False)

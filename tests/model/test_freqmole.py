@@ -196,6 +196,24 @@ def test_fusing_keeps_the_output_and_unfusing_restores_every_bit(dtype: torch.dt
     assert all(torch.equal(tensor, stock_weights[name]) for name, tensor in transformer.state_dict().items())
 
 
+@pytest.mark.parametrize(("dtype", "digits"), [(torch.bfloat16, 8), (torch.float16, 11)])
+def test_fused_weights_are_the_exact_sums_rounded_once_to_the_nearest(dtype: torch.dtype, digits: int) -> None:
+    """Rounding factors or products as well, cutting digits off, or keeping fp32 would each break this."""
+    transformer = tiny_transformer().to(dtype)
+    freqmole = teach(inject(transformer))
+    exact = {
+        name: transformer.get_submodule(name).base_layer.weight.double() + (up.double() @ down.double())
+        for name, down, up in freqmole.factors()
+    }
+    freqmole.fuse()
+    for name, sums in exact.items():
+        weight = transformer.get_submodule(name).weight
+        assert weight.dtype == dtype
+        # Half of the distance between neighbouring numbers of so many binary digits, and what fp32 itself loses.
+        half_a_step = torch.exp2(sums.abs().log2().floor() - digits)
+        assert ((weight.double() - sums).abs() <= half_a_step + 1e-6).all(), name
+
+
 def test_fusing_untaught_experts_changes_no_weight() -> None:
     transformer = tiny_transformer().to(torch.bfloat16)
     before = copy.deepcopy(transformer.state_dict())

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refgc.imaging.image import Image, Mask
-from refgc.model.locate import KONTEXT_SIZES, MOST_ENLARGED, Windows, content_area, crop, locate
+from refgc.model.locate import KONTEXT_SIZES, MAX_ENLARGEMENT, Windows, content_area, crop, locate
 from refgc.request import RefineRequest
 from tests.support.correspondence_pairs import PAIR, PRODUCT_PHOTO
 from tests.support.pictures import refusal
@@ -112,7 +112,7 @@ def test_a_tiny_object_is_shown_with_its_surroundings() -> None:
     windows = locate(marked((2000, 1500), rectangle((2000, 1500), 1000, 700, 1006, 706)))
     width, height = sides(windows.generated_window)
     assert windows.working_size == (1024, 1024)
-    assert (width, height) == (1024 / MOST_ENLARGED, 1024 / MOST_ENLARGED)
+    assert (width, height) == (1024 / MAX_ENLARGEMENT, 1024 / MAX_ENLARGEMENT)
     left, top, right, bottom = windows.generated_window
     assert abs((left + right) / 2 - 1003) <= 1
     assert abs((top + bottom) / 2 - 703) <= 1

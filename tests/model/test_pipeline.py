@@ -16,7 +16,8 @@ from refgc.errors import EngineError, InputError
 from refgc.imaging.upscale import clean_upscale
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLEConfig, inject
-from refgc.model.pipeline import RefGCSR2Pipeline, Settings
+from refgc.model.pipeline import RefGCSR2Pipeline
+from refgc.model.settings import DenoisingSettings
 from refgc.model.tokens import HRRI, LRGI, NOISE, pack, unpack
 from refgc.request import make_request
 from tests.support.synthetic import SyntheticPair
@@ -54,8 +55,19 @@ def pair(synthetic_pair: SyntheticPair) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def request_(pair):
-    return make_request(*pair, scale=2, seed=5)
+def masks(pair) -> dict[str, np.ndarray]:
+    """The object marked in both pictures, so that it need not be looked for, which takes longer than the tiny model."""
+    marked = {}
+    for name, picture in zip(("reference_mask", "generated_mask"), pair, strict=True):
+        height, width = picture.shape[:2]
+        mask = marked[name] = np.zeros((height, width), np.uint8)
+        mask[height // 4 : -height // 4, width // 4 : -width // 4] = 255
+    return marked
+
+
+@pytest.fixture(scope="module")
+def request_(pair, masks):
+    return make_request(*pair, scale=2, seed=5, **masks)
 
 
 def trained_adapter(pipeline: RefGCSR2Pipeline, folder, **config) -> None:
@@ -69,9 +81,17 @@ def trained_adapter(pipeline: RefGCSR2Pipeline, folder, **config) -> None:
     weights.save(freqmole, folder)
 
 
+def latents_of(pipeline: RefGCSR2Pipeline, pixels: np.ndarray) -> Tensor:
+    """A picture as the transformer is to be given it, encoded by the VAE alone."""
+    vae = pipeline.vae
+    unit = torch.from_numpy(pixels).movedim(2, 0)[None].float() / 127.5 - 1
+    latents: Tensor = vae.encode(unit).latent_dist.mode()
+    return (latents - vae.config.shift_factor) * float(vae.config.scaling_factor)
+
+
 @pytest.mark.parametrize("scale", [1, 2, 4])
-def test_the_result_is_exactly_scale_times_the_generated_picture(pipeline, pair, scale):
-    image = pipeline(*pair, scale=scale, **SMALL).images[0]
+def test_the_result_is_exactly_scale_times_the_generated_picture(pipeline, pair, masks, scale):
+    image = pipeline(*pair, scale=scale, **masks, **SMALL).images[0]
     height, width = pair[1].shape[:2]
     assert isinstance(image, PILImage.Image)
     assert image.size == (scale * width, scale * height)
@@ -79,15 +99,15 @@ def test_the_result_is_exactly_scale_times_the_generated_picture(pipeline, pair,
 
 def test_the_transformer_sees_noise_then_the_reference_then_the_generated_picture(pipeline, request_):
     with Watched(pipeline) as calls:
-        refined = pipeline.refine(request_, Settings(**SMALL))
+        refined = pipeline.refine(request_, DenoisingSettings(**SMALL))
     assert len(calls) == 4
     pictures, counts = calls[0]["img_ids"][:, 0].unique_consecutive(return_counts=True)
     reference_size = refined.windows.reference_size
     assert pictures.tolist() == [NOISE, HRRI, LRGI]
     assert counts.tolist() == [NOISE_TOKENS, reference_size[0] * reference_size[1] // 256, NOISE_TOKENS]
     hidden = calls[0]["hidden_states"]
-    reference = pipeline._latents_of(refined.stages["reference"])
-    generated = pipeline._latents_of(refined.stages["start"])
+    reference = latents_of(pipeline, refined.stages["reference"])
+    generated = latents_of(pipeline, refined.stages["start"])
     assert torch.equal(hidden[:, NOISE_TOKENS : NOISE_TOKENS + counts[1]], pack(reference))
     assert torch.allclose(hidden[:, -NOISE_TOKENS:], pack(generated), atol=0.1)
     assert calls[0]["guidance"].tolist() == [2.5]
@@ -96,14 +116,14 @@ def test_the_transformer_sees_noise_then_the_reference_then_the_generated_pictur
 
 def test_all_of_the_schedule_starts_from_noise_alone(pipeline, request_):
     with Watched(pipeline) as calls:
-        pipeline.refine(request_, Settings(**SMALL, generator=torch.Generator().manual_seed(3)))
+        pipeline.refine(request_, DenoisingSettings(**SMALL, generator=torch.Generator().manual_seed(3)))
     noise = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(3))
     assert torch.equal(calls[0]["hidden_states"][:, :NOISE_TOKENS], pack(noise))
     assert calls[0]["timestep"].item() == 1.0
 
 
 def test_part_of_the_schedule_starts_from_the_correspondence_engines_result(pipeline, request_):
-    settings = Settings(**SMALL, init="correspondence", noise=0.5, generator=torch.Generator().manual_seed(3))
+    settings = DenoisingSettings(**SMALL, init="correspondence", noise=0.5, generator=torch.Generator().manual_seed(3))
     with Watched(pipeline) as calls:
         refined = pipeline.refine(request_, settings)
     assert len(calls) == 2
@@ -111,26 +131,26 @@ def test_part_of_the_schedule_starts_from_the_correspondence_engines_result(pipe
     sigma = calls[0]["timestep"].item()
     assert 0.4 < sigma < 0.9
     noise = torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(3))
-    start = pipeline._latents_of(refined.stages["start"])
+    start = latents_of(pipeline, refined.stages["start"])
     expected = pack((1 - sigma) * start + sigma * noise)
     assert torch.allclose(calls[0]["hidden_states"][:, :NOISE_TOKENS], expected, atol=1e-5)
 
 
 def test_the_reference_cache_computes_the_conditions_once(pipeline, request_):
     with Watched(pipeline) as calls:
-        refined = pipeline.refine(request_, Settings(**SMALL, reference_cache=True))
+        refined = pipeline.refine(request_, DenoisingSettings(**SMALL, reference_cache=True))
     condition_tokens = NOISE_TOKENS + refined.windows.reference_size[0] * refined.windows.reference_size[1] // 256
     assert [call["hidden_states"].shape[1] for call in calls] == [condition_tokens] + [NOISE_TOKENS] * 4
     assert calls[0]["timestep"].item() == 0
     kept = [block.attn.processor.key for block in pipeline.transformer.transformer_blocks]
     assert kept == [None] * len(kept)
-    whole = pipeline.refine(request_, Settings(**SMALL))
+    whole = pipeline.refine(request_, DenoisingSettings(**SMALL))
     assert not np.array_equal(whole.stages["redrawn"], refined.stages["redrawn"])
 
 
 def test_a_compact_generated_picture_has_a_quarter_of_the_tokens(pipeline, request_):
     with Watched(pipeline) as calls:
-        pipeline.refine(request_, Settings(**SMALL, compact_generated=True))
+        pipeline.refine(request_, DenoisingSettings(**SMALL, compact_generated=True))
     ids = calls[0]["img_ids"]
     compact = ids[ids[:, 0] == LRGI]
     assert len(compact) == NOISE_TOKENS // 4
@@ -142,24 +162,24 @@ def test_what_the_experts_were_trained_with_is_the_default(tiny_base, tmp_path, 
     trained_adapter(pipeline, tmp_path / "adapter", **{option: True})
     loaded = RefGCSR2Pipeline.from_pretrained(tiny_base, adapter=tmp_path / "adapter")
     with Watched(loaded) as calls:
-        loaded.refine(request_, Settings(**SMALL))
+        loaded.refine(request_, DenoisingSettings(**SMALL))
     with Watched(loaded) as otherwise:
-        loaded.refine(request_, Settings(**(SMALL | {option: False})))
+        loaded.refine(request_, DenoisingSettings(**(SMALL | {option: False})))
     assert calls[-1]["hidden_states"].shape[1] < otherwise[-1]["hidden_states"].shape[1]
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(pipeline, pair):
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(pipeline, pair, masks):
     def drawn(seed: int) -> Any:
-        return pipeline.refine(make_request(*pair, seed=seed), Settings(**SMALL)).picture.tobytes()
+        return pipeline.refine(make_request(*pair, seed=seed, **masks), DenoisingSettings(**SMALL)).picture.tobytes()
 
     first = drawn(1)
     assert drawn(2) != first
     assert drawn(1) == first
 
 
-def test_without_a_generator_every_call_draws_anew_and_torchs_own_seed_counts(pipeline, pair):
+def test_without_a_generator_every_call_draws_anew_and_torchs_own_seed_counts(pipeline, pair, masks):
     def tokens() -> Tensor:
-        latents: Tensor = pipeline(*pair, output_type="latent", **SMALL).images
+        latents: Tensor = pipeline(*pair, output_type="latent", **masks, **SMALL).images
         return latents
 
     torch.manual_seed(4)
@@ -172,22 +192,29 @@ def test_without_a_generator_every_call_draws_anew_and_torchs_own_seed_counts(pi
 def test_pictures_reach_the_vae_to_a_quarter_of_a_grey_level_in_bfloat16(pipeline):
     pipeline.vae.to(torch.bfloat16)
     given: list[Tensor] = []
-    encode = pipeline.vae.encode
-
-    def noting(picture: Tensor) -> Any:
-        given.append(picture)
-        return encode(picture)
-
-    pipeline.vae.encode = noting
+    handle = pipeline.vae.encoder.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     levels = np.arange(256, dtype=np.uint8).repeat(48).reshape(64, 64, 3)
-    pipeline._latents_of(levels)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[16:48, 16:48] = 255
+    pipeline(
+        levels,
+        levels,
+        reference_mask=mask,
+        generated_mask=mask,
+        scale=1,
+        whole=True,
+        height=64,
+        width=64,
+        num_inference_steps=1,
+    )
+    handle.remove()
     got = (given[0][0].movedim(0, 2).double() + 1) * 127.5
     assert np.abs(got.numpy() - levels).max() <= 0.25
 
 
-def test_strength_zero_is_the_clean_upscale(pipeline, pair):
-    request = make_request(*pair, scale=2, strength=0)
-    refined = pipeline.refine(request, Settings(**SMALL))
+def test_strength_zero_is_the_clean_upscale(pipeline, pair, masks):
+    request = make_request(*pair, scale=2, strength=0, **masks)
+    refined = pipeline.refine(request, DenoisingSettings(**SMALL))
     height, width = pair[1].shape[:2]
     assert np.array_equal(refined.picture, clean_upscale(request.generated.pixels, (2 * width, 2 * height)))
     assert not refined.share.any()
@@ -197,17 +224,19 @@ def test_only_the_object_is_redrawn_unless_the_whole_frame_is_asked_for(pipeline
     mask = np.zeros(pair[1].shape[:2], np.uint8)
     mask[30:50, 30:50] = 255
     request = make_request(*pair, scale=2, generated_mask=mask)
-    refined = pipeline.refine(request, Settings(**SMALL))
+    refined = pipeline.refine(request, DenoisingSettings(**SMALL))
     changed = (refined.picture != refined.stages["upscaled"]).any(axis=2)
     assert changed[70:90, 70:90].mean() > 0.9
     assert not changed[:10].any()
-    whole = pipeline.refine(make_request(*pair, scale=2), Settings(**SMALL, whole=True))
+    whole = pipeline.refine(make_request(*pair, scale=2), DenoisingSettings(**SMALL, whole=True))
     assert (whole.picture != whole.stages["upscaled"]).any(axis=2)[:10].mean() > 0.5
 
 
-def test_output_types(pipeline, pair):
+def test_output_types(pipeline, pair, masks):
     def output(output_type: str):
-        return pipeline(*pair, scale=2, generator=torch.Generator().manual_seed(1), output_type=output_type, **SMALL)
+        return pipeline(
+            *pair, scale=2, generator=torch.Generator().manual_seed(1), output_type=output_type, **masks, **SMALL
+        )
 
     height, width = (2 * side for side in pair[1].shape[:2])
     image = np.asarray(output("pil").images[0])
@@ -219,17 +248,17 @@ def test_output_types(pipeline, pair):
     assert torch.equal(tensor[0].movedim(0, 2), torch.from_numpy(floats[0]))
     tokens = output("latent").images
     assert unpack(tokens, 8, 12).shape == (1, 4, 8, 12)
-    assert len(pipeline(*pair, return_dict=False, **SMALL)) == 1
+    assert len(pipeline(*pair, return_dict=False, **masks, **SMALL)) == 1
 
 
-def test_the_callback_sees_every_step_and_may_change_the_latents(pipeline, pair):
+def test_the_callback_sees_every_step_and_may_change_the_latents(pipeline, pair, masks):
     steps: list[int] = []
 
     def blank(pipeline, step: int, timestep: Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
         steps.append(step)
         return {"latents": torch.zeros_like(tensors["latents"])}
 
-    tokens = pipeline(*pair, callback_on_step_end=blank, output_type="latent", **SMALL).images
+    tokens = pipeline(*pair, callback_on_step_end=blank, output_type="latent", **masks, **SMALL).images
     assert steps == [0, 1, 2, 3]
     assert not tokens.any()
 
@@ -237,7 +266,9 @@ def test_the_callback_sees_every_step_and_may_change_the_latents(pipeline, pair)
 def test_progress_names_the_stages_and_never_goes_back(pipeline, request_):
     told: list[tuple[str, float]] = []
     pipeline.refine(
-        request_, Settings(**SMALL, init="correspondence"), lambda stage, fraction: told.append((stage, fraction))
+        request_,
+        DenoisingSettings(**SMALL, init="correspondence"),
+        lambda stage, fraction: told.append((stage, fraction)),
     )
     assert list(dict.fromkeys(stage for stage, _ in told)) == [
         "reading the prompt",
@@ -253,7 +284,7 @@ def test_progress_names_the_stages_and_never_goes_back(pipeline, request_):
     assert fractions[-1] < 1
 
 
-def test_the_prompt_is_the_papers_unless_one_is_given(pipeline, pair):
+def test_the_prompt_is_the_papers_unless_one_is_given(pipeline, pair, masks):
     prompts: list[str] = []
     encode = pipeline.encode_prompt
 
@@ -263,8 +294,8 @@ def test_the_prompt_is_the_papers_unless_one_is_given(pipeline, pair):
         return encode(prompt, *arguments, **options)
 
     pipeline.encode_prompt = noting
-    pipeline(*pair, object_name="red mug", **SMALL)
-    pipeline(*pair, "Sharpen it.", **SMALL)
+    pipeline(*pair, object_name="red mug", **masks, **SMALL)
+    pipeline(*pair, "Sharpen it.", **masks, **SMALL)
     assert prompts == [
         "use the red mug in IMG1 as a reference to refine, replace, enhance the red mug in IMG2",
         "Sharpen it.",
@@ -274,26 +305,26 @@ def test_the_prompt_is_the_papers_unless_one_is_given(pipeline, pair):
 def test_given_embeddings_need_no_text_encoders(pipeline, request_):
     with torch.no_grad():
         embeds, pooled, _ = pipeline.encode_prompt("a mug", None)
-    expected = pipeline.refine(request_, Settings(prompt="a mug", **SMALL)).picture
+    expected = pipeline.refine(request_, DenoisingSettings(prompt="a mug", **SMALL)).picture
     pipeline.text_encoder = pipeline.text_encoder_2 = None
     with pytest.raises(InputError, match="no text encoders"):
-        pipeline.refine(request_, Settings(prompt="a mug", **SMALL))
-    refined = pipeline.refine(request_, Settings(prompt_embeds=embeds, pooled_prompt_embeds=pooled, **SMALL))
+        pipeline.refine(request_, DenoisingSettings(prompt="a mug", **SMALL))
+    refined = pipeline.refine(request_, DenoisingSettings(prompt_embeds=embeds, pooled_prompt_embeds=pooled, **SMALL))
     assert np.array_equal(refined.picture, expected)
 
 
 def test_experts_change_the_result_and_fused_ones_change_it_alike(tiny_base, tmp_path, pipeline, request_):
-    stock = pipeline.refine(request_, Settings(**SMALL)).stages["redrawn"].astype(int)
+    stock = pipeline.refine(request_, DenoisingSettings(**SMALL)).stages["redrawn"].astype(int)
     trained_adapter(pipeline, tmp_path / "adapter")
     loaded = RefGCSR2Pipeline.from_pretrained(tiny_base, adapter=tmp_path / "adapter")
-    refined = loaded.refine(request_, Settings(**SMALL)).stages["redrawn"].astype(int)
+    refined = loaded.refine(request_, DenoisingSettings(**SMALL)).stages["redrawn"].astype(int)
     assert np.abs(refined - stock).mean() > 1
     for holder in (loaded, RefGCSR2Pipeline(**loaded.components)):
         with pytest.raises(EngineError, match=r"fuse\(\)"):
             holder.save_pretrained(tmp_path / "refused")
     assert loaded.freqmole is not None
     loaded.freqmole.fuse()
-    fused = loaded.refine(request_, Settings(**SMALL)).stages["redrawn"].astype(int)
+    fused = loaded.refine(request_, DenoisingSettings(**SMALL)).stages["redrawn"].astype(int)
     assert np.abs(fused - refined).max() <= 1
     loaded.save_pretrained(tmp_path / "whole")
     reloaded = DiffusionPipeline.from_pretrained(tmp_path / "whole")
@@ -306,7 +337,7 @@ def test_experts_change_the_result_and_fused_ones_change_it_alike(tiny_base, tmp
 def test_a_cancelled_run_leaves_nothing_behind(pipeline, request_, reference_cache):
     # So high that all steps but the first reuse what the one before has left.
     pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=100.0))
-    settings = Settings(**SMALL, reference_cache=reference_cache)
+    settings = DenoisingSettings(**SMALL, reference_cache=reference_cache)
     expected = pipeline.refine(request_, settings).picture
 
     def cancel(stage: str, fraction: float) -> None:
@@ -346,4 +377,4 @@ def test_weights_that_give_no_colours_are_an_error_and_no_picture(pipeline, requ
     with torch.no_grad():
         pipeline.transformer.proj_out.weight.fill_(torch.nan)
     with pytest.raises(EngineError, match="finite"):
-        pipeline.refine(request_, Settings(**SMALL))
+        pipeline.refine(request_, DenoisingSettings(**SMALL))

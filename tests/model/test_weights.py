@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from refgc.errors import EngineError, InputError
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
 from tests.support.fake_hub import FakeHub
+from tests.support.safetensors_files import GIGABYTE, make_sparse, opened_files, turn_into_pickle
 from tests.support.tiny_freqmole import run, teach
 from tests.support.tiny_models import tiny_transformer
 
@@ -263,7 +265,44 @@ def test_values_that_are_no_numbers_are_refused(saved: Path) -> None:
 def test_damaged_weights_are_refused(saved: Path, damage: Any) -> None:
     file = saved / "freqmole.safetensors"
     file.write_bytes(damage(file.read_bytes()))
-    assert refusal(saved).endswith("is damaged or cut off; download or copy it again.")
+    assert re.search(r"is damaged or cut off \(.+\); download or copy it again\.$", refusal(saved))
+
+
+def test_a_pickle_is_refused_and_not_opened(saved: Path) -> None:
+    pickled = turn_into_pickle(saved / "freqmole.safetensors")
+    with opened_files() as opened:
+        assert f"{pickled.name} is a pickle, which can run any program when it is read" in refusal(saved)
+    assert not [path for path in opened if path.endswith(".bin")]
+
+
+def test_a_tensor_that_claims_gigabytes_is_refused_before_any_is_read(saved: Path) -> None:
+    make_sparse(saved / "freqmole.safetensors", "transformer_blocks.0.attn.to_q.low_frequency_A", 6 * GIGABYTE)
+    assert "is damaged or cut off (only " in refusal(saved)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float8_e4m3fn])
+def test_experts_of_a_dtype_without_fractions_or_precision_are_refused(saved: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(saved / "freqmole.safetensors")
+    name = "transformer_blocks.0.frequency_gate.logit"
+    save_file({**tensors, name: tensors[name].to(dtype)}, saved / "freqmole.safetensors")
+    assert f"stores {name} as " in refusal(saved)
+
+
+@pytest.mark.parametrize("file", ["freqmole.safetensors", "config.json"])
+def test_links_out_of_the_folder_are_not_followed(saved: Path, file: str) -> None:
+    (saved / file).rename(saved.parent / "elsewhere")
+    (saved / file).symlink_to("../elsewhere")
+    assert f"has a link to a place outside of its folder, {file}; put the file itself there." in refusal(saved)
+    (saved.parent / "elsewhere").rename(saved / "inside")
+    (saved / file).unlink()
+    (saved / file).symlink_to("inside")
+    assert weights.load(tiny_transformer(), saved).config == CONFIG
+
+
+def test_a_config_too_large_for_one_is_not_read(saved: Path) -> None:
+    with (saved / "config.json").open("ab") as config:
+        config.truncate(6 * GIGABYTE)
+    assert "is no FreqMoLE config (it has more than" in refusal(saved)
 
 
 @pytest.mark.parametrize("file", ["freqmole.safetensors", "config.json"])

@@ -52,9 +52,9 @@ def test_what_it_copies_is_there_and_sent(steps: list[tuple[str, str]]) -> None:
         for source in rest.split()[:-1]:
             assert (ROOT / source).exists(), source
             assert is_sent(source), source
-    # The page reads these beside the package.
+    # The page reads its examples beside the package.
     copied = {source for rest in all_of(steps, "COPY") for source in rest.split()[:-1]}
-    assert {"refgc", "assets", "examples", "app.py"} <= copied
+    assert {"refgc", "examples", "app.py"} <= copied
 
 
 @pytest.mark.parametrize("path", [".git/config", ".venv/bin/python", "tests/conftest.py", "examples/make/scene.py"])
@@ -66,7 +66,7 @@ def test_versions_agree(steps: list[tuple[str, str]]) -> None:
     card: dict[str, Any] = SpaceCard((ROOT / "README.md").read_text(encoding="utf-8")).data.to_dict()
     assert all_of(steps, "FROM") == [f"python:{card['python_version']}-slim"]
     (install,) = [rest for rest in all_of(steps, "RUN") if "pip install" in rest]
-    assert "--constraint requirements.txt" in install
+    assert "--constraint constraints.txt" in install
 
 
 def test_extras_are_the_projects(steps: list[tuple[str, str]]) -> None:

@@ -1,11 +1,18 @@
-"""The installed `refgc`, run as a shell would run it."""
+"""The `refgc` command: as a shell would run it, or inside of this process, which takes a tenth of the time."""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sysconfig
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from refgc.cli.main import main
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "refgc"
 # Settings of the person who runs the tests must not decide what they find.
@@ -14,6 +21,8 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 def run_refgc(*arguments: str | os.PathLike[str], **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs it to its end, with `environment` added, neither stdout nor stderr being a terminal."""
+    if "PYTHONPATH" in environment and "PYTHONPATH" in os.environ:
+        environment["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
     return subprocess.run(
         [COMMAND, *arguments],
         capture_output=True,
@@ -23,6 +32,21 @@ def run_refgc(*arguments: str | os.PathLike[str], **environment: str) -> subproc
         env={**ENVIRONMENT, **environment},
         stdin=subprocess.DEVNULL,
     )
+
+
+def run_inside(*arguments: str | os.PathLike[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same inside of this process, for what does not depend on the process itself."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, {**ENVIRONMENT, **environment}, clear=True),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main([os.fspath(argument) for argument in arguments])
+    status = ended.value.code
+    assert isinstance(status, int)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def assert_one_sentence(done: subprocess.CompletedProcess[str], status: int, part: str) -> None:

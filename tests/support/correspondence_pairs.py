@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import RefineResult
 from refgc.refinement import refine
+from refgc.request import make_request
 from tests.support.synthetic import draw_card, make_synthetic_pair
 
 Pixels = NDArray[np.uint8]
@@ -30,6 +34,47 @@ PRODUCT_PHOTO = on_plain_ground(PAIR.reference, 40)
 def refined(scale: int = 4, strength: float = 1.0) -> RefineResult:
     """`PAIR`, its reference as a product photo, refined once for all tests."""
     return refine(PRODUCT_PHOTO, PAIR.generated, scale=scale, strength=strength)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A refinement of `PAIR`, and what was told and shown while it ran."""
+
+    result: RefineResult
+    progress: list[tuple[str, float]]
+    shown: list[tuple[str, tuple[int, int]]]
+
+
+@cache
+def watched() -> Watched:
+    """A second run of `refined()`, watched; in a thread, after other random numbers were drawn."""
+    seen = Watched(refined(), [], [])
+    results: list[RefineResult] = []
+
+    def run() -> None:
+        cv2.setRNGSeed(987)
+        results.append(
+            CorrespondenceEngine().refine(
+                make_request(PRODUCT_PHOTO, PAIR.generated),
+                progress=lambda stage, fraction: seen.progress.append((stage, fraction)),
+                viewer=lambda name, picture: seen.shown.append((name, picture.size)),
+            )
+        )
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return Watched(results[0], seen.progress, seen.shown)
+
+
+@cache
+def unrelated() -> tuple[RefineResult, list[tuple[str, float]]]:
+    """A reference that is not in the picture, and the progress that was told."""
+    progress: list[tuple[str, float]] = []
+    result = refine(
+        draw_card(300, 77), PAIR.generated, progress=lambda stage, fraction: progress.append((stage, fraction))
+    )
+    return result, progress
 
 
 def upscaled(result: RefineResult) -> Pixels:

@@ -1,4 +1,4 @@
-"""A plain glazed vase: no lettering, no texture, the honest hard case."""
+"""A plain glazed vase without lettering or texture: the case that matching cannot solve."""
 
 from __future__ import annotations
 

@@ -1,146 +1,471 @@
-"""What stands between a visitor and the engines: whose turn it is, for how long, with how much room; noted down."""
+"""Runs of the engines for visitors: admission, turn, time limits, cached results, and the log line at the end."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from threading import Event
+from time import monotonic
+from typing import Protocol, TypeAlias, TypeVar
 
 from refgc.diptych import sources
-from refgc.diptych.preview import GeneratorChoice, PreviewRequest, preview
-from refgc.doctor import may_choose_diffusion
-from refgc.engine import EngineName, Progress, Viewer
+from refgc.diptych.preview import GeneratorChoice, make_preview_request, preview
+from refgc.engine import EngineName, Progress, RefineResult, Viewer
 from refgc.errors import InputError
-from refgc.machine import DEVICE
-from refgc.page.preview.pictures import ShownPreview, ShownRefinement, write_refinement, write_shown
-from refgc.page.refine.pictures import ShownResult, write_result
-from refgc.page.service.cache import MEGABYTE, made_by, results
-from refgc.page.service.gpu import EngineChoice, refine_with
-from refgc.page.service.limits import Visits
-from refgc.page.service.logs import Outcome, note_job
-from refgc.page.service.queue import BusyError, Finished, Line, Seen, Ticket, TooLongError, Working, watched
-from refgc.page.service.settings import ServiceSettings, settings
-from refgc.page.service.storage import NoRoomError, free_bytes, new_folder, remove, room_watched
-from refgc.request import RefineRequest, make_request
+from refgc.imaging.files import MEGABYTE
+from refgc.imaging.image import Image, Mask
+from refgc.page.pictures import ShownPreview, ShownRefinement, ShownResult, write_refinement, write_result, write_shown
+from refgc.page.service.cache import ResultCache, engine_fingerprint, open_cache
+from refgc.page.service.decoding import Decoder
+from refgc.page.service.gpu import refine_with
+from refgc.page.service.limits import BusyError, MarkingLimits, RunLimits, VisitLabels
+from refgc.page.service.logs import Outcome, log_run
+from refgc.page.service.queue import (
+    Clock,
+    EngineQueue,
+    Finished,
+    QueueEntry,
+    Seen,
+    TooLongError,
+    Work,
+    Working,
+    run_in_turn,
+)
+from refgc.page.service.storage import NoRoomError, check_room, is_disk_full, new_folder, remove
+from refgc.refinement import EngineChoice, best_engine
+from refgc.request import RefineRequest, check_options, make_request
+from refgc.settings import Settings
+from refgc.settings import settings as read_settings
 
-# One line for what keeps every core busy, one for what fills the GPU: the refinements and previews of an engine share
-# theirs, since two at a time would only make both slower, or run out of memory; one on the processor does not have to
-# wait for the GPU, nor the other way round.
-LINES: dict[EngineName, Line] = {"correspondence": Line(), "diffusion": Line()}
-VISITS = Visits()
+# The scale that is logged of a run which enlarges nothing.
+SAME_SIZE = 1
+
+Sizes = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What may be written down of a run: nothing that is in a picture, or in its name.
+class RefineJob:
+    """One refinement that a visitor asked for; the files are not opened yet.
 
     Attributes:
-        kind: "refine" or "preview".
-        engine: whose line it waits in.
+        reference: the file of the HRRI.
+        generated: the file of the LRGI.
+        reference_mask: the file of the object's mask in the reference; None lets the engine find the object.
+        generated_mask: the same for the generated picture.
+        scale: output size over generated size; 1, 2 or 4.
+        strength: how much of the reference to bring in, from 0 to 1.
+        seed: seed of everything random.
+        object_name: the object in words.
+        engine: the engine that refines it.
+    """
+
+    reference: Path
+    generated: Path
+    reference_mask: Path | None = None
+    generated_mask: Path | None = None
+    scale: int = 4
+    strength: float = 1.0
+    seed: int = 0
+    object_name: str = "object"
+    engine: EngineName = "correspondence"
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewJob:
+    """One preview that a visitor asked for; the files are not opened yet.
+
+    Attributes:
+        reference: the file of the HRRI.
+        scene: the file of the HRGT, or of a scene with a place for the object.
+        reference_mask: the file of the object's mask in the reference; None lets the segmenter find the object.
+        scene_mask: the same for the scene.
+        object_name: the object in words.
+        caption: what the reference shows, in a longer phrase; may be empty.
+        seed: seed of everything random.
+        factor: the scene's size over that of the generated picture; 1, 2 or 4.
+        artifacts: strength of each simulated artifact by its name, from 0 to 1.
+        generator: "auto" takes the diptych generator where this machine can run it.
+    """
+
+    reference: Path
+    scene: Path
+    reference_mask: Path | None = None
+    scene_mask: Path | None = None
+    object_name: str = "object"
+    caption: str = ""
+    seed: int = 0
+    factor: int = 4
+    artifacts: Mapping[str, float] = field(default_factory=dict)
+    generator: GeneratorChoice = "auto"
+
+
+class Reported(Protocol):
+    """What a run makes: it has a report."""
+
+    @property
+    def report(self) -> object:
+        """The report; its `seconds` and `placed` are logged where it has them."""
+        ...
+
+
+class PictureDecoder(Protocol):
+    """What opens visitors' files; see `refgc.page.service.decoding.Decoder`."""
+
+    def image(self, path: Path, *, name: str, stop: Event | None = None) -> Image:
+        """The picture in a file."""
+        ...
+
+    def mask(self, path: Path, *, size: tuple[int, int], name: str, stop: Event | None = None) -> Mask:
+        """The mask in a file, of a picture of the given width and height."""
+        ...
+
+    def close(self) -> None:
+        """Ends what decodes."""
+        ...
+
+
+Made = TypeVar("Made", bound=Reported)
+Events: TypeAlias = Generator[Working | Seen | Finished[Made], None, None]
+RefineWith = Callable[[EngineName, RefineRequest, Progress, Viewer], RefineResult]
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is logged of one run: nothing that is in a picture, or in its name.
+
+    Attributes:
+        kind: "refine", "preview" or "refine preview".
+        engine: the engine whose queue it waits in.
         scale: output size over generated size.
-        sizes: width and height in pixels of the pictures, by what they are.
+        sizes: width and height in pixels of the pictures, by their names; known once the files are decoded.
     """
 
     kind: str
     engine: EngineName
     scale: int
-    sizes: dict[str, tuple[int, int]]
+    sizes: Sizes = field(default_factory=dict)
 
 
-class Reported(Protocol):
-    """What a run makes: it has a report, with the seconds each stage took."""
+class Service:
+    """The runs of one server.
 
-    @property
-    def report(self) -> object:
-        """The report."""
-        ...
-
-
-Made = TypeVar("Made", bound=Reported)
-
-
-def served(
-    job: Job, visit: str, work: Callable[[Progress, Viewer], Made]
-) -> Generator[Working | Seen | Finished[Made], None, None]:
-    """Does one heavy job for a visitor when its turn comes, and yields what `refgc.page.service.queue.watched` does.
-
-    Args:
-        job: what is noted of it.
-        visit: the visitor's session.
-        work: called with the progress and the viewer that it is to tell.
-
-    Raises:
-        BusyError: too many wait, too many of this visit do, or the turn did not come in time.
-        NoRoomError: the disk is full.
-        TooLongError: the work took too long.
-        Exception: what the work raised.
+    Attributes:
+        settings: the limits.
+        queues: one for each engine. Refinements and previews that use the same processor or GPU share a queue, since
+            two at a time would make both slower or run out of memory.
+        decoder: opens visitors' files.
+        cache: the results of earlier runs; None where none are kept.
     """
-    limits = settings()
-    outcome: Outcome = "failed"
-    ticket: Ticket | None = None
-    made: Made | None = None
-    failure: Exception | None = None
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        cache: ResultCache | None = None,
+        decoder: PictureDecoder | None = None,
+        refine_with: RefineWith = refine_with,
+        clock: Clock = monotonic,
+    ) -> None:
+        """A service without visitors.
+
+        Args:
+            settings: the limits; None reads the environment.
+            cache: the results of earlier runs; None keeps none.
+            decoder: opens visitors' files; None decodes them in processes of their own.
+            refine_with: runs an engine.
+            clock: seconds that only go forward, by which waits and runs are timed.
+
+        Raises:
+            InputError: a setting in the environment cannot be used.
+        """
+        self.settings = settings or read_settings()
+        self.queues: dict[EngineName, EngineQueue] = {
+            "correspondence": EngineQueue(clock),
+            "diffusion": EngineQueue(clock),
+        }
+        self.decoder = decoder or Decoder()
+        self.cache = cache
+        self._run_limits = RunLimits(self.settings)
+        self._marking_limits = MarkingLimits(self.settings)
+        self._visit_label = VisitLabels()
+        self._refine_with = refine_with
+        self._best: EngineName | None = None
+
+    @classmethod
+    def from_environment(cls) -> Service:
+        """The service of this process: limits from the environment, the cache beside the folder of uploads.
+
+        Raises:
+            InputError: a setting in the environment cannot be used.
+        """
+        settings = read_settings()
+        return cls(settings, cache=open_cache(settings))
+
+    def engine_for(self, choice: EngineChoice) -> EngineName:
+        """The engine that a choice stands for on this machine; "auto" is decided once and then remembered."""
+        if choice != "auto":
+            return choice
+        if self._best is None:
+            self._best = best_engine()
+        return self._best
+
+    def marking(self, visit: str) -> AbstractContextManager[Event]:
+        """Admits the work on one mark of a visit.
+
+        Args:
+            visit: the visitor's session.
+
+        Returns:
+            A context that yields an event, which is set when the time for the work is over. Entering it raises
+            `BusyError` where the visit marks too much.
+        """
+        return self._marking_limits.admit(visit)
+
+    def check_room(self) -> None:
+        """Checks that the disk is not nearly full; deletes cached results where their room is needed.
+
+        Raises:
+            NoRoomError: the disk is nearly full even so.
+        """
+        needed = self.settings.spare_megabytes * MEGABYTE
+        try:
+            check_room(needed)
+        except NoRoomError:
+            if self.cache:
+                self.cache.trim(0)
+            check_room(needed)
+
+    def refine(self, job: RefineJob, visit: str, address: str = "") -> Events[ShownResult]:
+        """Refines and writes everything that is shown of the result; closing the generator cancels.
+
+        A result that is in the cache is given at once. While others are served first, `Working` says how many and for
+        about how long. Files are decoded when the run's turn has come, not before. Something is yielded at least every
+        half second.
+
+        Args:
+            job: what to refine.
+            visit: the visitor's session.
+            address: the visitor's address, see `refgc.page.service.limits.address_of`.
+
+        Raises:
+            InputError: the visitor has to change something.
+            BusyError: too many runs wait already, or too many of this visit or address.
+            NoRoomError: the disk is full.
+            EngineError: it cannot be done here, or took too long.
+        """
+        check_options(scale=job.scale, seed=job.seed, strength=job.strength, object_name=job.object_name)
+        record = _Record("refine", job.engine, job.scale)
+        folder = new_folder("refined")
+        key = ""
+
+        def cached() -> ShownResult | None:
+            nonlocal key
+            if self.cache is None:
+                return None
+            key = _cache_key(self.cache, job)
+            return self.cache.get(key, folder) if key else None
+
+        def work(progress: Progress, viewer: Viewer, cancelled: Event) -> Finished[ShownResult]:
+            progress("reading the pictures", 0.0)
+            reference, reference_mask = self._opened(job.reference, "reference", job.reference_mask, cancelled)
+            generated, generated_mask = self._opened(job.generated, "generated", job.generated_mask, cancelled)
+            request = make_request(
+                reference,
+                generated,
+                scale=job.scale,
+                reference_mask=reference_mask,
+                generated_mask=generated_mask,
+                object_name=job.object_name,
+                seed=job.seed,
+                strength=job.strength,
+            )
+            record.sizes = _sizes_of(request)
+            try:
+                result = self._refine_with(job.engine, request, progress, viewer)
+                progress("saving the pictures", 1.0)
+                shown = write_result(result, folder)
+            except BaseException:
+                remove(folder)
+                raise
+            if self.cache and key:
+                self.cache.put(key, shown, folder)
+            return Finished(shown)
+
+        yield from self._run(record, visit, address, work, cached)
+
+    def preview(self, job: PreviewJob, visit: str, address: str = "") -> Events[ShownPreview]:
+        """Makes a generated picture (LRGI) and writes everything that is shown of it; as `refine`.
+
+        Raises:
+            InputError: the visitor has to change something.
+            BusyError: too many runs wait already, or too many of this visit or address.
+            NoRoomError: the disk is full.
+            EngineError: it cannot be done here, or took too long.
+        """
+        check_options(scale=job.factor, seed=job.seed, object_name=job.object_name, scale_name="factor")
+        record = _Record("preview", _engine_beside(job.generator), SAME_SIZE)
+
+        def work(progress: Progress, _viewer: Viewer, cancelled: Event) -> Finished[ShownPreview]:
+            progress("reading the pictures", 0.0)
+            reference, reference_mask = self._opened(job.reference, "reference", job.reference_mask, cancelled)
+            scene, scene_mask = self._opened(job.scene, "scene", job.scene_mask, cancelled)
+            request = make_preview_request(
+                reference,
+                scene,
+                reference_mask=reference_mask,
+                scene_mask=scene_mask,
+                object_name=job.object_name,
+                caption=job.caption,
+                seed=job.seed,
+                factor=job.factor,
+                artifacts=job.artifacts,
+            )
+            record.sizes = {"reference": request.reference.size, "scene": request.scene.size}
+            folder = new_folder("preview")
+            try:
+                result = preview(request, generator=job.generator, progress=progress)
+                progress("saving the pictures", 1.0)
+                return Finished(write_shown(result, request, job.reference, folder))
+            except BaseException:
+                remove(folder)
+                raise
+
+        yield from self._run(record, visit, address, work)
+
+    def refine_preview(self, shown: ShownPreview, visit: str, address: str = "") -> Events[ShownRefinement]:
+        """Refines a preview with its own masks and compares the result with the truth; as `refine`.
+
+        Raises:
+            InputError: the preview's files were deleted because of their age.
+            BusyError: too many runs wait already, or too many of this visit or address.
+            NoRoomError: the disk is full.
+            EngineError: it cannot be done here, or took too long.
+        """
+        engine = self.engine_for("auto")
+        record = _Record("refine preview", engine, shown.report.factor)
+
+        def work(progress: Progress, viewer: Viewer, cancelled: Event) -> Finished[ShownRefinement]:
+            reference, reference_mask = self._opened(shown.reference, "reference", shown.masks[0], cancelled)
+            generated, generated_mask = self._opened(shown.generated, "generated", shown.masks[1], cancelled)
+            request = make_request(
+                reference,
+                generated,
+                scale=shown.report.factor,
+                reference_mask=reference_mask,
+                generated_mask=generated_mask,
+                seed=shown.report.seed,
+            )
+            record.sizes = _sizes_of(request)
+            refined = self._refine_with(engine, request, progress, viewer)
+            progress("comparing it with the truth", 1.0)
+            return Finished(write_refinement(shown, refined))
+
+        yield from self._run(record, visit, address, work)
+
+    def _opened(self, file: Path, name: str, mask_file: Path | None, cancelled: Event) -> tuple[Image, Mask | None]:
+        """A picture and its mask, decoded; `name` is "reference", "generated" or "scene"."""
+        called = "generated picture" if name == "generated" else name
+        picture = self.decoder.image(file, name=called, stop=cancelled)
+        if mask_file is None:
+            return picture, None
+        return picture, self.decoder.mask(mask_file, size=picture.size, name=f"{name} mask", stop=cancelled)
+
+    def _run(
+        self,
+        record: _Record,
+        visit: str,
+        address: str,
+        work: Work[Made],
+        cached: Callable[[], Made | None] = lambda: None,
+    ) -> Events[Made]:
+        """Admits one run, does its work when its turn comes, and logs how it ended.
+
+        Whatever costs nothing decides first: the limits of the visit and the address, then the disk, the cache and the
+        queue. Nothing is decoded before the turn has come.
+        """
+        outcome: Outcome = "failed"
+        entry: QueueEntry | None = None
+        ending: Finished[Made] | None = None
+        failure: Exception | None = None
+        try:
+            with self._run_limits.admit(visit, address) as count_for_the_hour:
+                self.check_room()
+                found = cached()
+                events: Events[Made]
+                if found is None:
+                    entry = self.queues[record.engine].enter(self.settings.max_waiting)
+                    events = self._in_turn(work, entry)
+                else:
+                    events = _cached(found)
+                count_for_the_hour()
+                with closing(events):
+                    for event in events:
+                        if isinstance(event, Finished):
+                            ending = event
+                            outcome = "done" if getattr(event.made.report, "placed", True) else "unplaced"
+                        yield event
+        except GeneratorExit:
+            outcome = "cancelled" if ending is None else outcome
+            raise
+        except Exception as error:
+            outcome, failure = _outcome_of(error), error
+            raise
+        finally:
+            is_cached = ending is not None and ending.cached
+            log_run(
+                record.kind,
+                outcome,
+                visit=self._visit_label(visit),
+                engine=record.engine,
+                scale=record.scale,
+                sizes=record.sizes,
+                waited=None if entry is None else entry.waited,
+                ran=None if entry is None else entry.ran,
+                seconds=None if is_cached else getattr(ending and ending.made.report, "seconds", None),
+                cached=is_cached,
+                failure=failure,
+            )
+
+    def _in_turn(self, work: Work[Made], entry: QueueEntry) -> Events[Made]:
+        limits = self.settings
+        try:
+            yield from run_in_turn(work, entry, run_seconds=limits.run_seconds, wait_seconds=limits.wait_seconds)
+        except Exception as error:
+            if is_disk_full(error):
+                raise NoRoomError from error
+            raise
+
+
+def _cached(found: Made) -> Events[Made]:
+    """The only event of a run whose result was in the cache."""
+    yield Finished(found, cached=True)
+
+
+def _cache_key(cache: ResultCache, job: RefineJob) -> str:
+    """The key of a refinement's result; empty where a file cannot be read, which the run then tells."""
+    files = {
+        "reference": job.reference,
+        "generated": job.generated,
+        "reference mask": job.reference_mask,
+        "generated mask": job.generated_mask,
+    }
+    options = {
+        "scale": job.scale,
+        "strength": float(job.strength),
+        "seed": job.seed,
+        "object name": job.object_name,
+        "engine": engine_fingerprint(job.engine),
+    }
     try:
-        make_room(limits)
-        with VISITS.job(visit, most=limits.visit_jobs, per_hour=limits.visit_jobs_per_hour):
-            ticket = LINES[job.engine].join(limits.max_waiting)
-            for note in watched(
-                room_watched(work), ticket, run_seconds=limits.run_seconds, wait_seconds=limits.wait_seconds
-            ):
-                if isinstance(note, Finished):
-                    made = note.made
-                    outcome = "done" if getattr(made.report, "placed", True) else "unplaced"
-                yield note
-    except GeneratorExit:
-        outcome = "cancelled" if made is None else outcome
-        raise
-    except Exception as error:
-        outcome, failure = _outcome_of(error), error
-        raise
-    finally:
-        note_job(
-            job.kind,
-            outcome,
-            visit=VISITS.number(visit),
-            engine=job.engine,
-            scale=job.scale,
-            sizes=job.sizes,
-            waited=None if ticket is None else ticket.waited,
-            ran=None if ticket is None else ticket.ran,
-            seconds=getattr(made and made.report, "seconds", None),
-            failure=failure,
-        )
+        return cache.key(files, options)
+    except OSError:
+        return ""
 
 
-def note_again(job: Job, visit: str) -> None:
-    """Notes that a visitor was given what had been made before."""
-    note_job(
-        job.kind,
-        "done",
-        visit=VISITS.number(visit),
-        engine=job.engine,
-        scale=job.scale,
-        sizes=job.sizes,
-        again=True,
-    )
-
-
-def make_room(limits: ServiceSettings) -> None:
-    """Forgets results made before where their room is needed.
-
-    Raises:
-        NoRoomError: the disk is full even so.
-    """
-    needed = limits.spare_megabytes * MEGABYTE
-    if free_bytes() >= needed:
-        return
-    cache = results()
-    if cache:
-        cache.trim(0)
-    if free_bytes() < needed:
-        raise NoRoomError
+def _sizes_of(request: RefineRequest) -> Sizes:
+    return {"reference": request.reference.size, "generated": request.generated.size}
 
 
 def _outcome_of(error: Exception) -> Outcome:
@@ -155,129 +480,8 @@ def _outcome_of(error: Exception) -> Outcome:
             return "failed"
 
 
-# ==== refining
-def refining(
-    request: RefineRequest, visit: str, *, engine: EngineChoice = "auto"
-) -> Generator[Working | Seen | Finished[ShownResult], None, None]:
-    """Refines and writes everything that is shown of the result; closing the generator cancels.
-
-    What was made before is given again at once: to whoever asks for the same with the same pictures. While others are
-    served first, `Working` says how many and for about how long. Something is yielded at least every half second.
-
-    Args:
-        request: what to refine.
-        visit: the visitor's session, by which limits are kept.
-        engine: which engine; "auto" takes the best that this machine can run.
-
-    Raises:
-        InputError: the visitor has to change something.
-        BusyError: too many wait already, or too many of this visit's runs do.
-        EngineError: it cannot be done here, or took too long.
-    """
-    name = engine_of(engine)
-    job = Job("refine", name, request.scale, {"reference": request.reference.size, "generated": request.generated.size})
-    cache, folder = results(), new_folder("refined")
-    key = cache.key(request, made_by(name)) if cache else ""
-    if cache and (found := cache.give(key, folder)):
-        note_again(job, visit)
-        yield Finished(found, again=True)
-        return
-
-    def work(progress: Progress, viewer: Viewer) -> ShownResult:
-        # Somebody else may have asked for the same just before.
-        if cache and (found := cache.give(key, folder)):
-            return found
-        try:
-            result = refine_with(engine, request, progress, viewer)
-            progress("saving the pictures", 1.0)
-            shown = write_result(result, folder)
-        except BaseException:
-            remove(folder)
-            raise
-        if cache:
-            cache.keep(key, shown, folder)
-        return shown
-
-    yield from served(job, visit, work)
-
-
-def engine_of(choice: EngineChoice) -> EngineName:
-    """The engine that a choice means on this machine, without loading any."""
-    if choice == "auto":
-        return "diffusion" if may_choose_diffusion() else "correspondence"
-    return choice
-
-
-# ==== previewing
-# A preview's generated picture is so many times smaller than the truth; noted as the scale of making it.
-SAME_SIZE = 1
-
-
-def previewing(
-    request: PreviewRequest, reference: Path, visit: str, *, generator: GeneratorChoice = "auto"
-) -> Generator[Working | Seen | Finished[ShownPreview], None, None]:
-    """Makes a generated picture and writes everything that is shown of it; closing the generator cancels.
-
-    It waits in the line of the engine that it shares the machine's processor or GPU with, and yields as
-    `refgc.page.service.runs.refining` does.
-
-    Args:
-        request: what to make.
-        reference: the reference's file, which is shown as it is.
-        visit: the visitor's session, by which limits are kept.
-        generator: which one; "auto" takes the best that this machine can run.
-
-    Raises:
-        InputError: the visitor has to change something.
-        BusyError: too many wait already, or too many of this visit's runs do.
-        EngineError: it cannot be done here, or took too long.
-    """
-
-    def work(progress: Progress, viewer: Viewer) -> ShownPreview:  # noqa: ARG001 (it has no pictures on the way)
-        folder = new_folder("preview")
-        try:
-            result = preview(request, generator=generator, progress=progress)
-            progress("saving the pictures", 1.0)
-            return write_shown(result, request, reference, folder)
-        except BaseException:
-            remove(folder)
-            raise
-
-    sizes = {"reference": request.reference.size, "scene": request.scene.size}
-    return served(Job("preview", _line_of(generator), SAME_SIZE, sizes), visit, work)
-
-
-def refining_preview(
-    shown: ShownPreview, visit: str
-) -> Generator[Working | Seen | Finished[ShownRefinement], None, None]:
-    """Refines a preview with its own masks and compares the result to the truth; as `previewing`.
-
-    Raises:
-        InputError: the preview's files have been deleted for their age.
-        BusyError: too many wait already, or too many of this visit's runs do.
-        EngineError: it cannot be done here, or took too long.
-    """
-    reference_mask, generated_mask = shown.masks
-    request = make_request(
-        shown.reference,
-        shown.generated,
-        scale=shown.report.factor,
-        reference_mask=reference_mask,
-        generated_mask=generated_mask,
-        seed=shown.report.seed,
-    )
-
-    def work(progress: Progress, viewer: Viewer) -> ShownRefinement:
-        refined = refine_with("auto", request, progress, viewer)
-        progress("comparing it with the truth", 1.0)
-        return write_refinement(shown, refined)
-
-    sizes = {"reference": request.reference.size, "generated": request.generated.size}
-    yield from served(Job("refine preview", engine_of("auto"), request.scale, sizes), visit, work)
-
-
-def _line_of(generator: GeneratorChoice) -> EngineName:
-    """Whose line a preview waits in: the simulator needs the processor, DipRefGC the GPU."""
+def _engine_beside(generator: GeneratorChoice) -> EngineName:
+    """The engine whose queue a preview waits in: the simulator needs the processor, DipRefGC the GPU."""
     if generator == "auto":
-        return "correspondence" if sources.obstacle() or os.environ.get(DEVICE) == "cpu" else "diffusion"
+        return "correspondence" if sources.obstacle() or sources.on_cpu() else "diffusion"
     return "correspondence" if generator == "simulated" else "diffusion"

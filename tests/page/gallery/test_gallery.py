@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 from refgc import __version__
-from refgc.diptych.comparison import closeness
+from refgc.diptych.comparison import fidelity
 from refgc.imaging.image import Image, open_image, open_mask
 from refgc.page.app import about_html
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
@@ -98,8 +98,8 @@ def test_made_anew_it_is_the_same(name: str) -> None:
     assert (result.report.placed, result.report.object_box) == (card.report.placed, card.report.object_box)
     assert result.report.matches == pytest.approx(card.report.matches, rel=0.02)
     for shown, made in ((cached(f"{name}/after"), result.image), (cached(f"{name}/before"), result.stages["upscaled"])):
-        assert closeness(made, shown, mask).psnr > LEAST_PSNR
-    refined = closeness(truth, result.image, mask)
+        assert fidelity(made, shown, mask).psnr > LEAST_PSNR
+    refined = fidelity(truth, result.image, mask)
     assert refined.psnr_inside == pytest.approx(card.closeness.refined.psnr_inside, abs=0.05)
     assert refined.ssim_inside == pytest.approx(card.closeness.refined.ssim_inside, abs=0.005)
 

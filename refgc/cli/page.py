@@ -1,0 +1,60 @@
+"""`refgc page`, and what `app.py` starts."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from refgc.cli.options import Debug, remember_debug
+from refgc.cli.streams import end_by_signals
+from refgc.errors import InputError
+
+LIBRARIES = ("gradio", "httpx", "starlette")
+
+
+def page(
+    host: Annotated[
+        str | None, typer.Option(help="The address to listen at; 127.0.0.1, or GRADIO_SERVER_NAME, when not given.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="The port to listen at; 7860, or GRADIO_SERVER_PORT, when not given."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Serve the page, until it is interrupted."""
+    remember_debug(debug)
+    serve(host, port)
+
+
+def serve(host: str | None = None, port: int | None = None) -> None:
+    """Builds the page and serves it until the process is told to end.
+
+    Args:
+        host: the address to listen at; None leaves it to Gradio's variable GRADIO_SERVER_NAME and its default.
+        port: likewise with GRADIO_SERVER_PORT.
+
+    Raises:
+        InputError: the libraries of the page are missing, a setting in the environment cannot be used, or the port is
+            taken.
+    """
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        raise InputError(f"The page needs {', '.join(missing)}: pip install '.[demo]' in the project's folder.")
+    from refgc.page.app import build_demo, launch_settings
+    from refgc.page.service.gpu import prepare_for_lending
+    from refgc.page.service.runs import Service
+
+    service = Service.from_environment()
+    demo, settings = build_demo(service), launch_settings(service)
+    prepare_for_lending()
+    end_by_signals()
+    try:
+        demo.launch(server_name=host, server_port=port, **settings)
+    except OSError as error:
+        place = f"{'this address' if host is None else host}{'' if port is None else f', port {port}'}"
+        raise InputError(
+            f"The page cannot be served at {place}: it is taken or not ours; give another --host or --port."
+        ) from error

@@ -1,0 +1,93 @@
+"""Settings of the denoising: prompt, size, schedule, and what the noise is laid over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refgc.errors import InputError
+from refgc.imaging.arrays import Size
+
+Start = Literal["generated", "correspondence"]
+# The share of the noise schedule that is run, by what the noise is laid over. At 1024 x 1024 the last 0.3 of the
+# schedule begin at a sigma of 0.56: nearly half of what the latents hold is still the picture. Chosen by hand, without
+# a trained model.
+DEFAULT_NOISE: dict[Start, float] = {"generated": 1.0, "correspondence": 0.3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenoisingSettings:
+    """How a request is refined.
+
+    Attributes:
+        prompt: the instruction; None takes the paper's, with the request's object name in it.
+        prompt_embeds: (1, text tokens, width), instead of a prompt.
+        pooled_prompt_embeds: (1, width), goes with `prompt_embeds`.
+        height: of the window as the model sees it, a multiple of 16; None takes the Kontext size nearest in aspect.
+        width: the same.
+        num_inference_steps: of the whole schedule.
+        guidance_scale: of the distilled guidance.
+        init: what the noise is laid over: the enlarged LRGI, or the correspondence engine's result.
+        noise: the share of the schedule that is run, in (0, 1]; None is 1 over the LRGI, which leaves nothing of it,
+            and 0.3 over the correspondence engine's result.
+        whole: true for the whole frame instead of a window around the object.
+        reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
+            None does as the experts were trained.
+        compact_generated: whether the LRGI is given at half the size, a quarter of its tokens; None does as the experts
+            were trained.
+        generator: source of the noise; None takes the request's seed.
+        callback_on_step_end: as in every diffusers pipeline.
+        callback_on_step_end_tensor_inputs: the tensors it is given.
+    """
+
+    prompt: str | None = None
+    prompt_embeds: Tensor | None = None
+    pooled_prompt_embeds: Tensor | None = None
+    height: int | None = None
+    width: int | None = None
+    num_inference_steps: int = 28
+    guidance_scale: float = 2.5
+    init: Start = "generated"
+    noise: float | None = None
+    whole: bool = False
+    reference_cache: bool | None = None
+    compact_generated: bool | None = None
+    generator: torch.Generator | None = None
+    callback_on_step_end: Callable[..., dict[str, Any]] | None = None
+    callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",)
+
+    def check(self) -> None:
+        """Refuses settings that cannot be used; sizes are checked where the windows are chosen.
+
+        Raises:
+            InputError: a number is out of range, or settings are given that exclude or need each other.
+        """
+        embeds_given = self.prompt_embeds is not None
+        if embeds_given != (self.pooled_prompt_embeds is not None) or (embeds_given and self.prompt is not None):
+            raise InputError("Give either a prompt, or both prompt_embeds and pooled_prompt_embeds.")
+        if (self.height is None) != (self.width is None):
+            raise InputError("Only one of height and width is given; give both or neither.")
+        if self.num_inference_steps < 1:
+            raise InputError(f"The number of steps is {self.num_inference_steps}; choose 1 or more.")
+        if self.init not in get_args(Start):
+            raise InputError(f"There is no init {self.init!r}; choose {' or '.join(get_args(Start))}.")
+        if self.noise is not None and not 0 < self.noise <= 1:
+            raise InputError(f"The noise is {self.noise:g}; choose a number above 0 and at most 1.")
+
+    @property
+    def working_size(self) -> Size | None:
+        """(width, height) of the window as the model sees it; None where a Kontext size is taken."""
+        return None if self.width is None or self.height is None else (self.width, self.height)
+
+    @property
+    def sigmas(self) -> list[float]:
+        """The sigmas of the steps that are run, falling, before the scheduler's shift."""
+        noise = DEFAULT_NOISE[self.init] if self.noise is None else self.noise
+        steps = max(1, round(noise * self.num_inference_steps))
+        schedule = np.linspace(1.0, 1 / self.num_inference_steps, self.num_inference_steps)
+        return [float(sigma) for sigma in schedule[-steps:]]
