@@ -108,10 +108,12 @@ class _Tiff:
 
     def _directory(self, start: int) -> list[_Tag]:
         (count,) = self._unpack("Q" if self.big else "H", start) or (0,)
-        if count > MAX_TAGS:
-            self.checked.refuse()
         start += 8 if self.big else 2
         step, inline = (20, 8) if self.big else (12, 4)
+        # Decoders stop at the end of the file, whatever the number says.
+        count = min(count, max(0, self.checked.end - start) // step)
+        if count > MAX_TAGS:
+            self.checked.refuse()
         tags = []
         for entry in range(start, start + step * count, step):
             number, kind = self._unpack("H", entry, 2) or (0, 0)

@@ -130,7 +130,11 @@ def test_large_profiles_are_refused(suffix, opened):
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp"])
-@pytest.mark.parametrize("exif", [b"\0", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "exif",
+    [b"\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 300],
+    ids=["one byte", "no directory", "65535 tags in 300 bytes"],
+)
 def test_exif_data_that_cannot_be_read_are_as_good_as_none(suffix, exif, opened):
     content = encoded(PILImage.fromarray(quadrants()), suffix.upper(), exif=exif, lossless=True)
     np.testing.assert_array_equal(opened(content).pixels, quadrants())

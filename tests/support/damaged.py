@@ -325,11 +325,10 @@ def _metadata() -> Iterator[DamagedFile]:
         "orientation 6": exif_of((0x112, 3, 1, 6)),
         "orientation 99": exif_of((0x112, 3, 1, 99)),
     }.items():
-        expected: Expectation = "any" if name == "many tags" else "ok"
         # The encoder of AVIF refuses to write what is no EXIF data.
         for suffix in ("jpg", "png", "webp", "heic", *(["avif"] if name.startswith("orientation") else [])):
             content = encoded(picture(), FORMATS[suffix][0], exif=exif)
-            yield DamagedFile("metadata", f"{name}.{suffix}", content, expected)
+            yield DamagedFile("metadata", f"{name}.{suffix}", content, "ok")
     for name, profile in {"no profile": b"not a profile" * 20, "long profile": b"x" * 3 * ONE_MEGABYTE}.items():
         for suffix in ("jpg", "webp", "avif", "tif"):
             content = encoded(picture(), FORMATS[suffix][0], icc_profile=profile)
