@@ -90,8 +90,24 @@ class Settings(BaseSettings):
         256,
         ge=0,
         allow_inf_nan=False,
-        description="free room on the disk, in millions of bytes, below which nothing is run",
+        description="free room on the disk, in millions of bytes, below which nothing is taken in or run",
     )
+    allowed_hosts: str = Field(
+        "",
+        description="host names that the page may be reached by; any when not set",
+        json_schema_extra={"allowed": "names separated by commas, such as page.example or *.paper.example"},
+    )
+    header_seconds: float = Field(
+        10, gt=0, allow_inf_nan=False, description="longest time that a connection stays open without a request"
+    )
+    body_seconds: float = Field(
+        20, gt=0, allow_inf_nan=False, description="longest time for a request's body, beside the time for its bytes"
+    )
+    body_bytes_per_second: float = Field(
+        16_000, gt=0, allow_inf_nan=False, description="slowest rate at which a request's body may come in"
+    )
+    address_uploads: int = Field(64, ge=1, description="requests that one address may be sending at the same time")
+    address_connections: int = Field(512, ge=1, description="open connections of one address")
 
     @model_validator(mode="before")
     @classmethod
