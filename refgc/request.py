@@ -41,17 +41,17 @@ class RefineRequest:
 
 
 def make_request(
-    reference: ImageSource,
-    generated: ImageSource,
+    reference: ImageSource | Image,
+    generated: ImageSource | Image,
     *,
     scale: int = 4,
-    reference_mask: ImageSource | None = None,
-    generated_mask: ImageSource | None = None,
+    reference_mask: ImageSource | Mask | None = None,
+    generated_mask: ImageSource | Mask | None = None,
     object_name: str = "object",
     seed: int = 0,
     strength: float = 1.0,
 ) -> RefineRequest:
-    """Open and check everything one refinement needs.
+    """Open and check everything one refinement needs; pictures and masks that are opened already are taken as they are.
 
     Args:
         reference: the HRRI, the sharp photo of the object. Where it is partly transparent, its transparency serves as

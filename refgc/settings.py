@@ -70,6 +70,16 @@ class Settings(BaseSettings):
     run_seconds: float = Field(900, gt=0, allow_inf_nan=False, description="longest run; a longer one is ended")
     visit_jobs: int = Field(2, ge=1, description="runs of one visit at the same time, running or waiting")
     visit_jobs_per_hour: int = Field(120, ge=1, description="runs that one visit may start in an hour")
+    address_jobs_per_hour: int = Field(600, ge=1, description="runs that may be started from one address in an hour")
+    visit_marks_per_minute: int = Field(120, ge=1, description="marks that one visit may make in a minute")
+    marking_seconds: float = Field(
+        20, gt=0, allow_inf_nan=False, description="longest search for the object at a mark; a longer one is ended"
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="proxies whose word for the client's address is taken",
+        json_schema_extra={"allowed": "addresses or networks separated by commas, such as 10.0.0.0/8, or *"},
+    )
     keep_hours: float = Field(
         6, gt=0, allow_inf_nan=False, description="age at which uploads, results and cached results are deleted"
     )
@@ -80,8 +90,24 @@ class Settings(BaseSettings):
         256,
         ge=0,
         allow_inf_nan=False,
-        description="free room on the disk, in millions of bytes, below which nothing is run",
+        description="free room on the disk, in millions of bytes, below which nothing is taken in or run",
     )
+    allowed_hosts: str = Field(
+        "",
+        description="host names that the page may be reached by; any when not set",
+        json_schema_extra={"allowed": "names separated by commas, such as page.example or *.paper.example"},
+    )
+    header_seconds: float = Field(
+        10, gt=0, allow_inf_nan=False, description="longest time that a connection stays open without a request"
+    )
+    body_seconds: float = Field(
+        20, gt=0, allow_inf_nan=False, description="longest time for a request's body, beside the time for its bytes"
+    )
+    body_bytes_per_second: float = Field(
+        16_000, gt=0, allow_inf_nan=False, description="slowest rate at which a request's body may come in"
+    )
+    address_uploads: int = Field(64, ge=1, description="requests that one address may be sending at the same time")
+    address_connections: int = Field(512, ge=1, description="open connections of one address")
 
     @model_validator(mode="before")
     @classmethod

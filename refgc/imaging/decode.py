@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
+from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as PILImage
-from PIL import ImageOps, UnidentifiedImageError
 
 from refgc.errors import InputError
+from refgc.imaging.containers import check_container
+from refgc.imaging.limits import MAX_PIXELS, too_many_pixels
+from refgc.imaging.limits import damaged as damaged_file
 
 ImageSource: TypeAlias = str | os.PathLike[str] | PILImage.Image | NDArray[Any]
 
@@ -25,12 +27,20 @@ ImageSource: TypeAlias = str | os.PathLike[str] | PILImage.Image | NDArray[Any]
 MIN_SIDE = 16
 # OpenCV's remap addresses pixels with signed 16-bit coordinates.
 MAX_SIDE = 32_767
-# Full-frame cameras stay under this, and a picture of this size with its working copies still fits in 4 GB of memory.
-MAX_PIXELS = 64_000_000
 
 # Kinds that hold photographs; the others that Pillow reads (EPS, PSD, WMF, ...) are refused, since some start programs.
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "AVIF", "TIFF")
 READABLE = "PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP, GIF or PPM"
+# What turns a picture upright, by its EXIF orientation (EXIF 2.32, section 4.6.4).
+TURNS = {
+    2: PILImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PILImage.Transpose.ROTATE_180,
+    4: PILImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PILImage.Transpose.TRANSPOSE,
+    6: PILImage.Transpose.ROTATE_270,
+    7: PILImage.Transpose.TRANSVERSE,
+    8: PILImage.Transpose.ROTATE_90,
+}
 
 
 def decode(source: str | os.PathLike[str] | PILImage.Image, name: str) -> PILImage.Image:
@@ -59,7 +69,7 @@ def check_size(size: tuple[int, int], name: str) -> None:
     """Raises `InputError` where (width, height) in pixels is outside the limits."""
     width, height = size
     if width * height > MAX_PIXELS:
-        raise _too_many_pixels(name, f" ({width}x{height} pixels)")
+        raise too_many_pixels(name, size)
     if max(size) > MAX_SIDE:
         raise InputError(
             f"The {name} is {width}x{height} pixels and no side may exceed {MAX_SIDE}; make it smaller or crop it."
@@ -73,32 +83,24 @@ def check_size(size: tuple[int, int], name: str) -> None:
 
 def damaged(source: ImageSource, name: str) -> InputError:
     """The error for a picture whose pixels cannot be had."""
-    file = f" {Path(os.fsdecode(source)).name!r}" if isinstance(source, str | os.PathLike) else ""
-    return InputError(f"The {name}{file} is damaged or cut off; save or download it again.")
-
-
-def _too_many_pixels(name: str, stated: str = "") -> InputError:
-    return InputError(
-        f"The {name} has more than {MAX_PIXELS // 1_000_000} megapixels{stated}; make it smaller or crop it."
-    )
+    return damaged_file(Path(os.fsdecode(source)) if isinstance(source, str | os.PathLike) else None, name)
 
 
 def _decode_file(path: Path, name: str) -> PILImage.Image:
-    _check_file(path, name)
+    check_file(path, name)
     try:
         with path.open("rb") as file:
-            formats = FORMATS
-            if file.read(12)[4:8] == b"ftyp":
-                _check_declared_sizes(file.read(), name)
-                formats = (*FORMATS, _heif())
             try:
+                check_container(file, path, name)
+                file.seek(0)
+                formats = (*FORMATS, learn_heif()) if file.read(12)[4:8] == b"ftyp" else FORMATS
                 opened = PILImage.open(file, formats=formats)
                 check_size(opened.size, name)
-                ImageOps.exif_transpose(opened, in_place=True)
-            except InputError:
+                upright = _upright(opened)
+            except (InputError, MemoryError):
                 raise
             except PILImage.DecompressionBombError as error:
-                raise _too_many_pixels(name) from error
+                raise too_many_pixels(name) from error
             except UnidentifiedImageError as error:
                 raise InputError(
                     f"The {name} {path.name!r} is not a picture that can be read, or its beginning is damaged; give "
@@ -110,10 +112,25 @@ def _decode_file(path: Path, name: str) -> PILImage.Image:
         raise InputError(
             f"The {name} {str(path)!r} cannot be opened ({error.strerror}); check its permissions or give another."
         ) from error
-    return opened
+    upright.format = opened.format
+    return upright
 
 
-def _check_file(path: Path, name: str) -> None:
+def _upright(picture: PILImage.Image) -> PILImage.Image:
+    """The picture decoded and turned as its EXIF data say. Those that cannot be read are as good as none.
+
+    `ImageOps.exif_transpose` would write the EXIF data anew as well, which nobody needs.
+    """
+    picture.load()
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as many kinds of error as there are formats
+        return picture
+    return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture
+
+
+def check_file(path: Path, name: str) -> None:
+    """Raises `InputError` where there is no file at a path, or an empty one; does not open it."""
     if re.match(r"(?i)[a-z][a-z0-9+.-]+:/|data:", str(path)):
         raise InputError(f"The {name} is an address, not a file; download the picture and give the path of the file.")
     try:
@@ -128,16 +145,8 @@ def _check_file(path: Path, name: str) -> None:
         raise InputError(f"The {name} {path.name!r} is empty (0 bytes); save or download the picture again.")
 
 
-def _check_declared_sizes(content: bytes, name: str) -> None:
-    """AVIF and HEIC may show a small cut-out of a huge picture, which would have to be decoded whole."""
-    for declared in re.findall(rb"ispe\0{4}(.{8})", content, re.DOTALL):
-        width, height = struct.unpack(">II", declared)
-        if width * height > MAX_PIXELS:
-            raise _too_many_pixels(name, f" ({width}x{height} pixels)")
-
-
 @cache
-def _heif() -> str:
+def learn_heif() -> str:
     """The name of the HEIC format, once Pillow has learned it; loaded on first need, since it takes a while."""
     import pillow_heif
 

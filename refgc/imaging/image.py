@@ -92,27 +92,35 @@ class Image:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
-def open_image(source: ImageSource, *, name: str) -> Image:
+def open_image(source: ImageSource | Image, *, name: str) -> Image:
     """Open a picture, upright, in sRGB, flattened over white.
 
     Args:
         source: a file, a PIL image, or an array of shape (height, width), (height, width, 1), (height, width, 3) RGB
             or (height, width, 4) RGBA; uint8, uint16, or floating point in [0, 1]. Of an animation or of several
-            pages the first is taken. Colours of another profile are converted to sRGB; 16 bits are scaled to 8.
+            pages the first is taken. Colours of another profile are converted to sRGB; 16 bits are scaled to 8. An
+            `Image`, opened before, is given back as it is.
         name: what the picture is called in an error sentence, such as "reference".
 
     Raises:
         InputError: the source is no readable picture, has a side under `MIN_SIDE` or over `MAX_SIDE` pixels or more
             than `MAX_PIXELS` pixels (found before the pixels are decoded), or nothing in it is visible.
     """
+    if isinstance(source, Image):
+        return source
     picture = _picture_of_array(source, name) if isinstance(source, np.ndarray) else decode(source, name)
+    profile = picture.info.get("icc_profile")
     try:
         colour, transparency = split_transparency(picture, name)
-        rgb = to_srgb(colour, picture.info.get("icc_profile"))
+        # Of a large picture each copy takes hundreds of megabytes.
+        del picture
+        rgb = to_srgb(colour, profile)
+        del colour
         if transparency is None or transparency.getextrema() == (255, 255):
-            return Image(np.array(rgb))
-        white = PILImage.new("RGB", rgb.size, "white")
-        pixels = np.array(PILImage.composite(rgb, white, transparency))
+            return Image(np.asarray(rgb))
+        rgb = PILImage.composite(rgb, PILImage.new("RGB", rgb.size, "white"), transparency)
+        pixels = np.asarray(rgb)
+        del rgb
     except (ValueError, TypeError) as error:
         raise damaged(source, name) from error
     alpha = to_unit(np.asarray(transparency))
@@ -121,7 +129,7 @@ def open_image(source: ImageSource, *, name: str) -> Image:
     return Image(pixels, Mask(alpha))
 
 
-def open_mask(source: ImageSource, *, size: tuple[int, int], name: str) -> Mask:
+def open_mask(source: ImageSource | Mask, *, size: tuple[int, int], name: str) -> Mask:
     """Open a mask: bright where the object is.
 
     The brightest channel of a pixel is its value, so that any colour on black marks; soft edges stay soft. Where only
@@ -129,7 +137,8 @@ def open_mask(source: ImageSource, *, size: tuple[int, int], name: str) -> Mask:
     seen over black. Whole numbers that never exceed 1 are labels: 1 is the object. Colour profiles play no part.
 
     Args:
-        source: as for `open_image`; an array may also be boolean.
+        source: as for `open_image`; an array may also be boolean. A `Mask`, opened before, is given back as it is
+            where it fits.
         size: (width, height) in pixels of the picture that the mask belongs to. A mask of another size but the same
             aspect ratio (within `ASPECT_TOLERANCE`) is resized, bilinearly.
         name: what the mask is called in an error sentence, such as "reference mask".
@@ -138,12 +147,26 @@ def open_mask(source: ImageSource, *, size: tuple[int, int], name: str) -> Mask:
         InputError: as for `open_image`; the mask has another aspect ratio; or it marks nothing, no value reaching
             `MARKED`.
     """
-    if isinstance(source, np.ndarray):
+    brightness: NDArray[np.float32]
+    alpha: NDArray[np.float32] | None
+    if isinstance(source, Mask):
+        if source.size == size:
+            return source
+        brightness, alpha = source.values, None
+    elif isinstance(source, np.ndarray):
         brightness, alpha = _marks_of_array(source, name)
     else:
         picture = decode(source, name)
         try:
-            brightness, alpha = _marks_of_picture(picture, name)
+            colour, transparency = split_transparency(picture, name)
+            deep = deep_grey(picture, name) if is_deep_grey(picture) else None
+            # Of a large picture each copy takes hundreds of megabytes.
+            del picture
+            alpha = None if transparency is None else to_unit(np.asarray(transparency))
+            del transparency
+            levels = np.asarray(colour if colour.mode in ("L", "RGB") else colour.convert("RGB"))
+            del colour
+            brightness = _brightness(levels if levels.ndim == 2 else levels.max(axis=2)) if deep is None else deep
         except (ValueError, TypeError) as error:
             raise damaged(source, name) from error
     values = _fit(_combine(brightness, alpha), size, name)
@@ -206,15 +229,6 @@ def _marks_of_array(array: NDArray[Any], name: str) -> tuple[NDArray[np.float32]
     return _brightness(levels[..., :3].max(axis=2)), to_unit(levels[..., 3]) if levels.shape[2] == 4 else None
 
 
-def _marks_of_picture(picture: PILImage.Image, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    colour, transparency = split_transparency(picture, name)
-    alpha = None if transparency is None else to_unit(np.asarray(transparency))
-    if is_deep_grey(picture):
-        return deep_grey(picture, name), alpha
-    levels = np.asarray(colour if colour.mode == "L" else colour.convert("RGB"))
-    return _brightness(levels if levels.ndim == 2 else levels.max(axis=2)), alpha
-
-
 def _brightness(levels: NDArray[Any]) -> NDArray[np.float32]:
     if levels.dtype.kind == "u" and levels.max() == 1:
         return levels.astype(np.float32)
@@ -224,9 +238,11 @@ def _brightness(levels: NDArray[Any]) -> NDArray[np.float32]:
 def _combine(brightness: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:
     if alpha is None or np.ptp(alpha) == 0:
         return brightness
-    if np.ptp(brightness[alpha > 0]) == 0:
+    visible = alpha > 0
+    if brightness.max(where=visible, initial=0) == brightness.min(where=visible, initial=1):
         return alpha
-    return brightness * alpha
+    brightness *= alpha
+    return brightness
 
 
 def _fit(values: NDArray[np.float32], size: tuple[int, int], name: str) -> NDArray[np.float32]:

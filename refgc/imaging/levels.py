@@ -60,6 +60,7 @@ def to_bytes(levels: NDArray[Any]) -> NDArray[np.uint8]:
 
 def to_unit(levels: NDArray[Any]) -> NDArray[np.float32]:
     """uint8, uint16 or floats in [0, 1] as float32 in [0, 1]."""
-    if levels.dtype.kind == "f":
-        return levels.astype(np.float32)
-    return levels.astype(np.float32) / np.float32(np.iinfo(levels.dtype).max)
+    values = levels.astype(np.float32)
+    if levels.dtype.kind != "f":
+        values /= np.float32(np.iinfo(levels.dtype).max)
+    return values

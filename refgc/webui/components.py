@@ -1,4 +1,4 @@
-"""The number that everything random comes of."""
+"""Components that several pages share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import gradio as gr
 from refgc.request import SEED_LIMIT
 
 DEFAULT_SEED = 0
+# Of a comparison, in pixels; a taller picture is shown smaller.
+MAX_HEIGHT = 720
 # Browsers count in floating point, which holds whole numbers exactly up to here.
 LARGEST_SEED = min(SEED_LIMIT, 2**53) - 1
 
 
 def build_seed_field() -> gr.Number:
-    """Adds it to the options being built."""
+    """Add a field for the seed of everything random."""
     return gr.Number(
         DEFAULT_SEED,
         precision=0,
@@ -25,13 +27,12 @@ def build_seed_field() -> gr.Number:
     )
 
 
-# ==== thumbnails
 def thumbnail_gallery(pictures: list[Any], *, label: str, columns: int, elem_id: str) -> gr.Gallery:
-    """Thumbnails that are picked, not opened.
+    """Add thumbnails that are selected, not opened.
 
     Args:
         pictures: each with its caption.
-        label: what they are, for those who do not see it.
+        label: for screen readers.
         columns: on a wide screen.
         elem_id: identity in the page.
     """
@@ -48,4 +49,21 @@ def thumbnail_gallery(pictures: list[Any], *, label: str, columns: int, elem_id:
         container=False,
         elem_id=elem_id,
         elem_classes="examples",
+    )
+
+
+def comparison_slider(label: str, elem_id: str) -> gr.ImageSlider:
+    """Add a picture before and after, with a divider to drag.
+
+    Args:
+        label: stands over the picture.
+        elem_id: identity in the page.
+    """
+    return gr.ImageSlider(
+        label=label,
+        interactive=False,
+        buttons=["fullscreen"],
+        max_height=MAX_HEIGHT,
+        elem_id=elem_id,
+        elem_classes="comparison",
     )

@@ -161,7 +161,9 @@ def test_each_spot_is_matched_once():
 def off_by(pixels: float) -> Matches:
     """Matches that lie so many pixels of the generated picture beside where the placement says."""
     agreeing = following(TURNED_AND_SMALLER, 10, 0)
-    there = cv2.perspectiveTransform(agreeing.generated[:, None] + np.float32([pixels, 0]), TURNED_AND_SMALLER)[:, 0]
+    there = cv2.perspectiveTransform(
+        agreeing.generated[:, None] + np.array([pixels, 0], np.float32), TURNED_AND_SMALLER
+    )[:, 0]
     return agreeing.at(agreeing.generated, there)
 
 
@@ -209,3 +211,20 @@ def test_the_middle_plane_of_a_deep_scene_is_far_from_neither_depth():
     for depth in (wall, front):
         predicted = cv2.perspectiveTransform(depth.generated[:, None], plane)[:, 0]
         assert np.median(np.linalg.norm(predicted - depth.reference, axis=1)) < 36
+
+
+@pytest.mark.parametrize(("agreeing", "random"), [(6, 0), (8, 20)])
+def test_a_few_matches_are_enough_where_chance_is_unlikely(agreeing, random):
+    assert place(Matches.joined([following(TURNED_AND_SMALLER, agreeing, 1), by_chance(random, 0)]), FRAME) is not None
+
+
+def test_several_features_of_one_spot_are_one_match():
+    random = np.random.default_rng(0)
+    descriptors = np.abs(random.normal(size=(40, 128))).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    spots = np.repeat(30.0 * np.arange(20, dtype=np.float32), 2)
+    points = np.column_stack([spots + np.tile([0.0, 0.8], 20), spots]).astype(np.float32)
+    features = Features(points, np.full(40, 5, np.float32), np.zeros(40, np.float32), descriptors)
+    matches = match_features(features, features)
+    assert len(matches) == 20
+    assert np.array_equal(matches.generated, matches.reference)

@@ -117,8 +117,9 @@ def test_a_chosen_panel_suits_flux_and_the_scene(width, height):
     scale = min(across / width, down / height)
     if 1 / 4 < width / height < 4:
         assert width * height * scale**2 > 0.97 * across * down
+        # Smaller scenes may lack a panel of their aspect ratio that needs no enlargement.
         if width * height > LEAST_AREA * 1.1:
-            assert scale <= 1.01
+            assert scale <= (1.01 if width * height > 2 * LEAST_AREA else 1.3)
 
 
 @pytest.mark.parametrize(

@@ -182,9 +182,17 @@ def test_missing_file(tmp_path):
     assert sentence == f"The reference {str(tmp_path / 'nowhere.png')!r} cannot be found; check the path."
 
 
-@pytest.mark.parametrize("path", ["a\0b.png", "x" * 5000 + ".png", "line\nbreak.png"])
+@pytest.mark.parametrize("path", ["a\0b.png", "x" * 5000 + ".png", "line\nbreak.png", "\ud800.png", ""])
 def test_impossible_paths(path):
-    assert "cannot be found; check the path" in refusal(lambda: open_image(path, name="reference"))
+    sentence = refusal(lambda: open_image(path, name="reference"))
+    assert re.search("cannot be found; check the path|is a folder; give the path", sentence)
+    assert sentence.isprintable()
+
+
+def test_a_loop_of_links(tmp_path):
+    (tmp_path / "one.png").symlink_to(tmp_path / "other.png")
+    (tmp_path / "other.png").symlink_to(tmp_path / "one.png")
+    assert "cannot be found; check the path" in refusal(lambda: open_image(tmp_path / "one.png", name="reference"))
 
 
 def test_a_folder(tmp_path):

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image as PILImage
 
 from refgc.imaging.image import Image, Mask, open_image, open_mask, save_image, to_pil
+from refgc.request import make_request
 from tests.support.pictures import DISPLAY_P3, assert_close, encoded, gamma_profile, names_in, noise, png, refusal
 
 SIZE = (64, 48)
@@ -262,3 +263,17 @@ def test_a_saved_picture_has_the_permissions_of_a_new_file(tmp_path):
     (tmp_path / "plain").touch()
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("result.png", "plain")]
     assert modes[0] == modes[1]
+
+
+def test_what_is_opened_already_is_taken_as_it_is(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(encoded(PILImage.fromarray(noise(48, 64)), "PNG"))
+    image = open_image(path, name="reference")
+    mask = open_mask(path, size=(64, 48), name="mask")
+    assert open_image(image, name="reference") is image
+    assert open_mask(mask, size=(64, 48), name="mask") is mask
+    assert open_mask(mask, size=(32, 24), name="mask").size == (32, 24)
+    assert "give a mask of the same size" in refusal(lambda: open_mask(mask, size=(64, 64), name="mask"))
+    request = make_request(image, image, scale=1, reference_mask=mask, generated_mask=mask)
+    assert request.reference is request.generated is image
+    assert request.reference_mask is request.generated_mask is mask

@@ -78,6 +78,13 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+def overlap(mask: np.ndarray, file: Path) -> float:
+    """Shared area over the area of both."""
+    with PILImage.open(file) as picture:
+        truth = np.asarray(picture.resize((mask.shape[1], mask.shape[0]))) > 127
+    return float(((mask > 0.5) & truth).sum() / ((mask > 0.5) | truth).sum())
+
+
 # Red, green and blue in CIE XYZ, adapted to the profiles' white D50, from the profiles' own publications.
 D50 = (0.9642, 1.0, 0.8249)
 DISPLAY_P3 = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,11 +51,14 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, **variables: str) -> Iterator[Served]:
+def served(
+    folder: Path, make_service: Callable[[], Service] = Service.from_environment, **variables: str
+) -> Iterator[Served]:
     """Serves the page on a free port, with its uploads in `folder`, for as long as the context lasts.
 
     Args:
         folder: of uploads and results.
+        make_service: makes the service that runs the engines, when the environment is set.
         variables: of the environment, which hold while the page is built and started.
     """
     with pytest.MonkeyPatch.context() as environment:
@@ -63,7 +66,7 @@ def served(folder: Path, **variables: str) -> Iterator[Served]:
         environment.setenv("GRADIO_ANALYTICS_ENABLED", "False")
         for name, value in variables.items():
             environment.setenv(name, value)
-        service = Service.from_environment()
+        service = make_service()
         demo = build_demo(service)
         try:
             demo.launch(

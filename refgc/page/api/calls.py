@@ -1,22 +1,113 @@
-"""The endpoint `/refine`.
+"""The endpoints `/refine`, `/preview` and `/examples`: what their callers give, and what they are sent.
 
 What a docstring's `Args` say is what a caller reads of a parameter; Gradio takes one line of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict, TypeVar, cast, get_args
+from urllib.parse import quote
+from uuid import uuid4
 
+import fastapi
 import gradio as gr
 from gradio.data_classes import FileData
+from gradio.route_utils import get_root_url
 
 from refgc.diptych.preview import STRENGTHS, GeneratorChoice
-from refgc.page.api.caller import Caller, Json, given_choice, given_mask, given_path, progress_of, sent_file, told
+from refgc.errors import InputError
+from refgc.page.api.tools import tool_caller
+from refgc.page.examples import Example
+from refgc.page.service.limits import address_of
+from refgc.page.service.payload import FILE_ROUTE, NotGivenError, local_file
 from refgc.page.service.queue import Finished, Working
 from refgc.page.service.runs import PreviewJob, RefineJob, Service
+from refgc.page.words import sentence_for
 from refgc.refinement import EngineChoice
+
+Json: TypeAlias = dict[str, Any]
+Choice = TypeVar("Choice", bound=str)
+
+
+class Caller:
+    """One call's sender.
+
+    Attributes:
+        is_tool: whether it came as a call of an MCP tool.
+        visit: by which limits are kept: the session, or who called the tool.
+        address: the client's, by which limits are kept too.
+    """
+
+    def __init__(self, request: gr.Request) -> None:
+        tool = tool_caller(request.headers)
+        self.is_tool = tool is not None
+        self.visit = tool.visit if tool else str(request.session_hash or uuid4().hex)
+        self.address = tool.address if tool else address_of(request)
+        asked = cast(fastapi.Request, request.request)
+        self._root = get_root_url(request=asked, route_path=asked.url.path, root_path=asked.app.root_path)
+
+    def link_to(self, file: Path) -> str:
+        """Where the caller can fetch `file`."""
+        return f"{self._root}{FILE_ROUTE}{quote(str(file))}"
+
+
+def given_path(given: Any, name: str) -> Path:
+    """The file that a caller gave, uploaded here before or shown by this server.
+
+    Args:
+        given: as Gradio passes it on: file data, or a path or address of ours.
+        name: what it is called in an error sentence, such as "reference".
+
+    Raises:
+        InputError: nothing was given, or something that is not the caller's to give.
+    """
+    named = given.get("path") if isinstance(given, dict) else given
+    if not isinstance(named, str) or not named:
+        raise InputError(f"There is no {name}; upload the picture and give what the upload answers.")
+    try:
+        return local_file(named)
+    except NotGivenError as error:
+        raise InputError(f"The {name} cannot be used: {str(error)[0].lower()}{str(error)[1:]}") from error
+
+
+def given_mask(given: Any, name: str) -> Path | None:
+    """The same for a file that may be left out."""
+    return None if given is None else given_path(given, name)
+
+
+def given_choice(given: Choice, choices: Any, name: str) -> Choice:
+    """One of several words; what a script sends may be any.
+
+    Args:
+        given: the word.
+        choices: the literal type that lists them.
+        name: what is chosen, in an error sentence.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    words = get_args(choices)
+    if given not in words:
+        raise InputError(f"There is no {name} called {given!r}; use {', '.join(words[:-1])} or {words[-1]}.")
+    return given
+
+
+def sent_file(path: Path) -> Json:
+    """A file as Gradio sends it; it adds the address."""
+    return FileData(path=str(path), orig_name=path.name).model_dump()
+
+
+def progress_of(note: Working) -> Json:
+    """What stands in the report's place until there is one."""
+    return {"stage": note.stage, "fraction": round(note.fraction, 3)}
+
+
+def told(error: Exception) -> gr.Error:
+    """The error that tells the caller one sentence, and nothing else."""
+    return gr.Error(sentence_for(error), print_exception=False)
 
 
 def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
@@ -68,14 +159,14 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                 object_name=object_name,
                 engine=service.engine_for(chosen),
             )
-            with closing(service.refine(job, asking.visit)) as notes:
+            with closing(service.refine(job, asking.visit, asking.address)) as notes:
                 for note in notes:
                     if isinstance(note, Working):
                         yield None, progress_of(note)
                     elif isinstance(note, Finished):
                         report = note.made.report.model_dump(mode="json")
                         if asking.is_tool:
-                            files = {"refined picture": asking.address_of(note.made.download)}
+                            files = {"refined picture": asking.link_to(note.made.download)}
                             yield sent_file(note.made.whole[1]), {**report, "files": files}
                         else:
                             yield sent_file(note.made.download), report
@@ -85,7 +176,6 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
     return refine
 
 
-# ==== api_preview
 FILES = ("generated picture", "reference mask", "generated mask", "truth")
 
 
@@ -155,7 +245,7 @@ def preview_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                 },
                 generator=chosen,
             )
-            with closing(service.preview(job, asking.visit)) as notes:
+            with closing(service.preview(job, asking.visit, asking.address)) as notes:
                 for note in notes:
                     if isinstance(note, Working):
                         yield None, None, None, None, progress_of(note)
@@ -163,7 +253,7 @@ def preview_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                         shown, report = note.made, note.made.report.model_dump(mode="json")
                         masks, truth = shown.masks, shown.folder / "truth.png"
                         if asking.is_tool:
-                            addresses = map(asking.address_of, (shown.generated, *masks, truth))
+                            addresses = map(asking.link_to, (shown.generated, *masks, truth))
                             files = dict(zip(FILES, addresses, strict=True))
                             yield sent_file(shown.generated), None, None, None, {**report, "files": files}
                         else:
@@ -173,3 +263,46 @@ def preview_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
             raise told(error) from error
 
     return preview
+
+
+class ExampleAddresses(TypedDict):
+    """One of the page's own pairs; everything from `reference` on is the address of a picture."""
+
+    name: str
+    title: str
+    description: str
+    object_name: str
+    reference: str
+    reference_mask: str
+    generated: str
+    scene: str
+    scene_mask: str
+
+
+def examples_endpoint(shown: Sequence[Example]) -> Callable[[gr.Request], list[ExampleAddresses]]:
+    """The function that lists them."""
+
+    def examples(caller: gr.Request) -> list[ExampleAddresses]:
+        """Lists our own examples: pairs of a reference photo and a generated picture, to try the others with.
+
+        Returns:
+            for each its name, title, description, the object's name, and the addresses of its pictures
+        """
+        return [_addresses(example, Caller(caller)) for example in shown]
+
+    return examples
+
+
+def _addresses(example: Example, caller: Caller) -> ExampleAddresses:
+    folder = example.reference.parent
+    return {
+        "name": example.name,
+        "title": example.meta.title,
+        "description": example.meta.description,
+        "object_name": example.meta.object_name,
+        "reference": caller.link_to(example.reference),
+        "reference_mask": caller.link_to(folder / "hrri_mask.png"),
+        "generated": caller.link_to(example.generated),
+        "scene": caller.link_to(folder / "hrgt.jpg"),
+        "scene_mask": caller.link_to(folder / "hrgt_mask.png"),
+    }

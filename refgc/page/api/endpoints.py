@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from types import GenericAlias
-from typing import Any, TypedDict
+from typing import Any
 
 import gradio as gr
 from gradio.block_function import BlockFunction
@@ -16,8 +16,7 @@ from pydantic import BaseModel
 
 from refgc.diptych.preview_report import PreviewReport
 from refgc.engine import Report
-from refgc.page.api.caller import Caller
-from refgc.page.api.calls import FILES, preview_endpoint, refine_endpoint
+from refgc.page.api.calls import FILES, ExampleAddresses, examples_endpoint, preview_endpoint, refine_endpoint
 from refgc.page.examples import Example
 from refgc.page.service.runs import Service
 from refgc.page.words import ENGINE_QUEUE, capitalised
@@ -43,7 +42,6 @@ def _offer(demo: gr.Blocks, function: Callable[..., Any], *returned: tuple[str, 
     describe(demo.fns[made["id"]], returned)
 
 
-# ==== api_description
 def returning(function: Callable[..., Any], kinds: Sequence[Any]) -> Callable[..., Any]:
     """The function with the types of its results as Gradio reads them: of one result, not of a generator's."""
     kind = GenericAlias(tuple, tuple(kinds)) if len(kinds) > 1 else kinds[0]
@@ -84,47 +82,3 @@ def _schema(block: Any) -> dict[str, Any]:
     """A component's own, which it is told with."""
     schema: dict[str, Any] = block.api_info()
     return schema
-
-
-# ==== api_examples
-class ExampleAddresses(TypedDict):
-    """One of the page's own pairs; everything from `reference` on is the address of a picture."""
-
-    name: str
-    title: str
-    description: str
-    object_name: str
-    reference: str
-    reference_mask: str
-    generated: str
-    scene: str
-    scene_mask: str
-
-
-def examples_endpoint(shown: Sequence[Example]) -> Callable[[gr.Request], list[ExampleAddresses]]:
-    """The function that lists them."""
-
-    def examples(caller: gr.Request) -> list[ExampleAddresses]:
-        """Lists our own examples: pairs of a reference photo and a generated picture, to try the others with.
-
-        Returns:
-            for each its name, title, description, the object's name, and the addresses of its pictures
-        """
-        return [_addresses(example, Caller(caller)) for example in shown]
-
-    return examples
-
-
-def _addresses(example: Example, caller: Caller) -> ExampleAddresses:
-    folder = example.reference.parent
-    return {
-        "name": example.name,
-        "title": example.meta.title,
-        "description": example.meta.description,
-        "object_name": example.meta.object_name,
-        "reference": caller.address_of(example.reference),
-        "reference_mask": caller.address_of(folder / "hrri_mask.png"),
-        "generated": caller.address_of(example.generated),
-        "scene": caller.address_of(folder / "hrgt.jpg"),
-        "scene_mask": caller.address_of(folder / "hrgt_mask.png"),
-    }

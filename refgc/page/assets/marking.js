@@ -1,11 +1,15 @@
 // Marking an object in a picture: a click or tap, a box drawn with the mouse or between two taps, or the arrow keys and
-// Enter. What was marked goes to the server as shares of the picture's width and height; the answer is drawn here.
+// Enter. The marks are kept here, as fractions of the picture's width and height, and drawn at once. Each change is told
+// to the server, which answers with the picture that shows their mask.
 (() => {
   const DRAG_PIXELS = 6;
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const STEP = 0.02;
   const FINE_STEP = 0.004;
 
+  const pads = {};
+
+  const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
   const within = (share) => Math.min(1, Math.max(0, share));
 
   function place(part, [x0, y0], [x1, y1] = [x0, y0]) {
@@ -16,31 +20,68 @@
     part.style.height = `${100 * Math.abs(y1 - y0)}%`;
   }
 
-  function connect(element, props, trigger, watch) {
+  // A new box takes the place of an earlier one and of the clicks on the object outside of it.
+  function added(marks, mark) {
+    if (mark.kind !== "box") return [...marks, mark];
+    const [x0, y0, x1, y1] = mark.points;
+    const inside = ([x, y]) =>
+      Math.min(x0, x1) < x && x < Math.max(x0, x1) && Math.min(y0, y1) < y && y < Math.max(y0, y1);
+    const stays = ({ kind, points }) => kind === "background" || (kind === "object" && inside(points));
+    return [...marks.filter(stays), mark];
+  }
+
+  function connect(name, element, props, trigger, watch) {
     const part = (name) => element.querySelector(`.pad-${name}`);
-    const [frame, picture, marks, cross, band, pending] =
-      ["frame", "picture", "marks", "cross", "band", "pending"].map(part);
+    const [frame, picture, layer, cross, band] = ["frame", "picture", "marks", "cross", "band"].map(part);
     let start = null; // where the button went down
     let corner = null; // the first corner of a box that is made of two taps
     let centre = [0.5, 0.5]; // of the cross that the arrow keys move
     let dragged = false;
 
+    const marks = () => props.value?.marks ?? [];
+
     function draw() {
-      const shown = props.value;
+      const shown = props.drawing;
       frame.hidden = !shown;
-      for (const passing of [band, pending]) passing.hidden = true;
+      band.hidden = true;
       start = corner = null;
       if (!shown) return;
       if (picture.getAttribute("src") !== shown.picture.url) picture.src = shown.picture.url;
       picture.alt = shown.description;
       frame.setAttribute("aria-label", shown.label);
       frame.style.setProperty("--ratio", shown.ratio);
-      marks.replaceChildren(...shown.marks.map(({ kind, points }) => {
-        const mark = document.createElement("i");
-        mark.className = `pad-mark pad-${kind}`;
-        place(mark, points.slice(0, 2), points.slice(-2));
-        return mark;
+      drawMarks();
+    }
+
+    function drawMarks() {
+      layer.replaceChildren(...marks().map((mark) => {
+        const { kind, points } = mark;
+        const drawn = document.createElement("i");
+        const waits = !props.drawing.marks.some((known) => same(known, mark));
+        drawn.className = `pad-mark pad-${kind}${waits ? " pad-pending" : ""}`;
+        place(drawn, points.slice(0, 2), points.slice(-2));
+        return drawn;
       }));
+    }
+
+    function set(changed) {
+      props.value = { ...props.value, marks: changed };
+      drawMarks();
+    }
+
+    function change(changed) {
+      if (!props.value) return;
+      set(changed);
+      trigger("input");
+    }
+
+    // The refused marks go; those that were made after them stay, and are told to the server next.
+    function takeBack() {
+      const { refused, kept } = props.refusal ?? {};
+      if (props.value && refused && same(marks().slice(0, refused.length), refused)) {
+        set([...kept, ...marks().slice(refused.length)]);
+      }
+      draw();
     }
 
     function position(event) {
@@ -48,23 +89,22 @@
       return [within((event.clientX - box.left) / box.width), within((event.clientY - box.top) / box.height)];
     }
 
-    function send(kind, points) {
+    function add(kind, points) {
       corner = null;
-      trigger("select", { index: points, value: kind });
+      band.hidden = true;
+      change(added(marks(), { kind, points }));
     }
 
     const mode = () => element.closest(".marking").querySelector("input[type=radio]:checked")?.value ?? "object";
 
     function mark(point) {
       if (mode() !== "box") {
-        place(pending, point);
-        send(mode(), point);
+        add(mode(), point);
       } else if (corner === null) {
         corner = point;
         place(band, point);
       } else {
-        place(band, corner, point);
-        send("box", [...corner, ...point]);
+        add("box", [...corner, ...point]);
       }
     }
 
@@ -85,7 +125,7 @@
       }
     });
     frame.addEventListener("pointerup", (event) => {
-      if (start !== null && dragged) send("box", [...start, ...position(event)]);
+      if (start !== null && dragged) add("box", [...start, ...position(event)]);
       start = null;
     });
     frame.addEventListener("pointercancel", () => {
@@ -122,8 +162,22 @@
     });
 
     draw();
-    watch(["value", "answer"], draw);
+    watch(["value", "drawing"], draw);
+    watch("refusal", takeBack);
+    pads[name] = {
+      undo: () => change(marks().slice(0, -1)),
+      clear: () => change([]),
+      // Has the object detected anew, where there is neither a mark nor a mask file.
+      detect: () => {
+        if (props.value && !props.value.mask_file && marks().length === 0) trigger("input");
+      },
+    };
   }
 
-  window.refgcConnectMarking = connect;
+  window.refgcMarking = {
+    connect,
+    undo: (name) => pads[name]?.undo(),
+    clear: (name) => pads[name]?.clear(),
+    detect: (name) => pads[name]?.detect(),
+  };
 })();

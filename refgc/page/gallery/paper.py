@@ -1,11 +1,11 @@
-"""The authors' own pictures, fetched from the paper's project page once and kept on disk for a while."""
+"""The authors' pictures, downloaded from the paper's project page and cached on disk."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ import PIL.Image
 from refgc import __version__
 from refgc.errors import InputError, RefGCError
 from refgc.imaging.files import write_files
-from refgc.imaging.image import open_image, to_pil
+from refgc.imaging.image import Image, to_pil
 
 PROJECT_PAGE = "https://cmlab-korea.github.io/RefGC-SR2/"
 PAPER_ADDRESS = f"{PROJECT_PAGE}asset/"
@@ -60,11 +60,11 @@ PAPER_SETS = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What could be had.
+    """The result of a download.
 
     Attributes:
-        sets: those whose three pictures are all on disk.
-        problem: one sentence on what is missing and why; empty where nothing is.
+        sets: the sets whose three pictures are all on disk.
+        problem: one sentence on what is missing and why; empty if nothing is missing.
     """
 
     sets: tuple[PaperSet, ...]
@@ -72,17 +72,35 @@ class Outcome:
 
 
 class PaperPictures:
-    """Fetches the pictures when they are first asked for, in the background; whoever asks meanwhile waits for the same.
+    """Downloads the pictures in the background at the first request; requests meanwhile wait for the same download.
 
     Attributes:
         folder: where they are kept as WebP, two sizes of each.
     """
 
     def __init__(
-        self, folder: Path, *, address: str = PAPER_ADDRESS, seconds: float = SECONDS, most_bytes: int = MOST_BYTES
+        self,
+        folder: Path,
+        decode: Callable[[Path], Image],
+        *,
+        address: str = PAPER_ADDRESS,
+        seconds: float = SECONDS,
+        most_bytes: int = MOST_BYTES,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        """Args: `address` all file names are appended to; `seconds` and `most_bytes` each picture may take."""
+        """Nothing is fetched yet.
+
+        Args:
+            folder: where the pictures are kept.
+            decode: opens a file that was fetched, which may be damaged or hostile.
+            address: all file names are appended to it.
+            seconds: that each picture may take.
+            most_bytes: that each picture may have.
+            retry_seconds: how long the host is left alone after a failure.
+        """
         self.folder = folder
+        self._decode = decode
+        self._retry_seconds = retry_seconds
         self._address = address
         self._seconds = seconds
         self._most_bytes = most_bytes
@@ -92,18 +110,18 @@ class PaperPictures:
         self._retry_at = 0.0
 
     async def get(self) -> Outcome:
-        """The pictures; holds no thread while it waits."""
+        """The pictures. No thread is held during the wait."""
         return await asyncio.wrap_future(self._start())
 
     def _start(self) -> Future[Outcome]:
         with self._lock:
             if self._fetching is None or self._is_stale(self._fetching):
-                self._retry_at = time.monotonic() + RETRY_SECONDS
+                self._retry_at = time.monotonic() + self._retry_seconds
                 self._fetching = self._worker.submit(self._fetch)
             return self._fetching
 
     def _is_stale(self, fetching: Future[Outcome]) -> bool:
-        """It failed a while ago, or files have been deleted since, by their age."""
+        """Whether it failed some time ago, or its files have been deleted since."""
         if not fetching.done():
             return False
         if fetching.exception() is not None:
@@ -126,7 +144,7 @@ class PaperPictures:
         return Outcome(here, _problem(len(PAPER_SETS) - len(here), reason))
 
     def _fetch_files(self, files: Sequence[str]) -> str:
-        """Returns why one of them could not be had, the last such reason; empty where all came."""
+        """Download files; returns the last reason for a failure, empty if there was none."""
         reason = ""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -149,12 +167,12 @@ class PaperPictures:
         return reason
 
     def _keep(self, file: str, body: bytes) -> None:
-        """Checks a picture like any visitor's, and keeps it whole or not at all."""
+        """Decode a picture like a visitor's, and keep it whole or not at all."""
         large, small = self._paths(file)
         arrived = self.folder / file
         try:
             write_files({arrived: lambda: body})
-            picture = to_pil(open_image(arrived, name="picture"))
+            picture = to_pil(self._decode(arrived))
         finally:
             arrived.unlink(missing_ok=True)
         for path, side, quality in ((large, LARGE_SIDE, LARGE_QUALITY), (small, SMALL_SIDE, SMALL_QUALITY)):
@@ -172,7 +190,6 @@ def _problem(missing: int, reason: str) -> str:
     return f"{missing} of {len(PAPER_SETS)} are not shown now: {reason}. You find them on the project page."
 
 
-# ==== gallery_download
 # A slow host is given up before a visitor has given up.
 CONNECT_SECONDS = 4.0
 # Compressed answers could unpack to any size.

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import gradio as gr
 from gradio.data_classes import FileData
-from gradio.utils import get_upload_folder
 
 from refgc.diptych.preview_report import coverage
-from refgc.page.marking.marks import Marking, read_mark
-from refgc.page.marking.mask import Marked, Origin, apply_marks
+from refgc.page.marking.mask import Mark, Marking, MaskSource, ObjectSegmenter, SegmentedPicture, read_marks
+from refgc.page.service.storage import new_folder
 from refgc.page.words import problem_line, sentence_for
 
 # Browsers name no type for some of these, so they are told by their endings.
@@ -22,98 +21,229 @@ FILE_TYPES = ["image", ".heic", ".heif", ".avif", ".tif", ".tiff", ".webp", ".bm
 MODES = [("Object", "object"), ("Background", "background"), ("Box", "box")]
 EMPTY_HEIGHT = 240
 INVITATION = "Click the object, or drag a box around it."
-# What is said of a mask, by what it came of; what is not here is not looked for.
-ORIGINS: Mapping[Origin, str] = {
+# What the note under a picture says of its mask.
+CAPTIONS: Mapping[MaskSource, str] = {
     "marks": "{} is marked.",
-    "given": "The example’s own mask: {}. What you mark takes its place.",
+    "file": "The example’s own mask: {}. What you mark takes its place.",
     "transparency": "The picture’s own transparency: {}. What you mark takes its place.",
-    "found": "Found by itself: {}. If that is not the object, click it or drag a box around it.",
-    "nothing": INVITATION,
+    "detection": "Found by itself: {}. If that is not the object, click it or drag a box around it.",
+    "none": INVITATION,
 }
 NOT_USED, NOT_MARKED = "Cannot be used", "Not marked"
 KEYS = "Arrow keys move the cross, with Shift in small steps; Enter marks."
-# What is in it is drawn by assets/marking.js.
+# assets/marking.js draws the picture and the marks.
 SKELETON = (
     '<p class="pad-title">{}</p>'
     '<div class="pad-frame" tabindex="0" role="application" hidden>'
     '<img class="pad-picture" draggable="false" alt=""><div class="pad-marks"></div>'
-    '<i class="pad-cross" hidden></i><i class="pad-band" hidden></i><i class="pad-pending" hidden></i></div>'
+    '<i class="pad-cross" hidden></i><i class="pad-band" hidden></i></div>'
 )
-CONNECT = "window.refgcConnectMarking(element, props, trigger, watch);"
+CONNECT = 'window.refgcMarking.connect("{}", element, props, trigger, watch);'
+# Segmenting keeps a core busy for a second or so, and is not to wait behind a refinement.
+MARKING_QUEUE: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "marking"}
 
 
-class MarkingPad(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class MarkingPad:
     """The components of one picture.
 
+    The marks live in the browser: the value of `surface` has all of them, together with the files that they belong to.
+    Whatever takes it as an input has the newest marks, even while their mask is still being made.
+
     Attributes:
-        label: what the visitor reads above it.
-        name: what it is called in a sentence, such as "scene".
+        segmenter: makes the masks.
+        label: stands above the picture.
+        name: what the picture is called in a sentence, such as "scene".
         file: the upload.
-        pad: the picture with its mask.
-        tools: what a click means, and taking marks back.
+        surface: the picture with its mask, to be marked.
+        tools: the modes of marking, `undo` and `clear`.
         undo: takes the last mark back.
-        clear: takes all of them back.
-        note: how it stands, or what is wrong.
-        marking: its `Marking`; None while there is no picture.
-        origins: what is said of a mask, by what it came of; what is not here is not looked for.
+        clear: takes all marks back.
+        note: where the mask comes from, or what is wrong.
+        marking: the `Marking` whose mask is shown; None while there is no picture.
+        captions: what the note says, for each source of a mask that is tried.
+        mask_file: an upload of the mask; None where the pad has none.
+        reference: the pad of another picture of the same object, by which the object is detected; None without one.
     """
 
+    segmenter: ObjectSegmenter
     label: str
     name: str
     file: gr.File
-    pad: gr.HTML
+    surface: gr.HTML
     tools: gr.Column
     undo: gr.Button
     clear: gr.Button
     note: gr.HTML
     marking: gr.State
-    origins: Mapping[Origin, str]
+    captions: Mapping[MaskSource, str]
+    mask_file: gr.File | None
+    reference: MarkingPad | None
 
     @property
-    def changing(self) -> list[Any]:
-        """The components that `show` changes."""
-        return [self.pad, self.tools, self.undo, self.clear, self.note, self.marking]
+    def inputs(self) -> set[Any]:
+        """The components that `read` reads."""
+        inputs: set[Any] = {self.file, self.surface, self.marking}
+        return inputs if self.mask_file is None else inputs | {self.mask_file}
 
-    def show(self, marked: Marked | None, problem: str = "") -> dict[Any, Any]:
-        """The updates that put a picture and its mask on the page; None takes them off it."""
-        if marked is None:
-            note = problem_line(problem, title=NOT_USED) if problem else ""
-            return {
-                self.pad: gr.update(value=None, visible=False),
-                self.tools: gr.update(visible=False),
-                self.note: gr.update(value=note, visible=bool(note)),
-                self.marking: None,
-            }
-        picture, mask = marked.write(Path(get_upload_folder()) / "marked" / uuid4().hex)
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that `show` and `fill` change."""
+        outputs = [self.file, self.surface, self.tools, self.undo, self.clear, self.note, self.marking]
+        return outputs if self.mask_file is None else [*outputs, self.mask_file]
+
+    def read(self, values: Mapping[Any, Any]) -> Marking | None:
+        """The picture with its marks as they are in the browser now; None where there is no picture.
+
+        Its `mask` is None where the marks have changed and the mask is still to be made.
+
+        Args:
+            values: of the components in `inputs`.
+
+        Raises:
+            InputError: the browser sent something that is no mark.
+        """
+        if values[self.file] is None:
+            return None
+        wanted = Marking(Path(values[self.file]), self._mask_file(values), self._marks(values))
+        shown: Marking | None = values[self.marking]
+        return shown if shown is not None and replace(shown, mask=None) == wanted else wanted
+
+    def segment(self, marking: Marking, visit: str, reference: Marking | None = None) -> SegmentedPicture:
+        """The picture with its mask, within the limits of a visit.
+
+        Raises:
+            InputError: the picture or its mask cannot be used, or the marks find nothing.
+            BusyError: the visit has reached its limits.
+            EngineError: the segmenter failed, or its time is over.
+        """
+        return self.segmenter.segment(
+            marking, self.name, visit=visit, reference=reference, automatic=self.captions.keys()
+        )
+
+    def complete(self, marking: Marking, visit: str, reference: Marking | None = None) -> Marking:
+        """The marking with its mask, which is made where it is still missing; raises as `segment` does."""
+        if marking.mask is not None:
+            return marking
+        picture = self.segment(marking, visit, reference)
+        return replace(marking, mask=picture.write_mask(new_folder("marked")))
+
+    def show(self, picture: SegmentedPicture, *, keep_marks: bool = False) -> dict[Any, Any]:
+        """The updates that put a picture and its mask on the page.
+
+        Args:
+            picture: to be shown.
+            keep_marks: leaves the marks to the browser, where there may be newer ones by now.
+        """
+        marking = picture.marking
+        marks = [mark.model_dump() for mark in marking.marks]
+        shown, mask = picture.write(new_folder("marked"))
         drawing = {
-            "picture": FileData(path=str(picture)).model_dump(),
-            # Nothing draws it; what is named here is deleted after some hours with the rest.
-            "mask": mask and FileData(path=str(mask)).model_dump(),
-            "ratio": marked.picture.size[0] / marked.picture.size[1],
+            "picture": FileData(path=str(shown)).model_dump(),
+            "ratio": picture.image.size[0] / picture.image.size[1],
             "label": f"{self.label}. {INVITATION} {KEYS}",
             "description": f"{self.label}, as it was read; what is marked stands out",
-            "marks": [mark.model_dump() for mark in marked.marking.marks],
+            "marks": marks,
         }
+        value = {"source": str(marking.source), "mask_file": _text(marking.mask_file), "marks": marks}
+        surface: dict[str, Any] = {"drawing": drawing} if keep_marks else {"drawing": drawing, "value": value}
         return {
-            self.pad: gr.update(value=drawing, visible=True),
+            self.surface: gr.update(visible=True, **surface),
             self.tools: gr.update(visible=True),
-            **dict.fromkeys((self.undo, self.clear), gr.update(interactive=bool(marked.marking.marks))),
-            self.note: gr.update(value=self._says(marked), visible=True),
-            self.marking: replace(marked.marking, mask=mask),
+            **dict.fromkeys((self.undo, self.clear), gr.update(interactive=bool(marks))),
+            self.note: gr.update(value=self._caption(picture), visible=True),
+            self.marking: replace(marking, mask=mask),
         }
 
-    def refuse(self, problem: str) -> dict[Any, Any]:
-        """The updates that leave everything as it was marked, and say why."""
-        # The mark that was drawn at once, in the browser, goes.
-        return {self.pad: gr.update(answer=uuid4().hex), self.note: problem_line(problem, title=NOT_MARKED)}
+    def fill(self, marking: Marking) -> dict[Any, Any]:
+        """The updates that put one of the page's own pictures there, with the mask that comes with it."""
+        updates: dict[Any, Any] = {self.file: str(marking.source)}
+        if self.mask_file is not None:
+            updates[self.mask_file] = _text(marking.mask_file)
+        return updates | self.show(self.segmenter.segment(marking, self.name, automatic=self.captions.keys()))
 
-    def _says(self, marked: Marked) -> str:
-        share = "" if marked.mask is None else f"{100 * coverage(marked.mask):.0f}% of the picture"
-        return f'<p class="hint" role="status">{self.origins[marked.origin].format(share)}</p>'
+    def empty(self, problem: str = "") -> dict[Any, Any]:
+        """The updates that take the picture off the page, and say why if there is a reason."""
+        note = problem_line(problem, title=NOT_USED) if problem else ""
+        return {
+            self.surface: gr.update(value=None, drawing=None, visible=False),
+            self.tools: gr.update(visible=False),
+            self.note: gr.update(value=note, visible=bool(note)),
+            self.marking: None,
+        }
+
+    def follow(self, values: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
+        """The updates after a change of the picture, of its mask file or of its marks.
+
+        Args:
+            values: of the components in `inputs`, and the marking of the pad `reference` if there is one.
+            request: of the visitor.
+        """
+        if values[self.file] is None:
+            return self.empty()
+        shown: Marking | None = values[self.marking]
+        if shown is not None and str(shown.source) != values[self.file]:
+            shown = None
+        wanted = shown
+        try:
+            wanted = self.read(values)
+            assert wanted is not None, "there is a file"
+            reference = None if self.reference is None else values[self.reference.marking]
+            picture = self.segment(replace(wanted, mask=None), request.session_hash or "", reference)
+        except Exception as error:
+            problem = sentence_for(error)
+            return self.empty(problem) if shown is None or wanted is None else self.refuse(wanted, shown, problem)
+        same_files = shown is not None and (shown.source, shown.mask_file) == (wanted.source, wanted.mask_file)
+        return self.show(picture, keep_marks=same_files)
+
+    def refuse(self, wanted: Marking, shown: Marking, problem: str) -> dict[Any, Any]:
+        """The updates that go back from the wanted marks, or mask file, to those that are shown, and say why."""
+        refusal = {
+            # Two refusals of the same marks are two.
+            "id": uuid4().hex,
+            "refused": [mark.model_dump() for mark in wanted.marks],
+            "kept": [mark.model_dump() for mark in shown.marks],
+        }
+        updates: dict[Any, Any] = {
+            self.surface: gr.update(refusal=refusal),
+            self.note: problem_line(problem, title=NOT_MARKED),
+        }
+        if self.mask_file is not None and wanted.mask_file != shown.mask_file:
+            updates[self.mask_file] = _text(shown.mask_file)
+        return updates
+
+    def _mask_file(self, values: Mapping[Any, Any]) -> Path | None:
+        if self.mask_file is not None:
+            return None if values[self.mask_file] is None else Path(values[self.mask_file])
+        # An example's own mask goes with its picture.
+        shown: Marking | None = values[self.marking]
+        return shown.mask_file if shown is not None and str(shown.source) == values[self.file] else None
+
+    def _marks(self, values: Mapping[Any, Any]) -> tuple[Mark, ...]:
+        """The marks in the browser, as far as they belong to this picture and are newer than its mask file."""
+        sent = values[self.surface]
+        if not isinstance(sent, dict) or sent.get("source") != values[self.file]:
+            return ()
+        mask_file = _text(self._mask_file(values))
+        if mask_file is not None and sent.get("mask_file") != mask_file:
+            return ()
+        return read_marks(sent.get("marks"))
+
+    def _caption(self, picture: SegmentedPicture) -> str:
+        share = "" if picture.mask is None else f"{100 * coverage(picture.mask):.0f}% of the picture"
+        return f'<p class="hint" role="status">{self.captions[picture.mask_source].format(share)}</p>'
 
 
 def build_marking_pad(
-    label: str, name: str, elem_id: str, *, origins: Mapping[Origin, str] = ORIGINS, min_width: int = 300
+    segmenter: ObjectSegmenter,
+    label: str,
+    name: str,
+    elem_id: str,
+    *,
+    captions: Mapping[MaskSource, str] = CAPTIONS,
+    mask_file: gr.File | None = None,
+    reference: MarkingPad | None = None,
+    min_width: int = 300,
 ) -> MarkingPad:
     """A drop zone that turns into the picture to mark.
 
@@ -121,21 +251,25 @@ def build_marking_pad(
     browsers neither show nor always recognise as pictures; what is shown is what the engine will work on.
 
     Args:
-        label: what the visitor reads above it.
-        name: what the picture is called in an error sentence, such as "scene".
+        segmenter: makes the masks.
+        label: stands above the picture.
+        name: used in error sentences.
         elem_id: identity of the drop zone in the page.
-        origins: see `MarkingPad`.
-        min_width: in pixels, below which it goes to a row of its own.
+        captions: for each source of a mask that is tried.
+        mask_file: not rendered yet; it may stand elsewhere on the page.
+        reference: the pad of another picture of the same object.
+        min_width: in pixels, below which the pad goes to a row of its own.
     """
     with gr.Column(elem_classes=["upload", "marking"], min_width=min_width):
-        pad = gr.HTML(
+        surface = gr.HTML(
             None,
             html_template=SKELETON.format(label),
-            js_on_load=CONNECT,
+            js_on_load=CONNECT.format(elem_id),
             apply_default_css=False,
             visible=False,
             elem_id=f"{elem_id}-pad",
-            answer="",
+            drawing=None,
+            refusal=None,
         )
         file = gr.File(label=label, file_types=FILE_TYPES, height=EMPTY_HEIGHT, elem_id=elem_id)
         note = gr.HTML(visible=False, elem_id=f"{elem_id}-note")
@@ -152,108 +286,50 @@ def build_marking_pad(
                 undo = gr.Button("Undo mark", size="sm", min_width=80, elem_id=f"{elem_id}-undo")
                 clear = gr.Button("Clear marks", size="sm", min_width=80, elem_id=f"{elem_id}-clear")
         marking = gr.State(None)
-    return MarkingPad(label, name, file, pad, tools, undo, clear, note, marking, origins)
+    return MarkingPad(
+        segmenter,
+        label,
+        name,
+        file,
+        surface,
+        tools,
+        undo,
+        clear,
+        note,
+        marking,
+        captions=captions,
+        mask_file=mask_file,
+        reference=reference,
+    )
 
 
-# ==== marking_events
-# Marking is quick, and must not wait behind a refinement.
-MARKING_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "marking"}
-
-
-def connect_marking(reference: MarkingPad, scene: MarkingPad) -> None:
-    """Connects both; as long as nobody marked the scene, the reference's object is looked for in it."""
-    connect_pad(scene, reference=reference.marking)
-
-    def find_again(marking: Marking | None, marked_reference: Marking | None) -> dict[Any, Any]:
-        if marking is None or marking.marks or marking.given:
-            return {scene.marking: gr.skip()}
-        try:
-            return scene.show(apply_marks(marking, scene.name, marked_reference, unasked=scene.origins))
-        except Exception as error:
-            return scene.refuse(sentence_for(error))
-
-    for event in connect_pad(reference):
-        event.then(
-            find_again,
-            inputs=[scene.marking, reference.marking],
-            outputs=scene.changing,
-            api_visibility="private",
-            show_progress="hidden",
-            **MARKING_QUEUE,
-        )
-
-
-def connect_mask(pad: MarkingPad, mask: gr.File) -> None:
-    """Connects one picture whose mask may also be given as a file; whatever was said last holds."""
-    connect_pad(pad, mask=mask)
-
-    def use(path: str | None, picture: str | None, marking: Marking | None) -> dict[Any, Any]:
-        if picture is None:
-            return {mask: gr.skip()}
-        given = None if path is None else Path(path)
-        marks = marking.marks if marking is not None and path is None else ()
-        try:
-            return pad.show(apply_marks(Marking(Path(picture), given, marks), pad.name, unasked=pad.origins))
-        except Exception as error:
-            return {mask: None, **pad.refuse(sentence_for(error))}
-
-    gr.on(
-        [mask.upload, mask.clear],
-        use,
-        inputs=[mask, pad.file, pad.marking],
-        outputs=[mask, *pad.changing],
+def attach_marking(pad: MarkingPad) -> Any:
+    """Let a pad follow its picture, its mask file and its marks; returns the event that does."""
+    triggers = [pad.file.upload, pad.file.clear, pad.surface.input]
+    if pad.mask_file is not None:
+        triggers += [pad.mask_file.upload, pad.mask_file.clear]
+    for button, action in ((pad.undo, "undo"), (pad.clear, "clear")):
+        button.click(None, js=f"() => window.refgcMarking.{action}('{pad.file.elem_id}')", api_visibility="private")
+    return gr.on(
+        triggers,
+        pad.follow,
+        inputs=pad.inputs if pad.reference is None else pad.inputs | {pad.reference.marking},
+        outputs=pad.outputs,
         api_visibility="private",
         show_progress="hidden",
+        # One at a time for each pad of a visit. What is marked meanwhile goes together, with the newest marks.
+        trigger_mode="always_last",
         **MARKING_QUEUE,
     )
 
 
-def connect_pad(pad: MarkingPad, *, reference: gr.State | None = None, mask: gr.File | None = None) -> list[Any]:
-    """Connects one picture and returns its events.
+def attach_markings(reference: MarkingPad, scene: MarkingPad) -> None:
+    """The same for two pads; while nobody marks the scene, the reference's object is detected in it."""
+    attach_marking(scene)
+    attach_marking(reference).then(
+        None, js=f"() => window.refgcMarking.detect('{scene.file.elem_id}')", api_visibility="private"
+    )
 
-    Args:
-        pad: the picture.
-        reference: how the object is marked in another picture of it.
-        mask: where a mask that comes with the picture is given.
-    """
 
-    def read(path: str | None, marked_reference: Marking | None, given: str | None) -> dict[Any, Any]:
-        if path is None:
-            return pad.show(None)
-        marking = Marking(Path(path), None if given is None else Path(given))
-        try:
-            return pad.show(apply_marks(marking, pad.name, marked_reference, unasked=pad.origins))
-        except Exception as error:
-            return pad.show(None, sentence_for(error))
-
-    def change(
-        marking: Marking | None, marked_reference: Marking | None, changed: Callable[[Marking], Marking]
-    ) -> dict[Any, Any]:
-        if marking is None:
-            return pad.show(None)
-        try:
-            return pad.show(apply_marks(changed(marking), pad.name, marked_reference, unasked=pad.origins))
-        except Exception as error:
-            return pad.refuse(sentence_for(error))
-
-    def mark(event: gr.SelectData, marking: Marking | None, marked_reference: Marking | None) -> dict[Any, Any]:
-        return change(marking, marked_reference, lambda old: old.with_mark(read_mark(event.value, event.index)))
-
-    def take_back(marking: Marking | None, marked_reference: Marking | None) -> dict[Any, Any]:
-        return change(marking, marked_reference, Marking.without_last)
-
-    def take_all_back(marking: Marking | None, marked_reference: Marking | None) -> dict[Any, Any]:
-        return change(marking, marked_reference, Marking.without_any)
-
-    other = gr.State(None) if reference is None else reference
-    given = gr.State(None) if mask is None else mask
-    settings: dict[str, Any] = {"outputs": pad.changing, "api_visibility": "private", **MARKING_QUEUE}
-    reading = {"inputs": [pad.file, other, given], "show_progress": "minimal", "show_progress_on": pad.file, **settings}
-    # Each click counts, also while the answer to the one before is under way; what it marks shows that it was taken.
-    marking = {"inputs": [pad.marking, other], "show_progress": "hidden", "trigger_mode": "multiple", **settings}
-    return [
-        gr.on([pad.file.upload, pad.file.clear], read, **reading),
-        pad.pad.select(mark, **marking),
-        pad.undo.click(take_back, **marking),
-        pad.clear.click(take_all_back, **marking),
-    ]
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

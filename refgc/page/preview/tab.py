@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 import PIL.Image
@@ -14,12 +14,12 @@ from refgc.diptych import sources
 from refgc.diptych.preview import STRENGTHS
 from refgc.errors import InputError
 from refgc.page.examples import Example, ExampleMeta, with_inset
-from refgc.page.marking.marks import Marking
-from refgc.page.marking.mask import apply_marks
-from refgc.page.marking.pad import MARKING_QUEUE, MarkingPad, build_marking_pad, connect_marking
-from refgc.page.preview.pictures import ShownPreview
+from refgc.page.marking.mask import Marking, ObjectSegmenter
+from refgc.page.marking.pad import MARKING_QUEUE, MarkingPad, attach_markings, build_marking_pad
+from refgc.page.pictures import ShownPreview
 from refgc.page.preview.view import PreviewView, build_preview_view, introduction, missing_marks
-from refgc.page.refine.inputs import Inputs
+from refgc.page.refine.tab import RefineTab
+from refgc.page.service.limits import address_of
 from refgc.page.service.queue import Finished, Working
 from refgc.page.service.runs import PreviewJob, Service
 from refgc.page.words import ENGINE_QUEUE, capitalised, problem_line, progress_line, sentence_for, status_line
@@ -27,231 +27,15 @@ from refgc.simulator.artifacts import Strengths
 from refgc.webui.components import DEFAULT_SEED, build_seed_field, thumbnail_gallery
 
 REFINE_TAB = "refine"
+DEFAULT_NAME = "object"
 REFINING = "The generated picture is there; now it is refined."
 DONE = "Done: from the reference to the refined picture."
 ONLY_ENLARGED = "Done, but the picture was only enlarged; beside the close-up is why."
 SENT = "These come from the preview, with their masks. Press Refine."
+FORGOTTEN = "This preview has been deleted, as everything here is after some hours; generate it again."
 # Defined in assets/page.js.
 SCROLL_TO_PREVIEW = "() => window.refgcShowPreview()"
 SCROLL_TO_TOP = "() => window.scrollTo({ top: 0 })"
-
-
-def build_preview_tab(
-    examples: list[Example], tabs: gr.Tabs, refine_inputs: Inputs, refine_status: gr.HTML, service: Service
-) -> None:
-    """Adds the tab's components and events to the page being built.
-
-    Args:
-        examples: all of ours.
-        tabs: the page's tabs; the one with the id `REFINE_TAB` takes a generated picture over.
-        refine_inputs: what is filled in there.
-        refine_status: the line under that tab's button.
-        service: makes the previews.
-    """
-    shown_examples = find_preview_examples(examples)
-    gr.HTML(introduction(sources.obstacle()), apply_default_css=False)
-    with gr.Row(elem_classes="preview-inputs"):
-        pads = (
-            build_marking_pad("Reference photo", "reference", "preview-reference"),
-            build_marking_pad("Scene", "scene", "preview-scene"),
-        )
-        with gr.Column(min_width=300):
-            button = gr.Button("Generate and refine", variant="primary", size="lg", elem_id="generate")
-            status = gr.HTML("", elem_id="preview-status", elem_classes="status-line")
-            options = build_preview_options()
-            gallery = build_preview_gallery(shown_examples)
-    view = build_preview_view()
-    made = gr.State(None)
-    connect_marking(*pads)
-    chosen = connect_preview_gallery(gallery, shown_examples, pads, options, status)
-    for trigger in (button.click, chosen.then):
-        _connect_generating(trigger, pads, options, status, view, made, service)
-    _connect_sending(view.send, made, tabs, refine_inputs, refine_status)
-
-
-def _connect_generating(
-    trigger: Any,
-    pads: tuple[MarkingPad, MarkingPad],
-    options: PreviewOptions,
-    status: gr.HTML,
-    view: PreviewView,
-    made: gr.State,
-    service: Service,
-) -> None:
-    """Shows the generated picture first and refines it then, so that a visitor looks at one while the other is made."""
-
-    def generate(
-        reference: Marking | None,
-        scene: Marking | None,
-        object_name: str,
-        caption: str,
-        seed: int | None,
-        identity_distortion: float,
-        detail_inconsistency: float,
-        texture_loss: float,
-        quality_degradation: float,
-        visitor: gr.Request,
-    ) -> Iterator[dict[Any, Any]]:
-        try:
-            yield {status: progress_line("Reading the pictures", 0.0), unrefined: None}
-            artifacts = (identity_distortion, detail_inconsistency, texture_loss, quality_degradation)
-            job = _read(reference, scene, object_name, caption, seed, artifacts)
-            with closing(service.preview(job, visitor.session_hash or "")) as notes:
-                for note in notes:
-                    if isinstance(note, Working):
-                        yield {status: progress_line(capitalised(note.stage), note.fraction)}
-                    elif isinstance(note, Finished):
-                        shown = note.made
-                        yield {status: status_line(REFINING), made: shown, unrefined: shown, **view.show_preview(shown)}
-        except Exception as error:
-            yield {status: problem_line(sentence_for(error), title="Not generated"), unrefined: None}
-
-    def refine(shown: ShownPreview | None, visitor: gr.Request) -> Iterator[dict[Any, Any]]:
-        if shown is None:
-            yield {status: gr.skip()}
-            return
-        try:
-            with closing(service.refine_preview(shown, visitor.session_hash or "")) as notes:
-                for note in notes:
-                    if isinstance(note, Working):
-                        yield {status: progress_line(capitalised(note.stage), note.fraction)}
-                    elif isinstance(note, Finished):
-                        sentence = DONE if note.made.report.placed else ONLY_ENLARGED
-                        yield {status: status_line(sentence), **view.show_refinement(shown, note.made)}
-        except Exception as error:
-            yield {status: problem_line(sentence_for(error))}
-
-    # What has just been made; what was made earlier stays on the page where making something else fails.
-    unrefined = gr.State(None)
-    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", **ENGINE_QUEUE}
-    given = [*(pad.marking for pad in pads), *options]
-    generating = trigger(generate, inputs=given, outputs=[status, made, unrefined, *view], **settings)
-    generating.then(None, js=SCROLL_TO_PREVIEW, api_visibility="private").then(
-        refine, inputs=unrefined, outputs=[status, *view], **settings
-    )
-
-
-def _read(
-    reference: Marking | None,
-    scene: Marking | None,
-    object_name: str,
-    caption: str,
-    seed: int | None,
-    artifacts: tuple[float, ...],
-) -> PreviewJob:
-    """The run that was asked for."""
-    if reference is None or scene is None or reference.mask is None or scene.mask is None:
-        raise InputError(missing_marks(reference, scene))
-    return PreviewJob(
-        reference.source,
-        scene.source,
-        reference_mask=reference.mask,
-        scene_mask=scene.mask,
-        object_name=object_name,
-        caption=caption,
-        seed=DEFAULT_SEED if seed is None else seed,
-        artifacts=dict(zip(type(STRENGTHS).model_fields, artifacts, strict=True)),
-    )
-
-
-def _connect_sending(
-    button: gr.Button, made: gr.State, tabs: gr.Tabs, refine_inputs: Inputs, refine_status: gr.HTML
-) -> None:
-    def send(shown: ShownPreview) -> dict[Any, Any]:
-        reference_mask, generated_mask = shown.masks
-        return {
-            **refine_inputs.filled(Marking(shown.reference, reference_mask), Marking(shown.generated, generated_mask)),
-            refine_status: status_line(SENT),
-            tabs: gr.Tabs(selected=REFINE_TAB),
-        }
-
-    button.click(
-        send,
-        inputs=made,
-        outputs=[tabs, *refine_inputs.changing, refine_status],
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None,
-    ).then(None, js=SCROLL_TO_TOP, api_visibility="private")
-
-
-# ==== preview_gallery
-def build_preview_gallery(examples: list[PreviewExample]) -> gr.Gallery:
-    """Thumbnails of the scenes, each with its reference in the corner; hidden where there are none."""
-    with gr.Column(visible=bool(examples)):
-        gr.HTML("<h2>Or try an example</h2>")
-        return thumbnail_gallery(
-            [(example.thumbnail(), example.meta.title) for example in examples],
-            label="Examples",
-            columns=3,
-            elem_id="preview-examples",
-        )
-
-
-def connect_preview_gallery(
-    gallery: gr.Gallery,
-    examples: list[PreviewExample],
-    pads: tuple[MarkingPad, MarkingPad],
-    options: PreviewOptions,
-    status: gr.HTML,
-) -> Any:
-    """A click fills everything in; returns what goes on from there."""
-
-    def choose_example(event: gr.SelectData) -> dict[Any, Any]:
-        example = examples[int(event.index)]
-        updates: dict[Any, Any] = {
-            gallery: gr.update(selected_index=None),
-            status: status_line(example.meta.description),
-        }
-        for pad, marking in zip(pads, (example.reference, example.scene), strict=True):
-            updates |= {pad.file: str(marking.source), **pad.show(apply_marks(marking, pad.name))}
-        return updates | {options.object_name: example.meta.object_name}
-
-    return gallery.select(
-        choose_example,
-        outputs=[gallery, status, options.object_name, *(part for pad in pads for part in (pad.file, *pad.changing))],
-        api_visibility="private",
-        show_progress="hidden",
-        **MARKING_QUEUE,
-    )
-
-
-# ==== preview_options
-DEFAULT_NAME = "object"
-
-
-class PreviewOptions(NamedTuple):
-    """The components in the order in which a handler takes their values."""
-
-    object_name: gr.Textbox
-    caption: gr.Textbox
-    seed: gr.Number
-    identity_distortion: gr.Slider
-    detail_inconsistency: gr.Slider
-    texture_loss: gr.Slider
-    quality_degradation: gr.Slider
-
-
-def build_preview_options() -> PreviewOptions:
-    """Everything optional, closed at first."""
-    with gr.Accordion("Options", open=False, elem_id="preview-options"):
-        gr.HTML('<p class="hint"><b>Faults</b> that the simulator draws, from 0, none, to 1:</p>')
-        strengths = {name: _strength(name, default) for name, default in STRENGTHS}
-        seed = build_seed_field()
-        object_name = gr.Textbox(
-            DEFAULT_NAME, label="Object", info="In a few words, for a generator’s prompt; the simulator does not read."
-        )
-        caption = gr.Textbox(label="Caption", info="In a longer phrase, if you like; the same holds.")
-    return PreviewOptions(object_name, caption, seed, **strengths)
-
-
-def _strength(name: str, default: float) -> gr.Slider:
-    described = Strengths.model_fields[name].description or ""
-    label = capitalised(name.replace("_", " "))
-    return gr.Slider(0, 1, value=default, step=0.01, label=label, info=f"{capitalised(described)}.")
-
-
-# ==== preview_examples
 # Print on a book that was laid down, on a flat sleeve, and on two sides of a box.
 NAMES = ("paperback", "record_sleeve", "oats_box")
 
@@ -279,6 +63,278 @@ def _with_masks(example: Example) -> PreviewExample:
     folder = example.reference.parent
     return PreviewExample(
         example.meta,
-        Marking(example.reference, given=folder / "hrri_mask.png"),
-        Marking(folder / "hrgt.jpg", given=folder / "hrgt_mask.png"),
+        Marking(example.reference, mask_file=folder / "hrri_mask.png"),
+        Marking(folder / "hrgt.jpg", mask_file=folder / "hrgt_mask.png"),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreviewOptions:
+    """Everything optional.
+
+    Attributes:
+        object_name: the object in words.
+        caption: the reference in a longer phrase.
+        seed: of everything random.
+        artifacts: strength of each simulated artifact, by its name.
+    """
+
+    object_name: gr.Textbox
+    caption: gr.Textbox
+    seed: gr.Number
+    artifacts: Mapping[str, gr.Slider]
+
+    @property
+    def inputs(self) -> set[Any]:
+        """All of them."""
+        return {self.object_name, self.caption, self.seed, *self.artifacts.values()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreviewTab:
+    """The tab's components, and what happens when a visitor uses them.
+
+    The generated picture is shown first and refined then, so that a visitor looks at one while the other is made.
+
+    Attributes:
+        service: runs generator and engine.
+        reference: the pad of the HRRI.
+        scene: the pad of the HRGT.
+        options: everything optional.
+        button: generates the picture.
+        status: one line on how things stand.
+        examples: to be clicked.
+        example_gallery: their thumbnails.
+        view: the views of a preview and its refinement.
+        preview: the `ShownPreview` on the page; None while there is none.
+        unrefined: the `ShownPreview` that was just made; None after a failure, where an earlier one stays on the page.
+        tabs: of the page.
+        refine_tab: takes the generated picture over.
+    """
+
+    service: Service
+    reference: MarkingPad
+    scene: MarkingPad
+    options: PreviewOptions
+    button: gr.Button
+    status: gr.HTML
+    examples: list[PreviewExample]
+    example_gallery: gr.Gallery
+    view: PreviewView
+    preview: gr.State
+    unrefined: gr.State
+    tabs: gr.Tabs
+    refine_tab: RefineTab
+
+    @property
+    def inputs(self) -> set[Any]:
+        """The components that `read` reads."""
+        return self.reference.inputs | self.scene.inputs | self.options.inputs
+
+    def read(self, values: Mapping[Any, Any], visit: str) -> PreviewJob:
+        """The preview that a visitor asks for.
+
+        Args:
+            values: of the components in `inputs`.
+            visit: whose limits hold where a mask is still to be made.
+
+        Raises:
+            InputError: a picture or a mark is missing, or cannot be used.
+            BusyError: the visit has reached its limits.
+            EngineError: the segmenter failed, or its time is over.
+        """
+        reference, scene = self.reference.read(values), self.scene.read(values)
+        if reference is not None:
+            reference = self.reference.complete(reference, visit)
+        if scene is not None:
+            scene = self.scene.complete(scene, visit, reference)
+        if reference is None or scene is None or reference.mask is None or scene.mask is None:
+            raise InputError(missing_marks(reference, scene))
+        seed = values[self.options.seed]
+        return PreviewJob(
+            reference.source,
+            scene.source,
+            reference_mask=reference.mask,
+            scene_mask=scene.mask,
+            object_name=values[self.options.object_name],
+            caption=values[self.options.caption],
+            seed=DEFAULT_SEED if seed is None else seed,
+            artifacts={name: values[slider] for name, slider in self.options.artifacts.items()},
+        )
+
+    def generate(self, values: dict[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Make the generated picture and show it."""
+        visit = request.session_hash or ""
+        try:
+            yield {self.status: progress_line("Reading the pictures", 0.0), self.unrefined: None}
+            with closing(self.service.preview(self.read(values, visit), visit, address_of(request))) as events:
+                for event in events:
+                    if isinstance(event, Working):
+                        yield {self.status: progress_line(capitalised(event.stage), event.fraction)}
+                    elif isinstance(event, Finished):
+                        shown = event.made
+                        states = {self.preview: shown, self.unrefined: shown}
+                        yield {self.status: status_line(REFINING), **states, **self.view.show_preview(shown)}
+        except Exception as error:
+            yield {self.status: problem_line(sentence_for(error), title="Not generated"), self.unrefined: None}
+
+    def refine(self, shown: ShownPreview | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Refine the picture that was just generated."""
+        if shown is None:
+            yield {self.status: gr.skip()}
+            return
+        try:
+            visit, address = request.session_hash or "", address_of(request)
+            with closing(self.service.refine_preview(shown, visit, address)) as events:
+                for event in events:
+                    if isinstance(event, Working):
+                        yield {self.status: progress_line(capitalised(event.stage), event.fraction)}
+                    elif isinstance(event, Finished):
+                        sentence = DONE if event.made.report.placed else ONLY_ENLARGED
+                        yield {self.status: status_line(sentence), **self.view.show_refinement(shown, event.made)}
+        except Exception as error:
+            yield {self.status: problem_line(sentence_for(error))}
+
+    def choose(self, event: gr.SelectData) -> dict[Any, Any]:
+        """Fill in the example that was clicked."""
+        example = self.examples[int(event.index)]
+        return {
+            self.example_gallery: gr.update(selected_index=None),
+            self.status: status_line(example.meta.description),
+            **self.reference.fill(example.reference),
+            **self.scene.fill(example.scene),
+            self.options.object_name: example.meta.object_name,
+        }
+
+    def send(self, shown: ShownPreview | None) -> dict[Any, Any]:
+        """Fill the generated picture into the Refine tab, with its reference and their masks, and open that tab."""
+        # The server forgets the preview of a page that was left open for long, and its files are deleted.
+        if shown is None or not all(path.is_file() for path in (shown.reference, shown.generated, *shown.masks)):
+            return {self.status: problem_line(FORGOTTEN, title="Not sent")}
+        reference_mask, generated_mask = shown.masks
+        pictures = (
+            Marking(shown.reference, mask_file=reference_mask),
+            Marking(shown.generated, mask_file=generated_mask),
+        )
+        return {
+            **self.refine_tab.inputs.fill(*pictures),
+            self.refine_tab.status: status_line(SENT),
+            self.tabs: gr.Tabs(selected=REFINE_TAB),
+        }
+
+
+def build_preview_tab(
+    examples: list[Example],
+    tabs: gr.Tabs,
+    refine_tab: RefineTab,
+    service: Service,
+    segmenter: ObjectSegmenter,
+    *,
+    state_seconds: float,
+) -> PreviewTab:
+    """Add the tab's components and events to the page being built.
+
+    Args:
+        examples: all of ours.
+        tabs: the page's tabs; the one with the id `REFINE_TAB` takes a generated picture over.
+        refine_tab: is filled in there.
+        service: makes the previews.
+        segmenter: makes masks of marks.
+        state_seconds: how long a visit's preview is remembered.
+    """
+    shown_examples = find_preview_examples(examples)
+    gr.HTML(introduction(sources.obstacle()), apply_default_css=False)
+    with gr.Row(elem_classes="preview-inputs"):
+        reference = build_marking_pad(segmenter, "Reference photo", "reference", "preview-reference")
+        scene = build_marking_pad(segmenter, "Scene", "scene", "preview-scene", reference=reference)
+        with gr.Column(min_width=300):
+            button = gr.Button("Generate and refine", variant="primary", size="lg", elem_id="generate")
+            status = gr.HTML("", elem_id="preview-status", elem_classes="status-line")
+            options = _build_options()
+            gallery = _build_example_gallery(shown_examples)
+    tab = PreviewTab(
+        service,
+        reference,
+        scene,
+        options,
+        button,
+        status,
+        shown_examples,
+        gallery,
+        build_preview_view(),
+        preview=gr.State(None, time_to_live=state_seconds),
+        unrefined=gr.State(None, time_to_live=state_seconds),
+        tabs=tabs,
+        refine_tab=refine_tab,
+    )
+    attach_markings(reference, scene)
+    _attach_events(tab)
+    return tab
+
+
+def _attach_events(tab: PreviewTab) -> None:
+    """Let the tab's components call its methods."""
+    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    choosing = tab.example_gallery.select(
+        tab.choose,
+        outputs=[
+            tab.example_gallery,
+            tab.status,
+            tab.options.object_name,
+            *tab.reference.outputs,
+            *tab.scene.outputs,
+        ],
+        **MARKING_QUEUE,
+        **settings,
+    )
+    for trigger in (tab.button.click, choosing.then):
+        generating = trigger(
+            tab.generate,
+            inputs=tab.inputs,
+            outputs=[tab.status, tab.preview, tab.unrefined, *tab.view],
+            **ENGINE_QUEUE,
+            **settings,
+        )
+        generating.then(None, js=SCROLL_TO_PREVIEW, api_visibility="private").then(
+            tab.refine, inputs=tab.unrefined, outputs=[tab.status, *tab.view], **ENGINE_QUEUE, **settings
+        )
+    sending = tab.view.send.click(
+        tab.send,
+        inputs=tab.preview,
+        outputs=[tab.status, tab.tabs, *tab.refine_tab.inputs.outputs, tab.refine_tab.status],
+        concurrency_limit=None,
+        **settings,
+    )
+    # A preview that cannot be sent leaves the visitor where the reason stands.
+    sending.then(None, js=SCROLL_TO_TOP, api_visibility="private")
+
+
+def _build_options() -> PreviewOptions:
+    """Add the options, closed at first."""
+    with gr.Accordion("Options", open=False, elem_id="preview-options"):
+        gr.HTML('<p class="hint"><b>Faults</b> that the simulator draws, from 0, none, to 1:</p>')
+        artifacts = {name: _strength(name, default) for name, default in STRENGTHS}
+        seed = build_seed_field()
+        object_name = gr.Textbox(
+            DEFAULT_NAME, label="Object", info="In a few words, for a generator’s prompt; the simulator does not read."
+        )
+        caption = gr.Textbox(label="Caption", info="In a longer phrase, if you like; the same holds.")
+    return PreviewOptions(object_name, caption, seed, artifacts)
+
+
+def _strength(name: str, default: float) -> gr.Slider:
+    described = Strengths.model_fields[name].description or ""
+    label = capitalised(name.replace("_", " "))
+    return gr.Slider(0, 1, value=default, step=0.01, label=label, info=f"{capitalised(described)}.")
+
+
+def _build_example_gallery(examples: list[PreviewExample]) -> gr.Gallery:
+    """Add thumbnails of the scenes, each with its reference in the corner; hidden where there are none."""
+    with gr.Column(visible=bool(examples)):
+        gr.HTML("<h2>Or try an example</h2>")
+        return thumbnail_gallery(
+            [(example.thumbnail(), example.meta.title) for example in examples],
+            label="Examples",
+            columns=3,
+            elem_id="preview-examples",
+        )

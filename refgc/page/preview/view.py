@@ -1,4 +1,4 @@
-"""The part of the preview tab that shows what was made: the conditions, the story in pictures, the figures."""
+"""The result of the preview tab: the conditions, the pictures from reference to truth, the figures, and the texts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import gradio as gr
 from refgc.diptych.comparison import Comparison
 from refgc.diptych.preview_report import PreviewReport
 from refgc.engine import Report
-from refgc.page.marking.marks import Marking
-from refgc.page.preview.pictures import ShownPreview, ShownRefinement
-from refgc.page.refine.result import comparison_slider
+from refgc.page.marking.mask import Marking
+from refgc.page.pictures import ShownPreview, ShownRefinement
+from refgc.webui.components import comparison_slider
 
 
 class PreviewView(NamedTuple):
-    """Every component that a preview or its refinement changes."""
+    """The components that a preview or its refinement changes."""
 
     everything: gr.Column
     conditions: gr.Gallery
@@ -90,7 +90,6 @@ def _gallery(label: str, elem_id: str, *, columns: int) -> gr.Gallery:
     )
 
 
-# ==== preview_text
 TITLE = "How details get lost, and come back"
 STORY = (
     "A generator sees your reference only small, so it gets details wrong. Watch both halves: the object of a "
@@ -106,13 +105,17 @@ DRAWN = "DipRefGC draws on this server’s GPU."
 
 
 def introduction(obstacle: str) -> str:
-    """What the tab is for, and plainly whether its pictures are generated or simulated."""
+    """The purpose of the tab, and whether its pictures are generated or simulated.
+
+    Args:
+        obstacle: why the generator cannot run here; empty if it can.
+    """
     kind = "simulated" if obstacle else "drawn"
     return f'<h2>{TITLE}</h2><p class="hint">{STORY}</p><p class="hint {kind}">{SIMULATED if obstacle else DRAWN}</p>'
 
 
 def missing_marks(reference: Marking | None, scene: Marking | None) -> str:
-    """One sentence that says what is still to be given; empty where both objects are marked."""
+    """One sentence that says which picture or mark is missing; empty where both objects are marked."""
     if reference is None and scene is None:
         return "Add the two pictures first: the reference photo and the scene."
     if reference is None:
@@ -127,7 +130,7 @@ def missing_marks(reference: Marking | None, scene: Marking | None) -> str:
 
 
 def preview_summary(report: PreviewReport) -> str:
-    """How the generated picture came about."""
+    """The report's message on how the picture was generated, as HTML."""
     return f'<p class="hint">{escape(report.message)}</p>'
 
 

@@ -1,4 +1,4 @@
-"""The Python call and the command that make a result once more, for whoever goes on with a script."""
+"""The Python script and the command that make a result again without the page."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from refgc.page.refine.inputs import (
     DEFAULT_OBJECT_NAME,
     DEFAULT_SCALE,
     DEFAULT_STRENGTH,
-    Asked,
+    Submission,
 )
 from refgc.webui.components import DEFAULT_SEED
 
-# Where the command calls an option by another name than the function.
+# Options of the command whose name differs from the argument of the function.
 SWITCHES = {"object_name": "object"}
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """How a result is made without the page.
+    """The code that makes a result without the page.
 
     Attributes:
         python: a whole script.
         command: one command for a POSIX shell.
         hint: where to run it, in sentences.
-        masks: the masks that the visitor can have only from here, under the names that both call them by.
+        masks: the masks that were marked on the page, named as in the code.
     """
 
     python: str
@@ -42,36 +42,37 @@ class Code:
     masks: tuple[Path, ...]
 
 
-def code_for(asked: Asked, engine: EngineName, output: str, folder: Path) -> Code:
-    """Both, for a folder that holds the visitor's files and the masks; options only where they are not the defaults.
+def code_for(submission: Submission, engine: EngineName, output: str, folder: Path) -> Code:
+    """The code for a folder with the visitor's files and the masks. Options with their default values are left out.
 
     Args:
-        asked: what was asked for.
-        engine: the one that made the result; on another machine "auto" might take another.
+        submission: what was refined.
+        engine: made the result; "auto" might stand for another engine on another machine.
         output: the name of the result's file.
-        folder: where the masks are put under the names that the code calls them by; made if there are any.
+        folder: the marked masks are copied there, named as in the code; made if there are any.
     """
     names: dict[str, str] = {}
-    masks, sentences = [], [_where(asked)]
+    masks, sentences = [], [_where(submission)]
 
-    def call(role: str, known: str) -> None:
+    def name_file(role: str, known: str) -> None:
         names[role] = _unused(known, names)
         if names[role] != known:
             sentences.append(f"Two files are called {known}: give one of them the name {names[role]}.")
 
-    for role, picture in (("reference", asked.reference), ("generated", asked.generated)):
-        call(role, _name(picture.source))
-        if picture.mask is None:
+    for role, marking in (("reference", submission.reference), ("generated", submission.generated)):
+        name_file(role, _name(marking.source))
+        mask = marking.chosen_mask
+        if mask is None:
             continue
-        if not picture.is_marked:
-            call(f"{role}_mask", _name(picture.mask))
+        if not marking.marks:
+            name_file(f"{role}_mask", _name(mask))
             continue
         names[f"{role}_mask"] = _unused(f"{role}-mask.png", names)
         folder.mkdir(parents=True, exist_ok=True)
-        masks.append(Path(shutil.copy(picture.mask, folder / names[f"{role}_mask"])))
+        masks.append(Path(shutil.copy(mask, folder / names[f"{role}_mask"])))
     if masks:
         sentences.append("Put the masks below into the same folder.")
-    options = {name: value for name, value, default in _options(asked) if value != default}
+    options = {name: value for name, value, default in _options(submission) if value != default}
     return Code(
         _python(names, options, engine, output),
         _command(names, options, engine, output),
@@ -80,23 +81,23 @@ def code_for(asked: Asked, engine: EngineName, output: str, folder: Path) -> Cod
     )
 
 
-def _where(asked: Asked) -> str:
-    ours = is_ours(asked.reference.source)
+def _where(submission: Submission) -> str:
+    ours = is_ours(submission.reference.source)
     return "Run it in the project’s folder." if ours else "Run it in the folder of your files."
 
 
-def _options(asked: Asked) -> tuple[tuple[str, object, object], ...]:
+def _options(submission: Submission) -> tuple[tuple[str, object, object], ...]:
     return (
-        ("scale", asked.scale, DEFAULT_SCALE),
-        ("object_name", asked.object_name, DEFAULT_OBJECT_NAME),
-        ("seed", asked.seed, DEFAULT_SEED),
-        ("strength", asked.strength, DEFAULT_STRENGTH),
+        ("scale", submission.scale, DEFAULT_SCALE),
+        ("object_name", submission.object_name, DEFAULT_OBJECT_NAME),
+        ("seed", submission.seed, DEFAULT_SEED),
+        ("strength", submission.strength, DEFAULT_STRENGTH),
     )
 
 
 def _python(names: dict[str, str], options: dict[str, object], engine: EngineName, output: str) -> str:
-    given = {**names, "engine": engine, **options}
-    arguments = "".join(f"    {name}={value!r},\n" for name, value in given.items())
+    values = {**names, "engine": engine, **options}
+    arguments = "".join(f"    {name}={value!r},\n" for name, value in values.items())
     return (
         "from refgc import refine\n"
         "from refgc.imaging.image import save_image\n\n"
@@ -107,22 +108,22 @@ def _python(names: dict[str, str], options: dict[str, object], engine: EngineNam
 
 
 def _command(names: dict[str, str], options: dict[str, object], engine: EngineName, output: str) -> str:
-    given = {**{name: _shell_name(file) for name, file in names.items()}, "output": _shell_name(output)}
+    files = {**{name: _shell_name(file) for name, file in names.items()}, "output": _shell_name(output)}
     options = {"engine": engine, **options}
     parts = [
         f"--{SWITCHES.get(name, name.replace('_', '-'))} {shlex.quote(str(value))}"
-        for name, value in {**given, **options}.items()
+        for name, value in {**files, **options}.items()
     ]
     return " \\\n  ".join(["refgc refine", *parts]) + "\n"
 
 
 def _name(file: Path) -> str:
-    """What a visitor calls a file: its name, and one of ours by its place in the project."""
+    """The file's name; one of our examples is named by its path in the project."""
     return file.relative_to(EXAMPLES_FOLDER.parent).as_posix() if is_ours(file) else file.name
 
 
 def _shell_name(file: str) -> str:
-    """The same file by a name that cannot be taken for an option."""
+    """The same file by a name that a command does not read as an option."""
     return f"./{file}" if file.startswith("-") else file
 
 
@@ -133,9 +134,8 @@ def _unused(name: str, names: dict[str, str]) -> str:
     return next(candidate for candidate in candidates if candidate not in names.values())
 
 
-# ==== code_view
 class CodeView(NamedTuple):
-    """Its components."""
+    """The components that show the code."""
 
     hint: gr.HTML
     python: gr.Textbox
@@ -153,7 +153,7 @@ class CodeView(NamedTuple):
 
 
 def build_code_view() -> CodeView:
-    """Adds it to the page being built, closed."""
+    """Add the view to the page being built, closed."""
     with gr.Accordion("Use as code", open=False, elem_id="code"):
         hint = gr.HTML("")
         python = _code("Python", "python", 12)

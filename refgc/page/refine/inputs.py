@@ -1,9 +1,9 @@
-"""What a visitor asked for: read and checked once, then remembered with its result."""
+"""The inputs of the Refine tab, and what a visitor submits with them: read once, then remembered with its result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,44 +15,46 @@ from refgc.doctor import may_choose_diffusion
 from refgc.engine import EngineName
 from refgc.errors import InputError
 from refgc.page.examples import is_ours
-from refgc.page.marking.marks import Marking
-from refgc.page.marking.mask import Origin, apply_marks
-from refgc.page.marking.pad import FILE_TYPES, MarkingPad, build_marking_pad, connect_mask
+from refgc.page.marking.mask import Marking, MaskSource, ObjectSegmenter
+from refgc.page.marking.pad import FILE_TYPES, MarkingPad, attach_marking, build_marking_pad
 from refgc.page.service.runs import RefineJob
 from refgc.page.words import capitalised, missing_pictures
 from refgc.refinement import EngineChoice
 from refgc.webui.components import DEFAULT_SEED, build_seed_field
 
 DEFAULT_SCALE, DEFAULT_STRENGTH, DEFAULT_OBJECT_NAME = 4, 1.0, "object"
+ENGINES = [("The best here", "auto"), ("Diffusion", "diffusion"), ("Correspondence", "correspondence")]
+# An engine detects the object better than can be done here at once, so nothing is detected before.
+GENERATED_CAPTIONS: Mapping[MaskSource, str] = {
+    "marks": "{} is marked.",
+    "file": "By the given mask: {}. What you mark takes its place.",
+    "none": "The object is found when you refine. To be sure of it, click it or drag a box around it.",
+}
+REFERENCE_CAPTIONS: Mapping[MaskSource, str] = {
+    **GENERATED_CAPTIONS,
+    "transparency": "The picture’s own transparency: {}. What you mark takes its place.",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One of the two pictures.
+class Submission:
+    """One refinement as a visitor submitted it.
 
     Attributes:
-        source: its file.
-        mask: the file of its object's mask; None lets the engine find it.
-        is_marked: whether the mask was made on the page, so that the visitor has no file of it.
+        reference: the HRRI and its marks.
+        generated: the LRGI and its marks.
+        title: what the result is called.
+        scale: output size over generated size.
+        strength: how much of the reference to bring in, from 0 to 1.
+        seed: seed of everything random.
+        engine: the choice; "auto" is decided by the service.
+        object_name: the object in words.
+        number: tells the submission from an earlier one that is the same in everything else.
+        submitted_at: in seconds of `time.monotonic`.
     """
 
-    source: Path
-    mask: Path | None = None
-    is_marked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One refinement, as a visitor asked for it.
-
-    Attributes:
-        title: what its result is called.
-        number: tells it from an earlier one that is the same in everything else.
-        at: when, in seconds of `time.monotonic`.
-    """
-
-    reference: Picture
-    generated: Picture
+    reference: Marking
+    generated: Marking
     title: str
     scale: int = DEFAULT_SCALE
     strength: float = DEFAULT_STRENGTH
@@ -60,15 +62,15 @@ class Asked:
     engine: EngineChoice = "auto"
     object_name: str = DEFAULT_OBJECT_NAME
     number: str = field(default_factory=lambda: uuid4().hex)
-    at: float = field(default_factory=monotonic)
+    submitted_at: float = field(default_factory=monotonic)
 
     def job(self, engine: EngineName) -> RefineJob:
-        """The run that makes it, by the engine that the choice stands for."""
+        """The run by the engine that the choice stands for."""
         return RefineJob(
             self.reference.source,
             self.generated.source,
-            reference_mask=self.reference.mask,
-            generated_mask=self.generated.mask,
+            reference_mask=self.reference.chosen_mask,
+            generated_mask=self.generated.chosen_mask,
             scale=self.scale,
             strength=self.strength,
             seed=self.seed,
@@ -77,71 +79,17 @@ class Asked:
         )
 
 
-def read_asked(
-    reference: str | None,
-    reference_marking: Marking | None,
-    reference_mask: str | None,
-    generated: str | None,
-    generated_marking: Marking | None,
-    generated_mask: str | None,
-    scale: int,
-    strength: float,
-    seed: int | None,
-    engine: EngineChoice,
-    object_name: str,
-) -> Asked:
-    """The values of `Inputs.given`, in its order.
-
-    Raises:
-        InputError: a picture is missing.
-    """
-    if reference is None or generated is None:
-        raise InputError(missing_pictures(reference, generated))
-    return Asked(
-        _picture(reference, reference_marking, reference_mask),
-        _picture(generated, generated_marking, generated_mask),
-        _title(Path(generated)),
-        scale,
-        strength,
-        DEFAULT_SEED if seed is None else seed,
-        engine,
-        object_name,
-    )
-
-
-def _picture(source: str, marking: Marking | None, given: str | None) -> Picture:
-    if marking is not None and marking.marks and marking.source == Path(source):
-        return Picture(marking.source, marking.mask, is_marked=True)
-    return Picture(Path(source), None if given is None else Path(given))
-
-
-def _title(generated: Path) -> str:
+def title_of(generated: Path) -> str:
     """What a result is called: by its file; one of our examples, whose files are all called alike, by its folder."""
     return capitalised(generated.parent.name.replace("_", " ")) if is_ours(generated) else generated.name
 
 
-# ==== inputs
-ENGINES = [("The best here", "auto"), ("Diffusion", "diffusion"), ("Correspondence", "correspondence")]
-# An engine finds the object by itself and better than can be done here at once, so nothing is looked for before.
-GENERATED_ORIGINS: Mapping[Origin, str] = {
-    "marks": "{} is marked.",
-    "given": "By the given mask: {}. What you mark takes its place.",
-    "nothing": "The object is found when you refine. To be sure of it, click it or drag a box around it.",
-}
-REFERENCE_ORIGINS: Mapping[Origin, str] = {
-    **GENERATED_ORIGINS,
-    "transparency": "The picture’s own transparency: {}. What you mark takes its place.",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
+@dataclass(frozen=True, slots=True, eq=False)
+class RefineInputs:
     """The components that a visitor fills in."""
 
     reference: MarkingPad
     generated: MarkingPad
-    reference_mask: gr.File
-    generated_mask: gr.File
     scale: gr.Radio
     strength: gr.Slider
     seed: gr.Number
@@ -149,55 +97,92 @@ class Inputs:
     object_name: gr.Textbox
 
     @property
-    def given(self) -> list[Any]:
-        """The components whose values `read_asked` takes, in its order."""
-        options = [self.scale, self.strength, self.seed, self.engine, self.object_name]
-        reference = [self.reference.file, self.reference.marking, self.reference_mask]
-        return [*reference, self.generated.file, self.generated.marking, self.generated_mask, *options]
+    def options(self) -> set[Any]:
+        """Everything but the two pictures."""
+        return {self.scale, self.strength, self.seed, self.engine, self.object_name}
 
     @property
-    def changing(self) -> list[Any]:
-        """The components that `filled` changes."""
-        return [
-            *self.given,
-            *(part for part in self.reference.changing if part is not self.reference.marking),
-            *(part for part in self.generated.changing if part is not self.generated.marking),
-        ]
+    def inputs(self) -> set[Any]:
+        """The components that `read` reads."""
+        return self.reference.inputs | self.generated.inputs | self.options
 
-    def filled(
-        self,
-        reference: Marking,
-        generated: Marking,
-        *,
-        scale: int = DEFAULT_SCALE,
-        object_name: str = DEFAULT_OBJECT_NAME,
-    ) -> dict[Any, Any]:
-        """The updates that put two pictures there, with the masks that came with them, and every option as at first."""
-        updates: dict[Any, Any] = {
-            self.scale: scale,
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that `fill` changes."""
+        return [*self.reference.outputs, *self.generated.outputs, *self.options]
+
+    def read(self, values: Mapping[Any, Any]) -> Submission:
+        """What the visitor submits.
+
+        Args:
+            values: of the components in `inputs`.
+
+        Raises:
+            InputError: a picture is missing, or the browser sent something that is no mark.
+        """
+        reference, generated = self.reference.read(values), self.generated.read(values)
+        if reference is None or generated is None:
+            raise InputError(missing_pictures(reference, generated))
+        return Submission(
+            reference,
+            generated,
+            title_of(generated.source),
+            scale=values[self.scale],
+            strength=values[self.strength],
+            seed=DEFAULT_SEED if values[self.seed] is None else values[self.seed],
+            engine=values[self.engine],
+            object_name=values[self.object_name],
+        )
+
+    def complete(self, submission: Submission, visit: str) -> Submission:
+        """The submission with the masks of marks that were made just before it.
+
+        Raises:
+            InputError: the marks find nothing, or the picture cannot be used.
+            BusyError: the visit has reached its limits.
+            EngineError: the segmenter failed, or its time is over.
+        """
+        reference, generated = submission.reference, submission.generated
+        if reference.marks:
+            reference = self.reference.complete(reference, visit)
+        if generated.marks:
+            generated = self.generated.complete(generated, visit)
+        return replace(submission, reference=reference, generated=generated)
+
+    def fill(self, reference: Marking, generated: Marking) -> dict[Any, Any]:
+        """The updates that put two of the page's own pictures there, and set every option as at first."""
+        return {
+            **self.reference.fill(reference),
+            **self.generated.fill(generated),
+            self.scale: DEFAULT_SCALE,
             self.strength: DEFAULT_STRENGTH,
             self.seed: DEFAULT_SEED,
             self.engine: "auto",
-            self.object_name: object_name,
+            self.object_name: DEFAULT_OBJECT_NAME,
         }
-        for pad, mask, marking in (
-            (self.reference, self.reference_mask, reference),
-            (self.generated, self.generated_mask, generated),
-        ):
-            marked = apply_marks(marking, pad.name, unasked=pad.origins)
-            updates |= {pad.file: str(marking.source), mask: _path(marking.given), **pad.show(marked)}
-        return updates
 
 
-def build_pictures() -> tuple[MarkingPad, MarkingPad]:
-    """The two pictures, side by side, and what each is for."""
+def build_pads(segmenter: ObjectSegmenter) -> tuple[MarkingPad, MarkingPad]:
+    """Reference and generated picture, side by side, and what each is for; the uploads of masks come later."""
     gr.HTML("<h2>Your two pictures</h2>")
     with gr.Row(elem_classes="pads"):
         reference = build_marking_pad(
-            "Reference photo", "reference", "reference", origins=REFERENCE_ORIGINS, min_width=220
+            segmenter,
+            "Reference photo",
+            "reference",
+            "reference",
+            captions=REFERENCE_CAPTIONS,
+            mask_file=_mask_upload("Reference mask", "reference-mask"),
+            min_width=220,
         )
         generated = build_marking_pad(
-            "Generated picture", "generated picture", "generated", origins=GENERATED_ORIGINS, min_width=220
+            segmenter,
+            "Generated picture",
+            "generated picture",
+            "generated",
+            captions=GENERATED_CAPTIONS,
+            mask_file=_mask_upload("Generated mask", "generated-mask"),
+            min_width=220,
         )
     gr.HTML(
         '<p class="hint">The <b>reference photo</b> shows the real object, sharp. The <b>generated picture</b> is what '
@@ -207,9 +192,15 @@ def build_pictures() -> tuple[MarkingPad, MarkingPad]:
     return reference, generated
 
 
-def build_options(reference: MarkingPad, generated: MarkingPad) -> Inputs:
-    """Everything optional: the size, and the rest closed at first."""
-    chooses = may_choose_diffusion()
+def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine: bool | None = None) -> RefineInputs:
+    """Add everything optional: the size, and the rest closed at first.
+
+    Args:
+        reference: the pad of the reference.
+        generated: the pad of the generated picture.
+        chooses_engine: whether there is an engine to choose; None asks this machine.
+    """
+    chooses = may_choose_diffusion() if chooses_engine is None else chooses_engine
     scale = gr.Radio(
         [("2× the size", 2), ("4× the size", 4)],
         value=DEFAULT_SCALE,
@@ -248,17 +239,14 @@ def build_options(reference: MarkingPad, generated: MarkingPad) -> Inputs:
             "rest.</p>"
         )
         with gr.Row(elem_classes="uploads"):
-            reference_mask = _mask_upload("Reference mask", "reference-mask")
-            generated_mask = _mask_upload("Generated mask", "generated-mask")
-    for pad, mask in ((reference, reference_mask), (generated, generated_mask)):
-        connect_mask(pad, mask)
-    return Inputs(reference, generated, reference_mask, generated_mask, scale, strength, seed, engine, object_name)
+            for pad in (reference, generated):
+                with gr.Column(elem_classes="upload", min_width=140):
+                    assert pad.mask_file is not None, "both pads have one"
+                    pad.mask_file.render()  # type: ignore[no-untyped-call]
+    for pad in (reference, generated):
+        attach_marking(pad)
+    return RefineInputs(reference, generated, scale, strength, seed, engine, object_name)
 
 
 def _mask_upload(label: str, elem_id: str) -> gr.File:
-    with gr.Column(elem_classes="upload", min_width=140):
-        return gr.File(label=label, file_types=FILE_TYPES, height=140, elem_id=elem_id)
-
-
-def _path(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+    return gr.File(label=label, file_types=FILE_TYPES, height=140, elem_id=elem_id, render=False)

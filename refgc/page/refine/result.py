@@ -1,4 +1,4 @@
-"""The part of the page that shows a result."""
+"""The parts of the page that show a result and the history of a visit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
+from refgc.page.pictures import ShownPictures, ShownResult
 from refgc.page.refine.code import Code, CodeView, build_code_view
-from refgc.page.refine.pictures import ShownPictures, ShownResult
 from refgc.page.words import report_summary
-from refgc.webui.components import thumbnail_gallery
+from refgc.webui.components import comparison_slider, thumbnail_gallery
 
-MAX_HEIGHT = 720
 NOTHING_PLACED = (
     "There is no close-up, because nothing was brought in. A reference that shows the same side of the object, sharp "
     "and with lettering or texture on it, can be found more easily; so can an object that is large in both pictures."
@@ -41,8 +40,8 @@ class ResultView:
     code: CodeView
 
     @property
-    def changing(self) -> list[Any]:
-        """The components that `show` and `show_on_the_way` change."""
+    def outputs(self) -> list[Any]:
+        """The components that `show` and `show_stage` change."""
         result = [self.caption, self.whole, self.close_up, self.no_close_up, self.summary]
         kept = [self.download, self.no_download]
         return [*result, *kept, self.details, self.steps, self.stages, self.report, *self.code]
@@ -76,8 +75,8 @@ class ResultView:
             self.steps: gr.update(visible=False),
         }
 
-    def show_on_the_way(self, enlarged: Path, newest: Path, title: str) -> dict[Any, Any]:
-        """The updates that show how far a result has come; what is only enlarged is on the left."""
+    def show_stage(self, enlarged: Path, newest: Path, title: str) -> dict[Any, Any]:
+        """The updates that show an intermediate picture, beside the picture that is only enlarged."""
         return {
             self.caption: f'<h2 class="in-the-making">{escape(title)}</h2>',
             self.whole: gr.update(value=(enlarged, newest)),
@@ -126,18 +125,6 @@ def build_result() -> tuple[ResultView, HistoryView]:
     return view, past
 
 
-def comparison_slider(label: str, elem_id: str) -> gr.ImageSlider:
-    """A picture before and after, with a divider to drag."""
-    return gr.ImageSlider(
-        label=label,
-        interactive=False,
-        buttons=["fullscreen"],
-        max_height=MAX_HEIGHT,
-        elem_id=elem_id,
-        elem_classes="comparison",
-    )
-
-
 def _hint(sentence: str) -> str:
     return f'<p class="hint">{sentence}</p>'
 
@@ -146,13 +133,12 @@ def _hidden() -> Any:
     return gr.update(visible=False)
 
 
-# ==== history
 MOST_ENTRIES = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One result, its title, and how it is made without the page."""
+    """One result, its title, and the code that makes it without the page."""
 
     title: str
     shown: ShownPictures
@@ -160,24 +146,24 @@ class Entry:
 
     @property
     def caption(self) -> str:
-        """What stands under its thumbnail."""
+        """The text under its thumbnail."""
         report = self.shown.report
         caption = f"{self.title}: {report.scale}×, {sum(report.seconds.values()):.1f} s"
         return caption if report.placed else f"{caption}, only enlarged"
 
     @property
     def is_there(self) -> bool:
-        """Whether its files have not been deleted for their age."""
+        """Whether its files are still there; they are deleted after some hours."""
         return all(path.is_file() for path in (*self.shown.whole, self.shown.thumbnail, *self.code.masks))
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was made, and what is looked at.
+    """The results of a visit. Of pictures it holds the paths only.
 
     Attributes:
-        entries: what was asked for in this visit, the newest first.
-        current: what is on the page; None while that is nothing.
+        entries: the results that were submitted in this visit, the newest first.
+        current: the result on the page; None while there is none.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -193,19 +179,18 @@ class History:
         return History((entry, *others)[:MOST_ENTRIES], entry)
 
     def without_deleted(self) -> History:
-        """The same without results whose files have been deleted for their age."""
+        """The same without the results whose files have been deleted."""
         return History(tuple(entry for entry in self.entries if entry.is_there), self.current)
 
 
-# ==== history_view
 class HistoryView(NamedTuple):
-    """The components of the history."""
+    """The components that show the history."""
 
     everything: gr.Column
     gallery: gr.Gallery
 
     def show(self, history: History) -> dict[Any, Any]:
-        """The updates that show what was made; where that is nothing, the history is hidden."""
+        """The updates that show the thumbnails; an empty history is hidden."""
         thumbnails = [(str(entry.shown.thumbnail), entry.caption) for entry in history.entries]
         return {
             self.everything: gr.update(visible=bool(thumbnails)),

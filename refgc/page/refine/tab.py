@@ -2,31 +2,323 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
 import gradio as gr
 
+from refgc.imaging.image import Image, to_pil
 from refgc.page.examples import Example
-from refgc.page.refine.events import Desk, connect_refining
-from refgc.page.refine.examples import Examples, build_example_gallery, connect_example_gallery, find_results
-from refgc.page.refine.inputs import build_options, build_pictures
-from refgc.page.refine.result import History, build_result
+from refgc.page.marking.mask import Marking, ObjectSegmenter
+from refgc.page.pictures import LONGEST_SIDE, STAGE_CAPTIONS, ShownResult, write_picture
+from refgc.page.refine.code import code_for
+from refgc.page.refine.examples import ExampleResults, build_example_gallery, find_results, submission_of
+from refgc.page.refine.inputs import RefineInputs, Submission, build_inputs, build_pads
+from refgc.page.refine.result import Entry, History, HistoryView, ResultView, build_result
+from refgc.page.service.limits import address_of
+from refgc.page.service.queue import Finished, Seen, Working
 from refgc.page.service.runs import Service
+from refgc.page.service.storage import new_folder
+from refgc.page.words import (
+    ENGINE_QUEUE,
+    SCROLL_TO_RESULT,
+    capitalised,
+    problem_line,
+    progress_line,
+    sentence_for,
+    status_line,
+)
+
+DONE = "Done. Drag the handles to compare."
+ONLY_ENLARGED = "Done, but only enlarged; the report below the picture says why."
+CACHE_HIT = " This very result had been made before, so it is here at once."
+CANCELLED = "Cancelled. Nothing of it is kept."
+SCROLL_WHEN_DONE = "() => document.querySelector('#status .done') && window.refgcShowResult()"
+DELETED = "That result has been deleted, as everything here is after some hours; refine it again."
+# A run ends soon after it is cancelled, long before this many other visits have cancelled something.
+MOST_VISITS = 10_000
 
 
-def build_refine_tab(demo: gr.Blocks, examples: list[Example], service: Service) -> Desk:
-    """Adds the tab's components and events to the page being built."""
+class Cancellations:
+    """When each visit last cancelled.
+
+    A run looks here, and ends its own answers. Where Gradio ends the event from outside, an answer that is under way to
+    the browser may arrive after the answer to Cancel, and take its place.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._times: OrderedDict[str, float] = OrderedDict()
+
+    def cancel(self, visit: str) -> None:
+        """Cancel everything that the visit has submitted until now."""
+        with self._lock:
+            self._times[visit] = monotonic()
+            self._times.move_to_end(visit)
+            if len(self._times) > MOST_VISITS:
+                self._times.popitem(last=False)
+
+    def covers(self, visit: str, submitted_at: float) -> bool:
+        """Whether the visit has cancelled since the time `submitted_at`, in seconds of `time.monotonic`."""
+        with self._lock:
+            return self._times.get(visit, submitted_at) > submitted_at
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RefineTab:
+    """The tab's components, and what happens when a visitor uses them.
+
+    From the click to the result: `submit` reads the inputs into one `Submission`; that starts `refine`, which runs it
+    in the service and shows the result.
+
+    Attributes:
+        service: runs the engines.
+        inputs: everything that is filled in.
+        button: submits the inputs.
+        cancel_button: ends the run; visible while there is one.
+        status: one line on how things stand.
+        result: the views of one result.
+        history_view: the visit's results.
+        submission: the `Submission` that runs, or ran last; a change of it starts a run.
+        history: the `History` of the visit.
+        examples: to be clicked.
+        example_gallery: their thumbnails; None where there are none.
+        cancellations: of all visits.
+    """
+
+    service: Service
+    inputs: RefineInputs
+    button: gr.Button
+    cancel_button: gr.Button
+    status: gr.HTML
+    result: ResultView
+    history_view: HistoryView
+    submission: gr.State
+    history: gr.State
+    examples: ExampleResults
+    example_gallery: gr.Gallery | None
+    cancellations: Cancellations = field(default_factory=Cancellations)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that a run changes."""
+        return [
+            self.status,
+            self.button,
+            self.cancel_button,
+            *self.result.outputs,
+            *self.history_view,
+            self.history,
+        ]
+
+    def submit(self, values: dict[Any, Any]) -> dict[Any, Any]:
+        """Read the inputs once and start a run."""
+        try:
+            return {self.submission: self.inputs.read(values), **self.running()}
+        except Exception as error:
+            return {self.status: problem_line(sentence_for(error))}
+
+    def refine(self, submission: Submission, history: History, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        """Run a submission, and show how it goes on and what comes of it."""
+        yield {self.status: progress_line("Reading the pictures", 0.0), **self.running()}
+        visit = request.session_hash or ""
+        try:
+            with closing(self._run(submission, history, visit, address_of(request))) as updates:
+                for update in updates:
+                    if self.cancellations.covers(visit, submission.submitted_at):
+                        yield self.cancelled(history)
+                        return
+                    yield update
+        except Exception as error:
+            yield {
+                self.status: problem_line(sentence_for(error)),
+                **self.resting(),
+                **self.result.show(history.current),
+            }
+
+    def cancel(self, history: History, request: gr.Request) -> dict[Any, Any]:
+        """End the visit's runs."""
+        self.cancellations.cancel(request.session_hash or "")
+        return {**self.cancelled(history), **self.resting()}
+
+    def pick(self, event: gr.SelectData, history: History) -> dict[Any, Any]:
+        """Show an earlier result again."""
+        number = int(event.index)
+        # The server forgets the history of a page that was left open for long.
+        entry = history.entries[number] if number < len(history.entries) else None
+        if entry is None or not entry.is_there:
+            later = history.without_deleted()
+            return {self.status: problem_line(DELETED), self.history: later, **self.history_view.show(later)}
+        return {
+            self.history: history.showing(entry),
+            self.history_view.gallery: gr.update(selected_index=None),
+            **self.result.show(entry),
+        }
+
+    def choose(self, event: gr.SelectData, history: History) -> dict[Any, Any]:
+        """Fill in the example that was clicked, and show its result."""
+        return {
+            self.example_gallery: gr.update(selected_index=None),
+            **self._fill(self.examples.examples[int(event.index)], history),
+        }
+
+    def open_page(self, history: History, request: gr.Request) -> dict[Any, Any]:
+        """Fill in the example that the address names; without one show the first result, and leave the inputs empty."""
+        named = self.examples.named(request.query_params.get("example", ""))
+        if named is not None:
+            return self._fill(named, history)
+        first = self.examples.examples[0]
+        entry = self.examples.entry(first)
+        if entry is None:
+            return {self.submission: submission_of(first), **self.running()}
+        return {self.history: history.showing(entry), **self.result.show(entry)}
+
+    def running(self) -> dict[Any, Any]:
+        """The updates for the time of a run."""
+        return {self.button: gr.update(interactive=False), self.cancel_button: gr.update(visible=True)}
+
+    def resting(self) -> dict[Any, Any]:
+        """The updates for the time without a run."""
+        return {self.button: gr.update(interactive=True), self.cancel_button: gr.update(visible=False)}
+
+    def cancelled(self, history: History) -> dict[Any, Any]:
+        """The updates that put the result before the cancelled run back."""
+        return {self.status: status_line(CANCELLED), **self.result.show(history.current)}
+
+    def show(self, entry: Entry, history: History) -> dict[Any, Any]:
+        """The updates that put a result on the page, as the newest of the history."""
+        later = history.without_deleted().with_entry(entry)
+        return {self.history: later, **self.history_view.show(later), **self.result.show(entry)}
+
+    def _fill(self, example: Example, history: History) -> dict[Any, Any]:
+        updates = self.inputs.fill(Marking(example.reference), Marking(example.generated))
+        entry = self.examples.entry(example)
+        updates[self.status] = status_line(example.meta.description, done=entry is not None)
+        if entry is None:
+            return {**updates, self.submission: submission_of(example), **self.running()}
+        return {**updates, **self.show(entry, history), **self.resting()}
+
+    def _run(
+        self, submission: Submission, history: History, visit: str, address: str
+    ) -> Generator[dict[Any, Any], None, None]:
+        submission = self.inputs.complete(submission, visit)
+        job = submission.job(self.service.engine_for(submission.engine))
+        folder = new_folder("stages")
+        enlarged: Path | None = None
+        with closing(self.service.refine(job, visit, address)) as events:
+            for event in events:
+                match event:
+                    case Working(stage, fraction):
+                        yield {self.status: progress_line(capitalised(stage), fraction)}
+                    case Seen(stage, picture):
+                        newest = _write_stage(picture, folder)
+                        enlarged = enlarged or newest
+                        title = STAGE_CAPTIONS.get(stage, capitalised(stage))
+                        yield self.result.show_stage(enlarged, newest, title)
+                    case Finished(result, cache_hit):
+                        yield self._finished(submission, result, cache_hit, history)
+
+    def _finished(
+        self, submission: Submission, result: ShownResult, cache_hit: bool, history: History
+    ) -> dict[Any, Any]:
+        code = code_for(submission, result.report.engine, result.download.name, new_folder("masks"))
+        sentence = (DONE if result.report.placed else ONLY_ENLARGED) + (CACHE_HIT if cache_hit else "")
+        entry = Entry(submission.title, result, code)
+        return {self.status: status_line(sentence, done=True), **self.resting(), **self.show(entry, history)}
+
+
+def build_refine_tab(
+    demo: gr.Blocks, examples: list[Example], service: Service, segmenter: ObjectSegmenter, *, state_seconds: float
+) -> RefineTab:
+    """Add the tab's components and events to the page being built.
+
+    Args:
+        demo: the page.
+        examples: to be offered under the inputs.
+        service: runs the engines.
+        segmenter: makes masks of marks.
+        state_seconds: how long a visit's submission and history are remembered.
+    """
     with gr.Row():
         with gr.Column(scale=5, min_width=400):
-            reference, generated = build_pictures()
+            pads = build_pads(segmenter)
             with gr.Row(elem_classes="buttons"):
                 button = gr.Button("Refine", variant="primary", size="lg", scale=3, min_width=120, elem_id="refine")
                 cancel = gr.Button("Cancel", size="lg", scale=1, min_width=100, visible=False, elem_id="cancel")
             status = gr.HTML("", elem_id="status", elem_classes="status-line")
-            inputs = build_options(reference, generated)
+            inputs = build_inputs(*pads)
             gallery = build_example_gallery(examples) if examples else None
         with gr.Column(scale=7, min_width=440, elem_id="result"):
-            view, past = build_result()
-    desk = Desk(inputs, button, cancel, status, view, past, asked=gr.State(None), history=gr.State(History()))
-    refinement = connect_refining(desk, service)
-    if gallery is not None:
-        connect_example_gallery(demo, gallery, Examples(examples, find_results(examples), desk), refinement)
-    return desk
+            result, history_view = build_result()
+    tab = RefineTab(
+        service,
+        inputs,
+        button,
+        cancel,
+        status,
+        result,
+        history_view,
+        submission=gr.State(None, time_to_live=state_seconds),
+        history=gr.State(History(), time_to_live=state_seconds),
+        examples=ExampleResults(examples, find_results(examples)),
+        example_gallery=gallery,
+    )
+    run = _attach_run(tab)
+    _attach_examples(demo, tab, run)
+    return tab
+
+
+def _attach_run(tab: RefineTab) -> Any:
+    """Let the buttons and the history call the tab's methods; returns the run, for other events to end."""
+    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    tab.button.click(
+        tab.submit,
+        inputs=tab.inputs.inputs,
+        outputs=[tab.submission, tab.status, tab.button, tab.cancel_button],
+        concurrency_limit=None,
+        **settings,
+    )
+    run = tab.submission.change(
+        tab.refine,
+        inputs=[tab.submission, tab.history],
+        outputs=tab.outputs,
+        api_visibility="private",
+        trigger_mode="multiple",
+        show_progress_on=[tab.status],
+        **ENGINE_QUEUE,
+    )
+    run.then(None, js=SCROLL_WHEN_DONE, api_visibility="private")
+    # Past the queue, so that the answer is there at once. The run ends with the same answer, after all its others.
+    tab.cancel_button.click(tab.cancel, inputs=tab.history, outputs=tab.outputs, queue=False, **settings)
+    picking = tab.history_view.gallery.select(
+        tab.pick, inputs=tab.history, outputs=tab.outputs, concurrency_limit=None, **settings
+    )
+    picking.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
+    return run
+
+
+def _attach_examples(demo: gr.Blocks, tab: RefineTab, run: Any) -> None:
+    """A click shows an example's result, and the page opens with one, so that a visitor sees what is promised."""
+    gallery = tab.example_gallery
+    if gallery is None:
+        return
+    outputs = [*tab.inputs.outputs, *tab.outputs, tab.submission]
+    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    # Past the queue: ending the run closes the stream of answers from there, and this one's could be lost with it.
+    choosing = gallery.select(
+        tab.choose, inputs=tab.history, outputs=[gallery, *outputs], cancels=[run], queue=False, **settings
+    )
+    choosing.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
+    demo.load(tab.open_page, inputs=tab.history, outputs=outputs, concurrency_limit=None, **settings)
+
+
+def _write_stage(picture: Image, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_picture(to_pil(picture), folder / f"{uuid4().hex}.webp", LONGEST_SIDE)

@@ -17,7 +17,7 @@ from refgc.engine import EngineName, Progress, RefineResult, Viewer
 from refgc.errors import EngineError, RefGCError, sentence_about
 from refgc.imaging.image import Image
 from refgc.machine import on_zero_gpu
-from refgc.page.service.queue import Finished, Seen, Working
+from refgc.page.service.queue import Finished, RunCancelledError, Seen, Working
 from refgc.refinement import choose
 from refgc.request import RefineRequest
 
@@ -37,20 +37,16 @@ class _Failed:
     error: Exception
 
 
-Notes = Generator[Working | Seen | Finished[Made] | _Failed, None, None]
-
-
-class _NobodyWaitsError(Exception):
-    """Raised inside the work to end it."""
+Events = Generator[Working | Seen | Finished[Made] | _Failed, None, None]
 
 
 def on_gpu(work: Work[Given, Made], *, duration: Callable[Given, int]) -> Work[Given, Made]:
     """The work as it has to be called to have a GPU.
 
     On ZeroGPU a call runs in a process of its own, forked from this one when it is lent a GPU, so that arguments,
-    pictures and result are pickled. What the work tells its progress and viewer is told to those of the caller, and
-    when they raise, the work is given up. Models have to be on "cuda" before the page is launched, see
-    `prepare_for_lending`; and this has to be called before that as well.
+    pictures and result are pickled. What the work reports to its progress and viewer reaches those of the caller, and
+    when they raise, the work is cancelled. Models have to be on "cuda" before the page is launched, see
+    `prepare_for_lending`. This function has to be called before that as well.
 
     Args:
         work: takes progress and viewer, and what else it is called with.
@@ -67,19 +63,19 @@ def on_gpu(work: Work[Given, Made], *, duration: Callable[Given, int]) -> Work[G
     import gradio as gr
     import spaces  # type: ignore[import-untyped]
 
-    def told(looks_on: bool, *given: Given.args, **named: Given.kwargs) -> Notes[Made]:
-        yield from _told(lambda progress, viewer: work(progress, viewer, *given, **named), looks_on)
+    def events_of(has_viewer: bool, *given: Given.args, **named: Given.kwargs) -> Events[Made]:
+        yield from _events_of(lambda progress, viewer: work(progress, viewer, *given, **named), has_viewer)
 
     def seconds(_: bool, *given: Given.args, **named: Given.kwargs) -> int:
         return duration(*given, **named)
 
-    lent: Callable[..., Notes[Made]] = spaces.GPU(told, duration=seconds)
+    lent: Callable[..., Events[Made]] = spaces.GPU(events_of, duration=seconds)
 
     def run(progress: Progress, viewer: Viewer | None, /, *given: Given.args, **named: Given.kwargs) -> Made:
         try:
-            with closing(lent(viewer is not None, *given, **named)) as notes:
-                for note in notes:
-                    match note:
+            with closing(lent(viewer is not None, *given, **named)) as events:
+                for event in events:
+                    match event:
                         case Working(stage, fraction):
                             progress(stage, fraction)
                         case Seen(stage, picture) if viewer is not None:
@@ -112,37 +108,37 @@ def prepare_for_lending() -> None:
         logger.error("The model is not ready to be lent a GPU: %s", error)
 
 
-def _told(work: Callable[[Progress, Viewer | None], Made], looks_on: bool) -> Notes[Made]:
-    """Runs in the GPU's process: yields what the work tells, at last `Finished` or `_Failed`."""
-    notes: SimpleQueue[Working | Seen | Finished[Made] | _Failed] = SimpleQueue()
-    given_up = Event()
+def _events_of(work: Callable[[Progress, Viewer | None], Made], has_viewer: bool) -> Events[Made]:
+    """Runs in the process that has the GPU: yields the events of the work, at last `Finished` or `_Failed`."""
+    events: SimpleQueue[Working | Seen | Finished[Made] | _Failed] = SimpleQueue()
+    cancelled = Event()
 
-    def tell(note: Working | Seen) -> None:
-        if given_up.is_set():
-            raise _NobodyWaitsError
-        notes.put(note)
+    def report(event: Working | Seen) -> None:
+        if cancelled.is_set():
+            raise RunCancelledError
+        events.put(event)
 
     def show(stage: str, picture: Image) -> None:
-        tell(Seen(stage, picture))
+        report(Seen(stage, picture))
 
     def run() -> None:
         try:
-            made = work(lambda stage, fraction: tell(Working(stage, fraction)), show if looks_on else None)
+            made = work(lambda stage, fraction: report(Working(stage, fraction)), show if has_viewer else None)
         except Exception as error:
-            notes.put(_Failed(_portable(error)))
+            events.put(_Failed(_portable(error)))
         else:
-            notes.put(Finished(made))
+            events.put(Finished(made))
 
-    thread = Thread(target=run, name="work", daemon=True)
+    thread = Thread(target=run, name="run", daemon=True)
     thread.start()
     try:
         while True:
-            note = notes.get()
-            yield note
-            if isinstance(note, Finished | _Failed):
+            event = events.get()
+            yield event
+            if isinstance(event, Finished | _Failed):
                 return
     finally:
-        given_up.set()
+        cancelled.set()
         # The process may be lent a GPU again, for the next visitor.
         thread.join()
 
@@ -156,8 +152,7 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-# ==== gpu_time
-# Counted at full size, without running it (benchmarks/diffusion.json): operations of one denoising step, and of
+# Counted at full size without running the model (benchmarks/diffusion.json): operations of one denoising step, and of
 # everything else that the model does for one picture (the VAE, and where it is kept the reference cache).
 TERA_OPERATIONS_A_STEP = 280.0
 TERA_OPERATIONS_BESIDE = 21.0
@@ -170,7 +165,7 @@ TERA_OPERATIONS_A_SECOND = 0.4 * 989 / 2
 SECONDS_TO_BEGIN = 15.0
 # Assumed: finding the object and putting it back on a CPU, for each million pixels of output.
 SECONDS_A_MEGAPIXEL = 0.7
-# To be ended too early costs the whole run, to have asked for more costs a place in the line.
+# Chosen by hand: to be ended too early costs the whole run, to ask for more costs a place in the queue of the Space.
 MARGIN = 1.3
 
 
@@ -191,7 +186,6 @@ def gpu_seconds(request: RefineRequest, steps: int = STEPS) -> int:
     return ceil(MARGIN * seconds)
 
 
-# ==== engine_call
 def refine_with(
     engine: EngineName, request: RefineRequest, progress: Progress, viewer: Viewer | None = None
 ) -> RefineResult:
@@ -202,7 +196,7 @@ def refine_with(
         InputError: what was asked for cannot be used.
     """
     if engine == "diffusion":
-        return _refine_on_gpu(progress, viewer, request, engine)
+        return _refine_on_lent_gpu(progress, viewer, request, engine)
     return _refine(progress, viewer, request, engine)
 
 
@@ -215,4 +209,4 @@ def _seconds(request: RefineRequest, engine: EngineName) -> int:  # noqa: ARG001
 
 
 # Made here, since GPUs are lent only to what is known before the page is launched.
-_refine_on_gpu = on_gpu(_refine, duration=_seconds)
+_refine_on_lent_gpu = on_gpu(_refine, duration=_seconds)

@@ -1,91 +1,197 @@
-"""What one visit may ask for, and a number for each that tells nothing about the visitor."""
+"""Limits of one visit and of one address: work at the same time, and work in an hour."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from threading import Lock
-from time import monotonic
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from ipaddress import IPv6Address, ip_address
+from secrets import token_bytes
+from threading import Event, Lock, Timer
+from time import time
 
-from refgc.page.service.queue import BusyError
+import gradio as gr
+from limits import RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
 
-HOUR = 3600.0
-# Of those remembered; a visit that runs nothing for an hour is forgotten before this many others have come.
-MOST_VISITS = 10_000
+from refgc.errors import RefGCError
+from refgc.settings import Settings
+
+HOUR = 3600
+MINUTE = 60
+# Of one visit, at the same time: each of two pictures has one under way, and a run that is submitted meanwhile makes
+# the mask of its newest marks. Chosen by hand, not fitted.
+MARKS_AT_ONCE = 3
+# A provider gives each of its customers at least so many bits of an IPv6 address, and the customer chooses the rest.
+IPV6_NETWORK_BITS = 64
+
+STILL_MARKING = "Your last marks are still being worked on; wait a moment, then mark again."
+TOO_MANY_MARKS = "You have marked as often as one visit may in a minute; try again in {minutes}."
+VISIT_HOUR = "You have started {runs} within an hour, as many as one visit may; try again in {minutes}."
+ADDRESS_HOUR = "From your address {runs} were started within an hour, as many as one may; try again in {minutes}."
 
 
-@dataclass
-class _Visit:
-    number: int
-    jobs: int = 0
-    started: deque[float] = field(default_factory=deque)
+class BusyError(RefGCError):
+    """There is no room now for what was asked; it can be tried again later."""
 
 
-class Visits:
-    """Everyone who has asked for something since this process began, as far as it still matters."""
+class RunLimits:
+    """How many runs each visit has, and how many each visit and each address has started within an hour."""
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._visits: OrderedDict[str, _Visit] = OrderedDict()
-        self._numbered = 0
+    def __init__(self, settings: Settings, *, hour: int = HOUR) -> None:
+        """No visit has any.
 
-    def number(self, visit: str) -> int:
-        """1 for the first visit of this process, 2 for the next; for logs, in which no session may stand."""
-        with self._lock:
-            return self._find(visit).number
+        Args:
+            settings: the numbers.
+            hour: seconds over which the runs of an hour are counted.
+        """
+        self._concurrent = _ConcurrencyLimit(settings.visit_jobs)
+        self._of_visit = _RateLimit(settings.visit_jobs_per_hour, hour)
+        self._of_address = _RateLimit(settings.address_jobs_per_hour, hour)
 
     @contextmanager
-    def job(self, visit: str, *, most: int, per_hour: int) -> Iterator[None]:
-        """Counts one run of a visit, from asking for it until it has ended or was given up.
+    def admit(self, visit: str, address: str = "") -> Iterator[Callable[[], None]]:
+        """Counts one run of a visit as under way for as long as the context lasts.
 
         Args:
             visit: the session.
-            most: how many may run or wait at the same time.
-            per_hour: how many may be started within an hour.
+            address: the client's address, see `address_of`; no limit is kept for an empty one.
+
+        Yields:
+            What counts the run for the hour; to be called when it has found its place in the queue.
 
         Raises:
             BusyError: it would be too many.
         """
+        network = network_of(address)
+        with self._concurrent.hold(visit, _too_many_runs):
+            self._of_visit.check(visit, VISIT_HOUR)
+            if network:
+                self._of_address.check(network, ADDRESS_HOUR)
+
+            def count() -> None:
+                self._of_visit.count(visit)
+                if network:
+                    self._of_address.count(network)
+
+            yield count
+
+
+class MarkingLimits:
+    """How much each visit may mark at the same time, in a minute, and how long one mark may take."""
+
+    def __init__(self, settings: Settings) -> None:
+        """No visit has marked."""
+        self._seconds = settings.marking_seconds
+        self._concurrent = _ConcurrencyLimit(MARKS_AT_ONCE)
+        self._rate = _RateLimit(settings.visit_marks_per_minute, MINUTE)
+
+    @contextmanager
+    def admit(self, visit: str) -> Iterator[Event]:
+        """Counts the work on one mark.
+
+        Args:
+            visit: the session.
+
+        Yields:
+            An event that is set when the time for the work is over.
+
+        Raises:
+            BusyError: the visit marks too much.
+        """
+        with self._concurrent.hold(visit, lambda _: STILL_MARKING):
+            self._rate.check(visit, TOO_MANY_MARKS)
+            self._rate.count(visit)
+            over = Event()
+            timer = Timer(self._seconds, over.set)
+            timer.daemon = True
+            timer.start()
+            try:
+                yield over
+            finally:
+                timer.cancel()
+
+
+class _ConcurrencyLimit:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = Lock()
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, visit: str, sentence: Callable[[int], str]) -> Iterator[None]:
         with self._lock:
-            known = self._find(visit)
-            while known.started and known.started[0] < monotonic() - HOUR:
-                known.started.popleft()
-            if known.jobs >= most:
-                raise BusyError(
-                    f"You have {_runs(known.jobs)} under way; wait until it has ended or cancel it, then try again."
-                    if known.jobs == 1
-                    else f"You have {known.jobs} runs under way; wait until one has ended or cancel it, then try again."
-                )
-            if len(known.started) >= per_hour:
-                minutes = max(1, round((known.started[0] + HOUR - monotonic()) / 60))
-                raise BusyError(
-                    f"You have started {_runs(per_hour)} within an hour, as many as one visit may; "
-                    f"try again in {minutes} {'minute' if minutes == 1 else 'minutes'}."
-                )
-            started = monotonic()
-            known.started.append(started)
-            known.jobs += 1
+            if self._held[visit] >= self._limit:
+                raise BusyError(sentence(self._held[visit]))
+            self._held[visit] += 1
         try:
             yield
-        except BusyError:
-            # Nothing was started.
-            with self._lock, suppress(ValueError):
-                known.started.remove(started)
-            raise
         finally:
             with self._lock:
-                known.jobs -= 1
+                self._held[visit] -= 1
+                self._held += Counter()  # forgets who holds nothing
 
-    def _find(self, visit: str) -> _Visit:
-        if visit not in self._visits:
-            self._numbered += 1
-            self._visits[visit] = _Visit(self._numbered)
-        self._visits.move_to_end(visit)
-        if len(self._visits) > MOST_VISITS:
-            self._visits.popitem(last=False)
-        return self._visits[visit]
+
+class _RateLimit:
+    """So many in each window of time, which begins with the first."""
+
+    def __init__(self, limit: int, seconds: int) -> None:
+        self._item = RateLimitItemPerSecond(limit, seconds)
+        # The moving window of `limits` 5.8 remembers every key for ever; this one forgets it when its window is over.
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+
+    def check(self, key: str, sentence: str) -> None:
+        if self._limiter.test(self._item, key):
+            return
+        seconds = self._limiter.get_window_stats(self._item, key).reset_time - time()
+        minutes = max(1, round(seconds / MINUTE))
+        raise BusyError(
+            sentence.format(
+                runs=_runs(self._item.amount), minutes=f"{minutes} {'minute' if minutes == 1 else 'minutes'}"
+            )
+        )
+
+    def count(self, key: str) -> None:
+        self._limiter.hit(self._item, key)
+
+
+class VisitLabels:
+    """A short word for each visit in the log, from which its session cannot be told."""
+
+    def __init__(self) -> None:
+        """Other labels than those of any other server."""
+        self._secret = token_bytes(32)
+
+    def __call__(self, visit: str) -> str:
+        """Eight hexadecimal digits."""
+        return blake2b(visit.encode(errors="replace"), key=self._secret, digest_size=4).hexdigest()
+
+
+def address_of(request: gr.Request) -> str:
+    """The address of whoever sent a request; empty where it is not known.
+
+    Behind a proxy it is the proxy's, unless the setting `trusted_proxies` names the proxy.
+    """
+    client = getattr(request, "client", None)
+    return str(getattr(client, "host", "") or "")
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: all of an IPv4 address, the first 64 bits of an IPv6 one."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return f"{int(parsed) >> (128 - IPV6_NETWORK_BITS):x}"
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+def _too_many_runs(under_way: int) -> str:
+    one = "it has" if under_way == 1 else "one has"
+    return f"You have {_runs(under_way)} under way; wait until {one} ended or cancel it, then try again."
 
 
 def _runs(number: int) -> str:

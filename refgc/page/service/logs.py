@@ -1,4 +1,4 @@
-"""What the server notes of its work, one JSON object a line: no picture, no name, no address of anyone."""
+"""The log of the server: one JSON object a line, without pictures, names or addresses of anybody."""
 
 from __future__ import annotations
 
@@ -7,82 +7,93 @@ import logging
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict
 
 Outcome = Literal["done", "unplaced", "cancelled", "refused", "failed", "timeout", "busy"]
 
-logger = logging.getLogger("refgc.service")
+# Everything that the package logs passes here; `logs_to` writes it.
+PACKAGE = "refgc"
+# The innermost calls, which say where an error came from.
+FRAMES = 8
 
-
-class JsonLines(logging.Formatter):
-    """A record as one line of JSON; of an exception its kind and where it came from, since its text may name files."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
-        entry: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info and record.exc_info[1] is not None:
-            entry |= describe(record.exc_info[1])
-        return json.dumps(entry, ensure_ascii=False, default=str)
+logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+    logging.getLogger("refgc.service"),
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.stdlib.add_log_level,
+        ProcessorFormatter.wrap_for_formatter,
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
 
 
 @contextmanager
-def logs_on_stderr() -> Iterator[None]:
-    """Sends what this project notes to stderr for as long as the server runs."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
-    ours = logging.getLogger("refgc")
-    level = ours.level
-    ours.addHandler(handler)
-    ours.setLevel(logging.INFO)
+def logs_to(stream: TextIO | None = None) -> Iterator[None]:
+    """Writes what the package logs for as long as the context lasts.
+
+    Args:
+        stream: None writes to stderr.
+    """
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        ProcessorFormatter(
+            processors=[
+                ProcessorFormatter.remove_processors_meta,
+                structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+                _error_without_text,
+                _without_missing,
+                structlog.processors.JSONRenderer(serializer=_json),
+            ],
+            foreign_pre_chain=[structlog.stdlib.add_log_level],
+        )
+    )
+    package = logging.getLogger(PACKAGE)
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
     try:
         yield
     finally:
-        ours.removeHandler(handler)
-        ours.setLevel(level)
+        package.removeHandler(handler)
+        package.setLevel(level)
 
 
-def note(event: str, **fields: Any) -> None:
-    """Notes something that happened."""
-    logger.info(event, extra={"fields": {name: value for name, value in fields.items() if value is not None}})
-
-
-def note_job(
+def log_run(
     event: str,
     outcome: Outcome,
     *,
-    visit: int,
+    visit: str,
     engine: str,
     scale: int,
     sizes: Mapping[str, tuple[int, int]],
     waited: float | None = None,
     ran: float | None = None,
     seconds: Mapping[str, float] | None = None,
-    again: bool = False,
+    cached: bool = False,
     failure: Exception | None = None,
 ) -> None:
-    """Notes the end of one run.
+    """Logs the end of one run.
 
     Args:
-        event: "refine" or "preview".
+        event: "refine", "preview" or "refine preview".
         outcome: how it ended; "busy" for one that was turned away.
-        visit: the visit's number.
-        engine: which one.
+        visit: the label of the visit.
+        engine: the engine that ran it.
         scale: output size over generated size.
-        sizes: width and height of the pictures, by what they are.
-        waited: seconds in the line.
+        sizes: width and height of the pictures in pixels, by their names.
+        waited: seconds in the queue.
         ran: seconds of the run, from its turn on.
         seconds: the same by stage.
-        again: whether it had been made before, and nothing was run.
-        failure: what it failed with.
+        cached: whether the result came from the cache, and nothing was run.
+        failure: the error that ended it.
     """
-    note(
+    logger.info(
         event,
         outcome=outcome,
         visit=visit,
@@ -92,18 +103,32 @@ def note_job(
         waited=_rounded(waited),
         ran=_rounded(ran),
         seconds=seconds and {stage: _rounded(value) for stage, value in seconds.items()},
-        again=again or None,
+        cached=cached or None,
         **(describe(failure) if failure is not None and outcome == "failed" else {}),
     )
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An exception's kind and the places it passed, the innermost last."""
+    """The kind of an exception and the places that it passed, the innermost last; its text may name files."""
     frames = traceback.extract_tb(error.__traceback__)
     return {
         "error": type(error).__name__,
-        "passed": [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-8:]],
+        "passed": [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-FRAMES:]],
     }
+
+
+def _error_without_text(_logger: object, _method: str, event: EventDict) -> EventDict:
+    given = event.pop("exc_info", None)
+    error = given[1] if isinstance(given, tuple) else given
+    return {**event, **(describe(error) if isinstance(error, BaseException) else {})}
+
+
+def _without_missing(_logger: object, _method: str, event: EventDict) -> EventDict:
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def _json(event: EventDict, **_options: object) -> str:
+    return json.dumps(event, ensure_ascii=False, default=str)
 
 
 def _rounded(seconds: float | None) -> float | None:

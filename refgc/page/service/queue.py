@@ -1,4 +1,4 @@
-"""Waiting for an engine: first come, first served, one at a time, and no more than can be served in good time."""
+"""The queue of an engine: first come, first served, one run at a time, and no more than can be served in good time."""
 
 from __future__ import annotations
 
@@ -9,144 +9,20 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Condition, Event, Thread
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from refgc.engine import Progress, Viewer
-from refgc.errors import EngineError, RefGCError
+from refgc.errors import EngineError
 from refgc.imaging.image import Image
+from refgc.page.service.limits import BusyError
 
-# How much the newest run counts in the time that a run is expected to take.
-NEWEST = 0.3
+Clock = Callable[[], float]
 
-
-class BusyError(RefGCError):
-    """There is no room in the line, or the turn did not come in time; to be tried again later."""
-
-
-class Ticket:
-    """One place in a line, from joining to the end of the run."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self.joined = monotonic()
-        self.begun: float | None = None
-        self.given_up = False
-
-    def wait(self) -> bool:
-        """Blocks until it is this one's turn, and says so; False where it was given up before."""
-        return self._line.begin(self)
-
-    def give_up(self) -> None:
-        """Leaves the line where this one still waits; a run that has begun holds its place until it ends."""
-        self._line.give_up(self)
-
-    def end(self) -> None:
-        """The run is over; the next one's turn comes."""
-        self._line.end(self)
-
-    def outlook(self) -> tuple[int, float | None]:
-        """How many are before this one, the running one included, and about how many seconds they will take.
-
-        The seconds are None as long as no run has ended, and both are 0 once it has begun.
-        """
-        return self._line.outlook(self)
-
-    @property
-    def waited(self) -> float:
-        """Seconds from joining until the turn came, or until now."""
-        return (self.begun or monotonic()) - self.joined
-
-    @property
-    def ran(self) -> float | None:
-        """Seconds since the turn came; None where it did not."""
-        return None if self.begun is None else monotonic() - self.begun
-
-
-class Line:
-    """Who waits for one engine, and who is being served."""
-
-    def __init__(self) -> None:
-        self._changed = Condition()
-        self._waiting: deque[Ticket] = deque()
-        self._running: Ticket | None = None
-        self._usual_seconds: float | None = None
-
-    def join(self, longest: int) -> Ticket:
-        """A place at the end of the line.
-
-        Args:
-            longest: how many may wait, beside the one that is served.
-
-        Raises:
-            BusyError: so many wait already.
-        """
-        with self._changed:
-            if len(self._waiting) + (self._running is not None) > longest:
-                raise BusyError("The server is busy and its queue is full; please try again in a minute.")
-            ticket = Ticket(self)
-            self._waiting.append(ticket)
-            return ticket
-
-    @property
-    def waiting(self) -> int:
-        """How many wait for their turn."""
-        with self._changed:
-            return len(self._waiting)
-
-    @property
-    def running_seconds(self) -> float | None:
-        """For how long the present run has been going on; None while there is none."""
-        with self._changed:
-            begun = None if self._running is None else self._running.begun
-            return None if begun is None else monotonic() - begun
-
-    def begin(self, ticket: Ticket) -> bool:
-        """See `Ticket.wait`."""
-        with self._changed:
-            self._changed.wait_for(lambda: ticket.given_up or (self._running is None and self._waiting[0] is ticket))
-            if ticket.given_up:
-                return False
-            self._running = self._waiting.popleft()
-            ticket.begun = monotonic()
-            return True
-
-    def give_up(self, ticket: Ticket) -> None:
-        """See `Ticket.give_up`."""
-        with self._changed:
-            ticket.given_up = True
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-            self._changed.notify_all()
-
-    def end(self, ticket: Ticket) -> None:
-        """See `Ticket.end`."""
-        with self._changed:
-            self._running = None
-            if ticket.begun is not None and not ticket.given_up:
-                took = monotonic() - ticket.begun
-                usual = took if self._usual_seconds is None else self._usual_seconds
-                self._usual_seconds = (1 - NEWEST) * usual + NEWEST * took
-            self._changed.notify_all()
-
-    def outlook(self, ticket: Ticket) -> tuple[int, float | None]:
-        """See `Ticket.outlook`."""
-        with self._changed:
-            if ticket not in self._waiting:
-                return 0, 0.0
-            waiting_before = self._waiting.index(ticket)
-            before = waiting_before + (self._running is not None)
-            if self._usual_seconds is None:
-                return before, None
-            begun = None if self._running is None else self._running.begun
-            remaining = 0.0 if begun is None else max(0.0, self._usual_seconds - (monotonic() - begun))
-            return before, waiting_before * self._usual_seconds + remaining
-
-
-# ==== jobs
-Made = TypeVar("Made")
-
-# Something is told at least so often, so that a visitor who has gone, or cancels, is noticed.
+# Weight of the newest run in the running mean of the runs' lengths. Chosen by hand, not fitted.
+NEWEST_WEIGHT = 0.3
+# Longest silence, so that it is soon noticed when a visitor has left or cancels.
 HEARTBEAT_SECONDS = 0.5
+QUEUE_FULL = "The server is busy and its queue is full; please try again in a minute."
 TOO_LONG = (
     "This took longer than {limit} and was ended; choose a smaller scale or smaller pictures, or run it "
     "on a machine of your own."
@@ -154,9 +30,142 @@ TOO_LONG = (
 WAITED_TOO_LONG = "The server is busy: your turn did not come within {limit}; please try again later."
 
 
+class QueueEntry:
+    """One run in the queue of an engine, from when it enters the queue to its end."""
+
+    def __init__(self, queue: EngineQueue, clock: Clock) -> None:
+        """As `EngineQueue.enter` makes it."""
+        self._queue = queue
+        self._clock = clock
+        self.entered = clock()
+        self.begun: float | None = None
+        self.cancelled = Event()
+
+    def wait(self) -> bool:
+        """Waits for this run's turn; False where the run was cancelled before."""
+        return self._queue.begin(self)
+
+    def cancel(self) -> None:
+        """Leaves the queue if the run still waits; a run that has begun keeps its turn until it ends."""
+        self._queue.cancel(self)
+
+    def end(self) -> None:
+        """Ends the run, so that the next one's turn comes."""
+        self._queue.end(self)
+
+    def expected_wait(self) -> tuple[int, float | None]:
+        """The number of runs before this one, and about how many seconds they take.
+
+        The running one counts. The seconds are None as long as no run has ended. Both are 0 once the run has begun.
+        """
+        return self._queue.expected_wait(self)
+
+    @property
+    def waited(self) -> float:
+        """Seconds from entering the queue until the turn came, or until now."""
+        return (self._clock() if self.begun is None else self.begun) - self.entered
+
+    @property
+    def ran(self) -> float | None:
+        """Seconds since the turn came; None where it has not."""
+        return None if self.begun is None else self._clock() - self.begun
+
+
+class EngineQueue:
+    """The runs that wait for one engine, and the one that is running."""
+
+    def __init__(self, clock: Clock = monotonic) -> None:
+        """An empty queue.
+
+        Args:
+            clock: seconds that only go forward.
+        """
+        self._clock = clock
+        self._changed = Condition()
+        self._waiting: deque[QueueEntry] = deque()
+        self._running: QueueEntry | None = None
+        self._mean_seconds: float | None = None
+
+    def enter(self, max_waiting: int) -> QueueEntry:
+        """A place at the end of the queue.
+
+        Args:
+            max_waiting: how many runs may wait, beside the running one.
+
+        Raises:
+            BusyError: so many wait already.
+        """
+        with self._changed:
+            if len(self._waiting) + (self._running is not None) > max_waiting:
+                raise BusyError(QUEUE_FULL)
+            entry = QueueEntry(self, self._clock)
+            self._waiting.append(entry)
+            return entry
+
+    @property
+    def waiting(self) -> int:
+        """The number of runs that wait for their turn."""
+        with self._changed:
+            return len(self._waiting)
+
+    @property
+    def running_seconds(self) -> float | None:
+        """How long the present run has been going on; None while there is none."""
+        with self._changed:
+            return None if self._running is None else self._running.ran
+
+    def begin(self, entry: QueueEntry) -> bool:
+        """See `QueueEntry.wait`."""
+
+        def is_due() -> bool:
+            return entry.cancelled.is_set() or (self._running is None and self._waiting[0] is entry)
+
+        with self._changed:
+            self._changed.wait_for(is_due)
+            if entry.cancelled.is_set():
+                return False
+            self._running = self._waiting.popleft()
+            entry.begun = self._clock()
+            return True
+
+    def cancel(self, entry: QueueEntry) -> None:
+        """See `QueueEntry.cancel`."""
+        with self._changed:
+            entry.cancelled.set()
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            self._changed.notify_all()
+
+    def end(self, entry: QueueEntry) -> None:
+        """See `QueueEntry.end`."""
+        with self._changed:
+            self._running = None
+            # A cancelled run says nothing of how long runs take.
+            if entry.ran is not None and not entry.cancelled.is_set():
+                mean = entry.ran if self._mean_seconds is None else self._mean_seconds
+                self._mean_seconds = (1 - NEWEST_WEIGHT) * mean + NEWEST_WEIGHT * entry.ran
+            self._changed.notify_all()
+
+    def expected_wait(self, entry: QueueEntry) -> tuple[int, float | None]:
+        """See `QueueEntry.expected_wait`."""
+        with self._changed:
+            if entry not in self._waiting:
+                return 0, 0.0
+            waiting_before = self._waiting.index(entry)
+            before = waiting_before + (self._running is not None)
+            if self._mean_seconds is None:
+                return before, None
+            ran = None if self._running is None else self._running.ran
+            remaining = 0.0 if ran is None else max(0.0, self._mean_seconds - ran)
+            return before, waiting_before * self._mean_seconds + remaining
+
+
+Made = TypeVar("Made")
+
+
 @dataclass(frozen=True, slots=True)
 class Working:
-    """A stage has begun, or advanced, or goes on; `fraction` is in [0, 1] over the whole work."""
+    """A stage has begun, advances or goes on; `fraction` is in [0, 1] over the whole run."""
 
     stage: str
     fraction: float
@@ -164,7 +173,7 @@ class Working:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """A picture made on the way, by its stage's name."""
+    """A picture made on the way, by the name of its stage."""
 
     stage: str
     picture: Image
@@ -172,117 +181,116 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finished(Generic[Made]):
-    """The end, with what was made; `again` where it was made before, and nothing was run."""
+    """The end, with what was made; `cached` where it came from the cache, and nothing was run."""
 
     made: Made
-    again: bool = False
+    cached: bool = False
+
+
+# The last argument is set when the run is cancelled or takes too long.
+Work: TypeAlias = Callable[[Progress, Viewer, Event], Finished[Made]]
 
 
 class TooLongError(EngineError):
-    """The work took longer than it may, and was given up."""
+    """The run took longer than it may, and was cancelled."""
 
 
-class _NobodyWaitsError(Exception):
-    """Raised inside the work to end it."""
+class RunCancelledError(Exception):
+    """Raised by the progress and the viewer of a cancelled run, to end it."""
 
 
-def watched(
-    work: Callable[[Progress, Viewer], Finished[Made]], ticket: Ticket, *, run_seconds: float, wait_seconds: float
+def run_in_turn(
+    work: Work[Made], entry: QueueEntry, *, run_seconds: float, wait_seconds: float
 ) -> Generator[Working | Seen | Finished[Made], None, None]:
-    """Does heavy work in a thread of its own when its turn has come, and yields what it tells, `Finished` last.
+    """Does heavy work in a thread of its own when its turn has come; yields its events, `Finished` last.
 
-    Closing the iterator gives the work up: it leaves the line, or ends the next time it tells its progress; its turn
-    ends with it.
+    Closing the generator cancels the run. A run that waits leaves the queue; one that has begun ends the next time it
+    reports its progress, and keeps its turn until then.
 
     Args:
-        work: called with the progress and the viewer it is to tell.
-        ticket: the place in the line, just taken.
-        run_seconds: how long the work may take.
-        wait_seconds: how long the turn may be waited for.
+        work: called with its progress, its viewer, and an event that is set when the run is cancelled.
+        entry: the place in the queue.
+        run_seconds: longest run.
+        wait_seconds: longest wait for the turn.
 
     Raises:
         BusyError: the turn did not come in time.
-        TooLongError: so did the work, which was given up.
+        TooLongError: the run took too long.
         Exception: what the work raised.
     """
-    given_up = Event()
-    told = _start(work, ticket, given_up)
+    events = _start(work, entry)
     last = Working("starting", 0.0)
     try:
         while True:
-            left = _seconds_left(ticket, run_seconds, wait_seconds)
+            left = _seconds_left(entry, run_seconds, wait_seconds)
             try:
-                note = told.get(timeout=min(HEARTBEAT_SECONDS, left))
+                event = events.get(timeout=min(HEARTBEAT_SECONDS, left))
             except Empty:
-                yield Working(waiting_stage(*ticket.outlook()), 0.0) if ticket.begun is None else last
+                yield Working(waiting_stage(*entry.expected_wait()), 0.0) if entry.begun is None else last
                 continue
-            if isinstance(note, Exception):
-                raise note
-            if isinstance(note, Working):
-                last = note
-            yield note
-            if isinstance(note, Finished):
+            if isinstance(event, Exception):
+                raise event
+            if isinstance(event, Working):
+                last = event
+            yield event
+            if isinstance(event, Finished):
                 return
     finally:
-        given_up.set()
-        ticket.give_up()
+        entry.cancel()
 
 
 def waiting_stage(before: int, seconds: float | None) -> str:
-    """What someone who waits is told: how many come first, and about how long that takes."""
-    who = "you are next" if before <= 1 else f"{before} runs before yours"
+    """The stage of a run that waits: the number of runs before it, and about how long they take."""
+    place = "you are next" if before <= 1 else f"{before} runs before yours"
     if seconds is None:
-        return f"waiting for your turn, {who}"
+        return f"waiting for your turn, {place}"
     if seconds < 5:
-        return f"waiting for your turn, {who}, a few seconds"
-    return f"waiting for your turn, {who}, about {spoken(seconds)}"
+        return f"waiting for your turn, {place}, a few seconds"
+    return f"waiting for your turn, {place}, about {rounded_time(seconds)}"
 
 
-def spoken(seconds: float) -> str:
-    """A length of time as people say it, rounded."""
+def rounded_time(seconds: float) -> str:
+    """A length of time in words, rounded to 5 seconds or to minutes."""
     if seconds < 90:
         return f"{5 * max(1, round(seconds / 5))} seconds"
     return f"{round(seconds / 60)} minutes"
 
 
-def _start(
-    work: Callable[[Progress, Viewer], Finished[Made]], ticket: Ticket, given_up: Event
-) -> SimpleQueue[Working | Seen | Finished[Made] | Exception]:
-    """Starts the thread; what it tells comes through the queue."""
-    told: SimpleQueue[Working | Seen | Finished[Made] | Exception] = SimpleQueue()
+def _start(work: Work[Made], entry: QueueEntry) -> SimpleQueue[Working | Seen | Finished[Made] | Exception]:
+    """Starts the thread; its events, and at last its result or error, come through the queue."""
+    events: SimpleQueue[Working | Seen | Finished[Made] | Exception] = SimpleQueue()
 
-    def tell(note: Working | Seen) -> None:
-        if given_up.is_set():
-            raise _NobodyWaitsError
-        told.put(note)
+    def report(event: Working | Seen) -> None:
+        if entry.cancelled.is_set():
+            raise RunCancelledError
+        events.put(event)
 
     def run() -> None:
-        if not ticket.wait():
+        if not entry.wait():
             return
         ending: Finished[Made] | Exception
         try:
             ending = work(
-                lambda stage, fraction: tell(Working(stage, fraction)),
-                lambda stage, picture: tell(Seen(stage, picture)),
+                lambda stage, fraction: report(Working(stage, fraction)),
+                lambda stage, picture: report(Seen(stage, picture)),
+                entry.cancelled,
             )
-        except _NobodyWaitsError:
-            return
         except Exception as error:
             ending = error
         finally:
-            ticket.end()
-        told.put(ending)
+            entry.end()
+        events.put(ending)
 
-    # In the caller's context, by which Gradio and what stands around it know whose request this is.
-    Thread(target=copy_context().run, args=(run,), name="work", daemon=True).start()
-    return told
+    # In the caller's context, by which Gradio and the `spaces` package know whose request this is.
+    Thread(target=copy_context().run, args=(run,), name="run", daemon=True).start()
+    return events
 
 
-def _seconds_left(ticket: Ticket, run_seconds: float, wait_seconds: float) -> float:
-    begun = ticket.begun
-    left = wait_seconds - ticket.waited if begun is None else begun + run_seconds - monotonic()
+def _seconds_left(entry: QueueEntry, run_seconds: float, wait_seconds: float) -> float:
+    ran = entry.ran
+    left = wait_seconds - entry.waited if ran is None else run_seconds - ran
     if left > 0:
         return left
-    if begun is None:
-        raise BusyError(WAITED_TOO_LONG.format(limit=spoken(wait_seconds)))
-    raise TooLongError(TOO_LONG.format(limit=spoken(run_seconds)))
+    if ran is None:
+        raise BusyError(WAITED_TOO_LONG.format(limit=rounded_time(wait_seconds)))
+    raise TooLongError(TOO_LONG.format(limit=rounded_time(run_seconds)))

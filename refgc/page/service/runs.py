@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from threading import Event
+from time import monotonic
+from typing import Protocol, TypeAlias, TypeVar
 
 from refgc.diptych import sources
 from refgc.diptych.preview import GeneratorChoice, make_preview_request, preview
 from refgc.engine import EngineName, Progress, RefineResult, Viewer
 from refgc.errors import InputError
 from refgc.imaging.files import MEGABYTE
-from refgc.page.preview.pictures import ShownPreview, ShownRefinement, write_refinement, write_shown
-from refgc.page.refine.pictures import ShownResult, write_result
-from refgc.page.service.cache import ResultCache, made_by, open_cache
+from refgc.imaging.image import Image, Mask
+from refgc.page.pictures import ShownPreview, ShownRefinement, ShownResult, write_refinement, write_result, write_shown
+from refgc.page.service.cache import ResultCache, engine_fingerprint, open_cache
+from refgc.page.service.decoding import Decoder
 from refgc.page.service.gpu import refine_with
-from refgc.page.service.limits import Visits
-from refgc.page.service.logs import Outcome, note_job
-from refgc.page.service.queue import BusyError, Finished, Line, Seen, Ticket, TooLongError, Working, watched
-from refgc.page.service.storage import NoRoomError, free_bytes, new_folder, remove, room_watched
+from refgc.page.service.limits import BusyError, MarkingLimits, RunLimits, VisitLabels
+from refgc.page.service.logs import Outcome, log_run
+from refgc.page.service.queue import (
+    Clock,
+    EngineQueue,
+    Finished,
+    QueueEntry,
+    Seen,
+    TooLongError,
+    Work,
+    Working,
+    run_in_turn,
+)
+from refgc.page.service.storage import NoRoomError, check_room, is_disk_full, new_folder, remove
 from refgc.refinement import EngineChoice, best_engine
 from refgc.request import RefineRequest, check_options, make_request
 from refgc.settings import Settings
@@ -97,7 +110,24 @@ class Reported(Protocol):
         ...
 
 
+class PictureDecoder(Protocol):
+    """What opens visitors' files; see `refgc.page.service.decoding.Decoder`."""
+
+    def image(self, path: Path, *, name: str, stop: Event | None = None) -> Image:
+        """The picture in a file."""
+        ...
+
+    def mask(self, path: Path, *, size: tuple[int, int], name: str, stop: Event | None = None) -> Mask:
+        """The mask in a file, of a picture of the given width and height."""
+        ...
+
+    def close(self) -> None:
+        """Ends what decodes."""
+        ...
+
+
 Made = TypeVar("Made", bound=Reported)
+Events: TypeAlias = Generator[Working | Seen | Finished[Made], None, None]
 RefineWith = Callable[[EngineName, RefineRequest, Progress, Viewer], RefineResult]
 
 
@@ -125,7 +155,7 @@ class Service:
         settings: the limits.
         queues: one for each engine. Refinements and previews that use the same processor or GPU share a queue, since
             two at a time would make both slower or run out of memory.
-        visits: the runs of each visit.
+        decoder: opens visitors' files.
         cache: the results of earlier runs; None where none are kept.
     """
 
@@ -134,22 +164,32 @@ class Service:
         settings: Settings | None = None,
         *,
         cache: ResultCache | None = None,
+        decoder: PictureDecoder | None = None,
         refine_with: RefineWith = refine_with,
+        clock: Clock = monotonic,
     ) -> None:
         """A service without visitors.
 
         Args:
             settings: the limits; None reads the environment.
             cache: the results of earlier runs; None keeps none.
+            decoder: opens visitors' files; None decodes them in processes of their own.
             refine_with: runs an engine.
+            clock: seconds that only go forward, by which waits and runs are timed.
 
         Raises:
             InputError: a setting in the environment cannot be used.
         """
         self.settings = settings or read_settings()
-        self.queues: dict[EngineName, Line] = {"correspondence": Line(), "diffusion": Line()}
-        self.visits = Visits()
+        self.queues: dict[EngineName, EngineQueue] = {
+            "correspondence": EngineQueue(clock),
+            "diffusion": EngineQueue(clock),
+        }
+        self.decoder = decoder or Decoder()
         self.cache = cache
+        self._run_limits = RunLimits(self.settings)
+        self._marking_limits = MarkingLimits(self.settings)
+        self._visit_label = VisitLabels()
         self._refine_with = refine_with
         self._best: EngineName | None = None
 
@@ -171,41 +211,77 @@ class Service:
             self._best = best_engine()
         return self._best
 
-    def refine(self, job: RefineJob, visit: str) -> Generator[Working | Seen | Finished[ShownResult], None, None]:
+    def marking(self, visit: str) -> AbstractContextManager[Event]:
+        """Admits the work on one mark of a visit.
+
+        Args:
+            visit: the visitor's session.
+
+        Returns:
+            A context that yields an event, which is set when the time for the work is over. Entering it raises
+            `BusyError` where the visit marks too much.
+        """
+        return self._marking_limits.admit(visit)
+
+    def check_room(self) -> None:
+        """Checks that the disk is not nearly full; deletes cached results where their room is needed.
+
+        Raises:
+            NoRoomError: the disk is nearly full even so.
+        """
+        needed = self.settings.spare_megabytes * MEGABYTE
+        try:
+            check_room(needed)
+        except NoRoomError:
+            if self.cache:
+                self.cache.trim(0)
+            check_room(needed)
+
+    def refine(self, job: RefineJob, visit: str, address: str = "") -> Events[ShownResult]:
         """Refines and writes everything that is shown of the result; closing the generator cancels.
 
         A result that is in the cache is given at once. While others are served first, `Working` says how many and for
-        about how long. Something is yielded at least every half second.
+        about how long. Files are decoded when the run's turn has come, not before. Something is yielded at least every
+        half second.
 
         Args:
             job: what to refine.
-            visit: the visitor's session, by which limits are kept.
+            visit: the visitor's session.
+            address: the visitor's address, see `refgc.page.service.limits.address_of`.
 
         Raises:
             InputError: the visitor has to change something.
-            BusyError: too many runs wait already, or too many of this visit.
+            BusyError: too many runs wait already, or too many of this visit or address.
             NoRoomError: the disk is full.
             EngineError: it cannot be done here, or took too long.
         """
         check_options(scale=job.scale, seed=job.seed, strength=job.strength, object_name=job.object_name)
         record = _Record("refine", job.engine, job.scale)
-        cache, folder = self.cache, new_folder("refined")
+        folder = new_folder("refined")
+        key = ""
 
-        def work(progress: Progress, viewer: Viewer) -> Finished[ShownResult]:
+        def cached() -> ShownResult | None:
+            nonlocal key
+            if self.cache is None:
+                return None
+            key = _cache_key(self.cache, job)
+            return self.cache.get(key, folder) if key else None
+
+        def work(progress: Progress, viewer: Viewer, cancelled: Event) -> Finished[ShownResult]:
+            progress("reading the pictures", 0.0)
+            reference, reference_mask = self._opened(job.reference, "reference", job.reference_mask, cancelled)
+            generated, generated_mask = self._opened(job.generated, "generated", job.generated_mask, cancelled)
             request = make_request(
-                job.reference,
-                job.generated,
+                reference,
+                generated,
                 scale=job.scale,
-                reference_mask=job.reference_mask,
-                generated_mask=job.generated_mask,
+                reference_mask=reference_mask,
+                generated_mask=generated_mask,
                 object_name=job.object_name,
                 seed=job.seed,
                 strength=job.strength,
             )
             record.sizes = _sizes_of(request)
-            key = cache.key(request, made_by(job.engine)) if cache else ""
-            if cache and (found := cache.give(key, folder)):
-                return Finished(found, again=True)
             try:
                 result = self._refine_with(job.engine, request, progress, viewer)
                 progress("saving the pictures", 1.0)
@@ -213,30 +289,33 @@ class Service:
             except BaseException:
                 remove(folder)
                 raise
-            if cache:
-                cache.keep(key, shown, folder)
+            if self.cache and key:
+                self.cache.put(key, shown, folder)
             return Finished(shown)
 
-        yield from self._run(record, visit, work)
+        yield from self._run(record, visit, address, work, cached)
 
-    def preview(self, job: PreviewJob, visit: str) -> Generator[Working | Seen | Finished[ShownPreview], None, None]:
+    def preview(self, job: PreviewJob, visit: str, address: str = "") -> Events[ShownPreview]:
         """Makes a generated picture (LRGI) and writes everything that is shown of it; as `refine`.
 
         Raises:
             InputError: the visitor has to change something.
-            BusyError: too many runs wait already, or too many of this visit.
+            BusyError: too many runs wait already, or too many of this visit or address.
             NoRoomError: the disk is full.
             EngineError: it cannot be done here, or took too long.
         """
         check_options(scale=job.factor, seed=job.seed, object_name=job.object_name, scale_name="factor")
         record = _Record("preview", _engine_beside(job.generator), SAME_SIZE)
 
-        def work(progress: Progress, viewer: Viewer) -> Finished[ShownPreview]:  # noqa: ARG001 (shows no stages)
+        def work(progress: Progress, _viewer: Viewer, cancelled: Event) -> Finished[ShownPreview]:
+            progress("reading the pictures", 0.0)
+            reference, reference_mask = self._opened(job.reference, "reference", job.reference_mask, cancelled)
+            scene, scene_mask = self._opened(job.scene, "scene", job.scene_mask, cancelled)
             request = make_preview_request(
-                job.reference,
-                job.scene,
-                reference_mask=job.reference_mask,
-                scene_mask=job.scene_mask,
+                reference,
+                scene,
+                reference_mask=reference_mask,
+                scene_mask=scene_mask,
                 object_name=job.object_name,
                 caption=job.caption,
                 seed=job.seed,
@@ -253,27 +332,26 @@ class Service:
                 remove(folder)
                 raise
 
-        yield from self._run(record, visit, work)
+        yield from self._run(record, visit, address, work)
 
-    def refine_preview(
-        self, shown: ShownPreview, visit: str
-    ) -> Generator[Working | Seen | Finished[ShownRefinement], None, None]:
+    def refine_preview(self, shown: ShownPreview, visit: str, address: str = "") -> Events[ShownRefinement]:
         """Refines a preview with its own masks and compares the result with the truth; as `refine`.
 
         Raises:
             InputError: the preview's files were deleted because of their age.
-            BusyError: too many runs wait already, or too many of this visit.
+            BusyError: too many runs wait already, or too many of this visit or address.
             NoRoomError: the disk is full.
             EngineError: it cannot be done here, or took too long.
         """
         engine = self.engine_for("auto")
         record = _Record("refine preview", engine, shown.report.factor)
 
-        def work(progress: Progress, viewer: Viewer) -> Finished[ShownRefinement]:
-            reference_mask, generated_mask = shown.masks
+        def work(progress: Progress, viewer: Viewer, cancelled: Event) -> Finished[ShownRefinement]:
+            reference, reference_mask = self._opened(shown.reference, "reference", shown.masks[0], cancelled)
+            generated, generated_mask = self._opened(shown.generated, "generated", shown.masks[1], cancelled)
             request = make_request(
-                shown.reference,
-                shown.generated,
+                reference,
+                generated,
                 scale=shown.report.factor,
                 reference_mask=reference_mask,
                 generated_mask=generated_mask,
@@ -284,44 +362,50 @@ class Service:
             progress("comparing it with the truth", 1.0)
             return Finished(write_refinement(shown, refined))
 
-        yield from self._run(record, visit, work)
+        yield from self._run(record, visit, address, work)
 
-    def make_room(self) -> None:
-        """Deletes cached results where their room is needed.
-
-        Raises:
-            NoRoomError: the disk is full even so.
-        """
-        needed = self.settings.spare_megabytes * MEGABYTE
-        if free_bytes() >= needed:
-            return
-        if self.cache:
-            self.cache.trim(0)
-        if free_bytes() < needed:
-            raise NoRoomError
+    def _opened(self, file: Path, name: str, mask_file: Path | None, cancelled: Event) -> tuple[Image, Mask | None]:
+        """A picture and its mask, decoded; `name` is "reference", "generated" or "scene"."""
+        called = "generated picture" if name == "generated" else name
+        picture = self.decoder.image(file, name=called, stop=cancelled)
+        if mask_file is None:
+            return picture, None
+        return picture, self.decoder.mask(mask_file, size=picture.size, name=f"{name} mask", stop=cancelled)
 
     def _run(
-        self, record: _Record, visit: str, work: Callable[[Progress, Viewer], Finished[Made]]
-    ) -> Generator[Working | Seen | Finished[Made], None, None]:
-        """Admits one run, does its work when its turn comes, and logs how it ended."""
-        settings = self.settings
+        self,
+        record: _Record,
+        visit: str,
+        address: str,
+        work: Work[Made],
+        cached: Callable[[], Made | None] = lambda: None,
+    ) -> Events[Made]:
+        """Admits one run, does its work when its turn comes, and logs how it ended.
+
+        Whatever costs nothing decides first: the limits of the visit and the address, then the disk, the cache and the
+        queue. Nothing is decoded before the turn has come.
+        """
         outcome: Outcome = "failed"
-        ticket: Ticket | None = None
+        entry: QueueEntry | None = None
         ending: Finished[Made] | None = None
         failure: Exception | None = None
         try:
-            self.make_room()
-            with self.visits.job(visit, most=settings.visit_jobs, per_hour=settings.visit_jobs_per_hour):
-                ticket = self.queues[record.engine].join(settings.max_waiting)
-                running = watched(
-                    room_watched(work), ticket, run_seconds=settings.run_seconds, wait_seconds=settings.wait_seconds
-                )
-                with closing(running):
-                    for note in running:
-                        if isinstance(note, Finished):
-                            ending = note
-                            outcome = "done" if getattr(note.made.report, "placed", True) else "unplaced"
-                        yield note
+            with self._run_limits.admit(visit, address) as count_for_the_hour:
+                self.check_room()
+                found = cached()
+                events: Events[Made]
+                if found is None:
+                    entry = self.queues[record.engine].enter(self.settings.max_waiting)
+                    events = self._in_turn(work, entry)
+                else:
+                    events = _cached(found)
+                count_for_the_hour()
+                with closing(events):
+                    for event in events:
+                        if isinstance(event, Finished):
+                            ending = event
+                            outcome = "done" if getattr(event.made.report, "placed", True) else "unplaced"
+                        yield event
         except GeneratorExit:
             outcome = "cancelled" if ending is None else outcome
             raise
@@ -329,20 +413,55 @@ class Service:
             outcome, failure = _outcome_of(error), error
             raise
         finally:
-            again = ending is not None and ending.again
-            note_job(
+            is_cached = ending is not None and ending.cached
+            log_run(
                 record.kind,
                 outcome,
-                visit=self.visits.number(visit),
+                visit=self._visit_label(visit),
                 engine=record.engine,
                 scale=record.scale,
                 sizes=record.sizes,
-                waited=None if ticket is None else ticket.waited,
-                ran=None if ticket is None else ticket.ran,
-                seconds=None if again else getattr(ending and ending.made.report, "seconds", None),
-                again=again,
+                waited=None if entry is None else entry.waited,
+                ran=None if entry is None else entry.ran,
+                seconds=None if is_cached else getattr(ending and ending.made.report, "seconds", None),
+                cached=is_cached,
                 failure=failure,
             )
+
+    def _in_turn(self, work: Work[Made], entry: QueueEntry) -> Events[Made]:
+        limits = self.settings
+        try:
+            yield from run_in_turn(work, entry, run_seconds=limits.run_seconds, wait_seconds=limits.wait_seconds)
+        except Exception as error:
+            if is_disk_full(error):
+                raise NoRoomError from error
+            raise
+
+
+def _cached(found: Made) -> Events[Made]:
+    """The only event of a run whose result was in the cache."""
+    yield Finished(found, cached=True)
+
+
+def _cache_key(cache: ResultCache, job: RefineJob) -> str:
+    """The key of a refinement's result; empty where a file cannot be read, which the run then tells."""
+    files = {
+        "reference": job.reference,
+        "generated": job.generated,
+        "reference mask": job.reference_mask,
+        "generated mask": job.generated_mask,
+    }
+    options = {
+        "scale": job.scale,
+        "strength": float(job.strength),
+        "seed": job.seed,
+        "object name": job.object_name,
+        "engine": engine_fingerprint(job.engine),
+    }
+    try:
+        return cache.key(files, options)
+    except OSError:
+        return ""
 
 
 def _sizes_of(request: RefineRequest) -> Sizes:

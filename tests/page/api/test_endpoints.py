@@ -6,25 +6,24 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from threading import Event
 from typing import Any
 
-import gradio as gr
 import numpy as np
 import PIL.Image
 import pytest
-from fastapi import Request as FastAPIRequest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import Status
 
 from refgc import refine
 from refgc.diptych.preview_report import PreviewReport
-from refgc.engine import Report
-from refgc.page.api.caller import Caller
+from refgc.engine import EngineName, Progress, RefineResult, Report, Viewer
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
-from refgc.page.service.queue import Working
-from refgc.request import MAX_OBJECT_NAME
+from refgc.page.service.gpu import refine_with
+from refgc.page.service.runs import Service
+from refgc.request import MAX_OBJECT_NAME, RefineRequest
+from refgc.settings import Settings
 from tests.page.service.test_guard import bomb
 from tests.support.running import Served, served
 from tests.support.synthetic import make_synthetic_pair
@@ -32,9 +31,32 @@ from tests.support.synthetic import make_synthetic_pair
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
 
 
+# Objects of these names are refined in another way.
+BROKEN, ENDLESS = "a broken object", "an endless object"
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("site") / "uploads") as running:
+def ended() -> Event:
+    """Set when the work on an endless object has ended."""
+    return Event()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, ended: Event) -> Iterator[Served]:
+    def refined(engine: EngineName, request: RefineRequest, progress: Progress, viewer: Viewer) -> RefineResult:
+        if request.object_name == BROKEN:
+            raise RuntimeError("secret detail")
+        if request.object_name == ENDLESS:
+            try:
+                while True:
+                    time.sleep(0.05)
+                    progress("matching", 0.5)
+            finally:
+                ended.set()
+        return refine_with(engine, request, progress, viewer)
+
+    service = Service(Settings(), refine_with=refined)
+    with served(tmp_path_factory.mktemp("site") / "uploads", lambda: service) as running:
         yield running
 
 
@@ -188,49 +210,31 @@ def test_a_file_that_is_no_usable_picture_is_told(
     assert time.monotonic() - begun < 30
 
 
-def test_a_fault_of_ours_is_told_without_its_details(
-    client: Client, pair: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("secret detail")
-
-    monkeypatch.setattr("refgc.page.api.calls.refining", fail)
+def test_a_fault_of_ours_is_told_without_its_details(client: Client, pair: dict[str, Any]) -> None:
     with pytest.raises(AppError, match="Something went wrong on our side") as caught:
-        client.predict(**pair, api_name="/refine")
+        client.predict(**pair, object_name=BROKEN, api_name="/refine")
     assert "secret" not in str(caught.value)
 
 
-@pytest.fixture
-def closed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Work that goes on until it is closed, which is noted here, takes the place of refining."""
-    noted: list[bool] = []
-
-    def endless(*_: Any, **__: Any) -> Iterator[Working]:
-        try:
-            while True:
-                time.sleep(0.05)
-                yield Working("matching", 0.5)
-        finally:
-            noted.append(True)
-
-    monkeypatch.setattr("refgc.page.api.calls.refining", endless)
-    return noted
-
-
-def test_cancelling_ends_the_work(client: Client, pair: dict[str, Any], closed: list[bool]) -> None:
-    job = client.submit(**pair, api_name="/refine")
+def test_cancelling_ends_the_work(client: Client, pair: dict[str, Any], ended: Event) -> None:
+    ended.clear()
+    job = client.submit(**pair, object_name=ENDLESS, api_name="/refine")
     wait_for(lambda: job.status().code == Status.ITERATING)
     job.cancel()
-    wait_for(lambda: bool(closed))
+    assert ended.wait(60)
 
 
-def test_a_client_that_goes_ends_the_work(site: Served, pair: dict[str, Any], closed: list[bool]) -> None:
-    files = [{"path": site.upload(f"{name}.png", Path(file["path"]).read_bytes())} for name, file in pair.items()]
-    named = dict(zip(("reference", "generated"), files, strict=True))
-    event = site.post("/gradio_api/call/v2/refine", json=named).json()["event_id"]
-    with site.client.stream("GET", f"{site.address}/gradio_api/call/v2/refine/{event}") as stream:
+def test_a_client_that_goes_ends_the_work(site: Served, pair: dict[str, Any], ended: Event) -> None:
+    ended.clear()
+    event = site.post("/gradio_api/call/v2/refine", json={**files(site, pair), "object_name": ENDLESS}).json()
+    with site.client.stream("GET", f"{site.address}/gradio_api/call/v2/refine/{event['event_id']}") as stream:
         assert next(stream.iter_lines()) == "event: generating"
-    wait_for(lambda: bool(closed))
+    assert ended.wait(60)
+
+
+def files(site: Served, pair: dict[str, Any]) -> dict[str, Any]:
+    """The pair, uploaded, as plain HTTP names it."""
+    return {name: {"path": site.upload(f"{name}.png", Path(file["path"]).read_bytes())} for name, file in pair.items()}
 
 
 def wait_for(condition: Any, seconds: float = 60) -> None:
@@ -241,9 +245,7 @@ def wait_for(condition: Any, seconds: float = 60) -> None:
 
 
 def test_a_call_by_plain_http(site: Served, pair: dict[str, Any]) -> None:
-    files = [{"path": site.upload(f"{name}.png", Path(file["path"]).read_bytes())} for name, file in pair.items()]
-    named = dict(zip(("reference", "generated"), files, strict=True))
-    event = site.post("/gradio_api/call/v2/refine", json={**named, "scale": 1}).json()["event_id"]
+    event = site.post("/gradio_api/call/v2/refine", json={**files(site, pair), "scale": 1}).json()["event_id"]
     lines = site.get(f"/gradio_api/call/v2/refine/{event}").text.splitlines()
     last = lines.index("event: complete") + 1
     picture, report = json.loads(lines[last].removeprefix("data: "))
@@ -281,24 +283,3 @@ def test_a_preview_tells_what_cannot_be_used(client: Client, pair: dict[str, Any
     for changed, sentence in (({"factor": 3}, "The factor is 3"), ({"texture_loss": 2}, "texture")):
         with pytest.raises(AppError, match=sentence):
             client.predict(pair["reference"], pair["generated"], **changed, api_name="/preview")
-
-
-@pytest.mark.parametrize(("switched", "believed"), [("0", False), ("1", True)])
-def test_a_caller_is_taken_for_a_tool_only_where_there_are_tools(
-    switched: str, believed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("REFGC_MCP", switched)
-    asked = FastAPIRequest(
-        {
-            "type": "http",
-            "method": "POST",
-            "scheme": "http",
-            "path": "/gradio_api/queue/join",
-            "server": ("127.0.0.1", 80),
-            "query_string": b"",
-            "headers": [(b"x-gradio-user", b"mcp")],
-            "app": SimpleNamespace(root_path=""),
-        }
-    )
-    caller = Caller(gr.Request(asked, session_hash="visit"))
-    assert (caller.is_tool, caller.visit != "visit") == (believed, believed)

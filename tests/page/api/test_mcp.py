@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import PIL.Image
 import pytest
 from mcp import ClientSession
@@ -19,10 +20,10 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult, ImageContent, TextContent, Tool
 
 from refgc.errors import InputError
-from refgc.page.api import caller as tools
-from refgc.page.api.caller import NOT_INSTALLED, set_up_tools
+from refgc.page.api import tools
+from refgc.page.api.tools import NOT_INSTALLED, set_up_tools
 from refgc.page.examples import EXAMPLES_FOLDER
-from refgc.page.service.guard import NOT_FETCHED, NOT_UPLOADED
+from refgc.page.service.payload import NOT_FETCHED, NOT_UPLOADED
 from tests.support.coroutines import completed
 from tests.support.running import Served, served
 from tests.support.synthetic import make_synthetic_pair
@@ -36,11 +37,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield running
 
 
-def session(site: Served, ask: Any) -> Any:
+def session(site: Served, ask: Any, message_handler: Any = None, **headers: str) -> Any:
     async def run() -> Any:
         async with (
-            streamable_http_client(f"{site.address}/gradio_api/mcp/") as (read, write, *_),
-            ClientSession(read, write) as asking,
+            httpx.AsyncClient(headers=headers, timeout=60) as http,
+            streamable_http_client(f"{site.address}/gradio_api/mcp/", http_client=http) as (read, write, *_),
+            ClientSession(read, write, message_handler=message_handler) as asking,
         ):
             await asking.initialize()
             return await ask(asking)
@@ -138,6 +140,50 @@ def test_a_tool_tells_what_cannot_be_used(
     assert answer.isError
     assert sentence in text(answer)
     assert "Traceback" not in text(answer)
+
+
+def test_progress_is_told_to_those_who_ask_for_it(site: Served, pair: dict[str, str]) -> None:
+    told: list[Any] = []
+
+    async def hear(message: Any) -> None:
+        told.append(message)
+
+    async def hear_progress(progress: float, total: float | None, message: str | None) -> None:
+        told.append(message)
+
+    answer = session(site, lambda asking: asking.call_tool("refine", {**pair, "scale": 1, "seed": 3}), hear)
+    assert picture(answer).size == (128, 128)
+    assert told == []
+    arguments = {**pair, "scale": 1, "seed": 4}
+    answer = session(site, lambda asking: asking.call_tool("refine", arguments, progress_callback=hear_progress))
+    assert picture(answer).size == (128, 128)
+    assert "Processing" in told
+
+
+def test_nobody_can_pass_for_a_tool(site: Served, pair: dict[str, str]) -> None:
+    uploaded = {
+        name: {"path": site.upload("a.png", base64.b64decode(address.partition(",")[2]))}
+        for name, address in pair.items()
+    }
+    forged = {"x-gradio-user": "mcp", "x-refgc-tool-caller": "0 mcp-session another"}
+    event = site.post("/gradio_api/call/v2/refine", json={**uploaded, "scale": 1}, headers=forged).json()["event_id"]
+    assert '"files"' not in site.get(f"/gradio_api/call/v2/refine/{event}").text
+
+
+def test_calls_of_tools_count_as_one_visit(tmp_path: Path, pair: dict[str, str]) -> None:
+    with served(tmp_path / "uploads", REFGC_MCP="1", REFGC_VISIT_JOBS_PER_HOUR="1") as strict:
+
+        def refine(**headers: str) -> CallToolResult:
+            arguments = {**pair, "scale": 1}
+            answer = session(strict, lambda asking: asking.call_tool("refine", arguments), **headers)
+            assert isinstance(answer, CallToolResult)
+            return answer
+
+        for headers in ({}, {"mcp-session-id": "another-visit"}):
+            assert not refine(**headers).isError
+            refused = refine(**headers)
+            assert refused.isError
+            assert "as many as one visit may" in text(refused)
 
 
 def test_without_being_switched_on_there_are_no_tools(tmp_path: Path) -> None:

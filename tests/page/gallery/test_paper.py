@@ -8,14 +8,15 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
+from refgc.imaging.image import open_image
 from refgc.page.gallery.cards import CREDIT, render_paper
 from refgc.page.gallery.paper import (
-    MOST_BYTES,
     PAPER_ADDRESS,
     PAPER_SETS,
     DownloadError,
@@ -37,8 +38,12 @@ def host() -> Iterator[Host]:
         yield host
 
 
-def paper(host: Host, folder: Path, *, seconds: float = 5.0, most_bytes: int = MOST_BYTES) -> PaperPictures:
-    return PaperPictures(folder, address=host.address, seconds=seconds, most_bytes=most_bytes)
+# In this process, since starting one for each picture takes its time.
+decode = partial(open_image, name="picture")
+
+
+def paper(host: Host, folder: Path, **limits: float) -> PaperPictures:
+    return PaperPictures(folder, decode, address=host.address, **{"seconds": 5.0, **limits})  # type: ignore[arg-type]
 
 
 def get(pictures: PaperPictures) -> Outcome:
@@ -176,7 +181,7 @@ def test_one_bad_picture_hides_its_set_alone(host: Host, tmp_path: Path, answer,
 
 def test_without_network_one_line_says_so_and_the_host_is_left_alone(tmp_path: Path) -> None:
     port = free_port()
-    pictures = PaperPictures(tmp_path, address=f"http://127.0.0.1:{port}/", seconds=2)
+    pictures = PaperPictures(tmp_path, decode, address=f"http://127.0.0.1:{port}/", seconds=2)
     outcome = get(pictures)
     assert outcome.sets == ()
     assert outcome.problem == "They are not shown now: no connection to its server. You find them on the project page."
@@ -187,10 +192,9 @@ def test_without_network_one_line_says_so_and_the_host_is_left_alone(tmp_path: P
             listening.accept()
 
 
-def test_after_a_while_it_is_tried_again(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refgc.page.gallery.paper.RETRY_SECONDS", 0.0)
+def test_after_a_while_it_is_tried_again(host: Host, tmp_path: Path) -> None:
     host.answers["jar_HRRI.png"] = status(503)
-    pictures = paper(host, tmp_path)
+    pictures = paper(host, tmp_path, retry_seconds=0.0)
     assert len(get(pictures).sets) == 6
     del host.answers["jar_HRRI.png"]
     assert get(pictures) == Outcome(PAPER_SETS)

@@ -4,217 +4,46 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.diptych.comparison import Comparison, Fidelity
-from refgc.diptych.preview import make_preview_request, preview
+from refgc.diptych.preview import STRENGTHS, make_preview_request, preview
 from refgc.engine import RefineResult
 from refgc.errors import InputError
 from refgc.imaging.image import open_mask
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
-from refgc.page.marking.marks import Box, Click, Mark, Marking, prompt_of, read_mark
-from refgc.page.marking.mask import LONGEST_SIDE, apply_marks
-from refgc.page.preview.pictures import ShownPreview, write_refinement, write_shown
-from refgc.page.preview.tab import NAMES, find_preview_examples
+from refgc.page.marking.mask import Click, Marking, ObjectSegmenter
+from refgc.page.pictures import ShownPreview, write_refinement, write_shown
+from refgc.page.preview.tab import FORGOTTEN, NAMES, PreviewTab, build_preview_tab, find_preview_examples
 from refgc.page.preview.view import DRAWN, SIMULATED, figures, introduction, missing_marks
+from refgc.page.refine.tab import build_refine_tab
+from refgc.page.service.runs import Service
 from refgc.request import make_request
 from tests.page.test_app import make_report
-from tests.support.synthetic import make_synthetic_pair
-
-SIZE = (200, 100)
-
-
-def click(x: float, y: float, kind: str = "object") -> Mark:
-    return read_mark(kind, [x, y])
-
-
-def box(*points: float) -> Mark:
-    return read_mark("box", list(points))
-
-
-# --- marks ----------------------------------------------------------------------------------------------------------
-
-
-def test_marks_become_pixels() -> None:
-    marks = (click(0.5, 0.25), box(0.9, 0.8, 0.1, 0.2), click(0, 0, "background"))
-    prompt = prompt_of(marks, SIZE)
-    assert prompt.positive == ((100, 25),)
-    assert prompt.negative == ((0, 0),)
-    assert prompt.box == (20, 20, 180, 80)
-
-
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_a_click_anywhere_lies_in_the_picture(x: float, y: float) -> None:
-    ((column, row),) = prompt_of((click(x, y),), SIZE).positive
-    assert 0 <= column < SIZE[0]
-    assert 0 <= row < SIZE[1]
-
-
-@pytest.mark.parametrize(
-    ("kind", "points"),
-    [
-        ("object", [0.5]),
-        ("object", [0.1, 0.1, 0.9, 0.9]),
-        ("box", [0.5, 0.5]),
-        ("object", [0.5, 1.01]),
-        ("background", [-0.1, 0.5]),
-        ("object", [float("nan"), 0.5]),
-        ("circle", [0.5, 0.5]),
-        (None, None),
-        ("object", "here"),
-        (["object"], {"x": 1}),
-    ],
-)
-def test_what_is_no_mark_is_refused(kind: object, points: object) -> None:
-    with pytest.raises(InputError, match="neither a click nor a box"):
-        read_mark(kind, points)
-
-
-def test_a_new_box_takes_the_place_of_what_it_leaves_out() -> None:
-    marking = Marking(Path("scene.jpg"))
-    for mark in (click(0.2, 0.2), click(0.7, 0.7), click(0.1, 0.9, "background"), box(0, 0, 0.9, 0.9)):
-        marking = marking.with_mark(mark)
-    again = marking.with_mark(box(0.5, 0.5, 1, 1))
-    assert [mark.points for mark in again.marks] == [(0.7, 0.7), (0.1, 0.9), (0.5, 0.5, 1, 1)]
-    assert prompt_of(again.marks, SIZE).box == (100, 50, 200, 100)
-
-
-def test_marks_are_taken_back_one_by_one_and_all_at_once() -> None:
-    marking = Marking(Path("scene.jpg")).with_mark(click(0.2, 0.2)).with_mark(box(0, 0, 0.9, 0.9))
-    assert [type(mark) for mark in marking.without_last().marks] == [Click]
-    assert [type(mark) for mark in marking.marks] == [Click, Box]
-    assert marking.without_any().marks == ()
-    assert Marking(Path("scene.jpg")).without_last().marks == ()
-
-
-# --- the mask that comes of them ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reference and a scene that shows its object, with masks: reference.png, scene.png and their masks."""
-    folder = tmp_path_factory.mktemp("pictures")
-    pair = make_synthetic_pair()
-    reference = np.full((640, 640, 3), 90, np.uint8)
-    reference[64:576, 64:576] = pair.reference
-    mask = np.zeros((640, 640), np.uint8)
-    mask[64:576, 64:576] = 255
-    scene_mask = PIL.Image.fromarray(pair.mask).resize((512, 512))
-    for name, picture in {
-        "reference": PIL.Image.fromarray(reference),
-        "reference_mask": PIL.Image.fromarray(mask),
-        "scene": PIL.Image.fromarray(pair.truth),
-        "scene_mask": scene_mask,
-    }.items():
-        picture.save(folder / f"{name}.png")
-    return folder
-
-
-def overlap(mask: NDArray[np.float32], file: Path) -> float:
-    """Shared area over the area of both."""
-    with PIL.Image.open(file) as picture:
-        truth = np.asarray(picture.resize((mask.shape[1], mask.shape[0]))) > 127
-    return float(((mask > 0.5) & truth).sum() / ((mask > 0.5) | truth).sum())
-
-
-@pytest.mark.parametrize("mark", [click(0.5, 0.5), box(0.1, 0.1, 0.9, 0.9)], ids=["click", "box"])
-def test_one_mark_finds_the_object(folder: Path, mark: Mark) -> None:
-    marked = apply_marks(Marking(folder / "scene.png").with_mark(mark), "scene")
-    assert marked.origin == "marks"
-    assert marked.mask is not None
-    assert overlap(marked.mask.values, folder / "scene_mask.png") > 0.9
-
-
-def test_without_marks_the_given_mask_counts(folder: Path) -> None:
-    marking = Marking(folder / "scene.png", given=folder / "scene_mask.png")
-    marked = apply_marks(marking, "scene")
-    assert marked.origin == "given"
-    assert marked.mask is not None
-    assert overlap(marked.mask.values, folder / "scene_mask.png") == 1
-    again = apply_marks(marking.with_mark(box(0.1, 0.1, 0.9, 0.9)), "scene")
-    assert again.origin == "marks"
-
-
-def test_transparency_marks_the_object(folder: Path, tmp_path: Path) -> None:
-    with PIL.Image.open(folder / "reference.png") as picture, PIL.Image.open(folder / "reference_mask.png") as mask:
-        picture.putalpha(mask)
-        picture.save(tmp_path / "cut-out.png")
-    marked = apply_marks(Marking(tmp_path / "cut-out.png"), "reference")
-    assert marked.origin == "transparency"
-    assert marked.mask is not None
-    assert overlap(marked.mask.values, folder / "reference_mask.png") == 1
-
-
-def test_an_object_that_stands_out_is_found_without_marks(folder: Path) -> None:
-    marked = apply_marks(Marking(folder / "reference.png"), "reference")
-    assert marked.origin == "found"
-    assert marked.mask is not None
-    assert overlap(marked.mask.values, folder / "reference_mask.png") > 0.9
-
-
-def test_the_references_object_is_found_in_the_scene(folder: Path) -> None:
-    reference = Marking(folder / "reference.png", mask=folder / "reference_mask.png")
-    marked = apply_marks(Marking(folder / "scene.png"), "scene", reference)
-    assert marked.origin == "found"
-    assert marked.mask is not None
-    assert overlap(marked.mask.values, folder / "scene_mask.png") > 0.9
-
-
-def test_a_picture_in_which_nothing_stands_out_is_shown_without_a_mask(tmp_path: Path) -> None:
-    PIL.Image.new("RGB", (300, 200), "teal").save(tmp_path / "plain.png")
-    marked = apply_marks(Marking(tmp_path / "plain.png"), "scene")
-    assert (marked.mask, marked.origin) == (None, "nothing")
-    picture, mask = marked.write(tmp_path / "shown")
-    assert mask is None
-    with PIL.Image.open(picture) as shown:
-        assert shown.size == (300, 200)
-
-
-def test_a_large_picture_is_marked_at_a_smaller_size(tmp_path: Path) -> None:
-    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (900, 3000, 3), dtype=np.uint8)).save(
-        tmp_path / "wide.png"
-    )
-    PIL.Image.new("L", (3000, 900)).save(tmp_path / "mask.png")
-    with PIL.Image.open(tmp_path / "mask.png") as mask:
-        mask.paste(255, (300, 300, 900, 600))
-        mask.save(tmp_path / "mask.png")
-    marked = apply_marks(Marking(tmp_path / "wide.png", given=tmp_path / "mask.png"), "scene")
-    assert marked.picture.size == (LONGEST_SIDE, 307)
-    small = marked.write(tmp_path / "shown")[1]
-    request = make_preview_request(tmp_path / "wide.png", tmp_path / "wide.png", reference_mask=small, scene_mask=small)
-    assert request.reference_mask is not None
-    assert request.reference_mask.size == (3000, 900)
-    assert request.reference_mask.values[400:500, 400:800].min() > 0.99
-
-
-def test_a_mask_that_cannot_be_used_is_told(folder: Path, tmp_path: Path) -> None:
-    PIL.Image.new("L", (512, 512), 255).save(tmp_path / "full.png")
-    with pytest.raises(InputError, match="scene mask"):
-        apply_marks(Marking(folder / "scene.png", given=tmp_path / "full.png"), "scene")
-
+from tests.support.pictures import overlap
 
 # --- what is shown --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ShownPreview:
+def made(object_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ShownPreview:
     request = make_preview_request(
-        folder / "reference.png",
-        folder / "scene.png",
-        reference_mask=folder / "reference_mask.png",
-        scene_mask=folder / "scene_mask.png",
+        object_folder / "reference.png",
+        object_folder / "scene.png",
+        reference_mask=object_folder / "reference_mask.png",
+        scene_mask=object_folder / "scene_mask.png",
         seed=3,
     )
     result = preview(request, generator="simulated")
-    return write_shown(result, request, folder / "reference.png", tmp_path_factory.mktemp("preview") / "new")
+    return write_shown(result, request, object_folder / "reference.png", tmp_path_factory.mktemp("preview") / "new")
 
 
 @pytest.fixture(scope="module")
@@ -241,11 +70,11 @@ def test_preview_is_shown_as_it_was_made(made: ShownPreview) -> None:
     assert all(file.is_file() for file in made.files)
 
 
-def test_masks_that_are_sent_fit_their_pictures(made: ShownPreview, folder: Path) -> None:
+def test_masks_that_are_sent_fit_their_pictures(made: ShownPreview, object_folder: Path) -> None:
     reference_mask, generated_mask = made.masks
     assert open_mask(reference_mask, size=(640, 640), name="reference mask").values.mean() == pytest.approx(0.64)
     small = open_mask(generated_mask, size=(128, 128), name="generated mask").values
-    assert overlap(small, folder / "scene_mask.png") > 0.97
+    assert overlap(small, object_folder / "scene_mask.png") > 0.97
 
 
 def test_refinement_is_shown_beside_the_truth(made: ShownPreview, refined: RefineResult) -> None:
@@ -298,14 +127,69 @@ def test_what_is_missing_is_named() -> None:
 # --- examples -------------------------------------------------------------------------------------------------------
 
 
-def test_examples_are_there_with_their_masks() -> None:
+def test_examples_are_there_with_their_masks(segmenter: ObjectSegmenter) -> None:
     examples = find_preview_examples(find_examples(EXAMPLES_FOLDER))
     assert len(examples) == len(NAMES)
     for example in examples:
         for marking in (example.reference, example.scene):
-            assert apply_marks(marking, "picture").origin == "given"
+            assert segmenter.segment(marking, "picture").mask_source == "file"
         assert example.meta.object_name != "object"
 
 
 def test_without_examples_there_are_none(tmp_path: Path) -> None:
     assert find_preview_examples(find_examples(tmp_path)) == []
+
+
+# --- what a visitor does --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tab(service: Service, segmenter: ObjectSegmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreviewTab:
+    """The tab of a page without examples, whose files go to `tmp_path`."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    with gr.Blocks() as demo:
+        refine_tab = build_refine_tab(demo, [], service, segmenter, state_seconds=60)
+        return build_preview_tab([], gr.Tabs(), refine_tab, service, segmenter, state_seconds=60)
+
+
+def values(tab: PreviewTab, reference: Marking | None, scene: Marking | None, **options: object) -> dict[Any, Any]:
+    """The values of the components, as Gradio gives them to a handler."""
+    inputs = {component: getattr(component, "value", None) for component in tab.inputs}
+    for pad, marking in ((tab.reference, reference), (tab.scene, scene)):
+        if marking is not None:
+            marks = [mark.model_dump(mode="json") for mark in marking.marks]
+            inputs[pad.file] = str(marking.source)
+            inputs[pad.surface] = {"source": str(marking.source), "mask_file": None, "marks": marks}
+            inputs[pad.marking] = marking if marking.mask else None
+    return inputs | {getattr(tab.options, name): value for name, value in options.items()}
+
+
+def test_a_preview_is_read_with_marks_whose_mask_is_still_to_be_made(tab: PreviewTab, object_folder: Path) -> None:
+    reference = Marking(object_folder / "reference.png", mask=object_folder / "reference_mask.png")
+    scene = Marking(object_folder / "scene.png", marks=(Click(kind="object", points=(0.5, 0.5)),))
+    job = tab.read(values(tab, reference, scene, object_name="tin", seed=None), "visitor")
+    assert (job.reference, job.reference_mask) == (reference.source, reference.mask)
+    assert (job.scene, job.object_name, job.seed) == (scene.source, "tin", 0)
+    assert dict(job.artifacts) == STRENGTHS.model_dump()
+    assert job.scene_mask is not None
+    with PIL.Image.open(job.scene_mask) as mask:
+        assert overlap(np.asarray(mask) / 255, object_folder / "scene_mask.png") > 0.9
+
+
+def test_a_missing_picture_is_named(tab: PreviewTab, object_folder: Path) -> None:
+    reference = Marking(object_folder / "reference.png", mask=object_folder / "reference_mask.png")
+    with pytest.raises(InputError, match="Add the scene first"):
+        tab.read(values(tab, reference, None), "visitor")
+
+
+def test_a_preview_that_is_no_longer_there_cannot_be_sent_and_that_is_said(
+    tab: PreviewTab, made: ShownPreview, tmp_path: Path
+) -> None:
+    gone = replace(made, folder=tmp_path / "deleted")
+    for shown in (None, gone):
+        updates = tab.send(shown)
+        assert set(updates) == {tab.status}
+        assert FORGOTTEN in updates[tab.status]
+    updates = tab.send(made)
+    assert updates[tab.refine_tab.inputs.generated.file] == str(made.generated)
+    assert updates[tab.refine_tab.inputs.generated.marking].mask_file == made.masks[1]

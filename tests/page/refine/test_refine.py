@@ -6,6 +6,7 @@ import ast
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -14,29 +15,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refgc.errors import InputError
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.gallery.manifest import GALLERY_FOLDER
-from refgc.page.marking.marks import Click, Marking
-from refgc.page.marking.mask import apply_marks
-from refgc.page.refine import inputs as inputs_module
+from refgc.page.marking.mask import Click, Marking, ObjectSegmenter
+from refgc.page.pictures import ShownPictures
 from refgc.page.refine.code import Code, code_for
 from refgc.page.refine.examples import find_results, show_result
 from refgc.page.refine.inputs import (
-    GENERATED_ORIGINS,
-    REFERENCE_ORIGINS,
-    Asked,
-    Picture,
-    build_options,
-    build_pictures,
-    read_asked,
+    GENERATED_CAPTIONS,
+    REFERENCE_CAPTIONS,
+    RefineInputs,
+    Submission,
+    build_inputs,
+    build_pads,
 )
-from refgc.page.refine.pictures import ShownPictures
 from refgc.page.refine.result import MOST_ENTRIES, Entry, History
+from refgc.page.refine.tab import DELETED, RefineTab, build_refine_tab
+from refgc.page.service.runs import Service
 from refgc.page.words import progress_line
 from tests.page.test_app import make_report
+from tests.support.pictures import overlap
 
-ASKED = Asked(Picture(Path("/up/1/photo.jpg")), Picture(Path("/up/2/generated.png")), "generated.png")
+SUBMISSION = Submission(Marking(Path("/up/1/photo.jpg")), Marking(Path("/up/2/generated.png")), "generated.png")
+CLICK = Click(kind="object", points=(0.5, 0.5))
 
 
 def arguments_of(code: Code) -> dict[str, object]:
@@ -55,7 +56,7 @@ def words_of(code: Code) -> list[str]:
 
 
 def test_only_what_differs_from_the_defaults_is_written(tmp_path: Path) -> None:
-    code = code_for(ASKED, "correspondence", "out.png", tmp_path)
+    code = code_for(SUBMISSION, "correspondence", "out.png", tmp_path)
     assert arguments_of(code) == {
         "reference": "photo.jpg",
         "generated": "generated.png",
@@ -65,7 +66,7 @@ def test_only_what_differs_from_the_defaults_is_written(tmp_path: Path) -> None:
         *("refgc", "refine", "--reference", "photo.jpg", "--generated", "generated.png"),
         *("--output", "out.png", "--engine", "correspondence"),
     ]
-    other = replace(ASKED, scale=2, seed=17, strength=0.35, object_name="red 'teapot'")
+    other = replace(SUBMISSION, scale=2, seed=17, strength=0.35, object_name="red 'teapot'")
     code = code_for(other, "diffusion", "out.png", tmp_path)
     options = {"scale": 2, "seed": 17, "strength": 0.35, "object_name": "red 'teapot'", "engine": "diffusion"}
     assert arguments_of(code).items() >= options.items()
@@ -82,8 +83,10 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"
 
 @given(reference=names, generated=names)
 def test_any_name_reaches_shell_and_python_as_it_is(reference: str, generated: str) -> None:
-    asked = replace(ASKED, reference=Picture(Path("/a") / reference), generated=Picture(Path("/b") / generated))
-    code = code_for(asked, "correspondence", "out.png", Path("nowhere"))
+    submission = replace(
+        SUBMISSION, reference=Marking(Path("/a") / reference), generated=Marking(Path("/b") / generated)
+    )
+    code = code_for(submission, "correspondence", "out.png", Path("nowhere"))
     arguments, words = arguments_of(code), words_of(code)
     assert arguments["reference"] == reference
     assert (arguments["generated"] == generated) == (generated != reference)
@@ -93,8 +96,10 @@ def test_any_name_reaches_shell_and_python_as_it_is(reference: str, generated: s
 
 
 def test_files_that_are_called_alike_are_told_apart(tmp_path: Path) -> None:
-    asked = replace(ASKED, reference=Picture(Path("/up/1/image.png")), generated=Picture(Path("/up/2/image.png")))
-    code = code_for(asked, "correspondence", "out.png", tmp_path)
+    submission = replace(
+        SUBMISSION, reference=Marking(Path("/up/1/image.png")), generated=Marking(Path("/up/2/image.png"))
+    )
+    code = code_for(submission, "correspondence", "out.png", tmp_path)
     assert (arguments_of(code)["reference"], arguments_of(code)["generated"]) == ("image.png", "image-2.png")
     assert "Two files are called image.png: give one of them the name image-2.png." in code.hint
 
@@ -102,12 +107,12 @@ def test_files_that_are_called_alike_are_told_apart(tmp_path: Path) -> None:
 def test_masks_that_were_marked_come_along_and_those_given_do_not(tmp_path: Path) -> None:
     marked = tmp_path / "mask.png"
     marked.write_bytes(b"a mask")
-    asked = replace(
-        ASKED,
-        reference=Picture(Path("/up/1/photo.jpg"), marked, is_marked=True),
-        generated=Picture(Path("/up/2/generated.png"), Path("/up/3/my mask.png")),
+    submission = replace(
+        SUBMISSION,
+        reference=Marking(Path("/up/1/photo.jpg"), marks=(CLICK,), mask=marked),
+        generated=Marking(Path("/up/2/generated.png"), Path("/up/3/my mask.png")),
     )
-    code = code_for(asked, "correspondence", "out.png", tmp_path / "new")
+    code = code_for(submission, "correspondence", "out.png", tmp_path / "new")
     assert code.masks == (tmp_path / "new" / "reference-mask.png",)
     assert code.masks[0].read_bytes() == b"a mask"
     assert arguments_of(code)["reference_mask"] == "reference-mask.png"
@@ -118,61 +123,87 @@ def test_masks_that_were_marked_come_along_and_those_given_do_not(tmp_path: Path
 
 def test_examples_are_called_by_their_place_in_the_project(tmp_path: Path) -> None:
     example = find_examples(EXAMPLES_FOLDER)[0]
-    asked = replace(ASKED, reference=Picture(example.reference), generated=Picture(example.generated))
-    code = code_for(asked, "correspondence", "out.png", tmp_path)
+    submission = replace(SUBMISSION, reference=Marking(example.reference), generated=Marking(example.generated))
+    code = code_for(submission, "correspondence", "out.png", tmp_path)
     assert arguments_of(code)["reference"] == f"examples/{example.name}/hrri.jpg"
     assert "project" in code.hint
 
 
-def values(**changes: object) -> list[object]:
-    given: dict[str, object] = {
-        "reference": "/up/photo.jpg",
-        "reference_marking": None,
-        "reference_mask": None,
-        "generated": "/up/generated.png",
-        "generated_marking": None,
-        "generated_mask": None,
-        "scale": 4,
-        "strength": 1.0,
-        "seed": None,
-        "engine": "auto",
-        "object_name": "object",
-    }
-    return list((given | changes).values())
+@pytest.fixture
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where what the page writes for a visitor goes."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    return tmp_path / "uploads"
 
 
-def test_marks_go_before_a_given_mask_and_only_with_their_own_picture() -> None:
-    click = Click(kind="object", points=(0.5, 0.5))
-    marking = Marking(Path("/up/photo.jpg"), Path("/up/given.png"), (click,), Path("/up/made.png"))
-    asked = read_asked(*values(reference_marking=marking, reference_mask="/up/given.png"))  # type: ignore[arg-type]
-    assert asked.reference == Picture(Path("/up/photo.jpg"), Path("/up/made.png"), is_marked=True)
-    assert asked.generated == Picture(Path("/up/generated.png"))
-    for changes in ({"reference": "/up/other.jpg"}, {"reference_marking": marking.without_any()}):
-        given = values(**{"reference_marking": marking, "reference_mask": "/up/given.png", **changes})
-        assert read_asked(*given).reference.mask == Path("/up/given.png")  # type: ignore[arg-type]
+@pytest.fixture
+def tab(service: Service, segmenter: ObjectSegmenter, uploads: Path) -> RefineTab:
+    """The tab of a page without examples."""
+    with gr.Blocks() as demo:
+        return build_refine_tab(demo, [], service, segmenter, state_seconds=60)
 
 
-def test_missing_picture_is_named_when_asked_for() -> None:
-    with pytest.raises(InputError, match="Add the generated picture first"):
-        read_asked(*values(generated=None))  # type: ignore[arg-type]
+def values(inputs: RefineInputs, reference: Path | None, generated: Path | None, *marks: Click) -> dict[Any, Any]:
+    """The values of the components, as Gradio gives them to a handler; `marks` are in the reference."""
+    given = {component: getattr(component, "value", None) for component in inputs.inputs}
+    for pad, path, drawn in ((inputs.reference, reference, marks), (inputs.generated, generated, ())):
+        given[pad.file] = path and str(path)
+        sent = [mark.model_dump(mode="json") for mark in drawn]
+        given[pad.surface] = {"source": str(path), "mask_file": None, "marks": sent}
+    return given
 
 
-def test_every_request_is_another_even_with_the_same_pictures() -> None:
-    one, other = (read_asked(*values()) for _ in range(2))  # type: ignore[arg-type]
-    assert one != other
+def test_inputs_are_read_into_one_submission(tab: RefineTab) -> None:
+    inputs = tab.inputs
+    given = values(inputs, Path("/up/photo.jpg"), Path("/up/generated.png"))
+    given |= {inputs.scale: 2, inputs.strength: 0.5, inputs.seed: None, inputs.object_name: "tin"}
+    given |= {inputs.engine: "diffusion", inputs.generated.mask_file: "/up/mask.png"}
+    submission = inputs.read(given)
+    job = submission.job("correspondence")
+    assert (submission.title, submission.engine, job.engine) == ("generated.png", "diffusion", "correspondence")
+    assert (job.reference, job.generated) == (Path("/up/photo.jpg"), Path("/up/generated.png"))
+    assert (job.reference_mask, job.generated_mask) == (None, Path("/up/mask.png"))
+    assert (job.scale, job.strength, job.seed, job.object_name) == (2, 0.5, 0, "tin")
+    assert inputs.read(given) != submission, "the same once more is another submission"
 
 
-def test_nothing_is_looked_for_in_a_picture_without_marks(tmp_path: Path) -> None:
+def test_marks_go_before_a_mask_file() -> None:
+    marked = Marking(Path("/up/photo.jpg"), Path("/up/file.png"), (CLICK,), Path("/up/made.png"))
+    assert marked.chosen_mask == Path("/up/made.png")
+    assert replace(marked, marks=()).chosen_mask == Path("/up/file.png")
+    # A mask that nobody chose, of the picture's transparency, is left to the engine.
+    assert Marking(Path("/up/photo.jpg"), mask=Path("/up/made.png")).chosen_mask is None
+
+
+def test_missing_picture_is_named_when_it_is_submitted(tab: RefineTab) -> None:
+    updates = tab.submit(values(tab.inputs, Path("/up/photo.jpg"), None))
+    assert set(updates) == {tab.status}
+    assert "Add the generated picture first" in updates[tab.status]
+
+
+def test_a_mark_that_no_mask_was_made_of_yet_counts(tab: RefineTab, object_folder: Path) -> None:
+    """Refine comes with the marks of the browser, so that it need not wait for the answers to them."""
+    given = values(tab.inputs, object_folder / "reference.png", object_folder / "scene.png", CLICK)
+    submission = tab.submit(given)[tab.submission]
+    assert submission.reference.mask is None
+    job = tab.inputs.complete(submission, "visitor").job("correspondence")
+    assert job.reference_mask is not None
+    assert job.generated_mask is None
+    with PIL.Image.open(job.reference_mask) as mask:
+        assert overlap(np.asarray(mask) / 255, object_folder / "reference_mask.png") > 0.9
+
+
+def test_nothing_is_detected_before_the_run(segmenter: ObjectSegmenter, tmp_path: Path) -> None:
     path = tmp_path / "cut out.png"
     cut_out = PIL.Image.new("RGBA", (64, 48), (200, 30, 30, 0))
     cut_out.paste((200, 30, 30, 255), (16, 12, 48, 36))
     cut_out.save(path)
-    reference = apply_marks(Marking(path), "reference", unasked=REFERENCE_ORIGINS)
-    assert reference.origin == "transparency"
+    reference = segmenter.segment(Marking(path), "reference", automatic=REFERENCE_CAPTIONS.keys())
+    assert reference.mask_source == "transparency"
     assert reference.mask is not None
     assert np.mean(reference.mask.values) == pytest.approx(0.25)
-    generated = apply_marks(Marking(path), "generated picture", unasked=GENERATED_ORIGINS)
-    assert (generated.origin, generated.mask) == ("nothing", None)
+    generated = segmenter.segment(Marking(path), "generated picture", automatic=GENERATED_CAPTIONS.keys())
+    assert (generated.mask_source, generated.mask) == ("none", None)
 
 
 def entry(tmp_path: Path, number: int) -> Entry:
@@ -211,15 +242,28 @@ def test_progress_names_the_stage_and_no_stage_becomes_markup() -> None:
     assert 'value="0.250"' in line
 
 
-@pytest.mark.parametrize("can_choose", [False, True])
-def test_engine_and_object_name_are_asked_for_only_where_there_is_a_choice(
-    monkeypatch: pytest.MonkeyPatch, can_choose: bool
+@pytest.mark.parametrize("chooses", [False, True])
+def test_engine_and_object_name_are_there_only_where_there_is_a_choice(
+    segmenter: ObjectSegmenter, chooses: bool
 ) -> None:
-    monkeypatch.setattr(inputs_module, "may_choose_diffusion", lambda: can_choose)
     with gr.Blocks():
-        inputs = build_options(*build_pictures())
-    assert (inputs.engine.visible, inputs.object_name.visible) == (can_choose, can_choose)
+        inputs = build_inputs(*build_pads(segmenter), chooses_engine=chooses)
+    assert (inputs.engine.visible, inputs.object_name.visible) == (chooses, chooses)
     assert inputs.engine.value == "auto"
+
+
+def test_a_result_that_is_gone_is_not_shown_and_that_is_said(tab: RefineTab, tmp_path: Path) -> None:
+    there, gone = entry(tmp_path, 1), entry(tmp_path, 2)
+    history = History().with_entry(there).with_entry(gone)
+    gone.shown.whole[0].unlink()
+    second = gr.SelectData(None, {"index": 1, "value": None})
+    assert tab.pick(second, history)[tab.history].current == there
+    first = gr.SelectData(None, {"index": 0, "value": None})
+    # The server has deleted the files, or has forgotten the whole visit.
+    for remembered in (history, History()):
+        updates = tab.pick(first, remembered)
+        assert DELETED in updates[tab.status]
+        assert gone not in updates[tab.history].entries
 
 
 def test_examples_are_shown_from_the_gallery_with_a_close_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from benchmarks.page_client import PageServer, RefusedError, Visitor
-from refgc.page.service import gpu as engine_call
-from refgc.page.service import runs as refining
+from refgc.page.service.gpu import refine_with
+from refgc.page.service.runs import Service
 from refgc.page.words import OUR_FAULT
 from tests.support.running import served
 from tests.support.synthetic import make_synthetic_pair
@@ -103,7 +103,7 @@ def test_killed_server_serves_again_on_the_same_port_and_nothing_damaged(
         again_report, again_pixels = refined(newcomer, small)
         assert again_report["seconds"] == report["seconds"]
         assert np.array_equal(again_pixels, pixels)
-        assert again.notes()[-1]["again"] is True
+        assert again.notes()[-1]["cached"] is True
         whole, _ = refined(newcomer, large, scale=1)
         assert whole["output_size"] == [768, 768]
 
@@ -173,18 +173,15 @@ def test_folder_that_cannot_be_written_is_told(tmp_path: Path):
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("secret"), MemoryError()], ids=["mistake", "memory"])
 def test_failed_work_is_told_without_its_details_and_the_next_is_served(
-    tmp_path: Path, small: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, small: tuple[bytes, bytes], error: Exception
 ):
-    engine = engine_call.refine_with
-
-    def broken(choice, request, progress, viewer=None):
+    def broken(engine, request, progress, viewer=None):
         if request.seed == 13:
             progress("about to fail", 0.1)
             raise error
-        return engine(choice, request, progress, viewer)
+        return refine_with(engine, request, progress, viewer)
 
-    monkeypatch.setattr(refining, "refine_with", broken)
-    with served(tmp_path / "uploads") as page:
+    with served(tmp_path / "uploads", lambda: Service(refine_with=broken)) as page:
         visitor = Visitor(page.address)
         with pytest.raises(RefusedError) as refused:
             refined(visitor, small, seed=13)
@@ -197,7 +194,7 @@ def test_failed_work_is_told_without_its_details_and_the_next_is_served(
 # --- visitors leave -------------------------------------------------------------------------------------------------
 
 
-def test_visitor_who_leaves_frees_the_engine_and_the_place_in_the_line(
+def test_visitor_who_leaves_frees_the_engine_and_the_place_in_the_queue(
     tmp_path: Path, small: tuple[bytes, bytes], large: tuple[bytes, bytes]
 ):
     with PageServer(tmp_path) as server:
@@ -244,7 +241,7 @@ def test_limits_are_told_to_scripts(tmp_path: Path, large: tuple[bytes, bytes], 
     assert sorted(outcomes(server)) == ["busy", "busy", "cancelled", "cancelled"]
 
 
-def test_nothing_of_a_visitor_is_noted(tmp_path: Path, small: tuple[bytes, bytes]):
+def test_nothing_of_a_visitor_is_logged(tmp_path: Path, small: tuple[bytes, bytes]):
     with PageServer(tmp_path) as server:
         visitor = Visitor(server.address)
         reference = visitor.upload("my-holiday-in-rome.png", small[0])

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import io
 import json
+import logging
 import struct
 import threading
 import zlib
@@ -14,7 +15,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import gradio as gr
 import httpx
@@ -22,10 +23,13 @@ import PIL.Image
 import pytest
 from gradio.processing_utils import PUBLIC_HOSTNAME_WHITELIST
 
+from refgc.errors import InputError
 from refgc.page.app import ASSETS
 from refgc.page.examples import EXAMPLES_FOLDER
 from refgc.page.service import guard
-from refgc.page.service.guard import NOT_FETCHED, NOT_UPLOADED
+from refgc.page.service.payload import NOT_FETCHED, NOT_UPLOADED
+from refgc.page.service.runs import Service
+from refgc.settings import Settings
 from tests.support.running import Served, free_port, served
 
 ROOT = EXAMPLES_FOLDER.parent
@@ -190,7 +194,7 @@ def send(site: Served, number: int, value: Any) -> list[httpx.Response]:
     return [
         site.post("/gradio_api/queue/join", json=body),
         site.post(f"/gradio_api/run/{event.api_name}", json=body),
-        site.post(f"/gradio_api/api/{event.api_name}/", json=body),
+        site.post(f"/gradio_api/run/{event.api_name}/", json=body),
         site.post(f"/gradio_api/call/{event.api_name}", json={"data": data}),
         site.post("/gradio_api/queue/join", content=json.dumps(body), headers={"content-type": "text/plain"}),
     ]
@@ -329,62 +333,7 @@ def test_no_route_fetches_an_address(host: Host, site: Served) -> None:
     assert host.asked == []
 
 
-# --- sizes ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_large_upload_is_refused_before_it_is_taken(site: Served) -> None:
-    connection = http.client.HTTPConnection(site.address.removeprefix("http://"), timeout=60)
-    connection.putrequest("POST", "/gradio_api/upload")
-    for name, value in {**FORM, "content-length": str(2 * guard.UPLOAD_BYTES)}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    answer = connection.getresponse()
-    assert answer.status == 413
-    sentence = "This is more than 100 MB, which is the limit; make the picture smaller and send it again."
-    assert json.loads(answer.read())["detail"] == sentence
-    connection.close()
-
-
-def stored(site: Served) -> int:
-    return sum(path.stat().st_size for path in site.uploads.rglob("*") if path.is_file())
-
-
-def form_of(files: int, megabytes: int) -> Iterator[bytes]:
-    """An upload that does not tell its size."""
-    for number in range(files):
-        head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{number}.png"\r\n\r\n'
-        yield head.encode()
-        for _ in range(megabytes):
-            yield bytes(guard.MEGABYTE)
-        yield b"\r\n"
-    yield b"--x--\r\n"
-
-
-def test_an_upload_that_does_not_tell_its_size_is_cut_off(site: Served) -> None:
-    before = stored(site)
-    answer = site.post("/gradio_api/upload", headers=FORM, content=form_of(files=1, megabytes=150))
-    assert answer.status_code == 413
-    assert stored(site) == before
-
-
-def test_all_files_of_one_upload_share_the_limit(site: Served) -> None:
-    before = stored(site)
-    answer = site.post("/gradio_api/upload", headers=FORM, content=form_of(files=30, megabytes=10))
-    assert answer.status_code == 413
-    assert stored(site) - before <= guard.UPLOAD_BYTES + guard.FORM_BYTES
-
-
-def test_an_event_has_a_limit_of_its_own(site: Served) -> None:
-    answer = site.post("/gradio_api/queue/join", json={"data": ["x" * guard.EVENT_BYTES], "session_hash": "s"})
-    assert answer.status_code == 413
-    assert answer.json()["detail"].startswith("This is more than 4 MB")
-
-
-@pytest.mark.parametrize("body", [b"{", b"\xff\xfe{", b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"])
-def test_a_body_that_cannot_be_read_is_told(body: bytes, site: Served) -> None:
-    answer = site.post("/gradio_api/queue/join", content=body, headers={"content-type": "application/json"})
-    assert answer.status_code == 400
-    assert answer.json()["detail"] == guard.NOT_READABLE
+# --- pictures -------------------------------------------------------------------------------------------------------
 
 
 def bomb(side: int) -> bytes:
@@ -433,8 +382,7 @@ def test_a_session_is_told_of_its_own_events_only(site: Served) -> None:
     for session in ("one", "other"):
         body = {"data": [], "fn_index": number, "session_hash": session}
         assert site.post("/gradio_api/queue/join", json=body).status_code == 200
-    (stranger,) = messages(site, "stranger")
-    assert (stranger["msg"], stranger["session_not_found"]) == ("unexpected_error", True)
+    assert site.get("/gradio_api/queue/data?session_hash=stranger").status_code == 404
     ends = [one for session in ("one", "other") for one in messages(site, session) if one["msg"] == "process_completed"]
     assert len(ends) == 2
     assert ends[0]["event_id"] != ends[1]["event_id"]
@@ -457,32 +405,259 @@ def test_what_one_visit_keeps_is_not_kept_for_another(site: Served) -> None:
     assert all(state.value != "mine" for state in states)
 
 
-# --- routes and headers ---------------------------------------------------------------------------------------------
+# --- routes ---------------------------------------------------------------------------------------------------------
+
+
+CLOSED = (
+    "/gradio_api/vibe-edit",
+    "/gradio_api/vibe-code/",
+    "/gradio_api/undo-vibe-edit",
+    "/gradio_api/vibe-starter-queries",
+    "/gradio_api/process_recording",
+    "/gradio_api/component_server",
+    "/gradio_api/custom_component/x/client/component/index.js",
+    "/gradio_api/deep_link?session_hash=s",
+    "/gradio_api/runs",
+    "/gradio_api/run-history/connect",
+    "/gradio_api/run-history/buckets",
+    "/gradio_api/stream/an-event",
+    "/gradio_api/stream/an-event/close",
+    "/gradio_api/queue/status",
+    "/gradio_api/proxy=http://example.com/",
+    "/gradio_api/profiling/traces",
+    "/gradio_api/dev/reload",
+    "/gradio_api/file/etc/passwd",
+    "/gradio_api/api/refine",
+    "/gradio_api/user",
+    "/gradio_api/token",
+    "/gradio_api/mcp/",
+    "/gradio_api/mcp/sse",
+    "/gradio_api/mcp/messages/",
+    "/gradio_api",
+    "/gradio_api/",
+    "/monitoring",
+    "/monitoring/",
+    "/monitoring/summary",
+    "/monitoring/a-key",
+    "/login",
+    "/login/",
+    "/logout",
+    "/svelte/a.js",
+    "/pwa_icon/4096",
+    "/docs",
+    "/openapi.json",
+    "/file=/etc/passwd",
+    "/static",
+    "/assets/",
+    "/refine",
+)
+# Ways of writing a path by which an allow-list may be fooled.
+DISGUISES = ("{}%0a", "{}%0d%0a", "{}%00", "{}%20", "/{}", "{}/.", "/.{}", "{};x", "/x/..{}", "/%2e{}", "{}%3f")
+
+
+def test_what_the_page_does_not_use_is_closed(site: Served) -> None:
+    for path in CLOSED:
+        for answer in (site.get(path), site.post(path, json={})):
+            assert (answer.status_code, answer.json()) == (404, {"detail": guard.NOTHING_HERE}), path
+
+
+@pytest.mark.parametrize("disguise", DISGUISES)
+def test_no_way_of_writing_a_path_opens_what_is_closed(disguise: str, site: Served) -> None:
+    for path in ("/monitoring/summary", "/monitoring", "/gradio_api/queue/status", "/login", "/gradio_api/deep_link"):
+        answer = site.get(disguise.format(path))
+        assert (answer.status_code, answer.json()) == (404, {"detail": guard.NOTHING_HERE}), answer.url
+
+
+def test_what_the_page_and_its_clients_use_is_open(site: Served) -> None:
+    for path in (
+        *("/", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json", "/pwa_icon", "/gradio.js"),
+        *("/healthz", "/gradio_api/info", "/gradio_api/openapi.json", "/gradio_api/app_id", "/gradio_api/login_check"),
+        *("/gradio_api/startup-events", "/static/img/logo.svg"),
+    ):
+        assert site.get(path).status_code == 200, path
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"])
+def test_other_methods_are_refused(method: str, site: Served) -> None:
+    for path, taken in (("/", "GET, HEAD"), ("/gradio_api/upload", "POST"), ("/gradio_api/queue/data", "GET")):
+        answer = site.client.request(method, site.address + path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, taken)
+        assert answer.json()["detail"] == f"This address takes only {taken.replace(', ', ' or ')} requests."
+
+
+def test_there_are_no_websockets(site: Served) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    answer = site.get("/gradio_api/queue/join", headers={**headers, "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg=="})
+    assert answer.status_code in (403, 404, 405)
+
+
+# --- one sentence, and one line in the log --------------------------------------------------------------------------
+
+
+class Lines(logging.Handler):
+    """Notes what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def log() -> Iterator[Lines]:
+    """What the server logs, and what it could not answer."""
+    lines = Lines()
+    for name in ("refgc", "uvicorn.error"):
+        logging.getLogger(name).addHandler(lines)
+    yield lines
+    for name in ("refgc", "uvicorn.error"):
+        logging.getLogger(name).removeHandler(lines)
+
+
+def told_once(answer: httpx.Response, status: int, log: Lines) -> str:
+    """The sentence of an answer that was refused without any trace but a line in the log."""
+    sentence = answer.json()["detail"]
+    assert answer.status_code == status, sentence
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    (record,) = log.records
+    log.records.clear()
+    assert isinstance(record.msg, dict), record.getMessage()
+    assert (record.msg["event"], record.msg["status"], record.exc_info) == ("request refused", status, None)
+    return str(sentence)
+
+
+@pytest.mark.parametrize("path", ["call/refine/{}", "call/v2/refine/{}", "queue/data?session_hash={}"])
+def test_events_and_sessions_that_do_not_exist_are_told(path: str, site: Served, log: Lines) -> None:
+    for name in ("0123456789abcdef", "x", "a-session.of_another"):
+        assert told_once(site.get("/gradio_api/" + path.format(name)), 404, log) == guard.NO_SUCH_EVENT
+
+
+def test_events_that_do_not_fit_the_page_are_told(site: Served, log: Lines) -> None:
+    for path, body in (
+        ("queue/join", {"data": [], "fn_index": 99_999, "session_hash": "s"}),
+        ("call/nothing", {"data": []}),
+        ("call/v2/nothing", {}),
+        ("call/v2/refine", {"bogus": 1}),
+        ("run/nothing", {"data": []}),
+    ):
+        assert told_once(site.post(f"/gradio_api/{path}", json=body), 400, log) == guard.NOT_FITTING
+    for body in ({"data": "x"}, {"fn_index": 0}, [], "x", {"data": [], "fn_index": "x", "session_hash": "s"}):
+        assert told_once(site.post("/gradio_api/queue/join", json=body), 422, log) == guard.NOT_FITTING
+
+
+ODD_RANGES = (
+    *("bytes=0-1,3-4", "bytes=5-1", "bytes=-", "bytes=", "bytes=a-b", "bytes=-0", "bytes=1000-", "bytes=0x1-2"),
+    *("lines=1-2", "bytes=\u00b2-\u00b3", "bytes=0-" + "9" * 5000, "bytes=--1", "bytes 0-1", "", "bytes=1-2-3"),
+)
+
+
+@pytest.mark.parametrize("asked", ODD_RANGES, ids=range(len(ODD_RANGES)))
+def test_odd_ranges_are_told(asked: str, site: Served, log: Lines) -> None:
+    path = site.upload("fern.png", bytes(1000))
+    answer = site.get(FILE + path, headers={"Range": asked.encode()})
+    assert told_once(answer, 416, log) == guard.NOT_A_RANGE
+    assert answer.headers["content-range"] == "bytes */1000"
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        "/gradio_api/vibe-edit",
-        "/gradio_api/vibe-code/",
-        "/gradio_api/undo-vibe-edit",
-        "/gradio_api/process_recording",
-        "/gradio_api/component_server",
-        "/gradio_api/deep_link?session_hash=s",
-        "/gradio_api/runs",
-        "/gradio_api/run-history/connect",
-        "/gradio_api/run-history/buckets",
-        "/gradio_api/stream/an-event",
-        "/gradio_api/dev/reload",
-        "/monitoring",
-        "/monitoring/summary",
-        "/login",
-        "/logout",
-    ],
+    ("asked", "given"), [("0-1", (0, 2)), ("9990-", (9990, 10_000)), ("-5", (9995, 10_000)), ("3-20000", (3, 10_000))]
 )
-def test_what_the_page_does_not_use_is_closed(path: str, site: Served) -> None:
-    for answer in (site.get(path), site.post(path, json={})):
-        assert (answer.status_code, answer.json()) == (404, {"detail": guard.NOTHING_HERE})
+def test_a_range_is_given(asked: str, given: tuple[int, int], site: Served) -> None:
+    content = bytes(number % 251 for number in range(10_000))
+    path = site.upload("fern.txt", content)
+    answer = site.get(FILE + path, headers={"Range": f"bytes={asked}", "X-Private": "not to be repeated"})
+    assert answer.status_code == 206
+    assert answer.content == content[slice(*given)]
+    assert answer.headers["content-range"] == f"bytes {given[0]}-{given[1] - 1}/10000"
+    assert "not to be repeated" not in str(answer.headers)
+    assert "content-encoding" not in answer.headers
+
+
+def test_no_refusal_names_a_path_of_the_server(site: Served, log: Lines) -> None:
+    path = site.upload("fern.png", b"gone")
+    Path(path).unlink()
+    body = {"data": [{"path": path, **META}] * 2}
+    answers = [site.get(FILE + path), site.get(f"{FILE}{site.uploads}"), site.get(f"{FILE}{ROOT}/app.py")]
+    answers += [site.post("/gradio_api/call/refine", json=body), site.get("/static/../../nothing")]
+    answers += [site.get("/assets/nothing.js"), site.post("/gradio_api/upload", json={})]
+    for answer in answers:
+        assert 400 <= answer.status_code < 500
+        for folder in (site.uploads.parent, ROOT, Path(gr.__file__).parent):
+            assert str(folder) not in answer.text
+    assert "no longer here" in answers[3].json()["detail"][0]["message"]
+    assert all(record.exc_info is None for record in log.records)
+
+
+# --- hosts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", ["Host", "X-Forwarded-Host"])
+def test_hosts_that_cannot_be_are_refused(header: str, site: Served, log: Lines) -> None:
+    for host in ("a:b:c", "[", "evil/path", "a b", "<script>", "user@example.com", "a" * 60 + ":999999"):
+        answer = site.get("/config", headers={header: host})
+        assert told_once(answer, 400, log) == guard.BAD_HOST.format(header)
+
+
+@pytest.fixture(scope="module")
+def closed_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page for some hosts only, on a disk without room."""
+    service = Service(Settings(allowed_hosts="page.example, *.paper.example", spare_megabytes=10**9))
+    with served(tmp_path_factory.mktemp("closed") / "uploads", lambda: service) as running:
+        yield running
+
+
+@pytest.mark.parametrize("header", ["Host", "X-Forwarded-Host"])
+def test_only_hosts_of_the_setting_are_answered(header: str, closed_site: Served) -> None:
+    for host, is_ours in {
+        "page.example": True,
+        "PAGE.example:7860": True,
+        "a.paper.example": True,
+        "localhost:7860": True,
+        "paper.example": False,
+        "page.example.evil.example": False,
+        "evil.example": False,
+    }.items():
+        assert closed_site.get("/theme.css", headers={header: host}).status_code == (200 if is_ours else 400), host
+
+
+def test_every_host_in_a_list_has_to_be_one_of_the_setting(closed_site: Served) -> None:
+    both = closed_site.get("/theme.css", headers={"X-Forwarded-Host": "page.example, evil.example"})
+    assert both.status_code == 400
+
+
+def test_the_health_check_may_come_by_any_name(closed_site: Served) -> None:
+    assert closed_site.get("/healthz", headers={"Host": "10.0.0.7"}).json()["reason"].startswith("the disk")
+
+
+def test_nothing_is_read_of_an_upload_while_the_disk_is_full(closed_site: Served) -> None:
+    before = sorted(closed_site.uploads.rglob("*"))
+    connection = http.client.HTTPConnection(urlsplit(closed_site.address).netloc, timeout=30)
+    connection.putrequest("POST", "/gradio_api/upload")
+    for name, value in {**FORM, "content-length": "1000"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    # No byte of the body is sent.
+    answer = connection.getresponse()
+    assert answer.status == 503
+    assert json.loads(answer.read())["detail"].startswith("The server has no room left for new pictures")
+    assert sorted(closed_site.uploads.rglob("*")) == before
+    connection.close()
+
+
+def test_the_setting_has_names_of_hosts() -> None:
+    for wrong in ("https://page.example", "page example", "*"):
+        with pytest.raises(InputError, match="REFGC_ALLOWED_HOSTS has"):
+            guard.read_hosts(wrong)
+
+
+def test_no_header_moves_the_page_to_another_server(site: Served) -> None:
+    assert "evil.example" not in site.get("/config", headers={"X-Gradio-Server": "http://evil.example"}).text
+
+
+# --- headers --------------------------------------------------------------------------------------------------------
 
 
 def test_heavy_events_cannot_skip_the_queue(site: Served) -> None:

@@ -1,4 +1,4 @@
-"""Long work done beside the page: what is told, turns, giving up, time limits."""
+"""Work in the queue of an engine: its events, turns, cancellation, time limits and expected waits."""
 
 from __future__ import annotations
 
@@ -13,37 +13,40 @@ import pytest
 from refgc.engine import Progress, Viewer
 from refgc.imaging.image import Image
 from refgc.page.service.queue import (
-    HEARTBEAT_SECONDS,
     BusyError,
+    EngineQueue,
     Finished,
-    Line,
     Seen,
     TooLongError,
     Working,
-    spoken,
+    rounded_time,
+    run_in_turn,
     waiting_stage,
-    watched,
 )
 
 PICTURE = Image(np.zeros((2, 3, 3), np.uint8))
 
 
 @pytest.fixture
-def line() -> Line:
-    return Line()
+def queue() -> EngineQueue:
+    return EngineQueue()
 
 
-def started(work, line: Line, *, run_seconds: float = 30, wait_seconds: float = 30, longest: int = 16):
-    return watched(work, line.join(longest), run_seconds=run_seconds, wait_seconds=wait_seconds)
+def finishing(work: Callable[[Progress, Viewer], object]) -> Callable[..., Finished[object]]:
+    return lambda progress, viewer, cancelled: Finished(work(progress, viewer))
 
 
-def counting(told: list[int], ended: threading.Event, enough: int = 200):
+def started(work, queue: EngineQueue, *, run_seconds: float = 30, wait_seconds: float = 30, longest: int = 16):
+    return run_in_turn(finishing(work), queue.enter(longest), run_seconds=run_seconds, wait_seconds=wait_seconds)
+
+
+def counting(reported: list[int], ended: threading.Event, enough: int = 200):
     """Work that tells its progress every few milliseconds, and notes how far it came."""
 
     def work(progress: Progress, viewer: Viewer) -> str:
         try:
             for number in range(enough):
-                told.append(number)
+                reported.append(number)
                 progress("counting", number / enough)
                 time.sleep(0.005)
         finally:
@@ -66,10 +69,10 @@ class Held:
 
 
 @pytest.fixture
-def held(line: Line) -> Iterator[Held]:
-    """Such work, begun; its place in the line is not given up before it ends."""
+def held(queue: EngineQueue) -> Iterator[Held]:
+    """Such work, begun; its turn lasts until it ends."""
     work = Held()
-    notes = started(work, line)
+    notes = started(work, queue)
     next(notes)
     assert work.begun.is_set()
     yield work
@@ -84,14 +87,14 @@ def until(fulfilled: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_what_the_work_tells_comes_in_order_and_what_it_made_comes_last(line: Line):
+def test_what_the_work_tells_comes_in_order_and_what_it_made_comes_last(queue: EngineQueue):
     def work(progress: Progress, viewer: Viewer) -> int:
         progress("one", 0.25)
         viewer("picture", PICTURE)
         progress("two", 0.5)
         return 7
 
-    first, seen, second, finished = started(work, line)
+    first, seen, second, finished = started(work, queue)
     assert (first, second) == (Working("one", 0.25), Working("two", 0.5))
     assert isinstance(seen, Seen)
     assert (seen.stage, seen.picture) == ("picture", PICTURE)
@@ -99,81 +102,99 @@ def test_what_the_work_tells_comes_in_order_and_what_it_made_comes_last(line: Li
     assert finished.made == 7
 
 
-def test_what_the_work_raises_reaches_the_caller_and_frees_the_line(line: Line):
+def test_what_the_work_raises_reaches_the_caller_and_frees_the_queue(queue: EngineQueue):
     def work(progress: Progress, viewer: Viewer) -> None:
         progress("one", 0.0)
         raise KeyError("broken")
 
-    notes = started(work, line)
+    notes = started(work, queue)
     assert next(notes) == Working("one", 0.0)
     with pytest.raises(KeyError, match="broken"):
         next(notes)
-    assert line.running_seconds is None
+    assert queue.running_seconds is None
 
 
-def test_work_sees_the_callers_context(line: Line):
+def test_work_sees_the_callers_context(queue: EngineQueue):
     whose: ContextVar[str] = ContextVar("whose", default="nobody")
     whose.set("the caller's")
-    (finished,) = started(lambda progress, viewer: whose.get(), line)
+    (finished,) = started(lambda progress, viewer: whose.get(), queue)
     assert isinstance(finished, Finished)
     assert finished.made == "the caller's"
 
 
-def test_closing_the_iterator_ends_the_work_early(line: Line):
-    told: list[int] = []
+def test_closing_the_iterator_ends_the_work_early(queue: EngineQueue):
+    reported: list[int] = []
     ended = threading.Event()
-    notes = started(counting(told, ended), line)
+    notes = started(counting(reported, ended), queue)
     next(notes)
     notes.close()
     assert ended.wait(10)
-    assert len(told) < 150
-    until(lambda: line.running_seconds is None)
+    assert len(reported) < 150
+    until(lambda: queue.running_seconds is None)
 
 
-def test_silent_work_still_tells_that_it_goes_on(line: Line):
+def test_silent_work_still_tells_that_it_goes_on(queue: EngineQueue):
     work = Held()
 
     def silent(progress: Progress, viewer: Viewer) -> str:
         progress("thinking", 0.5)
         return work(progress, viewer)
 
-    notes = started(silent, line)
+    notes = started(silent, queue)
     begun = time.monotonic()
     assert [next(notes) for _ in range(3)] == [Working("thinking", 0.5)] * 3
-    assert time.monotonic() - begun < 10 * HEARTBEAT_SECONDS
+    # A visitor who has left is noticed within seconds.
+    assert time.monotonic() - begun < 4
     work.let_go.set()
     assert isinstance(list(notes)[-1], Finished)
 
 
-def test_work_that_takes_too_long_is_given_up_with_a_sentence(line: Line):
-    told: list[int] = []
+def test_cancelling_is_seen_by_silent_work(queue: EngineQueue):
+    begun, ended = threading.Event(), threading.Event()
+
+    def work(progress: Progress, viewer: Viewer, cancelled: threading.Event) -> Finished[str]:
+        begun.set()
+        assert cancelled.wait(30)
+        ended.set()
+        return Finished("too late")
+
+    notes = run_in_turn(work, queue.enter(1), run_seconds=30, wait_seconds=30)
+    next(notes)
+    assert begun.wait(10)
+    notes.close()
+    assert ended.wait(10)
+    until(lambda: queue.running_seconds is None)
+
+
+def test_work_that_takes_too_long_is_cancelled_with_a_sentence(queue: EngineQueue):
+    reported: list[int] = []
     ended = threading.Event()
     with pytest.raises(TooLongError, match="took longer than 5 seconds and was ended; choose a smaller scale"):
-        list(started(counting(told, ended, enough=10_000), line, run_seconds=0.1))
+        list(started(counting(reported, ended, enough=10_000), queue, run_seconds=0.1))
     assert ended.wait(10)
-    assert len(told) < 5_000
-    until(lambda: line.running_seconds is None)
+    assert len(reported) < 5_000
+    until(lambda: queue.running_seconds is None)
 
 
-def test_waiting_does_not_count_as_running(line: Line, held: Held):
-    notes = started(lambda progress, viewer: "made", line, run_seconds=1.5 * HEARTBEAT_SECONDS)
+def test_waiting_does_not_count_as_running(queue: EngineQueue, held: Held):
+    notes = started(lambda progress, viewer: "made", queue, run_seconds=0.75)
     assert all(isinstance(next(notes), Working) for _ in range(3))
     held.let_go.set()
     assert isinstance(list(notes)[-1], Finished)
 
 
-def test_who_waits_too_long_is_told_and_leaves(line: Line, held: Held):
+def test_who_waits_too_long_is_told_and_leaves(queue: EngineQueue, held: Held):
     with pytest.raises(BusyError, match="your turn did not come within 5 seconds; please try again later"):
-        list(started(lambda progress, viewer: "made", line, wait_seconds=0.1))
-    assert line.waiting == 0
+        list(started(lambda progress, viewer: "made", queue, wait_seconds=0.1))
+    assert queue.waiting == 0
 
 
-def test_one_work_waits_for_another_even_for_one_that_was_given_up(line: Line):
+def test_one_work_waits_for_another_even_for_one_that_was_cancelled(queue: EngineQueue):
     work = Held()
-    given_up = started(work, line)
-    next(given_up)
-    given_up.close()
-    notes = started(lambda progress, viewer: work.let_go.is_set(), line)
+    cancelled = started(work, queue)
+    next(cancelled)
+    cancelled.close()
+    notes = started(lambda progress, viewer: work.let_go.is_set(), queue)
     assert next(notes) == Working("waiting for your turn, you are next", 0.0)
     work.let_go.set()
     finished = list(notes)[-1]
@@ -181,12 +202,12 @@ def test_one_work_waits_for_another_even_for_one_that_was_given_up(line: Line):
     assert finished.made
 
 
-def test_who_waits_is_told_the_place_and_the_time(line: Line):
-    list(started(lambda progress, viewer: time.sleep(0.3), line))
+def test_who_waits_is_told_the_place_and_the_time(queue: EngineQueue):
+    list(started(lambda progress, viewer: time.sleep(0.3), queue))
     work = Held()
-    running = started(work, line)
+    running = started(work, queue)
     next(running)
-    second, third = (started(lambda progress, viewer: "made", line) for _ in range(2))
+    second, third = (started(lambda progress, viewer: "made", queue) for _ in range(2))
     assert next(second) == Working("waiting for your turn, you are next, a few seconds", 0.0)
     assert next(third) == Working("waiting for your turn, 2 runs before yours, a few seconds", 0.0)
     second.close()
@@ -195,30 +216,83 @@ def test_who_waits_is_told_the_place_and_the_time(line: Line):
     assert isinstance(list(third)[-1], Finished)
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_expected_wait_is_a_running_mean_of_the_runs():
+    clock = Clock()
+    queue = EngineQueue(clock)
+
+    def run_for(seconds: float, *, cancelled: bool = False) -> None:
+        entry = queue.enter(16)
+        assert entry.wait()
+        clock.now += seconds
+        if cancelled:
+            entry.cancel()
+        entry.end()
+
+    def expected() -> tuple[int, float | None]:
+        """The wait of one who is third, when the first has been running for 4 seconds."""
+        entries = [queue.enter(16) for _ in range(3)]
+        assert entries[0].wait()
+        clock.now += 4
+        found = entries[2].expected_wait()
+        for entry in entries:
+            entry.cancel()
+        entries[0].end()
+        return found
+
+    assert expected() == (2, None)
+    run_for(10)
+    assert expected() == (2, pytest.approx(10 + 6))
+    run_for(100, cancelled=True)
+    assert expected() == (2, pytest.approx(10 + 6))
+    run_for(20)
+    run_for(20)
+    mean = 0.7 * (0.7 * 10 + 0.3 * 20) + 0.3 * 20
+    assert expected() == (2, pytest.approx(mean + mean - 4))
+
+
+def test_waits_and_runs_are_timed_by_the_clock():
+    clock = Clock()
+    queue = EngineQueue(clock)
+    entry = queue.enter(16)
+    clock.now = 3
+    assert (entry.waited, entry.ran, queue.running_seconds) == (3, None, None)
+    assert entry.wait()
+    clock.now = 8
+    assert (entry.waited, entry.ran, queue.running_seconds) == (3, 5, 5)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(1, "5 seconds"), (42, "40 seconds"), (89, "90 seconds"), (91, "2 minutes"), (900, "15 minutes")],
 )
 def test_times_are_rounded(seconds: float, words: str):
-    assert spoken(seconds) == words
+    assert rounded_time(seconds) == words
     assert waiting_stage(3, max(seconds, 6)).startswith("waiting for your turn, 3 runs before yours, about ")
 
 
-def test_full_line_turns_away_and_whoever_leaves_makes_room(line: Line, held: Held):
-    waiting = [started(lambda progress, viewer: "made", line, longest=2) for _ in range(2)]
+def test_full_queue_turns_away_and_whoever_leaves_makes_room(queue: EngineQueue, held: Held):
+    waiting = [started(lambda progress, viewer: "made", queue, longest=2) for _ in range(2)]
     for notes in waiting:
         next(notes)
     with pytest.raises(BusyError, match="busy and its queue is full; please try again in a minute"):
-        line.join(2)
-    assert line.waiting == 2
+        queue.enter(2)
+    assert queue.waiting == 2
     waiting[0].close()
-    assert line.waiting == 1
-    line.join(2).give_up()
+    assert queue.waiting == 1
+    queue.enter(2).cancel()
     held.let_go.set()
     assert isinstance(list(waiting[1])[-1], Finished)
 
 
-def test_everyone_is_served_in_turn_and_one_at_a_time(line: Line):
+def test_everyone_is_served_in_turn_and_one_at_a_time(queue: EngineQueue):
     order: list[int] = []
     at_once, most = 0, 0
     lock = threading.Lock()
@@ -237,7 +311,7 @@ def test_everyone_is_served_in_turn_and_one_at_a_time(line: Line):
 
         return run
 
-    everyone = [started(work(number), line, longest=20) for number in range(20)]
+    everyone = [started(work(number), queue, longest=20) for number in range(20)]
     made: list[object] = [None] * 20
 
     def consume(number: int) -> None:
