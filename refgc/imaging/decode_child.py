@@ -179,17 +179,18 @@ def _limit(memory: int, seconds: int) -> None:
         import resource
     except ImportError:  # Windows has no such limits
         return
-    # It has nothing to write but its answer.
     limits = {
-        resource.RLIMIT_AS: memory,
-        resource.RLIMIT_CPU: seconds,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_AS: (memory, memory),
+        # A signal at the first number tells this end from others; at the second the system just kills.
+        resource.RLIMIT_CPU: (seconds, seconds + 1),
+        resource.RLIMIT_CORE: (0, 0),
+        # It has nothing to write but its answer.
+        resource.RLIMIT_FSIZE: (0, 0),
     }
-    for limit, value in limits.items():
+    for limit, values in limits.items():
         # macOS knows no limit of address space.
         with suppress(ValueError, OSError):
-            resource.setrlimit(limit, (value, value))
+            resource.setrlimit(limit, values)
 
 
 def serve(control: socket.socket, memory: int, seconds: int) -> None:

@@ -215,21 +215,6 @@ def test_a_broken_off_upload_leaves_nothing(site: Served) -> None:
     wait_until_stored(site, before)
 
 
-# --- room -----------------------------------------------------------------------------------------------------------
-
-
-def test_nothing_is_read_of_an_upload_while_the_disk_is_full(tmp_path_factory: pytest.TempPathFactory) -> None:
-    full = Service(Settings(spare_megabytes=10**9))
-    with served(tmp_path_factory.mktemp("full") / "uploads", lambda: full) as site, connected(site) as connection:
-        before = stored(site)
-        connection.sendall(upload_head(site, 1_000))
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
-        assert answer.status == 503
-        assert json.loads(answer.read())["detail"].startswith("The server has no room left for new pictures")
-        assert stored(site) == before
-
-
 # --- time -----------------------------------------------------------------------------------------------------------
 
 
