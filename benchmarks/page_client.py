@@ -19,7 +19,7 @@ import httpx
 from gradio_client.utils import apply_diff
 
 ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 120
+START_SECONDS = 300
 API = "/gradio_api"
 
 
