@@ -3,9 +3,10 @@
     python -m benchmarks.bad_commands [--damaged FILE.py] [--every N]
 
 Each case runs in a process of its own, forked from one that has imported everything, in a folder of its own. A case is
-answered well when the command ends with one sentence and status 2, or, for a damaged picture that can be read, with
-status 0 and a picture of the right size. `--damaged` names a Python file whose function `corpus()` yields the damaged
-pictures as (class, file name, content, expectation), with the expectation "ok", "refuse" or "any".
+answered well when the command ends with one sentence and status 2, or, for a damaged picture that need not be refused,
+with status 0 and a picture of the right size. Readable pictures that are refused are listed. `--damaged` names a
+Python file whose function `corpus()` yields the damaged pictures as (class, file name, content, expectation), with the
+expectation "ok", "refuse" or "any".
 
 The figures go into `benchmarks/security.json` under "command".
 """
@@ -44,12 +45,21 @@ LATE = ("cv2", "refgc.batch", "refgc.correspondence.engine", "refgc.diptych.prev
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How one case ended; `fault` is empty where it was answered well."""
+    """How one case ended.
+
+    Attributes:
+        name: of the case.
+        seconds: from the fork to the end.
+        memory: most bytes that were resident.
+        fault: what was wrong; empty where it was answered well.
+        refused: the sentence by which a picture that can be read was refused; else empty.
+    """
 
     name: str
     seconds: float
     memory: int
     fault: str
+    refused: str
 
 
 def run_cases(every: int, damaged: Path | None) -> dict[str, Any]:
@@ -93,17 +103,18 @@ def answer_to_picture(name: str, content: bytes, expected: str) -> Answer:
             with PIL.Image.open(folder / "out" / "new.png") as picture:
                 right = picture.size == (16, 16) and not err
             fault = "" if right and expected != "refuse" else f"a picture, stderr {err[-300:]!r}"
-        elif status != 2 or expected == "ok" or out or not is_one_sentence(err):
+        elif status != 2 or out or not is_one_sentence(err):
             fault = f"status {status}, stdout {out[-100:]!r}, stderr {err[-300:]!r}"
-    return judged(name, seconds, memory, fault)
+    return judged(name, seconds, memory, fault, refused=err if status == 2 and expected == "ok" else "")
 
 
-def judged(name: str, seconds: float, memory: int, fault: str) -> Answer:
+def judged(name: str, seconds: float, memory: int, fault: str, refused: str = "") -> Answer:
+    """An answer, with its time and memory held against the limits."""
     if seconds > LONGEST_SECONDS:
         fault += f", {seconds:.0f} seconds"
     if memory > MOST_BYTES:
         fault += f", {memory / MEGABYTE:.0f} MB"
-    return Answer(name, seconds, memory, fault.removeprefix(", "))
+    return Answer(name, seconds, memory, fault.removeprefix(", "), refused)
 
 
 def is_one_sentence(text: str) -> bool:
@@ -156,6 +167,7 @@ def summary(answers: list[Answer]) -> dict[str, Any]:
         "cases": len(answers),
         "answered well": sum(not answer.fault for answer in answers),
         "faults": {answer.name: answer.fault for answer in answers if answer.fault},
+        "refused though readable": {answer.name: answer.refused.strip() for answer in answers if answer.refused},
         "slowest": {"name": slowest.name, "seconds": round(slowest.seconds, 2)},
         "most memory": {"name": largest.name, "megabytes": round(largest.memory / MEGABYTE)},
     }

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from refgc.cli.options import Debug, remember_debug
-from refgc.cli.streams import check_stopped, stoppable, tell
+from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
 
 GeneratorChoice = Literal["auto", "simulated", "diffusion"]
 
@@ -59,7 +59,7 @@ def preview(
     strengths = parse_artifacts(artifact or ())
     inputs = [path for path in (reference, scene, reference_mask, scene_mask) if path is not None]
     check_preview_folder(output, report, inputs, overwrite=overwrite)
-    with stage_bar(quiet=quiet) as bar:
+    with native_messages_off(), stage_bar(quiet=quiet) as bar:
         progress = stoppable(bar)
         request = make_preview_request(
             reference,

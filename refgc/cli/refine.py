@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from refgc.cli.options import BAD_INPUT, Debug, remember_debug
-from refgc.cli.streams import check_stopped, stoppable, tell
+from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
 from refgc.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _refine_one(
     from refgc.terminal import stage_bar
 
     check_destination(destination, pair.inputs, make_folders=False)
-    with stage_bar(quiet=quiet) as bar:
+    with native_messages_off(), stage_bar(quiet=quiet) as bar:
         request = request_for(pair, defaults)
         result = choose(engine, speed=speed).refine(request, stoppable(bar))
         check_stopped()
@@ -141,7 +141,7 @@ def _refine_many(
     from refgc.terminal import pairs_bars, show_bad_pairs
 
     entries = check_outputs(read_pairs(pairs), folders, allow_outside=allow_outside)
-    with pairs_bars(len(entries), quiet=quiet) as begin:
+    with native_messages_off(), pairs_bars(len(entries), quiet=quiet) as begin:
         outcome = run_batch(
             entries,
             folders,

@@ -126,6 +126,33 @@ def open_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+@contextmanager
+def native_messages_off() -> Iterator[None]:
+    """Keeps what native libraries print off the terminal, such as libtiff's remarks on a damaged file.
+
+    They write to file number 2 past Python. Inside, that number leads nowhere, and `sys.stderr` to where it led.
+    """
+    try:
+        number = sys.stderr.fileno()
+    except (OSError, ValueError):  # stderr is no file, as in tests
+        number = -1
+    if number != 2:
+        yield
+        return
+    before, kept, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    before.flush()
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    shown = sys.stderr = open(kept, "w", errors="backslashreplace", buffering=1)  # noqa: SIM115, PTH123
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        sys.stderr = before
+        with suppress(OSError):
+            shown.close()
+
+
 def tell(line: str) -> None:
     """Prints news of the work on stdout; nobody reading it any more is no reason to end the work."""
     try:

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from refgc.imaging.jpeg import START_OF_SCAN, segments
-from refgc.imaging.limits import KIBIBYTE, MEBIBYTE, CheckedFile
+from refgc.imaging.jpeg import START_OF_SCAN, huffman_size, segments
+from refgc.imaging.limits import KIBIBYTE, MAX_PIXELS, MEBIBYTE, CheckedFile
 from refgc.imaging.tiff import check_directories, check_tiff
 
 # Pillow refuses to unpack more of a compressed text or profile in a PNG, with an error that names no remedy.
@@ -159,6 +159,12 @@ def _check_jpeg(checked: CheckedFile) -> None:
         elif code == START_OF_SCAN:
             scan = start
     _check_exif(checked, exif)
+    width, height = huffman_size(content) or (0, 0)
+    # A Huffman code has at least one bit, and each block of 8x8 pixels of a component has at least one code. libjpeg
+    # would fill up what is missing with grey, as far as a false header says.
+    # Pictures of too many pixels get a sentence of their own.
+    if width * height <= MAX_PIXELS and -(-width // 8) * -(-height // 8) > 8 * checked.end:
+        checked.refuse()
     if scan is None:
         if last + OUTSIDE_LIMIT < checked.end:
             checked.refuse()

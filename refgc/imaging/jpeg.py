@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 START_OF_IMAGE, END_OF_IMAGE, START_OF_SCAN = 0xD8, 0xD9, 0xDA
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Sequential and progressive DCT with Huffman codes. Arithmetic codes may take less than a bit.
+HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})
 WITHOUT_CONTENT = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -34,10 +36,19 @@ def segments(content: bytes) -> Iterator[tuple[int, int, int]]:
 
 def frame_size(content: bytes) -> tuple[int, int] | None:
     """(width, height) in pixels of a JPEG stream, or None where its beginning holds no frame."""
+    return _size(content, START_OF_FRAME)
+
+
+def huffman_size(content: bytes) -> tuple[int, int] | None:
+    """The same; None also where the frame is not one of 8x8 blocks with Huffman codes."""
+    return _size(content, HUFFMAN)
+
+
+def _size(content: bytes, frames: frozenset[int]) -> tuple[int, int] | None:
     if not content.startswith(b"\xff\xd8"):
         return None
     for code, start, _ in segments(content):
-        if code in START_OF_FRAME and start + 5 <= len(content):
+        if code in frames and start + 5 <= len(content):
             height, width = struct.unpack_from(">HH", content, start + 1)
             return width, height
     return None

@@ -175,6 +175,19 @@ def test_a_sentence_that_nobody_reads_changes_no_status() -> None:
     assert (done.returncode, done.stderr) == (2, "")
 
 
+def test_what_native_libraries_print_is_kept_off_stderr() -> None:
+    code = (
+        "import os, sys\n"
+        "from refgc.cli.streams import native_messages_off\n"
+        "with native_messages_off():\n"
+        "    os.write(2, b'of a library')\n"
+        "    print('ours', file=sys.stderr)\n"
+        "os.write(2, b'after')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "ours\nafter")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_an_output_that_takes_no_more_is_told() -> None:
     done = in_shell('"$@" >/dev/full', "--version")

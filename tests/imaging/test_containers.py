@@ -181,6 +181,16 @@ def test_a_jpeg_of_many_scans_is_refused(opened):
     assert "is damaged" in refusal(lambda: opened(content[:last] + content[last:-2] * 200 + content[-2:]))
 
 
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True, "quality": 1}, {"subsampling": 2}])
+def test_a_jpeg_too_short_for_its_size_is_refused_and_a_flat_one_is_read(options, opened):
+    flat = encoded(PILImage.new("RGB", (2000, 1500), "grey"), "JPEG", **options)
+    assert opened(flat).size == (2000, 1500)
+    small = encoded(PILImage.fromarray(noise(96, 112)), "JPEG", **options)
+    frame = small.index(b"\xff\xc2" if "progressive" in options else b"\xff\xc0")
+    larger = small[: frame + 5] + struct.pack(">HH", 7990, 7990) + small[frame + 9 :]
+    assert "is damaged" in refusal(lambda: opened(larger))
+
+
 def test_an_indexed_png_without_palette_is_refused(opened):
     content = png_of(32, 32, 8, 3, zlib.compress(b"\0" * 33 * 32))
     assert refusal(lambda: opened(content)) == (
