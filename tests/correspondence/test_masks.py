@@ -122,3 +122,13 @@ def test_a_generated_mask_away_from_the_object_places_nothing():
     result = refine(PRODUCT_PHOTO, PAIR.generated, generated_mask=mask)
     assert not result.report.placed
     assert not changed(result).any()
+
+
+def test_parts_that_moved_apart_are_both_refined():
+    reference, generated, _, left_seen = two_cards()
+    swapped = np.hstack([generated[:, 60:], generated[:, :60]])
+    left = np.hstack([left_seen[:, ::-1][:, 60:], left_seen[:, ::-1][:, :60]])
+    right = np.hstack([left_seen[:, 60:], left_seen[:, :60]])
+    result = refine(reference, swapped)
+    for seen in (left, right):
+        assert changed(result)[enlarged(seen, 4)].mean() > 0.6
