@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from refgc.correspondence import report
 from refgc.correspondence.engine import CorrespondenceEngine
+from refgc.correspondence.find import find
 from refgc.imaging.image import Image
 from refgc.refinement import refine
 from refgc.request import make_request
@@ -95,23 +97,23 @@ def test_an_unrelated_reference_is_not_placed():
 
 def test_the_report_describes_the_result():
     result = refined()
-    report = result.report
-    assert report.engine == "correspondence"
-    assert report.matches >= 8
-    assert 0.9 < report.confidence <= 1
-    assert (report.reference_size, report.generated_size, report.output_size) == ((400, 400), (80, 80), (320, 320))
-    assert (report.scale, report.strength, report.seed) == (4, 1.0, 0)
+    summary = result.report
+    assert summary.engine == "correspondence"
+    assert summary.matches >= 8
+    assert 0.9 < summary.confidence <= 1
+    assert (summary.reference_size, summary.generated_size, summary.output_size) == ((400, 400), (80, 80), (320, 320))
+    assert (summary.scale, summary.strength, summary.seed) == (4, 1.0, 0)
     card = enlarged(PAIR.mask > 127, 4)
-    assert report.coverage == pytest.approx(card.mean(), rel=0.1)
-    assert report.object_box is not None
-    left, top, right, bottom = report.object_box
+    assert summary.coverage == pytest.approx(card.mean(), rel=0.1)
+    assert summary.object_box is not None
+    left, top, right, bottom = summary.object_box
     rows, columns = np.flatnonzero(card.any(axis=1)), np.flatnonzero(card.any(axis=0))
     expected = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
     assert np.abs(np.array([left, top, right, bottom]) - expected).max() <= 8
-    assert report.coverage <= (right - left) * (bottom - top) / 320**2
-    assert list(report.seconds) == ["upscaling", "finding the object", "aligning", "fusing"]
-    assert all(seconds >= 0 for seconds in report.seconds.values())
-    assert {"refgc", "opencv", "numpy"} <= report.versions.keys()
+    assert summary.coverage <= (right - left) * (bottom - top) / 320**2
+    assert list(summary.seconds) == ["upscaling", "finding the object", "aligning", "fusing"]
+    assert all(seconds >= 0 for seconds in summary.seconds.values())
+    assert {"refgc", "opencv", "numpy"} <= summary.versions.keys()
 
 
 def test_the_stages_are_pictures_that_explain_the_result():
@@ -182,21 +184,23 @@ def test_pictures_of_one_colour_stay_as_they_are(level):
     assert result.image.size == (80, 60)
 
 
-def test_what_is_not_placed_is_not_changed(monkeypatch):
-    monkeypatch.setattr("refgc.correspondence.report.TAKEN", 2.0)
-    result = refine(PAIR.reference, PAIR.generated)
+def test_a_reference_that_is_trusted_nowhere_is_not_placed():
+    request = make_request(PRODUCT_PHOTO, PAIR.generated)
+    found = find(request)
+    assert found is not None
+    summary = report.placed(request, {}, found, np.full((320, 320), 0.2, np.float32))
+    assert not summary.placed
+    assert (summary.object_box, summary.coverage) == (None, 0)
+    assert "nowhere does it fit" in summary.message
+
+
+def test_strength_nothing_reports_and_changes_nothing():
+    result = refined(strength=0.0)
     assert not result.report.placed
-    assert result.report.object_box is None
-    assert "nowhere does it fit" in result.report.message
+    assert (result.report.object_box, result.report.coverage) == (None, 0)
+    assert "strength 0" in result.report.message
     assert list(result.stages) == ["upscaled"]
     assert (result.image.pixels == upscaled(result)).all()
-
-
-def test_strength_nothing_reports_nothing_taken():
-    report = refine(PAIR.reference, PAIR.generated, strength=0.0).report
-    assert not report.placed
-    assert report.coverage == 0
-    assert "strength 0" in report.message
 
 
 def test_a_viewer_is_given_pictures_on_the_way():

@@ -122,3 +122,12 @@ def test_a_generated_mask_away_from_the_object_places_nothing():
     result = refine(PRODUCT_PHOTO, PAIR.generated, generated_mask=mask)
     assert not result.report.placed
     assert not changed(result).any()
+
+
+def test_parts_that_moved_towards_each_other_are_both_refined():
+    reference, generated, left, _ = two_cards()
+    closer = np.delete(generated, np.s_[52:64], axis=1)
+    in_generated = left[2::4, 2::4]
+    result = refine(reference, closer)
+    for seen in (in_generated, in_generated[:, ::-1]):
+        assert changed(result)[enlarged(np.delete(seen, np.s_[52:64], axis=1), 4)].mean() > 0.6
