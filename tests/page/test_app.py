@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from refgc.page.app import build_demo, launch_settings
 from refgc.page.service.runs import Service
 from refgc.webui.theme import build_theme
+from tests.support.command import assert_one_sentence, run_inside
 
 
 def test_page_is_built_without_analytics_and_asks_no_other_host() -> None:
