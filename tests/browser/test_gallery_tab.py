@@ -225,6 +225,8 @@ def test_example_opens_in_refine_with_the_theme_kept(page: Page, server: str, wa
     page.locator("#refine").wait_for()
     assert page.evaluate("document.body.classList.contains('dark')")
     link = card(open_gallery(page)).get_by_role("link", name="Try it in Refine")
+    # A page that is left while it waits for an answer complains.
+    expect(page.locator("#paper-cards")).not_to_contain_text("Fetching")
     assert (link.get_attribute("href") or "").endswith("?example=paperback")
     link.click()
     page.wait_for_url(lambda url: "example=paperback" in url and "__theme=dark" in url)

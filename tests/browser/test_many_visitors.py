@@ -27,8 +27,8 @@ PATIENCE_SECONDS = 120
 
 @pytest.fixture(scope="module")
 def large() -> SyntheticPair:
-    """Keeps the engine busy for many seconds; runs of it are ended, and never waited for."""
-    return make_synthetic_pair(reference_side=1600, generated_side=768)
+    """Keeps the engine busy for some seconds; runs of it are ended, and never waited for."""
+    return make_synthetic_pair(reference_side=1200, generated_side=512)
 
 
 @pytest.fixture

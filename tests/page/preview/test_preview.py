@@ -27,8 +27,8 @@ from refgc.page.preview.view import DRAWN, SIMULATED, figures, introduction, mis
 from refgc.page.refine.tab import build_refine_tab
 from refgc.page.service.runs import Service
 from refgc.request import make_request
-from tests.page.test_app import make_report
 from tests.support.pictures import overlap
+from tests.support.reports import make_report
 
 # --- what is shown --------------------------------------------------------------------------------------------------
 

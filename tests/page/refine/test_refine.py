@@ -33,8 +33,8 @@ from refgc.page.refine.result import MOST_ENTRIES, Entry, History
 from refgc.page.refine.tab import DELETED, RefineTab, build_refine_tab
 from refgc.page.service.runs import Service
 from refgc.page.words import progress_line
-from tests.page.test_app import make_report
 from tests.support.pictures import overlap
+from tests.support.reports import make_report
 
 SUBMISSION = Submission(Marking(Path("/up/1/photo.jpg")), Marking(Path("/up/2/generated.png")), "generated.png")
 CLICK = Click(kind="object", points=(0.5, 0.5))

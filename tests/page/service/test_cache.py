@@ -15,7 +15,7 @@ import pytest
 
 from refgc.page.pictures import ShownResult, write_result
 from refgc.page.service.cache import ResultCache, engine_fingerprint
-from tests.page.test_app import make_report, make_result
+from tests.support.reports import make_report, make_result
 
 OPTIONS = {"scale": 4, "strength": 1.0, "seed": 0, "object name": "object", "engine": "correspondence"}
 

@@ -27,7 +27,7 @@ from refgc.page.service.runs import RefineJob, Service
 from refgc.page.service.storage import NoRoomError
 from refgc.request import RefineRequest
 from refgc.settings import Settings
-from tests.page.test_app import make_report, make_result
+from tests.support.reports import make_report, make_result
 
 
 class Clock:

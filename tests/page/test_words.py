@@ -1,0 +1,39 @@
+"""Sentences on the page."""
+
+from __future__ import annotations
+
+import pytest
+
+from refgc.errors import InputError
+from refgc.page.words import OUR_FAULT, missing_pictures, report_summary, sentence_for, status_line
+from tests.support.reports import make_report
+
+
+def test_summary_says_the_message_first_and_the_figures_after() -> None:
+    summary = report_summary(make_report())
+    parts = ["The reference was placed.", "91%", "30% of the picture", "1,431", "200 × 160 pixels", "1.2 s"]
+    assert [summary.index(part) for part in parts] == sorted(summary.index(part) for part in parts)
+
+
+def test_summary_of_a_plain_upscale_claims_no_placement() -> None:
+    summary = report_summary(make_report(placed=False, object_box=None, confidence=0.2, matches=3))
+    assert "Confidence" not in summary
+    assert "unplaced" in summary
+    assert "200 × 160 pixels" in summary
+
+
+def test_words_of_others_cannot_become_markup() -> None:
+    assert "<script>" not in report_summary(make_report(message="<script>alert(1)</script>"))
+    assert "<b>" not in status_line("<b>bold</b>")
+
+
+def test_missing_pictures_are_named() -> None:
+    assert "two pictures" in missing_pictures(None, None)
+    assert "reference" in missing_pictures(None, "generated.png")
+    assert "generated" in missing_pictures("reference.png", None)
+
+
+def test_foreseen_errors_are_told_and_others_are_not(caplog: pytest.LogCaptureFixture) -> None:
+    assert sentence_for(InputError("Give a picture.")) == "Give a picture."
+    assert sentence_for(ZeroDivisionError("secret")) == OUR_FAULT
+    assert "secret" in caplog.text
