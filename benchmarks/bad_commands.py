@@ -131,10 +131,10 @@ def run_forked(arguments: list[str], environment: dict[str, str], folder: Path) 
         finally:
             sys.stderr.flush()
             os._exit(status)
-    _, ended, used = os.wait4(child, 0)
+    _, code, used = os.wait4(child, 0)
     texts = [path.read_text(encoding="utf-8", errors="backslashreplace") for path in (out, err)]
     seconds = time.perf_counter() - began
-    return os.waitstatus_to_exitcode(ended), texts[0], texts[1], seconds, used.ru_maxrss * 1024
+    return os.waitstatus_to_exitcode(code), texts[0], texts[1], seconds, used.ru_maxrss * 1024
 
 
 def damaged_pictures(file: Path) -> Iterator[tuple[str, bytes, str]]:

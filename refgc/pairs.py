@@ -280,9 +280,9 @@ def _entry(number: int, row: Mapping[str, Any] | InputError, source: Path) -> En
     label = f"line {number}"
     if isinstance(row, InputError):
         return Entry(label, row)
-    for column, value in row.items():
+    for key, value in row.items():
         if isinstance(value, str) and SURROGATE.search(value):
-            return Entry(label, InputError(f"The {column} is {quoted(value)}, which has half of a character; mend it."))
+            return Entry(label, InputError(f"The {key} is {quoted(value)}, which has half of a character; mend it."))
     try:
         pair = Pair.model_validate({column: value for column, value in row.items() if value not in (None, "")})
     except ValidationError as error:

@@ -142,8 +142,8 @@ def test_modules_files_and_variables_that_are_named_exist(words: list[str]) -> N
             assert is_module(word) or (is_module(module) and name in names_in(module)), word
         elif re.fullmatch(r"(?:refgc|tests|examples|docs|assets|benchmarks)/[\w./-]*", word):
             assert (ROOT / word).exists(), word
-        elif name := re.fullmatch(r"(REFGC_\w+)(?:=.*)?", word):
-            assert name[1] in map(variable_of, Settings.model_fields), word
+        elif variable := re.fullmatch(r"(REFGC_\w+)(?:=.*)?", word):
+            assert variable[1] in map(variable_of, Settings.model_fields), word
         elif started := re.fullmatch(r".*python -m (benchmarks\.[a-z_]+)", word):
             assert is_module(started[1]), word
 

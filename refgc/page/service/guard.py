@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refgc.errors import InputError
 from refgc.imaging.files import MEGABYTE
+from refgc.page.service.limits import network_of
 from refgc.page.service.logs import describe, logger
 from refgc.page.service.payload import (
     EVENT_BYTES,
@@ -68,6 +69,10 @@ EVERYWHERE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-orig
 OF_PAGES = {"Content-Security-Policy": "object-src 'none'; base-uri 'self'; form-action 'self'"}
 # Opened for itself, an uploaded file runs nothing and loads nothing, whatever it says it is.
 OF_FILES = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
+
+# Gradio compresses what does not say how it is encoded: a range as if it were the file, and a refusal only when the
+# client has sent everything.
+NOT_COMPRESSED = {"Content-Encoding": "identity"}
 
 # Of an address, its query included, and of each value in the query; chosen by hand, not fitted.
 LONGEST_ADDRESS = 16_384
@@ -357,8 +362,6 @@ class Guard:
             # With the blank, which changes nothing, Starlette gives the range. Without it Gradio does, and repeats the
             # request's headers in the answer.
             headers["range"] = f"bytes= {begin}-{end}"
-            # A range is one of the file's own bytes, and not of the compressed ones.
-            del headers["accept-encoding"]
             scope["headers"] = headers.raw
 
     async def _read_body(self, route: Route, scope: Scope, receive: Receive) -> bytes:
@@ -419,7 +422,7 @@ class Guard:
     def _counted(self, scope: Scope) -> Iterator[None]:
         """Counts a body that is being received from an address."""
         client = scope.get("client")
-        address = client[0] if client else ""
+        address = network_of(client[0]) if client else ""
         if self._sending[address] >= self._settings.address_uploads:
             raise RefusedError(429, TOO_MANY_AT_ONCE)
         self._sending[address] += 1
@@ -541,6 +544,7 @@ class Reply:
         response = JSONResponse({"detail": refused.detail}, refused.status, headers=refused.headers)
         if is_open:
             response.headers["Connection"] = "close"
+            response.headers.update(NOT_COMPRESSED)
         await self._begin({"type": "http.response.start", "status": refused.status, "headers": response.raw_headers})
         await self._send({"type": "http.response.body", "body": response.body, "more_body": is_open})
         if self._body is not None and is_open:
@@ -556,13 +560,12 @@ class Reply:
     async def _begin(self, message: Message) -> None:
         self.begun = True
         given = MutableHeaders(scope=message)
-        for name, value in _headers_of(self._kind).items():
+        added = EVERYWHERE | (OF_FILES if self._kind == "file" else OF_PAGES)
+        if message["status"] == 206:
+            added |= NOT_COMPRESSED
+        for name, value in added.items():
             given.setdefault(name, value)
         await self._send(message)
-
-
-def _headers_of(kind: str) -> Mapping[str, str]:
-    return EVERYWHERE | (OF_FILES if kind == "file" else OF_PAGES)
 
 
 def is_unknown(chunk: bytes) -> bool:
@@ -606,7 +609,7 @@ async def watch_connections(app: Any, settings: Settings) -> None:
             if now - since > settings.header_seconds:
                 connection.transport.close()
             elif connection.client:
-                of_address.setdefault(connection.client[0], []).append((first, connection))
+                of_address.setdefault(network_of(connection.client[0]), []).append((first, connection))
         for connections in of_address.values():
             connections.sort(key=lambda entry: entry[0])
             for _, connection in connections[settings.address_connections :]:

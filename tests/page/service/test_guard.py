@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import json
 import logging
@@ -14,7 +15,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import gradio as gr
 import httpx
@@ -572,6 +573,7 @@ def test_a_range_is_given(asked: str, given: tuple[int, int], site: Served) -> N
     assert answer.content == content[slice(*given)]
     assert answer.headers["content-range"] == f"bytes {given[0]}-{given[1] - 1}/10000"
     assert "not to be repeated" not in str(answer.headers)
+    assert answer.headers["content-encoding"] == "identity"
 
 
 def test_no_refusal_names_a_path_of_the_server(site: Served, log: Lines) -> None:
@@ -599,23 +601,50 @@ def test_hosts_that_cannot_be_are_refused(header: str, site: Served, log: Lines)
         assert told_once(answer, 400, log) == guard.BAD_HOST.format(header)
 
 
-def test_only_hosts_of_the_setting_are_answered(tmp_path: Path) -> None:
-    service = Service(Settings(allowed_hosts="page.example, *.paper.example"))
-    with served(tmp_path / "uploads", lambda: service) as site:
-        for host, is_ours in {
-            "page.example": True,
-            "PAGE.example:7860": True,
-            "a.paper.example": True,
-            "localhost:7860": True,
-            "paper.example": False,
-            "page.example.evil.example": False,
-            "evil.example": False,
-        }.items():
-            for header in ("Host", "X-Forwarded-Host"):
-                assert site.get("/config", headers={header: host}).status_code == (200 if is_ours else 400), host
-        both = site.get("/config", headers={"X-Forwarded-Host": "page.example, evil.example"})
-        assert both.status_code == 400
-        assert site.get("/healthz", headers={"Host": "10.0.0.7"}).status_code == 200
+@pytest.fixture(scope="module")
+def closed_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page for some hosts only, on a disk without room."""
+    service = Service(Settings(allowed_hosts="page.example, *.paper.example", spare_megabytes=10**9))
+    with served(tmp_path_factory.mktemp("closed") / "uploads", lambda: service) as running:
+        yield running
+
+
+@pytest.mark.parametrize("header", ["Host", "X-Forwarded-Host"])
+def test_only_hosts_of_the_setting_are_answered(header: str, closed_site: Served) -> None:
+    for host, is_ours in {
+        "page.example": True,
+        "PAGE.example:7860": True,
+        "a.paper.example": True,
+        "localhost:7860": True,
+        "paper.example": False,
+        "page.example.evil.example": False,
+        "evil.example": False,
+    }.items():
+        assert closed_site.get("/theme.css", headers={header: host}).status_code == (200 if is_ours else 400), host
+
+
+def test_every_host_in_a_list_has_to_be_one_of_the_setting(closed_site: Served) -> None:
+    both = closed_site.get("/theme.css", headers={"X-Forwarded-Host": "page.example, evil.example"})
+    assert both.status_code == 400
+
+
+def test_the_health_check_may_come_by_any_name(closed_site: Served) -> None:
+    assert closed_site.get("/healthz", headers={"Host": "10.0.0.7"}).json()["reason"].startswith("the disk")
+
+
+def test_nothing_is_read_of_an_upload_while_the_disk_is_full(closed_site: Served) -> None:
+    before = sorted(closed_site.uploads.rglob("*"))
+    connection = http.client.HTTPConnection(urlsplit(closed_site.address).netloc, timeout=30)
+    connection.putrequest("POST", "/gradio_api/upload")
+    for name, value in {**FORM, "content-length": "1000"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    # No byte of the body is sent.
+    answer = connection.getresponse()
+    assert answer.status == 503
+    assert json.loads(answer.read())["detail"].startswith("The server has no room left for new pictures")
+    assert sorted(closed_site.uploads.rglob("*")) == before
+    connection.close()
 
 
 def test_the_setting_has_names_of_hosts() -> None:
