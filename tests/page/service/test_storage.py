@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
+from refgc.imaging.files import MEGABYTE
 from refgc.page.app import build_demo
 from refgc.page.service.runs import Service
 from refgc.page.service.storage import NoRoomError, check_room, is_disk_full, new_folder, start_janitor, sweep
 from refgc.settings import Settings
+from tests.support.running import served
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +141,27 @@ def test_full_disk_is_found_behind_other_errors():
     error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert is_disk_full(error)
     assert not is_disk_full(OSError(errno.EACCES, "Permission denied"))
+
+
+def test_upload_that_is_broken_off_is_found_by_the_sweep(uploads: Path):
+    def service() -> Service:
+        return Service(Settings.model_validate({"spare_megabytes": 0}))
+
+    form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    with served(uploads, service) as page:
+        head = (
+            "POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+            f"Content-Length: {2 * MEGABYTE}\r\n\r\n"
+        )
+        port = int(page.address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(head.encode() + form + bytes(MEGABYTE))
+            ends_at = time.monotonic() + 20
+            while sum(file.stat().st_size for file in uploads.glob("tmp*")) < MEGABYTE // 2:
+                assert time.monotonic() < ends_at
+                time.sleep(0.05)
+            (partial,) = uploads.glob("tmp*")
+            sweep(uploads, older_than=0, started=0)
+            assert partial.exists()
+        sweep(uploads, older_than=0, started=0, now=time.time() + 130)
+        assert not partial.exists()
