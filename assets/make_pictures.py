@@ -126,9 +126,9 @@ def wait_until_up(address: str, process: subprocess.Popen[bytes]) -> None:
 
 def photograph_page(target: Path) -> None:
     """Opens the page at the example, refines it and saves what the window shows."""
-    own = {"executable_path": str(SYSTEM_CHROMIUM)} if SYSTEM_CHROMIUM.exists() else {}
+    chromium = SYSTEM_CHROMIUM if SYSTEM_CHROMIUM.exists() else None
     with running_page() as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(args=["--no-sandbox", "--disable-gpu"], **own)
+        browser = playwright.chromium.launch(args=["--no-sandbox", "--disable-gpu"], executable_path=chromium)
         page = browser.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]}, color_scheme="light")
         page.goto(f"{address}/?example={EXAMPLE}&__theme=light")
         page.locator("#whole img").nth(1).wait_for(timeout=60_000)

@@ -233,7 +233,7 @@ def main() -> None:
     target = arguments.json or (None if arguments.corpus else FIGURES)
     if target:
         written = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
-        target.write_text(json.dumps(written | figures, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        target.write_text(json.dumps(written | figures, indent=2) + "\n", encoding="utf-8")
     sys.exit(bool(faults))
 
 

@@ -12,14 +12,14 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 import httpx
 from gradio_client.utils import apply_diff
 
 ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 120
+START_SECONDS = 300
 API = "/gradio_api"
 
 
@@ -111,6 +111,9 @@ class RefusedError(Exception):
 class Visitor:
     """One session."""
 
+    # The same for every visitor of a page, and large.
+    _known: ClassVar[dict[tuple[str, str], dict[str, Any]]] = {}
+
     def __init__(self, address: str, *, session: str | None = None, timeout: float = 300.0) -> None:
         """Asks nothing yet.
 
@@ -149,18 +152,14 @@ class Visitor:
         Raises:
             RefusedError: the page's sentence.
         """
-        endpoint = self._endpoint("refine")
-        given = {"reference": _file(reference), "generated": _file(generated), **options}
-        defaults = {parameter["parameter_name"]: parameter.get("parameter_default") for parameter in endpoint["inputs"]}
-        data = [given.get(name, default) for name, default in defaults.items()]
-        body = {"data": data, "fn_index": endpoint["id"], "session_hash": self.session}
-        joined = self._http.post(f"{API}/queue/join", json=body)
-        if joined.status_code != 200:
-            raise RefusedError(joined.text)
         known: list[Any] = []
-        with self._stream(joined.json()["event_id"]) as messages:
+        event = self._joined(reference, generated, **options)
+        with self._stream() as messages:
             for message in messages:
-                if message["msg"] not in ("process_generating", "process_completed"):
+                if message.get("event_id") != event or message["msg"] not in (
+                    "process_generating",
+                    "process_completed",
+                ):
                     continue
                 if not message["success"]:
                     raise RefusedError(str(message["output"].get("error")))
@@ -172,25 +171,56 @@ class Visitor:
                 if message["msg"] == "process_completed":
                     return
 
+    def refine_together(self, reference: str, generated: str, options: Sequence[dict[str, Any]]) -> list[str]:
+        """Asks for several refinements at once; returns the page's sentence for each in the order they end.
+
+        The sentence is empty for one that was served.
+        """
+        events = {self._joined(reference, generated, **each) for each in options}
+        ended: list[str] = []
+        with self._stream() as messages:
+            for message in messages:
+                if message["msg"] == "process_completed" and message["event_id"] in events:
+                    ended.append("" if message["success"] else str(message["output"].get("error")))
+                    if len(ended) == len(events):
+                        break
+        return ended
+
     def download(self, url: str) -> bytes:
         """The content of a result's file."""
         answer = self._http.get(url)
         answer.raise_for_status()
         return answer.content
 
+    def _joined(self, reference: str, generated: str, **options: Any) -> str:
+        """The event of a refinement that is now asked for."""
+        endpoint = self._endpoint("refine")
+        given = {"reference": _file(reference), "generated": _file(generated), **options}
+        defaults = {parameter["parameter_name"]: parameter.get("parameter_default") for parameter in endpoint["inputs"]}
+        data = [given.get(name, default) for name, default in defaults.items()]
+        body = {"data": data, "fn_index": endpoint["id"], "session_hash": self.session}
+        joined = self._http.post(f"{API}/queue/join", json=body)
+        if joined.status_code != 200:
+            raise RefusedError(joined.text)
+        return str(joined.json()["event_id"])
+
     def _endpoint(self, name: str) -> dict[str, Any]:
         """Number and parameters of an endpoint."""
+        known = self._known.get((str(self._http.base_url), name))
+        if known is not None:
+            return known
         config = self._http.get("/config").json()
         number = next(entry["id"] for entry in config["dependencies"] if entry["api_name"] == name)
         described = self._http.get(f"{API}/info").json()["named_endpoints"][f"/{name}"]
-        return {"id": number, "inputs": described["parameters"]}
+        self._known[str(self._http.base_url), name] = {"id": number, "inputs": described["parameters"]}
+        return self._known[str(self._http.base_url), name]
 
     @contextmanager
-    def _stream(self, event: str) -> Iterator[Iterator[dict[str, Any]]]:
+    def _stream(self) -> Iterator[Iterator[dict[str, Any]]]:
+        """All messages of this session; a second stream would take some of them away."""
         with self._http.stream("GET", f"{API}/queue/data", params={"session_hash": self.session}) as answer:
             lines = (line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: "))
-            messages = (json.loads(line) for line in lines)
-            yield (message for message in messages if message.get("event_id") == event)
+            yield (json.loads(line) for line in lines)
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""What this machine can run, found without importing torch: system, GPUs, libraries, weights, engines."""
+"""The examination of `refgc doctor`: system, GPUs, libraries, weights and engines; imports no torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from refgc.machine import (
 from refgc.settings import setting, settings
 
 # By the name they are imported under, since OpenCV is installed under several names.
-CORE_MODULES = ("numpy", "scipy", "cv2", "PIL", "pillow_heif", "pydantic", "typer", "rich")
+CORE_MODULES = ("numpy", "scipy", "cv2", "PIL", "pillow_heif", "pydantic", "pydantic_settings", "typer", "rich")
 PAGE_MODULES = ("gradio",)
 QUANTIZATION_MODULES = ("torchao",)
 MODULES = {
@@ -69,7 +69,7 @@ class EngineState(BaseModel):
 
 
 class PartState(BaseModel):
-    """Whether something that has a stand-in can run here."""
+    """Whether an optional part can run here, and what is used without it."""
 
     name: Literal["diptych generator", "SAM"]
     ready: bool
@@ -118,7 +118,7 @@ def examine() -> Examination:
 
 
 def may_choose_diffusion() -> bool:
-    """Whether `refgc.refinement.choose("auto")` should try the diffusion engine; quick where there is no GPU."""
+    """Whether `refgc.refinement.choose("auto")` should try the diffusion engine. Without a GPU this takes no time."""
     gpus = [] if settings().device == "cpu" else find_gpus()
     return bool(gpus) and _diffusion_state(gpus, engine_weights()).ready
 
@@ -176,7 +176,7 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def engine_weights() -> list[Weights]:
-    """Base and adapter of the diffusion engine."""
+    """The weights of the diffusion engine: base and adapter."""
     adapter = settings().adapter
     if adapter is None:
         without = (
@@ -191,7 +191,7 @@ def engine_weights() -> list[Weights]:
 
 
 def diptych_weights() -> list[Weights]:
-    """Base, ControlNets and LoRA of the diptych generator."""
+    """The weights of the diptych generator: base, ControlNets and LoRA."""
     from refgc.diptych import sources
 
     found = [_base(sources.BASE, sources.FLUX_DEV, DIPTYCH_GENERATOR)]
@@ -214,7 +214,7 @@ def diptych_weights() -> list[Weights]:
 
 
 def sam_weights() -> Weights:
-    """SAM's, which finds masks by clicks, boxes or words."""
+    """The weights of SAM, which finds masks by clicks, boxes or words."""
     from refgc.masks import weights as sam
 
     named = sam.source()
@@ -251,7 +251,7 @@ def _named(variable: str, needed_for: str, source: str, files: tuple[str, ...], 
 
 
 def _checked(variable: str, needed_for: str, source: str, find: Callable[[], object]) -> Weights:
-    """Weights with a check of their own, which tells what is wrong by what it raises."""
+    """Weights that are present when `find` raises no error; its error is the advice."""
     advice = ""
     try:
         find()

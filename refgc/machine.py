@@ -1,4 +1,4 @@
-"""The machine beneath: GPUs, processor, cores and memory, found without importing torch."""
+"""The machine: its GPUs, processor, cores and memory, and what the diffusion engine lacks; imports no torch."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class Gpu(BaseModel):
 
 
 def on_zero_gpu() -> bool:
-    """Whether this is a Hugging Face Space that is lent a GPU for one call at a time."""
+    """Whether this is a Hugging Face Space on ZeroGPU, which lends a GPU for one call at a time."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 def find_gpus() -> list[Gpu]:
-    """Those that NVIDIA's own tool lists; where it is not installed, none.
+    """The GPUs that nvidia-smi lists; none where it is not installed.
 
-    On ZeroGPU, the one that will be lent: the tool is of no use before.
+    On ZeroGPU, the GPU that will be lent. nvidia-smi shows none before.
     """
     if on_zero_gpu():
         return [Gpu(name="a GPU lent by Hugging Face (ZeroGPU)", memory_gib=None, driver="theirs")]
@@ -60,7 +60,7 @@ def find_gpus() -> list[Gpu]:
 
 @cache
 def _gpus_by(command: str) -> list[Gpu]:
-    """Asked once, since it can take a second and GPUs do not come and go."""
+    """The answer is kept, since nvidia-smi can take a second and GPUs do not come and go."""
     query = [command, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
     try:
         listing = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -74,7 +74,7 @@ def _gpu(name: str, mebibytes: str, driver: str) -> Gpu:
 
 
 def processor() -> str:
-    """Its name, or where the system does not tell, its kind."""
+    """The processor's name; its architecture where the system does not tell the name."""
     listing = Path("/proc/cpuinfo")
     if listing.is_file():
         for line in listing.read_text(errors="replace").splitlines():
@@ -84,14 +84,14 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """The number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def memory_gib() -> float | None:
-    """The machine's memory; None where the system does not tell."""
+    """The machine's memory in GiB; None where the system does not tell."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     except (AttributeError, OSError, ValueError):
@@ -99,7 +99,7 @@ def memory_gib() -> float | None:
 
 
 def missing_libraries() -> str:
-    """What to install for the diffusion engine, as a sentence; empty where all is there."""
+    """One sentence that says what to install for the diffusion engine; empty where nothing is missing."""
     absent = [module for module in DIFFUSION_MODULES if not is_importable(module)]
     if not absent:
         return ""
@@ -107,9 +107,9 @@ def missing_libraries() -> str:
 
 
 def missing_cuda() -> str:
-    """Why torch cannot use a GPU, as a sentence, as far as its own note of how it was built tells; empty if it may.
+    """One sentence that says why torch cannot use a GPU; empty where it can.
 
-    Torch is not imported for it.
+    It is found in torch's file version.py, which says how torch was built, so that torch is not imported.
     """
     torch = find_spec("torch")
     if settings().device == "cpu" or torch is None or torch.origin is None:
@@ -121,13 +121,13 @@ def missing_cuda() -> str:
 
 
 def is_importable(module: str) -> bool:
-    """Whether a module is there, without importing it."""
+    """Whether a module is installed; it is not imported."""
     parent = module.rpartition(".")[0]
     return (not parent or is_importable(parent)) and find_spec(module) is not None
 
 
 def silence_libraries() -> None:
-    """What they say to programmers as they are imported would stand among our sentences."""
+    """Turns off the warnings that libraries print when they are imported, which are for programmers."""
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     for library in ("torchao", "torch.utils._pytree"):

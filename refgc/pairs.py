@@ -1,4 +1,4 @@
-"""Which pairs a batch is made of: read from a CSV or JSONL list, or found in a folder."""
+"""The pairs of a batch: read from a CSV or JSONL list, or found in a folder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _check_path(path: Path) -> Path:
 
 
 def _check_no_switch(value: Any) -> Any:
-    """Pydantic would take true for 1."""
+    """Refuses true and false, which pydantic would take for 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("it should be a number")
     return value
@@ -280,9 +280,9 @@ def _entry(number: int, row: Mapping[str, Any] | InputError, source: Path) -> En
     label = f"line {number}"
     if isinstance(row, InputError):
         return Entry(label, row)
-    for column, value in row.items():
+    for key, value in row.items():
         if isinstance(value, str) and SURROGATE.search(value):
-            return Entry(label, InputError(f"The {column} is {quoted(value)}, which has half of a character; mend it."))
+            return Entry(label, InputError(f"The {key} is {quoted(value)}, which has half of a character; mend it."))
     try:
         pair = Pair.model_validate({column: value for column, value in row.items() if value not in (None, "")})
     except ValidationError as error:
@@ -290,7 +290,8 @@ def _entry(number: int, row: Mapping[str, Any] | InputError, source: Path) -> En
         column = first["loc"][0]
         if first["type"] == "missing":
             return Entry(label, InputError(f"The {column} is missing; give its path."))
-        return Entry(label, InputError(f"The {column} is {quoted(first['input'])}; {_wanted(first['msg'])}."))
+        wanted = "it should be a path" if first["type"] == "path_type" else _wanted(first["msg"])
+        return Entry(label, InputError(f"The {column} is {quoted(first['input'])}; {wanted}."))
     beside_the_list = {
         column: source.parent / path
         for column in ("reference", "generated", "reference_mask", "generated_mask")

@@ -104,7 +104,7 @@ def test_a_bad_line_is_an_entry_that_says_what_is_wrong(tmp_path: Path) -> None:
     )
     assert [the_problem(entry) for entry in read_pairs(jsonl)] == [
         "It is not valid JSON (Expecting property name enclosed in double quotes, character 2); correct the line.",
-        "The reference is 3; it is not a valid path for <class 'pathlib.Path'>.",
+        "The reference is 3; it should be a path.",
         "The scale is True; it should be a number.",
         f"It has the unknown key 'colour'; the keys are {', '.join(Pair.model_fields)}.",
         "It holds a number of too many digits; shorten it.",

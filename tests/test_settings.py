@@ -110,7 +110,7 @@ def faults_of(file: Path) -> Iterator[str]:
             if not isinstance(key, ast.Constant) or str(key.value).startswith("REFGC_"):
                 yield f"{file}:{key.lineno} reads {ast.unparse(key)}"
         elif isinstance(node, ast.Constant) and node not in reads and is_unknown(node.value):
-            yield f"{file}:{node.lineno} names {node.value}"
+            yield f"{file}:{node.lineno} names {node.value!r}"
 
 
 def is_unknown(value: object) -> bool:

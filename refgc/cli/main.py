@@ -1,4 +1,4 @@
-"""The `refgc` command; each subcommand imports what it needs when it runs, so that the help comes at once."""
+"""The `refgc` command. Each subcommand imports what it needs when it runs, so that the help appears at once."""
 
 from __future__ import annotations
 

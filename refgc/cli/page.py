@@ -54,5 +54,7 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     try:
         demo.launch(server_name=host, server_port=port, **settings)
     except OSError as error:
-        place = f"{host or 'this address'}{'' if port is None else f', port {port}'}"
-        raise InputError(f"The page cannot be served at {place} ({error}); give another --host or --port.") from error
+        place = f"{'this address' if host is None else host}{'' if port is None else f', port {port}'}"
+        raise InputError(
+            f"The page cannot be served at {place}: it is taken or not ours; give another --host or --port."
+        ) from error

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from refgc.cli.options import Debug, remember_debug
-from refgc.cli.streams import tell
+from refgc.cli.streams import check_stopped, stoppable, tell
 
 GeneratorChoice = Literal["auto", "simulated", "diffusion"]
 
@@ -59,7 +59,8 @@ def preview(
     strengths = parse_artifacts(artifact or ())
     inputs = [path for path in (reference, scene, reference_mask, scene_mask) if path is not None]
     check_preview_folder(output, report, inputs, overwrite=overwrite)
-    with stage_bar(quiet=quiet) as progress:
+    with stage_bar(quiet=quiet) as bar:
+        progress = stoppable(bar)
         request = make_preview_request(
             reference,
             scene,
@@ -72,6 +73,7 @@ def preview(
             factor=factor,
         )
         result = make_preview(request, generator=generator, progress=progress)
+        check_stopped()
         write_preview(result, output, report)
     if not quiet:
         width, height = result.report.generated_size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from refgc.cli.options import BAD_INPUT, Debug, remember_debug
-from refgc.cli.streams import tell
+from refgc.cli.streams import check_stopped, stoppable, tell
 from refgc.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def refine(
     pairs: Annotated[
         Path | None,
         typer.Option(
-            help="Many pairs instead of one: a .csv or .jsonl list, or a folder. See the README for the layouts."
+            help="Many pairs instead of one: a .csv or .jsonl list, or a folder. docs/command.md has the layouts."
         ),
     ] = None,
     scale: Annotated[int, typer.Option(help="Output size over generated size: 1, 2 or 4.")] = 4,
@@ -60,7 +60,7 @@ def refine(
         str | None,
         typer.Option(
             help="How the diffusion engine is made faster, such as compile,step-cache=0.1; also REFGC_SPEED. "
-            "See the README."
+            "docs/diffusion.md lists them."
         ),
     ] = None,
     overwrite: Annotated[
@@ -116,9 +116,10 @@ def _refine_one(
     from refgc.terminal import stage_bar
 
     check_destination(destination, pair.inputs, make_folders=False)
-    with stage_bar(quiet=quiet) as progress:
+    with stage_bar(quiet=quiet) as bar:
         request = request_for(pair, defaults)
-        result = choose(engine, speed=speed).refine(request, progress)
+        result = choose(engine, speed=speed).refine(request, stoppable(bar))
+        check_stopped()
         write_result(result, destination)
     if not quiet:
         _show_result(destination.image, result.report)
@@ -147,7 +148,7 @@ def _refine_many(
             defaults,
             choose(engine, speed=speed),
             overwrite=overwrite,
-            begin=begin,
+            begin=lambda number, label: stoppable(begin(number, label)),
             finished=(lambda path, report: None) if quiet else _show_result,
         )
     if not quiet:

@@ -11,7 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from refgc.engine import Progress
 
 # Signals that come this soon after the first one do not interrupt the removal of unfinished files.
 GRACE_SECONDS = 5.0
@@ -20,6 +23,10 @@ SENTENCES = {
     "SIGTERM": "Terminated; every file that was written is whole.",
     "SIGHUP": "The terminal was closed; every file that was written is whole.",
 }
+
+
+# Number and time of the first signal; empty until there is one.
+_first: list[tuple[int, float]] = []
 
 
 class StoppedError(BaseException):
@@ -41,14 +48,15 @@ def stopped_by_signals() -> Iterator[None]:
     """Turns SIGINT, SIGTERM and SIGHUP into `StoppedError` inside, so that unfinished files are removed.
 
     A signal that is ignored, as `nohup` does with SIGHUP, stays so. Python delivers signals to the main thread only;
-    elsewhere nothing is changed.
+    elsewhere nothing is changed. Some libraries swallow every exception while they are imported, OpenCV for one, and
+    this one with it; `check_stopped` raises it again.
     """
-    first: list[tuple[int, float]] = []
+    _first.clear()
 
     def stop(number: int, _: FrameType | None) -> None:
-        if not first:
-            first.append((number, time.monotonic()))
-        elif time.monotonic() < first[0][1] + GRACE_SECONDS:
+        if not _first:
+            _first.append((number, time.monotonic()))
+        elif time.monotonic() < _first[0][1] + GRACE_SECONDS:
             return
         raise StoppedError(number)
 
@@ -61,14 +69,35 @@ def stopped_by_signals() -> Iterator[None]:
         for number in replaced:
             signal.signal(number, stop)
         yield
+        check_stopped()
     except BaseException as error:
         # Writing to a terminal that is gone fails as well, and is not the reason for the end.
-        if first and not isinstance(error, StoppedError):
-            raise StoppedError(first[0][0]) from error
+        if not isinstance(error, StoppedError):
+            check_stopped()
         raise
     finally:
         for number in replaced:
             signal.signal(number, before[number])
+
+
+def check_stopped() -> None:
+    """Ends the work where a signal has come, though its exception may have been swallowed.
+
+    Raises:
+        StoppedError: a signal has come.
+    """
+    if _first:
+        raise StoppedError(_first[0][0])
+
+
+def stoppable(progress: Progress) -> Progress:
+    """The same progress, which ends the work where a signal has come."""
+
+    def advance(stage: str, fraction: float) -> None:
+        check_stopped()
+        progress(stage, fraction)
+
+    return advance
 
 
 def end_by_signals() -> None:

@@ -79,7 +79,7 @@ class Diptych:
             condition.setflags(write=False)
 
 
-def open_object_mask(source: ImageSource, *, size: Size, name: str) -> Mask:
+def open_object_mask(source: ImageSource | Mask, *, size: Size, name: str) -> Mask:
     """Open a mask that marks an object and leaves out its background.
 
     Args:

@@ -51,11 +51,11 @@ class PreviewRequest:
 
 
 def make_preview_request(
-    reference: ImageSource,
-    scene: ImageSource,
+    reference: ImageSource | Image,
+    scene: ImageSource | Image,
     *,
-    reference_mask: ImageSource | None = None,
-    scene_mask: ImageSource | None = None,
+    reference_mask: ImageSource | Mask | None = None,
+    scene_mask: ImageSource | Mask | None = None,
     object_name: str = "object",
     caption: str | None = None,
     seed: int = 0,

@@ -29,7 +29,7 @@ HEADER_LIMIT = 16 * MEBIBYTE
 MAX_SCANS = 200
 # The longest profile and text together take some hundred segments.
 MAX_SEGMENTS = 10_000
-# Pillow reads what stands between segments byte by byte; it is nothing, or a few bytes of padding.
+# Pillow reads byte by byte what stands between segments, nothing or a few bytes of padding, and the header of a PPM.
 OUTSIDE_LIMIT = 64 * KIBIBYTE
 # 25 MB in full blocks of 255 bytes.
 MAX_BLOCKS = 100_000
@@ -63,6 +63,8 @@ def check_container(file: BinaryIO, path: Path, name: str) -> None:
         _check_webp(checked)
     elif start[4:8] == b"ftyp":
         _check_isobmff(checked)
+    elif re.match(rb"P[1-6f]\s", start):
+        _check_ppm(checked)
 
 
 def _check_exif(checked: CheckedFile, content: bytes) -> None:
@@ -204,6 +206,16 @@ def _gif_blocks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
                 break
         if not label:
             yield label, start, position
+
+
+# ==== PPM and its kin
+def _check_ppm(checked: CheckedFile) -> None:
+    """Pillow reads comments in the header byte by byte."""
+    header = checked.read(0, OUTSIDE_LIMIT)
+    # The kind, the width, the height and, of all but bitmaps, the largest value.
+    fields = 3 if header[1:2] in b"14" else 4
+    if len(header) == OUTSIDE_LIMIT and len(re.sub(rb"#[^\r\n]*", b"", header).split(maxsplit=4)) < fields:
+        checked.refuse()
 
 
 # ==== WebP (RFC 9649)

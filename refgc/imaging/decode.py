@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
+from PIL import ExifTags, ImageOps, UnidentifiedImageError
 from PIL import Image as PILImage
-from PIL import ImageOps, UnidentifiedImageError
 
 from refgc.errors import InputError
 from refgc.imaging.containers import check_container
@@ -31,6 +31,16 @@ MAX_SIDE = 32_767
 # Kinds that hold photographs; the others that Pillow reads (EPS, PSD, WMF, ...) are refused, since some start programs.
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "AVIF", "TIFF")
 READABLE = "PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP, GIF or PPM"
+# What turns a picture upright, by its EXIF orientation (EXIF 2.32, section 4.6.4).
+TURNS = {
+    2: PILImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PILImage.Transpose.ROTATE_180,
+    4: PILImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PILImage.Transpose.TRANSPOSE,
+    6: PILImage.Transpose.ROTATE_270,
+    7: PILImage.Transpose.TRANSVERSE,
+    8: PILImage.Transpose.ROTATE_90,
+}
 
 
 def decode(source: str | os.PathLike[str] | PILImage.Image, name: str) -> PILImage.Image:
@@ -86,7 +96,7 @@ def _decode_file(path: Path, name: str) -> PILImage.Image:
                 formats = (*FORMATS, learn_heif()) if file.read(12)[4:8] == b"ftyp" else FORMATS
                 opened = PILImage.open(file, formats=formats)
                 check_size(opened.size, name)
-                ImageOps.exif_transpose(opened, in_place=True)
+                upright = _upright(opened)
             except (InputError, MemoryError):
                 raise
             except PILImage.DecompressionBombError as error:
@@ -102,7 +112,21 @@ def _decode_file(path: Path, name: str) -> PILImage.Image:
         raise InputError(
             f"The {name} {str(path)!r} cannot be opened ({error.strerror}); check its permissions or give another."
         ) from error
-    return opened
+    upright.format = opened.format
+    return upright
+
+
+def _upright(picture: PILImage.Image) -> PILImage.Image:
+    """The picture decoded and turned as its EXIF data say. Those that cannot be read are as good as none.
+
+    `ImageOps.exif_transpose` would write the EXIF data anew as well, which nobody needs.
+    """
+    picture.load()
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # as many kinds of error as there are formats
+        return picture
+    return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture
 
 
 def check_file(path: Path, name: str) -> None:

@@ -21,7 +21,7 @@ import socket
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import BinaryIO, Literal, NoReturn, TypeAlias
+from typing import IO, Literal, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ class EndedError(Exception):
         self.code = code
 
 
-def read_answer(stream: BinaryIO, request: DecodeRequest) -> Image | Mask:
+def read_answer(stream: IO[bytes], request: DecodeRequest) -> Image | Mask:
     """What the process made of a request.
 
     Nothing that it wrote is trusted: a decoder may have been taken over by the file that it read.
@@ -94,7 +94,7 @@ def read_answer(stream: BinaryIO, request: DecodeRequest) -> Image | Mask:
         raise EndedError from error
 
 
-def _read_answer(stream: BinaryIO, request: DecodeRequest) -> Image | Mask:
+def _read_answer(stream: IO[bytes], request: DecodeRequest) -> Image | Mask:
     match json.loads(stream.readline(MAX_HEADER_BYTES) or b"null"):
         case {"ended": int(code)}:
             raise EndedError(code)
@@ -122,7 +122,7 @@ def _read_answer(stream: BinaryIO, request: DecodeRequest) -> Image | Mask:
     return answer
 
 
-def _read_mask(stream: BinaryIO, width: int, height: int) -> Mask:
+def _read_mask(stream: IO[bytes], width: int, height: int) -> Mask:
     values = np.empty((height, width), np.float32)
     _fill(stream, values)
     # Not-a-number fails both comparisons.
@@ -131,8 +131,8 @@ def _read_mask(stream: BinaryIO, width: int, height: int) -> Mask:
     return Mask(values)
 
 
-def _fill(stream: BinaryIO, array: NDArray[np.uint8] | NDArray[np.float32]) -> None:
-    rest = memoryview(array).cast("B")
+def _fill(stream: IO[bytes], array: NDArray[np.uint8] | NDArray[np.float32]) -> None:
+    rest = array.reshape(-1).view(np.uint8).data
     while rest:
         count = stream.readinto(rest)  # type: ignore[attr-defined]  # every binary stream of a pipe has it
         if not count:
@@ -140,7 +140,7 @@ def _fill(stream: BinaryIO, array: NDArray[np.uint8] | NDArray[np.float32]) -> N
         rest = rest[count:]
 
 
-def decode_once(requests: BinaryIO, answers: BinaryIO, memory: int, seconds: int) -> None:
+def decode_once(requests: IO[bytes], answers: IO[bytes], memory: int, seconds: int) -> None:
     """Read one request, decode its file within limits and write the answer.
 
     Args:
@@ -170,7 +170,7 @@ def decode_once(requests: BinaryIO, answers: BinaryIO, memory: int, seconds: int
         header = {"refused": f"The {request.name} takes too much memory to decode; make it smaller."}
     answers.write(json.dumps(header).encode("ascii") + b"\n")
     for array in arrays:
-        answers.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+        answers.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     answers.flush()
 
 
@@ -179,17 +179,18 @@ def _limit(memory: int, seconds: int) -> None:
         import resource
     except ImportError:  # Windows has no such limits
         return
-    # It has nothing to write but its answer.
     limits = {
-        resource.RLIMIT_AS: memory,
-        resource.RLIMIT_CPU: seconds,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_AS: (memory, memory),
+        # A signal at the first number tells this end from others; at the second the system just kills.
+        resource.RLIMIT_CPU: (seconds, seconds + 1),
+        resource.RLIMIT_CORE: (0, 0),
+        # It has nothing to write but its answer.
+        resource.RLIMIT_FSIZE: (0, 0),
     }
-    for limit, value in limits.items():
+    for limit, values in limits.items():
         # macOS knows no limit of address space.
         with suppress(ValueError, OSError):
-            resource.setrlimit(limit, (value, value))
+            resource.setrlimit(limit, values)
 
 
 def serve(control: socket.socket, memory: int, seconds: int) -> None:
@@ -221,8 +222,8 @@ def _watch_over(connection: socket.socket, memory: int, seconds: int) -> NoRetur
     process = os.fork()
     if process == 0:
         os.close(alive)
-        with connection.makefile("rwb") as stream:
-            decode_once(stream, stream, memory, seconds)
+        with connection.makefile("rb") as requests, connection.makefile("wb") as answers:
+            decode_once(requests, answers, memory, seconds)
         os._exit(0)
     os.close(held)
     poll = select.poll()

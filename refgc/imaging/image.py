@@ -16,9 +16,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from refgc.errors import InputError
 from refgc.imaging.colour import deep_grey, is_deep_grey, split_transparency, to_srgb
-from refgc.imaging.decode import MAX_PIXELS, MAX_SIDE, MIN_SIDE, ImageSource, damaged, decode
+from refgc.imaging.decode import MAX_SIDE, MIN_SIDE, ImageSource, damaged, decode
 from refgc.imaging.files import write_whole
 from refgc.imaging.levels import checked_array, to_bytes, to_unit
+from refgc.imaging.limits import MAX_PIXELS
 
 __all__ = [
     "MAX_PIXELS",

@@ -1,1 +1,1 @@
-"""Results on disk: where they may go, and writing them whole or not at all."""
+"""Results on disk: where they may go, and writing all files of a result or none."""

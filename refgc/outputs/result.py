@@ -112,7 +112,7 @@ def report_bytes(report: BaseModel) -> bytes:
 
 
 def _stage_files(folder: Path, stages: Mapping[str, Image]) -> dict[Path, Image]:
-    """Numbered, so that a folder lists them in the order they were made."""
+    """The stage pictures by their places; the names are numbered, so that a folder lists them in order."""
     return {
         folder / f"stage-{number:02}-{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.png": image
         for number, (name, image) in enumerate(stages.items(), start=1)

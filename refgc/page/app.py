@@ -1,4 +1,4 @@
-"""The whole page: header, tabs, footer, and the settings it is launched with."""
+"""The whole page: header, tabs, footer, and the settings that it is launched with."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ PROMISE = (
     "Image generators blur the lettering, texture and shape of your object. Give us its sharp photo and the generated "
     "picture: you get the same scene, up to four times as large, with the real object’s detail back in place."
 )
-# Of all events, also the light ones, which do not wait; who waits for an engine is counted in `service.queue`.
+# Events that Gradio holds at a time, light ones too. Runs that wait for an engine are limited in `service.queue`.
 MOST_EVENTS = 256
 
 
 def build_demo(service: Service) -> gr.Blocks:
-    """The page, not yet launched; a visitor's browser loads nothing from other hosts.
+    """Build the page. A visitor's browser loads nothing from other hosts.
 
     Args:
-        service: runs the engines for its visitors.
+        service: runs the engines for the visitors.
     """
     title = f"{TITLE}: true objects in generated pictures"
     demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deletion_schedule(service))
@@ -48,11 +48,11 @@ def build_demo(service: Service) -> gr.Blocks:
     with demo:
         gr.HTML(_header())
         examples = find_examples(EXAMPLES_FOLDER)
-        # They may be shown, and be named in a request, as they lie there.
+        # The server may hand these files out from where they are, and a request may name them.
         gr.set_static_paths([example.reference.parent for example in examples])
-        # Before the tabs, whose events would take the names.
+        # Before the tabs, whose events would take the names of the endpoints.
         build_api(demo, examples, service)
-        # Four short names fit on any screen; measuring that, Gradio would fold some away before the page is laid out.
+        # Four short names fit on any screen. Gradio measures them before the page is laid out, and would hide some.
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Refine", id=REFINE_TAB):
                 refine_tab = build_refine_tab(demo, examples, service, segmenter, state_seconds=state_seconds)
@@ -64,17 +64,17 @@ def build_demo(service: Service) -> gr.Blocks:
             with gr.Tab("About", id="about"):
                 build_about_tab()
         names = [str(tab.id) for tab in tabs.children if isinstance(tab, gr.Tab)]
-        connect_deep_links(demo, tabs, names, [example.name for example in examples])
+        attach_deep_links(demo, tabs, names, [example.name for example in examples])
         gr.HTML(_footer())
     demo.queue(max_size=MOST_EVENTS, api_open=False)
     return demo
 
 
 def launch_settings(service: Service) -> dict[str, Any]:
-    """What `launch` needs for the page to look and behave as built; host and port are left to Gradio's variables.
+    """The arguments of `launch` for the page. Host and port are left to Gradio's environment variables.
 
     Args:
-        service: the one that the page was built with.
+        service: the same that the page was built with.
 
     Raises:
         InputError: a setting in the environment cannot be used.
@@ -118,8 +118,8 @@ NO_SUCH_TAB = "This link names a tab that is not here; you see the first one."
 NO_SUCH_EXAMPLE = "This link names an example that is not here; you see the first one."
 
 
-def connect_deep_links(demo: gr.Blocks, tabs: gr.Tabs, names: Collection[str], examples: Collection[str]) -> None:
-    """Opens the tab that the address names, and says when the address names what is not there.
+def attach_deep_links(demo: gr.Blocks, tabs: gr.Tabs, names: Collection[str], examples: Collection[str]) -> None:
+    """Open the tab that the address names, and tell the visitor when there is no such tab or example.
 
     Args:
         demo: the page being built.
@@ -130,7 +130,7 @@ def connect_deep_links(demo: gr.Blocks, tabs: gr.Tabs, names: Collection[str], e
 
     def follow(request: gr.Request) -> Any:
         tab, example = (request.query_params.get(name, "") for name in (TAB, EXAMPLE))
-        # What a link says is never repeated: it is not ours.
+        # The text of a link is never shown on the page, since anybody may have written it.
         if tab and tab not in names:
             gr.Info(NO_SUCH_TAB)
         if example and example not in examples:
@@ -140,7 +140,7 @@ def connect_deep_links(demo: gr.Blocks, tabs: gr.Tabs, names: Collection[str], e
     demo.load(follow, outputs=tabs, api_visibility="private", show_progress="hidden", concurrency_limit=None)
 
 
-# Browsers give the clipboard to secure pages only; elsewhere the entry is marked, ready to be copied by hand.
+# Browsers allow the clipboard on secure pages only. Elsewhere the entry is selected, to be copied by hand.
 COPY = """
 const entry = element.querySelector(".cite pre");
 const said = element.querySelector(".cite-said");
@@ -157,11 +157,11 @@ element.querySelector(".cite-copy").addEventListener("click", async () => {
 
 
 def build_about_tab() -> None:
-    """Text, tables and a drawing, all of it in the page."""
+    """Add the tab: text, tables and a drawing, without any outside file."""
     gr.HTML(about_html(), js_on_load=COPY, apply_default_css=False, elem_id="about")
 
 
 def about_html() -> str:
-    """The tab's content, our drawing of the method inlined so that it takes the page's colours."""
+    """The tab's content. The drawing of the method is inlined, so that it takes the page's colours."""
     text, drawing = ((ASSETS / name).read_text(encoding="utf-8") for name in ("about.html", "method.svg"))
     return text.replace("{method}", drawing)

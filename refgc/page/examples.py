@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from refgc.imaging.image import open_image, to_pil
 
 PAGE = Path(__file__).resolve().parent
-# The build of the package puts them among the page's assets; a repository has them in its own folder.
+# The build of the package copies the examples to the page's assets; the repository has a folder for them.
 INSTALLED = PAGE / "assets" / "examples"
 EXAMPLES_FOLDER = INSTALLED if INSTALLED.is_dir() else PAGE.parents[1] / "examples"
 THUMBNAIL_SIDE = 320

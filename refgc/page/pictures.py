@@ -66,7 +66,7 @@ class ShownPictures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownResult(ShownPictures):
-    """The same of a result that was made here, with what can be kept of it.
+    """Files of a result of this server, with its stages and its download.
 
     Attributes:
         stages: (picture, caption) in the order they were made.
@@ -78,13 +78,14 @@ class ShownResult(ShownPictures):
 
 
 def write_result(result: RefineResult, folder: Path) -> ShownResult:
-    """Writes everything the page shows of `result` into `folder`, which is made if missing."""
+    """Write the files of a result into `folder`, which is made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     report = result.report
     download = folder / download_name(report)
     before, after = to_pil(result.stages["upscaled"]), to_pil(result.image)
     window = object_window(report.object_box, after.size) if report.placed and report.object_box else None
-    # Compressing a large PNG takes seconds, on one core and without Python's lock: the others are written meanwhile.
+    # Compressing a large PNG takes seconds of one core and does not hold Python's lock, so the others are written at
+    # the same time.
     with ThreadPoolExecutor(max_workers=1) as beside:
         saving = beside.submit(save_image, result.image, download, text=image_text(report))
         whole = (
@@ -104,7 +105,7 @@ def write_result(result: RefineResult, folder: Path) -> ShownResult:
 
 
 def write_close_up(before: PIL.Image.Image, after: PIL.Image.Image, window: Box, folder: Path) -> tuple[Path, Path]:
-    """Writes what is in the window of two pictures of the same size."""
+    """Write the windows of two pictures of the same size."""
     return (
         write_picture(before.crop(window), folder / CLOSE_UPS[0], LONGEST_SIDE),
         write_picture(after.crop(window), folder / CLOSE_UPS[1], LONGEST_SIDE),
@@ -112,18 +113,18 @@ def write_close_up(before: PIL.Image.Image, after: PIL.Image.Image, window: Box,
 
 
 def download_name(report: Report) -> str:
-    """A file name that says what the file is: refined-4x-1024x1024.png."""
+    """The name of the PNG, such as refined-4x-1024x1024.png."""
     width, height = report.output_size
     return f"refined-{report.scale}x-{width}x{height}.png"
 
 
 def write_stage(picture: Image, path: Path) -> Path:
-    """Writes one stage picture, at most 1280 pixels long."""
+    """Write one stage picture, at most 1280 pixels long."""
     return write_picture(to_pil(picture), path, LONGEST_STAGE_SIDE)
 
 
 def write_picture(picture: PIL.Image.Image, path: Path, longest_side: int) -> Path:
-    """Writes `picture` as near-lossless WebP, scaled down where it is longer than `longest_side` pixels."""
+    """Write `picture` as near-lossless WebP, scaled down where it is longer than `longest_side` pixels."""
     shown = picture.convert("RGB")
     shown.thumbnail((longest_side, longest_side), PIL.Image.Resampling.LANCZOS)
     shown.save(path, "WEBP", quality=92, method=2)
@@ -146,7 +147,7 @@ def object_window(object_box: Box, size: tuple[int, int]) -> Box:
 
 
 def _span(centre: float, length: float, limit: int) -> tuple[int, int]:
-    """A stretch of `length` about `centre`, moved and if need be cut so that it lies in [0, limit]."""
+    """An interval of `length` about `centre`, moved and if need be cut so that it lies in [0, limit]."""
     whole = min(limit, max(1, round(length)))
     start = min(max(0, round(centre - whole / 2)), limit - whole)
     return start, start + whole
@@ -172,7 +173,7 @@ class ShownPreview:
 
     @property
     def generated(self) -> Path:
-        """The LRGI, a PNG that says of itself what made it."""
+        """The LRGI, a PNG whose metadata say whether it is simulated."""
         return self.folder / GENERATED
 
     @property
@@ -188,7 +189,7 @@ class ShownPreview:
 
 @dataclass(frozen=True, slots=True)
 class ShownRefinement:
-    """The refined picture beside what it was made from.
+    """Files of a preview's refinement.
 
     Attributes:
         story: reference, generated picture, refined picture and, where it is known, the truth, with captions.
@@ -206,7 +207,7 @@ class ShownRefinement:
 
 
 def write_shown(result: PreviewResult, request: PreviewRequest, reference: Path, folder: Path) -> ShownPreview:
-    """Writes everything the page shows of a preview into `folder`, which is made if missing."""
+    """Write the files of a preview into `folder`, which is made if missing."""
     write_preview(result, folder)
     report = result.report
     story = [
@@ -223,7 +224,7 @@ def write_shown(result: PreviewResult, request: PreviewRequest, reference: Path,
 
 
 def write_refinement(shown: ShownPreview, refined: RefineResult) -> ShownRefinement:
-    """Writes everything the page shows of a preview's refinement into the preview's folder."""
+    """Write the files of a preview's refinement into the preview's folder."""
     folder, report = shown.folder, refined.report
     before, after = to_pil(refined.stages["upscaled"]), to_pil(refined.image)
     mask = open_mask(shown.masks[1], size=refined.image.size, name="object’s mask")

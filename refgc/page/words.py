@@ -1,4 +1,4 @@
-"""Sentences on the page: how things stand, and what to do when they went wrong."""
+"""Sentences on the page: status, progress, problems and the report; and settings that the tabs' events share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,22 @@ import gradio as gr
 from refgc.engine import Report
 from refgc.errors import RefGCError
 
+logger = logging.getLogger(__name__)
+
+# Gradio's queue would count light clicks and heavy runs together, and show texts of its own. Runs wait for an engine in
+# `refgc.page.service.queue` instead.
+ENGINE_QUEUE: dict[str, Any] = {"concurrency_limit": None}
+# Scrolls to the result where it is off the screen; defined in assets/page.js.
+SCROLL_TO_RESULT = "() => window.refgcShowResult()"
+
+OUR_FAULT = (
+    "Something went wrong on our side and the pictures are not to blame; try again, and if it happens again, "
+    "try smaller pictures."
+)
+
 
 def status_line(sentence: str, *, done: bool = False) -> str:
-    """The line under the button; screen readers say it when they have finished what they are saying.
+    """The status under the button. Screen readers announce it after their present sentence.
 
     Args:
         sentence: plain text.
@@ -23,19 +36,19 @@ def status_line(sentence: str, *, done: bool = False) -> str:
 
 
 def progress_line(stage: str, fraction: float) -> str:
-    """The same while work goes on: what is being done, and how far it is over the whole, from 0 to 1."""
+    """The status of a run: the present stage, and the fraction of the whole that is done, from 0 to 1."""
     bar = f'<progress max="1" value="{fraction:.3f}" aria-label="How far it is"></progress>'
     return f'<div class="status working"><span role="status">{escape(stage)}</span>{bar}</div>'
 
 
 def problem_line(sentence: str, title: str = "Not refined") -> str:
-    """The same for a problem, announced at once; it stays until the next run, and a passing notice repeats it."""
+    """The status after a problem. Screen readers announce it at once, and a notice over the page repeats it."""
     gr.Warning(sentence, title=title)
     return f'<p class="status problem" role="alert">{escape(sentence)}</p>'
 
 
 def missing_pictures(reference: object | None, generated: object | None) -> str:
-    """One sentence that says which of the two pictures is still to be given."""
+    """One sentence that says which of the two pictures is missing; None is a missing one."""
     if reference is None and generated is None:
         return "Add the two pictures first: the reference photo and the generated picture."
     if reference is None:
@@ -44,7 +57,7 @@ def missing_pictures(reference: object | None, generated: object | None) -> str:
 
 
 def report_summary(report: Report) -> str:
-    """The message first, then what a visitor wants to know: how sure, how much, how large, how long."""
+    """The report's message, then confidence, refined area, size, time and engine, as HTML."""
     figures = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _figures(report))
     state = "placed" if report.placed else "unplaced"
     return f'<div class="report {state}"><p class="message">{escape(report.message)}</p><dl>{figures}</dl></div>'
@@ -70,26 +83,12 @@ def _percent(share: float) -> str:
 
 
 def capitalised(words: str) -> str:
-    """The words with a capital at the beginning, the rest as it is."""
+    """The words with a capital letter at the beginning."""
     return words[:1].upper() + words[1:]
 
 
-logger = logging.getLogger(__name__)
-
-# Gradio's own queue would show its own words, and turn light clicks away with the heavy runs: who waits for an engine
-# waits in `refgc.page.service.queue`, and is told the place there.
-ENGINE_QUEUE: dict[str, Any] = {"concurrency_limit": None}
-# Brings the result into view where it is off the screen; defined in assets/page.js.
-SCROLL_TO_RESULT = "() => window.refgcShowResult()"
-
-OUR_FAULT = (
-    "Something went wrong on our side and the pictures are not to blame; try again, and if it happens again, "
-    "try smaller pictures."
-)
-
-
 def sentence_for(error: Exception) -> str:
-    """What the visitor reads; an error nobody foresaw is logged in full and told without its details."""
+    """The sentence for the visitor. An unexpected error is logged in full, and its details are not shown."""
     if isinstance(error, RefGCError):
         return str(error)
     logger.error("A refinement failed.", exc_info=error)

@@ -28,11 +28,11 @@ def build_seed_field() -> gr.Number:
 
 
 def thumbnail_gallery(pictures: list[Any], *, label: str, columns: int, elem_id: str) -> gr.Gallery:
-    """Thumbnails that are picked, not opened.
+    """Add thumbnails that are selected, not opened.
 
     Args:
         pictures: each with its caption.
-        label: what they are, for those who do not see it.
+        label: for screen readers.
         columns: on a wide screen.
         elem_id: identity in the page.
     """
@@ -53,7 +53,12 @@ def thumbnail_gallery(pictures: list[Any], *, label: str, columns: int, elem_id:
 
 
 def comparison_slider(label: str, elem_id: str) -> gr.ImageSlider:
-    """A picture before and after, with a divider to drag."""
+    """Add a picture before and after, with a divider to drag.
+
+    Args:
+        label: stands over the picture.
+        elem_id: identity in the page.
+    """
     return gr.ImageSlider(
         label=label,
         interactive=False,

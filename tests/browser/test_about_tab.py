@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 
 def open_about(page: Page) -> Page:
@@ -12,9 +14,15 @@ def open_about(page: Page) -> Page:
     return page
 
 
-@pytest.fixture
-def about(opened: Page) -> Page:
-    return open_about(opened)
+@pytest.fixture(scope="module")
+def about(browser: Browser, server: str) -> Iterator[Page]:
+    """The tab, opened once for all who only read it."""
+    with browser.new_context() as context:
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.goto(server, wait_until="domcontentloaded")
+        page.locator("#refine").wait_for()
+        yield open_about(page)
 
 
 def test_tables_are_tables_with_names(about: Page) -> None:
@@ -33,8 +41,7 @@ def test_drawing_has_a_name_and_a_description(about: Page) -> None:
     )
 
 
-def test_citation_is_copied(about: Page, context: BrowserContext) -> None:
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
+def test_citation_is_copied(about: Page) -> None:
     about.get_by_role("button", name="Copy BibTeX").click()
     expect(about.locator(".cite-said")).to_have_text("Copied.")
     entry = about.evaluate("navigator.clipboard.readText()")
@@ -50,12 +57,17 @@ def test_citation_is_marked_where_the_clipboard_is_shut(about: Page) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 820, 1440])
-def test_it_fits_every_screen(page: Page, server: str, watch, width: int, theme: str) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
+def test_it_fits_every_screen(page: Page, server: str, watch, theme: str) -> None:
     page.goto(f"{server}/?__theme={theme}", wait_until="domcontentloaded")
     page.locator("#refine").wait_for()
     open_about(page)
+    for width in (360, 820, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        fits(page, width)
+
+
+def fits(page: Page, width: int) -> None:
+    """Drawing and tables can be read on a screen of that width."""
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     drawing = page.locator(".method-drawing")
     box = drawing.bounding_box()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
@@ -81,27 +81,40 @@ def walk(page: Page) -> list[str]:
     raise AssertionError(f"The keyboard does not come out of {names}.")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(360, 740), (1440, 900)])
-def test_every_tab_is_accessible_empty_and_with_a_result(
-    page: Page, server: str, watch: Watch, width: int, height: int, theme: str
-) -> None:
+def screens(page: Page) -> Iterator[str]:
+    """The page as it stands, on a phone and on a desk, light and dark; yields which it is."""
+    for width, height in ((360, 740), (1440, 900)):
+        for theme in ("light", "dark"):
+            page.set_viewport_size({"width": width, "height": height})
+            page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
+            yield f"{width} pixels wide, {theme}"
+
+
+def judge_everywhere(page: Page, state: str) -> list[str]:
+    return [complaint for screen in screens(page) for complaint in judge(page, f"{state}, {screen}")]
+
+
+def test_every_tab_is_accessible_empty_and_with_a_result(page: Page, server: str, watch: Watch) -> None:
     warnings: list[str] = []
     page.on("console", lambda message: warnings.append(message.text) if message.type == "warning" else None)
-    page.set_viewport_size({"width": width, "height": height})
     # A colour on its way to another is no colour to judge.
     page.emulate_media(reduced_motion="reduce")
-    page.goto(f"{server}/?__theme={theme}", wait_until="domcontentloaded")
+    page.goto(f"{server}/?__theme=light", wait_until="domcontentloaded")
     shows(page, EXAMPLES[0])
-    wrong = judge(page, "Refine, at first")
-    rows = page.get_by_role("tab").evaluate_all("tabs => new Set(tabs.map(tab => tab.offsetTop)).size")
-    assert rows == 1
-    expect(page.locator("#refine")).to_be_in_viewport(ratio=1)
-    page.locator("#refine").click()
-    expect(page.locator("#status .problem")).to_be_visible()
-    read_notice(page)
-    wrong += judge(page, "Refine, with nothing given")
-    close_notice(page)
+    wrong = []
+    for screen in screens(page):
+        wrong += judge(page, f"Refine, at first, {screen}")
+        rows = page.get_by_role("tab").evaluate_all("tabs => new Set(tabs.map(tab => tab.offsetTop)).size")
+        assert rows == 1
+        page.evaluate("window.scrollTo(0, 0)")
+        expect(page.locator("#refine")).to_be_in_viewport(ratio=1)
+    for screen in screens(page):
+        # The notice goes away by itself, so that each screen has one of its own.
+        page.locator("#refine").click()
+        expect(page.locator("#status .problem")).to_be_visible()
+        read_notice(page)
+        wrong += judge(page, f"Refine, with nothing given, {screen}")
+        close_notice(page)
     choose(page, EXAMPLES[1])
     shows(page, EXAMPLES[1])
     page.locator("#refine").click()
@@ -110,27 +123,27 @@ def test_every_tab_is_accessible_empty_and_with_a_result(
     for accordion in ("#code", "#json"):
         page.locator(f"{accordion} button").first.click()
     expect(page.locator("#python textarea")).to_be_visible()
-    wrong += judge(page, "Refine, with a result and everything unfolded")
+    wrong += judge_everywhere(page, "Refine, with a result and everything unfolded")
 
     open_tab(page, "DipRefGC preview")
-    wrong += judge(page, "Preview, at first")
+    wrong += judge_everywhere(page, "Preview, at first")
     page.locator("#preview-examples .thumbnail-item").first.click()
     expect(page.locator("#figures table")).to_be_visible(timeout=RESULT_MILLISECONDS)
     for accordion in ("#preview-options", "#preview-files"):
         page.locator(f"{accordion} button").first.click()
     expect(page.get_by_label("Caption")).to_be_visible()
-    wrong += judge(page, "Preview, with a result and everything unfolded")
+    wrong += judge_everywhere(page, "Preview, with a result and everything unfolded")
 
     open_tab(page, "Gallery")
     expect(page.locator("#paper-cards")).not_to_contain_text("Fetching")
-    wrong += judge(page, "Gallery")
+    wrong += judge_everywhere(page, "Gallery")
     page.locator(".card-open").first.click()
     expect(page.get_by_role("dialog")).to_be_visible()
-    wrong += judge(page, "Gallery, a card looked at closely")
+    wrong += judge_everywhere(page, "Gallery, a card looked at closely")
     page.keyboard.press("Escape")
     open_tab(page, "About")
     expect(page.get_by_role("heading", name="The task")).to_be_visible()
-    wrong += judge(page, "About")
+    wrong += judge_everywhere(page, "About")
     assert wrong == [], "\n".join(wrong)
     assert warnings == []
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -14,6 +14,7 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from refgc.imaging.image import open_image
 from refgc.page.app import launch_settings
 from refgc.page.gallery.cards import KINDS
 from refgc.page.gallery.manifest import read_manifest
@@ -22,9 +23,11 @@ from refgc.page.gallery.tab import build_gallery_tab
 from refgc.page.service.runs import Service
 from tests.browser.gestures import swipe
 from tests.support.picture_host import Host, picture_host, status
+from tests.support.running import free_port
 
 CARDS = read_manifest().cards
 WIDTHS = (360, 820, 1440)
+decode = partial(open_image, name="picture")
 
 
 def open_gallery(page: Page) -> Page:
@@ -36,6 +39,16 @@ def open_gallery(page: Page) -> Page:
 @pytest.fixture
 def gallery(opened: Page) -> Page:
     return open_gallery(opened)
+
+
+@pytest.fixture(scope="module")
+def cards(browser: Browser, server: str) -> Iterator[Page]:
+    """The tab, opened once for those who each work with a card of their own."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(server, wait_until="domcontentloaded")
+        page.locator("#refine").wait_for()
+        yield open_gallery(page)
 
 
 def card(page: Page, number: int = 0) -> Locator:
@@ -96,48 +109,48 @@ def test_nothing_of_the_gallery_is_loaded_before_it_is_opened(page: Page, opened
     assert all(url.endswith("-small.webp") for url in loaded)
 
 
-def test_every_card_has_a_reference_and_a_named_slider(gallery: Page) -> None:
-    cards = gallery.locator("#gallery-cards .card")
-    expect(cards).to_have_count(len(CARDS))
+def test_every_card_has_a_reference_and_a_named_slider(cards: Page) -> None:
+    found = cards.locator("#gallery-cards .card")
+    expect(found).to_have_count(len(CARDS))
     names = [
-        slider.get_attribute("aria-label") or "" for slider in gallery.locator("#gallery-cards input[type=range]").all()
+        slider.get_attribute("aria-label") or "" for slider in cards.locator("#gallery-cards input[type=range]").all()
     ]
     assert all(": divider between generated and " in name for name in names)
     for number in (0, len(CARDS) - 1):
-        alts = [part.get_attribute("alt") or "" for part in card(gallery, number).locator("img").all()]
-        title = cards.nth(number).locator("h3").inner_text()
+        alts = [part.get_attribute("alt") or "" for part in card(cards, number).locator("img").all()]
+        title = found.nth(number).locator("h3").inner_text()
         assert alts[0] == f"{title}, reference photo"
         assert set(alts[1:]) == {f"{title}, refined", f"{title}, generated"}
-        expect(cards.nth(number)).to_contain_text("Simulated")
+        expect(found.nth(number)).to_contain_text("Simulated")
 
 
-def test_mouse_drags_the_divider(gallery: Page) -> None:
-    reveal = card(gallery).locator(".reveal")
+def test_mouse_drags_the_divider(cards: Page) -> None:
+    reveal = card(cards).locator(".reveal")
     x, y = middle(reveal)
     box = reveal.bounding_box()
     assert box is not None
     assert divider(reveal) == pytest.approx(0.5, abs=0.02)
-    gallery.mouse.move(x, y)
-    gallery.mouse.down()
-    gallery.mouse.move(box["x"] + 0.8 * box["width"], y, steps=5)
+    cards.mouse.move(x, y)
+    cards.mouse.down()
+    cards.mouse.move(box["x"] + 0.8 * box["width"], y, steps=5)
     assert divider(reveal) == pytest.approx(0.8, abs=0.03)
-    gallery.mouse.move(box["x"] + box["width"] + 60, y, steps=5)
-    gallery.mouse.up()
+    cards.mouse.move(box["x"] + box["width"] + 60, y, steps=5)
+    cards.mouse.up()
     assert divider(reveal) == pytest.approx(1, abs=0.01)
     assert shows(reveal, "before")
     assert not shows(reveal, "after")
-    gallery.mouse.click(box["x"] + 2, y)
+    cards.mouse.click(box["x"] + 2, y)
     assert divider(reveal) == pytest.approx(0, abs=0.03)
-    gallery.mouse.move(0, 0)
+    cards.mouse.move(0, 0)
     assert shows(reveal, "after")
     assert not shows(reveal, "before")
 
 
-def test_keyboard_moves_the_divider(gallery: Page) -> None:
-    reveal = card(gallery).locator(".reveal")
+def test_keyboard_moves_the_divider(cards: Page) -> None:
+    reveal = card(cards, 1).locator(".reveal")
     reveal.locator("input").focus()
     for key, place in (("ArrowRight", 0.51), ("ArrowLeft", 0.5), ("Home", 0), ("End", 1), ("PageDown", 0.9)):
-        gallery.keyboard.press(key)
+        cards.keyboard.press(key)
         assert divider(reveal) == pytest.approx(place, abs=0.011)
     assert reveal.locator("i").evaluate("line => getComputedStyle(line, '::after').outlineStyle") != "none"
 
@@ -159,24 +172,24 @@ def test_finger_drags_the_divider_and_still_scrolls_the_page(browser: Browser, s
     context.close()
 
 
-def test_filter_shows_one_artifact(gallery: Page) -> None:
+def test_filter_shows_one_artifact(cards: Page) -> None:
     for kind, (name, words) in KINDS.items():
-        gallery.get_by_role("radio", name=name).check()
-        shown = gallery.locator("#gallery-cards .card:visible")
+        cards.get_by_role("radio", name=name).check()
+        shown = cards.locator("#gallery-cards .card:visible")
         wanted = [one for one in CARDS if kind in ("everything", one.artifact or "all_four")]
         expect(shown).to_have_count(len(wanted))
         if kind != "everything":
             assert {one.get_attribute("data-kind") for one in shown.all()} == {kind}
-        expect(gallery.locator("#gallery-cards .kind:visible")).to_have_text(words)
+        expect(cards.locator("#gallery-cards .kind:visible")).to_have_text(words)
 
 
-def test_filter_works_by_keyboard(gallery: Page) -> None:
-    gallery.get_by_role("radio", name="Everything").focus()
-    gallery.keyboard.press("ArrowRight")
-    gallery.keyboard.press("ArrowRight")
-    expect(gallery.get_by_role("radio", name="Identity distortion")).to_be_checked()
-    expect(gallery.locator("#gallery-cards .card:visible")).to_have_count(3)
-    label = gallery.locator(".filter label:has(:checked)")
+def test_filter_works_by_keyboard(cards: Page) -> None:
+    cards.get_by_role("radio", name="Everything").focus()
+    cards.keyboard.press("ArrowRight")
+    cards.keyboard.press("ArrowRight")
+    expect(cards.get_by_role("radio", name="Identity distortion")).to_be_checked()
+    expect(cards.locator("#gallery-cards .card:visible")).to_have_count(3)
+    label = cards.locator(".filter label:has(:checked)")
     assert label.evaluate("part => getComputedStyle(part).outlineStyle") != "none"
 
 
@@ -219,24 +232,26 @@ def test_example_opens_in_refine_with_the_theme_kept(page: Page, server: str, wa
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
-def test_it_fits_every_screen(page: Page, server: str, watch, width: int, theme: str) -> None:
-    page.set_viewport_size({"width": width, "height": 900})
+def test_it_fits_every_screen(page: Page, server: str, watch, theme: str) -> None:
     page.goto(f"{server}/?__theme={theme}", wait_until="domcontentloaded")
     page.locator("#refine").wait_for()
     first = card(open_gallery(page))
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    reveal = first.locator(".reveal").bounding_box()
-    assert reveal is not None
-    assert reveal["width"] == pytest.approx(reveal["height"], abs=2)
-    assert reveal["width"] >= 200
-    first.get_by_role("button", name="look closely").click()
-    dialog = page.get_by_role("dialog").bounding_box()
-    assert dialog is not None
-    assert dialog["x"] >= 0
-    assert dialog["x"] + dialog["width"] <= width
-    brightness = np.asarray(screenshot(page.get_by_role("dialog").locator("h3"))).mean()
-    assert (brightness > 128) == (theme == "light")
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        reveal = first.locator(".reveal").bounding_box()
+        assert reveal is not None
+        assert reveal["width"] == pytest.approx(reveal["height"], abs=2)
+        assert reveal["width"] >= 200
+        first.get_by_role("button", name="look closely").click()
+        dialog = page.get_by_role("dialog").bounding_box()
+        assert dialog is not None
+        assert dialog["x"] >= 0
+        assert dialog["x"] + dialog["width"] <= width
+        brightness = np.asarray(screenshot(page.get_by_role("dialog").locator("h3"))).mean()
+        assert (brightness > 128) == (theme == "light")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 @contextmanager
@@ -247,11 +262,12 @@ def served(paper: PaperPictures) -> Iterator[str]:
             gr.HTML("<p>Nothing of the gallery</p>")
         with gr.Tab("Gallery"):
             build_gallery_tab([], paper)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     _, address, _ = demo.launch(
-        server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **launch_settings(Service())
+        server_name="127.0.0.1",
+        server_port=free_port(),
+        prevent_thread_lock=True,
+        quiet=True,
+        **launch_settings(Service()),
     )
     try:
         yield address
@@ -275,7 +291,7 @@ def test_the_authors_pictures_come_when_the_tab_is_open(page: Page, host: Host, 
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     host.answers["jar_LRGI.png"] = status(404)
-    with served(PaperPictures(uploads / "paper-pictures", address=host.address)) as address:
+    with served(PaperPictures(uploads / "paper-pictures", decode, address=host.address)) as address:
         page.goto(address)
         page.get_by_text("Nothing of the gallery").wait_for()
         assert host.asked.total() == 0
@@ -293,7 +309,7 @@ def test_the_authors_pictures_come_when_the_tab_is_open(page: Page, host: Host, 
 
 
 def test_without_network_a_line_says_why(page: Page, uploads: Path) -> None:
-    with served(PaperPictures(uploads / "paper-pictures", address="http://127.0.0.1:9/")) as address:
+    with served(PaperPictures(uploads / "paper-pictures", decode, address="http://127.0.0.1:9/")) as address:
         page.goto(address)
         page.get_by_role("tab", name="Gallery").click()
         expect(page.locator("#paper-cards")).to_contain_text("They are not shown now: no connection to its server.")

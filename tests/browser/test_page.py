@@ -10,7 +10,6 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from refgc.page.examples import Example
 from tests.browser.gestures import swipe
 from tests.browser.refine_page import (
     EXAMPLES,
@@ -104,9 +103,9 @@ def test_upload_refine_compare_and_download(opened: Page, pair, tmp_path: Path) 
     assert report["message"] == summary.locator(".message").inner_text()
 
 
-def test_slider_obeys_the_arrow_keys(opened: Page, pair) -> None:
-    clear_screen(opened, pair)
-    refine(opened)
+def test_slider_obeys_the_arrow_keys(opened: Page) -> None:
+    shows(opened, EXAMPLES[0])
+    settle(opened)
     handle = opened.get_by_role("slider", name=re.compile("Whole picture"))
     before = middle(handle)[0]
     handle.focus()
@@ -117,9 +116,8 @@ def test_slider_obeys_the_arrow_keys(opened: Page, pair) -> None:
     expect(handle).to_have_attribute("aria-valuenow", "40")
 
 
-def test_wheel_over_a_slider_scrolls_the_page(opened: Page, pair) -> None:
-    clear_screen(opened, pair)
-    refine(opened)
+def test_wheel_over_a_slider_scrolls_the_page(opened: Page) -> None:
+    shows(opened, EXAMPLES[0])
     opened.locator("#whole").scroll_into_view_if_needed()
     settle(opened)
     opened.mouse.move(*middle(opened.locator("#whole .slider-wrap")))
@@ -129,12 +127,11 @@ def test_wheel_over_a_slider_scrolls_the_page(opened: Page, pair) -> None:
     opened.wait_for_function(f"window.scrollY > {start} + 50")
 
 
-def test_finger_drags_the_handle_and_scrolls_over_the_picture(browser: Browser, server: str, pair) -> None:
+def test_finger_drags_the_handle_and_scrolls_over_the_picture(browser: Browser, server: str) -> None:
     with browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True) as context:
         page = context.new_page()
         page.goto(server)
-        clear_screen(page, pair)
-        refine(page)
+        shows(page, EXAMPLES[0])
         page.locator("#whole").scroll_into_view_if_needed()
         settle(page)
         handle = handle_of(page, "whole")
@@ -208,14 +205,15 @@ def test_nothing_placed_is_said(opened: Page, pair, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_example_loads_and_shows_its_result(opened: Page, example: Example) -> None:
-    choose(opened, example)
-    shows(opened, example)
-    for name in ("reference", "generated"):
-        expect(frame_of(opened, name).locator("img")).to_be_visible()
-    expect(opened.locator("#status")).to_contain_text(example.meta.description)
-    assert min(shown_size(opened.locator("#whole img").nth(1))) > 0
+def test_every_example_loads_and_shows_its_result(opened: Page) -> None:
+    for example in EXAMPLES:
+        choose(opened, example)
+        shows(opened, example)
+        for name in ("reference", "generated"):
+            expect(frame_of(opened, name).locator("img")).to_be_visible()
+        expect(opened.locator("#status")).to_contain_text(example.meta.description)
+        assert min(shown_size(opened.locator("#whole img").nth(1))) > 0
+    expect(opened.locator("#results .thumbnail-item")).to_have_count(len(EXAMPLES))
 
 
 def test_missing_picture_is_asked_for(opened: Page, pair) -> None:
@@ -247,14 +245,21 @@ def test_text_named_png_is_refused_in_a_sentence(opened: Page, pair, tmp_path: P
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(360, 740), (1440, 900)])
-def test_fits_the_screen_in_both_themes(
-    page: Page, server: str, watch, pair, width: int, height: int, theme: str, output_path: str
-) -> None:
-    page.set_viewport_size({"width": width, "height": height})
+def test_fits_the_screen_in_both_themes(page: Page, server: str, watch, pair, theme: str, output_path: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
     page.goto(f"{server}/?__theme={theme}")
     clear_screen(page, pair)
-    refine(page)
+    for width, height in ((360, 740), (1440, 900)):
+        page.set_viewport_size({"width": width, "height": height})
+        refine(page)
+        fits(page, width, theme)
+        picture = Path(output_path) / f"page-{width}-{theme}.png"
+        page.screenshot(path=picture, full_page=True)
+        assert picture.stat().st_size > 0
+
+
+def fits(page: Page, width: int, theme: str) -> None:
+    """Everything of a result is on the screen and in the theme's colours."""
     dark = page.evaluate("document.querySelector('.dark') !== null")
     assert dark == (theme == "dark")
     lightness = page.evaluate(
@@ -275,6 +280,3 @@ def test_fits_the_screen_in_both_themes(
     )
     assert covered == 0
     expect(page.locator("#whole")).to_be_in_viewport()
-    picture = Path(output_path) / f"page-{width}-{theme}.png"
-    page.screenshot(path=picture, full_page=True)
-    assert picture.stat().st_size > 0

@@ -17,6 +17,7 @@ from refgc.page.preview.tab import find_preview_examples
 from tests.browser.gestures import swipe
 
 RESULT_MILLISECONDS = 120_000
+SCREENS = ((360, 740, "light"), (360, 740, "dark"), (820, 1180, "dark"), (1440, 900, "light"))
 EXAMPLE = find_preview_examples(find_examples(EXAMPLES_FOLDER))[0]
 
 
@@ -264,24 +265,19 @@ def test_what_is_missing_or_no_picture_is_said_in_a_sentence(preview: Page, card
     expect(problem).to_have_text("Add the scene first: the picture that the object is drawn into.")
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "theme"),
-    [(360, 740, "light"), (360, 740, "dark"), (820, 1180, "dark"), (1440, 900, "light")],
-)
-def test_fits_the_screen_in_both_themes(
-    page: Page, server: str, watch, width: int, height: int, theme: str, output_path: str
-) -> None:
-    page.set_viewport_size({"width": width, "height": height})
-    page.goto(f"{server}/?__theme={theme}")
-    page.get_by_role("tab", name="DipRefGC preview").click()
-    page.get_by_role("button", name=EXAMPLE.meta.title, exact=True).click()
-    expect(page.locator("#preview-status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
-    expect(page.locator("#figures table")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    cut_off = page.evaluate(
-        """() => [...document.querySelectorAll('#generate, #send, .pad-frame, #conditions, #story, #figures td')]
-            .filter(part => part.getBoundingClientRect().right > innerWidth || part.scrollWidth > part.clientWidth + 1)
-            .map(part => part.outerHTML)"""
-    )
-    assert cut_off == []
-    page.screenshot(path=Path(output_path) / f"preview-{width}-{theme}.png", full_page=True)
+def test_fits_the_screen_in_both_themes(preview: Page, output_path: str) -> None:
+    preview.get_by_role("button", name=EXAMPLE.meta.title, exact=True).click()
+    expect(preview.locator("#preview-status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
+    expect(preview.locator("#figures table")).to_be_visible()
+    for width, height, theme in SCREENS:
+        preview.set_viewport_size({"width": width, "height": height})
+        preview.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
+        assert preview.evaluate("document.documentElement.scrollWidth") <= width
+        cut_off = preview.evaluate(
+            """() => [...document.querySelectorAll('#generate, #send, .pad-frame, #conditions, #story, #figures td')]
+                .filter(part => part.getBoundingClientRect().right > innerWidth
+                    || part.scrollWidth > part.clientWidth + 1)
+                .map(part => part.outerHTML)"""
+        )
+        assert cut_off == []
+        preview.screenshot(path=Path(output_path) / f"preview-{width}-{theme}.png", full_page=True)

@@ -28,7 +28,8 @@ from tests.browser.refine_page import (
 )
 from tests.support.synthetic import SyntheticPair, make_synthetic_pair
 
-LARGE_SIDE = 800
+# Keeps the engine busy for some seconds.
+LARGE_SIDE = 512
 
 # What the page showed, noted by the page itself, so that nothing quick is missed.
 NOTING = """() => {
@@ -45,8 +46,7 @@ NOTING = """() => {
 
 @pytest.fixture(scope="module")
 def large_pictures() -> SyntheticPair:
-    """Large enough to keep the engine busy for some seconds."""
-    return make_synthetic_pair(reference_side=1600, generated_side=LARGE_SIDE)
+    return make_synthetic_pair(reference_side=1024, generated_side=LARGE_SIDE)
 
 
 @pytest.fixture
@@ -54,8 +54,14 @@ def large_pair(large_pictures: SyntheticPair, tmp_path: Path) -> tuple[Path, Pat
     return never_seen(large_pictures, tmp_path)
 
 
+@pytest.fixture
+def small_pair(tmp_path: Path) -> tuple[Path, Path]:
+    return never_seen(make_synthetic_pair(), tmp_path / "small")
+
+
 def never_seen(pictures: SyntheticPair, folder: Path) -> tuple[Path, Path]:
     """Files with pixels that were never given before, since the server knows what it has made."""
+    folder.mkdir(exist_ok=True)
     paths = folder / "new reference.png", folder / "new generated.png"
     for path, pixels in zip(paths, (pictures.reference, pictures.generated), strict=True):
         picture = pixels.copy()
@@ -64,9 +70,9 @@ def never_seen(pictures: SyntheticPair, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def give_large(page: Page, large_pair: tuple[Path, Path]) -> None:
+def give_new(page: Page, pair: tuple[Path, Path]) -> None:
     shows(page, EXAMPLES[0])
-    for name, path in zip(("reference", "generated"), large_pair, strict=True):
+    for name, path in zip(("reference", "generated"), pair, strict=True):
         upload(page, name, path)
         expect(page.locator(f"#{name}-pad img")).to_be_visible()
 
@@ -91,12 +97,8 @@ def rested(page: Page) -> None:
     expect(page.locator("#refine")).to_be_enabled()
 
 
-def test_stages_and_their_pictures_come_one_after_the_other(opened: Page, tmp_path: Path) -> None:
-    shows(opened, EXAMPLES[0])
-    names = ("reference", "generated")
-    for name, path in zip(names, never_seen(make_synthetic_pair(), tmp_path), strict=True):
-        upload(opened, name, path)
-        expect(opened.locator(f"#{name}-pad img")).to_be_visible()
+def test_stages_and_their_pictures_come_one_after_the_other(opened: Page, small_pair) -> None:
+    give_new(opened, small_pair)
     opened.evaluate(NOTING)
     refine(opened, "new generated.png")
     rested(opened)
@@ -112,14 +114,14 @@ def test_stages_and_their_pictures_come_one_after_the_other(opened: Page, tmp_pa
 
 
 def test_cancelled_run_leaves_what_was_there_and_frees_the_engine(
-    opened: Page, browser: Browser, server: str, server_log: Path, pair, large_pair
+    opened: Page, browser: Browser, server: str, server_log: Path, pair, small_pair, large_pair
 ) -> None:
     before = endings(server_log)
-    give_large(opened, large_pair)
+    give_new(opened, large_pair)
     with browser.new_context() as context:
         other = context.new_page()
         other.goto(server, wait_until="domcontentloaded")
-        clear_screen(other, pair)
+        give_new(other, small_pair)
         start(opened)
         expect(opened.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
         start(other)
@@ -137,14 +139,12 @@ def test_cancelled_run_leaves_what_was_there_and_frees_the_engine(
     refine(opened)
 
 
-def test_visitor_who_waits_can_cancel(
-    opened: Page, browser: Browser, server: str, large_pictures, large_pair, tmp_path_factory
-) -> None:
+def test_visitor_who_waits_can_cancel(opened: Page, browser: Browser, server: str, large_pair, small_pair) -> None:
     with browser.new_context() as context:
         other = context.new_page()
         other.goto(server, wait_until="domcontentloaded")
-        give_large(other, large_pair)
-        give_large(opened, never_seen(large_pictures, tmp_path_factory.mktemp("waiting")))
+        give_new(other, large_pair)
+        give_new(opened, small_pair)
         start(other)
         expect(other.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
         start(opened)
@@ -157,24 +157,24 @@ def test_visitor_who_waits_can_cancel(
 
 
 def test_visitor_who_leaves_makes_way(
-    opened: Page, browser: Browser, server: str, server_log: Path, pair, large_pair
+    opened: Page, browser: Browser, server: str, server_log: Path, small_pair, large_pair
 ) -> None:
     before = endings(server_log)
-    clear_screen(opened, pair)
+    give_new(opened, small_pair)
     with browser.new_context() as context:
         other = context.new_page()
         other.goto(server, wait_until="domcontentloaded")
-        give_large(other, large_pair)
+        give_new(other, large_pair)
         start(other)
         expect(other.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
         other.close()
         expect_cancelled(opened, server_log, before)
-    refine(opened)
+    refine(opened, "new generated.png")
 
 
 def test_choosing_an_example_ends_the_run(opened: Page, server_log: Path, large_pair) -> None:
     before = endings(server_log)
-    give_large(opened, large_pair)
+    give_new(opened, large_pair)
     start(opened)
     expect(opened.locator("#caption .in-the-making")).to_be_visible(timeout=RESULT_MILLISECONDS)
     opened.evaluate(NOTING)

@@ -106,6 +106,23 @@ def test_a_signal_while_files_are_written_leaves_no_drafts(tmp_path: Path, numbe
     assert list(output.iterdir()) == []
 
 
+@pytest.mark.parametrize("then", ["stoppable(no_progress)('stage', 0.5); print('went on')", "pass"])
+def test_a_signal_whose_exception_is_swallowed_ends_the_work_all_the_same(then: str) -> None:
+    code = (
+        "import os, signal\n"
+        "from refgc.cli.streams import StoppedError, stoppable, stopped_by_signals\n"
+        "from refgc.engine import no_progress\n"
+        "try:\n"
+        "    with stopped_by_signals():\n"
+        "        try: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        except BaseException: pass\n"
+        f"        {then}\n"
+        "except StoppedError as stopped: raise SystemExit(stopped.status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (143, "")
+
+
 def test_hanging_up_is_ignored_under_nohup(tmp_path: Path) -> None:
     code = (
         "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"

@@ -82,6 +82,20 @@ def test_an_object_is_aligned_though_it_is_bent(amount):
     assert np.percentile(inner, 90) < 2.0
 
 
+def test_a_strongly_bent_surface_is_followed_step_by_step():
+    mask, truth = middle_mask(), bent(30.0)
+    aligned = align_object(on_other_ground(truth, mask), REFERENCE, homography(3.0, 2.0), mask)
+    assert np.median(errors(aligned.mapping, truth)[40:120, 40:120]) < 0.13
+
+
+def test_what_only_the_generated_picture_shows_is_not_reliable():
+    generated = seen_through(pixel_grid((320, 320)))
+    generated[30:50, 30:50] = draw_card(60, 9)[20:40, 20:40]
+    reliable = align_scene(generated, REFERENCE, homography()).reliable
+    assert reliable[64:96, 64:96].mean() < 0.4
+    assert reliable[16:50, 16:-16].mean() > 0.95
+
+
 def test_an_objects_background_is_not_reliable():
     mask, truth = middle_mask(), bent(0.0)
     aligned = align_object(on_other_ground(truth, mask), REFERENCE, homography(), mask)
@@ -100,9 +114,9 @@ def test_flat_colour_is_not_reliable():
 
 def test_another_light_does_not_disturb_the_alignment():
     mask, truth = middle_mask(), bent(6.0)
-    dark = np.rint(on_other_ground(truth, mask) * np.array([0.5, 0.62, 0.8])).astype(np.uint8)
+    dark = np.rint(on_other_ground(truth, mask) * np.array([0.3, 0.35, 0.45])).astype(np.uint8)
     inner = errors(align_object(dark, REFERENCE, homography(3.0, 2.0), mask).mapping, truth)[40:120, 40:120]
-    assert np.median(inner) < 0.7
+    assert np.percentile(inner, 90) < 1.0
 
 
 def test_a_warped_mask_ends_with_the_reference():

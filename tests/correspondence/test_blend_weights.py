@@ -115,6 +115,12 @@ def test_displaced_print_is_not_used_though_its_colours_agree():
     assert trust[BODY].mean() < 0.45
 
 
+def test_light_is_followed_into_folds_that_are_smaller_than_the_object():
+    light = (1 - 0.3 * np.sin(np.arange(SIDE) / 7) ** 2)[None, :, None]
+    gain = weights(np.rint(seen() * light).astype(np.uint8), alignment()).gain
+    assert np.abs(cv2.resize(gain, (SIDE, SIDE)) - light)[BODY].mean() < 0.085
+
+
 def test_a_generated_mask_is_the_outline():
     mask = np.zeros((SIDE, SIDE), np.float32)
     mask[:, :90] = 1

@@ -12,8 +12,15 @@ from tests.support.correspondence_pairs import PAIR, PRODUCT_PHOTO, on_plain_gro
 from tests.support.synthetic import draw_card
 
 
-def found(reference: np.ndarray, generated: np.ndarray, **masks: np.ndarray) -> Finding:
-    finding = find(make_request(reference, generated, **masks))
+def found(
+    reference: np.ndarray,
+    generated: np.ndarray,
+    *,
+    reference_mask: np.ndarray | None = None,
+    generated_mask: np.ndarray | None = None,
+) -> Finding:
+    request = make_request(reference, generated, reference_mask=reference_mask, generated_mask=generated_mask)
+    finding = find(request)
     assert finding is not None
     return finding
 
@@ -72,3 +79,20 @@ def test_an_object_that_fills_a_third_of_the_picture_is_no_scene():
 def test_a_small_generated_picture_is_enlarged_to_be_matched(side):
     generated = cv2.resize(PAIR.truth, (side, side), interpolation=cv2.INTER_AREA)
     assert found(PRODUCT_PHOTO, np.asarray(generated, np.uint8)).confidence > 0.5
+
+
+@pytest.mark.parametrize("marked", ["reference_mask", "generated_mask"])
+def test_only_what_is_marked_is_matched(marked):
+    reference, generated, left, left_seen = two_cards()
+    finding = found(reference, generated, **{marked: left if marked == "reference_mask" else left_seen})
+    points = finding.matches.reference if marked == "reference_mask" else finding.matches.generated
+    middle = 230 if marked == "reference_mask" else 57
+    assert points[:, 0].max() < middle
+
+
+def test_an_object_that_is_small_in_the_reference_is_found():
+    reference = on_plain_ground(draw_card(80, 3), 280)
+    ground = np.full((400, 400, 3), (90, 110, 130), np.uint8)
+    ground[80:320, 80:320] = cv2.resize(draw_card(80, 3), (240, 240), interpolation=cv2.INTER_CUBIC)
+    generated = cv2.resize(cv2.GaussianBlur(ground, (0, 0), 2), (100, 100), interpolation=cv2.INTER_AREA)
+    assert found(reference, np.asarray(generated, np.uint8)).confidence > 0.9

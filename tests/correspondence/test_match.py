@@ -161,7 +161,9 @@ def test_each_spot_is_matched_once():
 def off_by(pixels: float) -> Matches:
     """Matches that lie so many pixels of the generated picture beside where the placement says."""
     agreeing = following(TURNED_AND_SMALLER, 10, 0)
-    there = cv2.perspectiveTransform(agreeing.generated[:, None] + np.float32([pixels, 0]), TURNED_AND_SMALLER)[:, 0]
+    there = cv2.perspectiveTransform(
+        agreeing.generated[:, None] + np.array([pixels, 0], np.float32), TURNED_AND_SMALLER
+    )[:, 0]
     return agreeing.at(agreeing.generated, there)
 
 

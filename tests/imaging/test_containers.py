@@ -129,6 +129,13 @@ def test_large_profiles_are_refused(suffix, opened):
     )
 
 
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+@pytest.mark.parametrize("exif", [b"\0", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+def test_exif_data_that_cannot_be_read_are_as_good_as_none(suffix, exif, opened):
+    content = encoded(PILImage.fromarray(quadrants()), suffix.upper(), exif=exif, lossless=True)
+    np.testing.assert_array_equal(opened(content).pixels, quadrants())
+
+
 def test_what_editors_and_generators_write_is_read(opened):
     workflow = (b"tEXt", b"workflow\0" + b"x" * 5 * MEGABYTE)
     assert opened(small_png(workflow, (b"eXIf", exif_of((0x112, 3, 1, 6))[6:]))).size == (64, 64)
@@ -148,13 +155,19 @@ def test_what_editors_and_generators_write_is_read(opened):
         gif_with(b"\x01" * 200_000),
         gif_with(b"!\xff" + b"\x01x" * 200_000 + b"\0"),
         small_png(*[(b"prVt", b"")] * 150_000),
+        b"P6 #" + b"a" * 200_000 + b"\n64 64 255\n" + bytes(64 * 64 * 3),
     ],
-    ids=["segments", "padding", "comment", "comments", "nothing", "extension", "chunks"],
+    ids=["segments", "padding", "comment", "comments", "nothing", "extension", "chunks", "comment of a PPM"],
 )
 def test_what_is_read_piece_by_piece_has_a_limit(content, opened):
     start = time.process_time()
     assert "again" in refusal(lambda: opened(content))
     assert time.process_time() - start < 2
+
+
+def test_comments_of_a_ppm_are_read(opened):
+    assert opened(b"P5 #" + b"a" * 60_000 + b"\n64 #\n64 255\n" + bytes(64 * 64)).size == (64, 64)
+    assert opened(b"P4\n1000 1000\n" + bytes(125 * 1000)).size == (1000, 1000)
 
 
 def test_a_jpeg_of_many_scans_is_refused(opened):
@@ -171,17 +184,17 @@ def test_an_indexed_png_without_palette_is_refused(opened):
     )
 
 
-@pytest.mark.parametrize("suffix", ["avif", "heic"])
-def test_items_that_share_their_bytes_do_not_fill_memory(suffix, opened):
-    content = bytearray(file_of(suffix))
-    start = content.index(b"iloc")
-    version, sizes = content[start + 4], content[start + 8]
-    assert version == 0
-    assert sizes == 0x44
-    # The first item: number, data reference, count of pieces, then the place and length of the first.
-    item = start + 12
-    struct.pack_into(">I", content, item + 6 + 4, 2**31)
-    assert "is damaged" in refusal(lambda: opened(bytes(content)))
+def test_items_that_share_their_bytes_do_not_fill_memory(opened):
+    def box(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", 8 + len(content)) + kind + content
+
+    def with_pieces(count: int) -> bytes:
+        # One item, each piece of which is the first 100 bytes of the file; offsets and lengths of 4 bytes.
+        item = struct.pack(">HHH", 1, 0, count) + struct.pack(">II", 0, 100) * count
+        return file_of("avif")[:32] + box(b"meta", bytes(4) + box(b"iloc", bytes(4) + b"\x44\0\0\1" + item))
+
+    assert "is not a picture that can be read" in refusal(lambda: opened(with_pieces(1)))
+    assert "is damaged or cut off" in refusal(lambda: opened(with_pieces(1000)))
 
 
 # --- TIFF -----------------------------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ def test_without_a_generator_every_call_draws_anew_and_torchs_own_seed_counts(pi
 
 
 def test_pictures_reach_the_vae_to_a_quarter_of_a_grey_level_in_bfloat16(pipeline):
-    pipeline.vae.to(torch.bfloat16)
+    pipeline.to(torch.bfloat16)
     given: list[Tensor] = []
     handle = pipeline.vae.encoder.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     levels = np.arange(256, dtype=np.uint8).repeat(48).reshape(64, 64, 3)

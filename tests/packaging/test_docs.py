@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -15,8 +14,9 @@ import typer
 import yaml
 from PIL import Image as PILImage
 
-from refgc import __version__
+import refgc
 from refgc.cli.main import app
+from refgc.settings import Settings, variable_of
 from tests.test_house import FLOORS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,9 +103,66 @@ def test_python_code_names_what_exists(code: str) -> None:
     """It compiles, and what it imports from this project is there."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "refgc":
-            module = importlib.import_module(str(node.module))
-            for alias in node.names:
-                assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
+            assert {alias.name for alias in node.names} <= names_in(str(node.module)), node.module
+
+
+def names_in(module: str) -> set[str]:
+    """What can be imported from a module of the package; it is read and not imported, since some need torch."""
+    if module == "refgc":
+        return set(refgc.__all__)
+    parts = module.split(".")
+    file = ROOT.joinpath(*parts).with_suffix(".py")
+    file = file if file.is_file() else ROOT.joinpath(*parts, "__init__.py")
+    names: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.ClassDef() | ast.FunctionDef():
+                names.add(node.name)
+            case ast.ImportFrom():
+                names |= {alias.asname or alias.name for alias in node.names}
+            case ast.Assign():
+                names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def words_of_code() -> list[Any]:
+    """Everything between backticks in the documents of what is now, with its document."""
+    return [
+        pytest.param(re.findall(r"`([^`\n]+)`", prose_of(document)), id=str(document.relative_to(ROOT)))
+        for document in DOCUMENTS
+        if document.name != "CHANGELOG.md"
+    ]
+
+
+@pytest.mark.parametrize("words", words_of_code())
+def test_modules_files_and_variables_that_are_named_exist(words: list[str]) -> None:
+    for word in words:
+        if re.fullmatch(r"refgc(\.\w+)+", word) and word != "refgc.refine":
+            module, _, name = word.rpartition(".")
+            assert is_module(word) or (is_module(module) and name in names_in(module)), word
+        elif re.fullmatch(r"(?:refgc|tests|examples|docs|assets|benchmarks)/[\w./-]*", word):
+            assert (ROOT / word).exists(), word
+        elif variable := re.fullmatch(r"(REFGC_\w+)(?:=.*)?", word):
+            assert variable[1] in map(variable_of, Settings.model_fields), word
+        elif started := re.fullmatch(r".*python -m (benchmarks\.[a-z_]+)", word):
+            assert is_module(started[1]), word
+
+
+def is_module(name: str) -> bool:
+    """Whether this repository has a module or package of that name."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file() or name == "refgc"
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "document"), [("refine", "command"), ("preview", "preview"), ("page", "hosting")]
+)
+def test_every_option_is_documented(subcommand: str, document: str) -> None:
+    text = (ROOT / "docs" / f"{document}.md").read_text(encoding="utf-8")
+    command = typer.main.get_command(app).commands[subcommand]  # type: ignore[attr-defined]
+    inputs = {"--reference", "--generated", "--scene", "--output", "--object-name", "--help"}
+    options = {switch for one in command.params for switch in one.opts if switch.startswith("--")}
+    assert {option for option in options - inputs if not re.search(rf"`{option}\b", text)} == set()
 
 
 @pytest.mark.parametrize("code", blocks("sh"))
@@ -176,7 +233,7 @@ def test_the_workflow_and_the_hooks_call_what_exists() -> None:
 def test_the_changelog_has_the_version_and_a_place_for_what_comes() -> None:
     headings = re.findall(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert headings[0] == "Unreleased"
-    assert __version__ in headings
+    assert refgc.__version__ in headings
 
 
 def test_the_drawing_of_the_floors_has_every_room_in_its_order() -> None:

@@ -31,7 +31,7 @@ def lines_of(file: str) -> list[str]:
 
 def pins_of(file: str) -> dict[str, str]:
     """Exact versions by name."""
-    pins = {}
+    pins: dict[str, str] = {}
     for requirement in map(Requirement, lines_of(file)):
         (specifier,) = requirement.specifier
         assert specifier.operator == "==", requirement

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import httpx
 import pytest
 
-from refgc.page.examples import ORDER
+from refgc.page.examples import ORDER, find_examples
 from refgc.page.gallery.manifest import read_manifest
+from tests.support.running import free_port
 
 # Two processes besides this one, and twelve seconds.
 pytestmark = pytest.mark.slow
@@ -23,34 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "refgc"
 # What lies in a working copy and is no part of the source.
 NOT_SOURCE = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "tests", "docs", "benchmarks")
-# Serves the page and prints what a visitor gets.
-VISIT = """
-import json, sys
-from socket import socket
-
-import httpx
-
-import refgc
-from refgc.page.app import build_demo, launch_settings
-from refgc.page.examples import EXAMPLES_FOLDER, find_examples
-from refgc.page.gallery.manifest import GALLERY_FOLDER, read_manifest
-from refgc.page.service.runs import Service
-
-with socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-service = Service.from_environment()
-demo = build_demo(service)
-_, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, server_port=port, **launch_settings(service))
-pictures = [file for example in find_examples(EXAMPLES_FOLDER) for file in example.reference.parent.glob("*.*g")]
-pictures += [GALLERY_FOLDER / name for card in read_manifest().cards for name in card.pictures]
-with httpx.Client(base_url=address, timeout=60) as client:
-    page = client.get("/").text
-    statuses = {str(file): client.get(f"/gradio_api/file={file}").status_code for file in pictures}
-demo.close()
-names = [example.name for example in find_examples(EXAMPLES_FOLDER)]
-print(json.dumps({"package": refgc.__file__, "page": page, "examples": names, "statuses": statuses}))
-"""
+START_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -96,24 +71,48 @@ def test_the_wheel_holds_nothing_else(unpacked: Path) -> None:
     assert sorted(path.name for path in unpacked.iterdir() if not path.name.endswith(".dist-info")) == ["refgc"]
 
 
-def test_the_page_is_served_where_the_repository_is_not(unpacked: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def visitor(unpacked: Path, tmp_path: Path) -> Iterator[httpx.Client]:
+    """A visitor of `refgc page`, which runs in an empty folder from the unpacked wheel."""
+    log, folder, port = tmp_path / "log.txt", tmp_path / "empty", free_port()
+    folder.mkdir()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("REFGC_", "GRADIO_", "PYTHON"))},
         "PYTHONPATH": str(unpacked),
         "GRADIO_TEMP_DIR": str(tmp_path / "uploads"),
     }
-    folder = tmp_path / "empty"
-    folder.mkdir()
-    ended = subprocess.run(
-        [sys.executable, "-P", "-c", VISIT], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert ended.returncode == 0, ended.stderr
-    seen: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    assert Path(seen["package"]).is_relative_to(unpacked)
-    assert seen["examples"] == list(ORDER)
-    cards = read_manifest().cards
-    assert all(f"{card.name}/before-small.webp" in seen["page"] for card in cards)
-    assert len(seen["statuses"]) == 5 * len(ORDER) + sum(len(card.pictures) for card in cards)
-    assert set(seen["statuses"].values()) == {200}
-    assert all(Path(file).is_relative_to(unpacked) for file in seen["statuses"])
+    command = [sys.executable, "-P", "-m", "refgc", "page", "--port", str(port)]
+    with log.open("w") as stream, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=stream, stderr=stream)
+        try:
+            wait_until_up(client, process, log)
+            yield client
+        finally:
+            process.terminate()
+            process.wait(30)
     assert list(folder.iterdir()) == []
+
+
+def wait_until_up(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if client.get("/healthz").is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.3)
+    raise AssertionError(log.read_text())
+
+
+def test_the_page_is_served_where_the_repository_is_not(visitor: httpx.Client, unpacked: Path) -> None:
+    assets = unpacked / "refgc" / "page" / "assets"
+    examples, cards = find_examples(assets / "examples"), read_manifest(assets / "gallery").cards
+    assert [example.name for example in examples] == list(ORDER)
+    shown = visitor.get("/").text
+    assert all(example.meta.title in shown for example in examples)
+    assert all(f"{card.name}/before-small.webp" in shown for card in cards)
+    pictures = [file for example in examples for file in example.reference.parent.glob("*.*g")]
+    pictures += [assets / "gallery" / name for card in cards for name in card.pictures]
+    answers = {file: visitor.get(f"/gradio_api/file={file}") for file in pictures}
+    assert [str(file) for file, answer in answers.items() if answer.content != file.read_bytes()] == []
+    assert len(answers) == 5 * len(ORDER) + sum(len(card.pictures) for card in cards)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from refgc.page.pictures import LONGEST_SIDE, MARGIN, object_window, write_pictu
 from refgc.page.service.runs import Service
 from refgc.page.words import OUR_FAULT, missing_pictures, report_summary, sentence_for, status_line
 from refgc.webui.theme import build_theme
+from tests.support.command import assert_one_sentence, run_inside
 
 
 def make_report(**changes: object) -> Report:
@@ -270,3 +272,10 @@ def test_page_does_without_torch() -> None:
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
     )
     assert finished.stdout.strip() == "[]"
+
+
+def test_a_port_that_is_taken_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run_inside("page", "--host", "127.0.0.1", "--port", port, GRADIO_TEMP_DIR=str(tmp_path))
+    assert_one_sentence(done, 2, f"The page cannot be served at 127.0.0.1, port {port}: it is taken")

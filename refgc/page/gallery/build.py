@@ -1,4 +1,4 @@
-"""Makes the cached gallery anew: `python -m refgc.page.gallery.build`, some two minutes on one core.
+"""Makes the cached gallery again: `python -m refgc.page.gallery.build`, some two minutes on one core.
 
 Each example is refined by the correspondence engine with the default options, as a visitor would do it. So are
 generated pictures with a single artifact, drawn onto the example's truth at a known strength. What is shown of each,
@@ -125,7 +125,7 @@ def _square_around(box: Box, size: tuple[int, int]) -> Box:
 
 
 def _write_both(picture: PIL.Image.Image, folder: Path, name: str, window: Box) -> list[Path]:
-    """The whole picture, for when it is asked for, and a small one of the window, for the card."""
+    """Write the whole picture, which is loaded when a card is opened, and a small one of the window, for the card."""
     folder.mkdir(exist_ok=True)
     small = picture.crop(window)
     small.thumbnail((SMALL_SIDE, SMALL_SIDE), PIL.Image.Resampling.LANCZOS)

@@ -11,25 +11,25 @@ from refgc.page.examples import Example
 from refgc.page.gallery.manifest import GalleryCard, GalleryManifest
 from refgc.page.gallery.paper import LARGE_SIDE, PROJECT_PAGE, SMALL_SIDE, Outcome, PaperSet
 
-# Takes the place of the folder's address, which only the browser knows.
+# Placeholder of the folder's address, which only the browser knows.
 PLACE = "folder:"
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What one card shows.
+    """The content of one card.
 
     Attributes:
         title: what the object is called.
-        kind: what the filter knows it by.
+        kind: the artifact by which the filter finds it.
         tag: a few words on where its generated picture comes from.
         words: sentences under the title, as HTML.
         pictures: file names without ending of reference, picture before and picture after; each also exists with
             `-small`, for the card.
-        labels: what stands on the two sides of the slider.
+        labels: on the two sides of the slider.
         details: (name, value) shown beside the large pictures.
         sizes: (width, height) in pixels of the small pictures' frame and of the large ones', for the layout.
-        link: (address, words) of what else can be done with it; None where there is nothing.
+        link: (address, words) of a link to the Refine tab; None for none.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Card:
 
 
 def render_cards(cards: Sequence[Card]) -> str:
-    """A list of cards; pictures come when they scroll into view, the large ones when a card is opened."""
+    """A list of cards. Small pictures load when they scroll into view, large ones when a card is opened."""
     return f'<ul class="cards">{"".join(_render(card) for card in cards)}</ul>'
 
 
@@ -84,7 +84,7 @@ EVERYTHING, ALL_FOUR = "everything", "all_four"
 # The same frame for every card's small pictures and for its large ones, in pixels.
 SIZES = ((512, 512), (1024, 1024))
 LABELS = ("Generated", "Refined")
-# What is said of each choice of the filter, in the order of the choices.
+# Name and description of each choice of the filter, in their order.
 KINDS: dict[str, tuple[str, str]] = {
     EVERYTHING: (
         "Everything",
@@ -121,7 +121,7 @@ def render_ours(examples: Sequence[Example], manifest: GalleryManifest) -> str:
     """The filter and the cards.
 
     Args:
-        examples: whose titles and descriptions the cards bear; cards of others are left out.
+        examples: give titles and descriptions; cards of other examples are left out.
         manifest: of the cached gallery.
     """
     named = {example.name: example for example in examples}
@@ -183,7 +183,7 @@ def _details(card: GalleryCard, example: Example) -> list[tuple[str, str]]:
 
 
 def _signed(value: float, digits: int) -> str:
-    """With a true minus sign; what rounds to nothing has none."""
+    """The value with its sign, a true minus; a value that rounds to zero has the sign ±."""
     text = f"{value:+.{digits}f}"
     return text.replace("-", "−") if float(text) else f"±{0:.{digits}f}"
 
@@ -196,7 +196,7 @@ CREDIT = (
 
 
 def render_paper(outcome: Outcome) -> str:
-    """The cards that could be had, and one line on those that could not."""
+    """The cards of the downloaded sets, and one line on the missing ones."""
     problem = f'<p class="hint" role="status">{escape(outcome.problem)}</p>' if outcome.problem else ""
     cards = render_cards(_cards(outcome.sets)) if outcome.sets else ""
     return f'<div class="paper">{problem}{cards}</div>'

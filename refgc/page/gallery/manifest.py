@@ -1,4 +1,4 @@
-"""What the cached gallery holds, and from what it was made: `assets/gallery/manifest.json`."""
+"""The manifest of the cached gallery, `assets/gallery/manifest.json`: its cards and the files they come from."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class GalleryCard(BaseModel):
 
 
 class GalleryManifest(BaseModel):
-    """All of the cached gallery, in the order in which it is shown."""
+    """The cards in the order in which they are shown."""
 
     model_config = ConfigDict(frozen=True)
 

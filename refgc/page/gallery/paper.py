@@ -1,4 +1,4 @@
-"""The authors' own pictures, fetched from the paper's project page once and kept on disk for a while."""
+"""The authors' pictures, downloaded from the paper's project page and cached on disk."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ PAPER_SETS = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What could be had.
+    """The result of a download.
 
     Attributes:
-        sets: those whose three pictures are all on disk.
-        problem: one sentence on what is missing and why; empty where nothing is.
+        sets: the sets whose three pictures are all on disk.
+        problem: one sentence on what is missing and why; empty if nothing is missing.
     """
 
     sets: tuple[PaperSet, ...]
@@ -72,7 +72,7 @@ class Outcome:
 
 
 class PaperPictures:
-    """Fetches the pictures when they are first asked for, in the background; whoever asks meanwhile waits for the same.
+    """Downloads the pictures in the background at the first request; requests meanwhile wait for the same download.
 
     Attributes:
         folder: where they are kept as WebP, two sizes of each.
@@ -110,7 +110,7 @@ class PaperPictures:
         self._retry_at = 0.0
 
     async def get(self) -> Outcome:
-        """The pictures; holds no thread while it waits."""
+        """The pictures. No thread is held during the wait."""
         return await asyncio.wrap_future(self._start())
 
     def _start(self) -> Future[Outcome]:
@@ -121,7 +121,7 @@ class PaperPictures:
             return self._fetching
 
     def _is_stale(self, fetching: Future[Outcome]) -> bool:
-        """It failed a while ago, or files have been deleted since, by their age."""
+        """Whether it failed some time ago, or its files have been deleted since."""
         if not fetching.done():
             return False
         if fetching.exception() is not None:
@@ -144,7 +144,7 @@ class PaperPictures:
         return Outcome(here, _problem(len(PAPER_SETS) - len(here), reason))
 
     def _fetch_files(self, files: Sequence[str]) -> str:
-        """Returns why one of them could not be had, the last such reason; empty where all came."""
+        """Download files; returns the last reason for a failure, empty if there was none."""
         reason = ""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

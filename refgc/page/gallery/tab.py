@@ -1,4 +1,4 @@
-"""The gallery: our examples with cached results, and the authors' pictures where they can be had."""
+"""The Gallery tab: our examples with cached results, and the authors' pictures where they can be downloaded."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from refgc.page.gallery.manifest import GALLERY_FOLDER, read_manifest
 from refgc.page.gallery.paper import PaperPictures
 
 FETCHING = '<p class="hint" role="status">Fetching the authors’ pictures …</p>'
-# The value is HTML of our own making; what stands for the folder in its attributes gives way to the folder's address.
+# The value is HTML written by this package. In its attributes the placeholder is replaced by the folder's address.
 TEMPLATE = f"""${{value.replaceAll('="{PLACE}', '="' + folder.url + '/')}}"""
 CONNECT = "window.refgcConnectGallery(element);"
 
 
 def build_gallery_tab(examples: list[Example], paper: PaperPictures) -> None:
-    """Our cards at once; the authors' when the tab is open and their pictures have come.
+    """Add our cards, and the authors' cards when the tab is opened and their pictures are downloaded.
 
     Args:
         examples: whose titles and descriptions the cards bear.
         paper: where the authors' pictures come from.
     """
-    # Served as they lie there, however old.
+    # The server may hand these files out from where they are, however old.
     gr.set_static_paths(GALLERY_FOLDER)
     _html(render_ours(examples, read_manifest()), GALLERY_FOLDER, CONNECT, "gallery-cards")
     credit = f'<div class="paper"><h2>From the paper</h2><p class="hint">{CREDIT}</p></div>'

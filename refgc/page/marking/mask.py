@@ -38,7 +38,7 @@ TOO_LONG = "The {name} takes too long to mark here; make it smaller."
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # Where a mask comes from. "detection" is the object that is found without a word of the visitor.
 MaskSource = Literal["marks", "file", "transparency", "detection", "none"]
-# The sources of masks that nobody asked for.
+# The sources of masks that need no mark and no mask file.
 AUTOMATIC: Collection[MaskSource] = ("transparency", "detection")
 
 

@@ -146,8 +146,9 @@ class MarkingPad:
             "marks": marks,
         }
         value = {"source": str(marking.source), "mask_file": _text(marking.mask_file), "marks": marks}
+        surface: dict[str, Any] = {"drawing": drawing} if keep_marks else {"drawing": drawing, "value": value}
         return {
-            self.surface: gr.update(visible=True, drawing=drawing, **({} if keep_marks else {"value": value})),
+            self.surface: gr.update(visible=True, **surface),
             self.tools: gr.update(visible=True),
             **dict.fromkeys((self.undo, self.clear), gr.update(interactive=bool(marks))),
             self.note: gr.update(value=self._caption(picture), visible=True),
@@ -156,7 +157,7 @@ class MarkingPad:
 
     def fill(self, marking: Marking) -> dict[Any, Any]:
         """The updates that put one of the page's own pictures there, with the mask that comes with it."""
-        updates = {self.file: str(marking.source)}
+        updates: dict[Any, Any] = {self.file: str(marking.source)}
         if self.mask_file is not None:
             updates[self.mask_file] = _text(marking.mask_file)
         return updates | self.show(self.segmenter.segment(marking, self.name, automatic=self.captions.keys()))
@@ -203,7 +204,10 @@ class MarkingPad:
             "refused": [mark.model_dump() for mark in wanted.marks],
             "kept": [mark.model_dump() for mark in shown.marks],
         }
-        updates = {self.surface: gr.update(refusal=refusal), self.note: problem_line(problem, title=NOT_MARKED)}
+        updates: dict[Any, Any] = {
+            self.surface: gr.update(refusal=refusal),
+            self.note: problem_line(problem, title=NOT_MARKED),
+        }
         if self.mask_file is not None and wanted.mask_file != shown.mask_file:
             updates[self.mask_file] = _text(shown.mask_file)
         return updates

@@ -105,13 +105,17 @@ DRAWN = "DipRefGC draws on this server’s GPU."
 
 
 def introduction(obstacle: str) -> str:
-    """What the tab is for, and plainly whether its pictures are generated or simulated."""
+    """The purpose of the tab, and whether its pictures are generated or simulated.
+
+    Args:
+        obstacle: why the generator cannot run here; empty if it can.
+    """
     kind = "simulated" if obstacle else "drawn"
     return f'<h2>{TITLE}</h2><p class="hint">{STORY}</p><p class="hint {kind}">{SIMULATED if obstacle else DRAWN}</p>'
 
 
 def missing_marks(reference: Marking | None, scene: Marking | None) -> str:
-    """One sentence that says what is still to be given; empty where both objects are marked."""
+    """One sentence that says which picture or mark is missing; empty where both objects are marked."""
     if reference is None and scene is None:
         return "Add the two pictures first: the reference photo and the scene."
     if reference is None:
@@ -126,7 +130,7 @@ def missing_marks(reference: Marking | None, scene: Marking | None) -> str:
 
 
 def preview_summary(report: PreviewReport) -> str:
-    """How the generated picture came about."""
+    """The report's message on how the picture was generated, as HTML."""
     return f'<p class="hint">{escape(report.message)}</p>'
 
 

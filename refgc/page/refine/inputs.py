@@ -242,7 +242,7 @@ def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine
             for pad in (reference, generated):
                 with gr.Column(elem_classes="upload", min_width=140):
                     assert pad.mask_file is not None, "both pads have one"
-                    pad.mask_file.render()
+                    pad.mask_file.render()  # type: ignore[no-untyped-call]
     for pad in (reference, generated):
         attach_marking(pad)
     return RefineInputs(reference, generated, scale, strength, seed, engine, object_name)

@@ -280,7 +280,7 @@ def _command(*numbers: int) -> tuple[str, ...]:
 
 
 def _environment() -> dict[str, str]:
-    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    passed_on = {name: value for name, value in os.environ.items() if name in PASSED_ON}
     return passed_on | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         # Threads of libraries that do not decode would take address space, and could not be forked.

@@ -47,7 +47,7 @@ def logs_to(stream: TextIO | None = None) -> Iterator[None]:
                 ProcessorFormatter.remove_processors_meta,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
                 _error_without_text,
-                _without_missing,
+                _in_order,
                 structlog.processors.JSONRenderer(serializer=_json),
             ],
             foreign_pre_chain=[structlog.stdlib.add_log_level],
@@ -123,8 +123,10 @@ def _error_without_text(_logger: object, _method: str, event: EventDict) -> Even
     return {**event, **(describe(error) if isinstance(error, BaseException) else {})}
 
 
-def _without_missing(_logger: object, _method: str, event: EventDict) -> EventDict:
-    return {name: value for name, value in event.items() if value is not None}
+def _in_order(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Without what is not known, and with what every line has at its beginning."""
+    first = {name: event.pop(name) for name in ("time", "level", "event")}
+    return {**first, **{name: value for name, value in event.items() if value is not None}}
 
 
 def _json(event: EventDict, **_options: object) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -35,6 +37,8 @@ OTHER_THREADS = 40
 # Gradio keeps about 230 kB for each session: every component's configuration. A session that comes back after so many
 # others loses its history, and nothing else.
 MAX_SESSIONS = 128
+# Messages that a session has not read for so long are dropped. Chosen by hand: a client reads as they come.
+UNREAD_SECONDS = 600.0
 # Smaller answers are not worth compressing, and a higher level takes longer than it saves on the wire.
 MIN_COMPRESSED_BYTES = 2_000
 COMPRESSION_LEVEL = 6
@@ -81,20 +85,49 @@ def lifespan_of(service: Service) -> Callable[[Starlette], AbstractAsyncContextM
     """What runs from the start of the server to its end."""
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Any) -> AsyncIterator[None]:
         share_arenas()
         cache = service.cache
         with logs_to():
             logger.info("started", version=__version__, **_limits_of(service.settings))
             stop = start_janitor(service.settings.keep_hours * HOUR, [cache.trim] if cache else [])
+            dropping = asyncio.create_task(drop_unread_messages(app.get_blocks()._queue))
             try:
                 yield
             finally:
+                dropping.cancel()
                 stop()
                 service.decoder.close()
                 logger.info("ended")
 
     return lifespan
+
+
+async def drop_unread_messages(queue: Any, *, unread_seconds: float = UNREAD_SECONDS) -> None:
+    """Forgets sessions that have no event under way and have not read their messages for some time.
+
+    Gradio keeps the messages of the last 2,000 sessions until somebody reads them, and an entry for every session for
+    ever. It has no public way to forget them: this uses three tables of its `Queue`, as they are in version 6.31.
+
+    Args:
+        queue: Gradio's.
+        unread_seconds: how long a session's messages stay after its last event has ended; looked after ten times in it.
+    """
+    idle_since: dict[str, float] = {}
+    while True:
+        await asyncio.sleep(unread_seconds / 10)
+        now = monotonic()
+        events = queue.pending_event_ids_session
+        idle = [
+            session
+            for session in {*queue.pending_messages_per_session, *events}
+            if not any(event in queue.event_ids_to_events for event in events.get(session, ()))
+        ]
+        idle_since = {session: idle_since.get(session, now) for session in idle}
+        for session, since in idle_since.items():
+            if now - since >= unread_seconds:
+                queue.pending_messages_per_session.pop(session, None)
+                events.pop(session, None)
 
 
 def _limits_of(settings: Settings) -> dict[str, object]:

@@ -30,7 +30,7 @@ from refgc.page.marking.mask import (
     read_marks,
 )
 from refgc.page.marking.pad import MarkingPad, build_marking_pad
-from refgc.page.service.queue import BusyError
+from refgc.page.service.limits import BusyError
 from refgc.page.service.runs import Service
 from refgc.settings import Settings
 from tests.support.pictures import overlap
@@ -43,7 +43,7 @@ def click(x: float, y: float, kind: Literal["object", "background"] = "object") 
 
 
 def box(*points: float) -> Mark:
-    return Box(kind="box", points=points)  # type: ignore[arg-type]
+    return Box(kind="box", points=points)
 
 
 # --- marks ----------------------------------------------------------------------------------------------------------

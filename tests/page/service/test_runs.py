@@ -61,7 +61,7 @@ class LocalDecoder:
 class Engine:
     """Stands for the real ones: counts its runs, and does what a test wants it to."""
 
-    def __init__(self, work: Callable[[Progress], None] = lambda progress: None, **report: object) -> None:
+    def __init__(self, work: Callable[[Progress], object] = lambda progress: None, **report: object) -> None:
         self.runs: list[RefineRequest] = []
         self._work = work
         self._report = make_report(**report)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
+import gradio as gr
 import pytest
+from gradio.queueing import Event
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -19,9 +24,11 @@ from starlette.testclient import TestClient
 
 from refgc import __version__
 from refgc.page.service.runs import Service
-from refgc.page.service.server import health_route, server_middleware
+from refgc.page.service.server import MAX_SESSIONS, drop_unread_messages, health_route, server_middleware
 from refgc.settings import Settings
 from tests.page.service.test_runs import Clock, LocalDecoder
+from tests.support.coroutines import completed
+from tests.support.running import served
 
 # --- health ---------------------------------------------------------------------------------------------------------
 
@@ -32,7 +39,7 @@ def uploads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "uploads"
 
 
-def service_with(clock: Clock | None = None, **values: object) -> Service:
+def service_with(clock: Clock | None = None, **values: Any) -> Service:
     settings = Settings.model_validate({"spare_megabytes": 0, **values})
     return Service(settings, decoder=LocalDecoder(), clock=clock or Clock())
 
@@ -117,7 +124,7 @@ def test_check_leaves_nothing_behind(client: TestClient, uploads: Path):
 TEXT = "the page and all its components " * 1000
 
 
-def server(**values: object) -> TestClient:
+def server(**values: Any) -> TestClient:
     def page(_: Request) -> Response:
         return PlainTextResponse(TEXT)
 
@@ -197,3 +204,42 @@ def test_threads_share_a_few_pools():
         return told.count("Arena ")
 
     assert pools("shared") <= 2 < pools("each its own")
+
+
+# --- what Gradio keeps for each session -----------------------------------------------------------------------------
+
+
+def test_messages_that_nobody_reads_are_dropped():
+    queue = gr.Blocks().queue()._queue
+    for session, event in (("left", "ended"), ("at work", "going on")):
+        queue.pending_messages_per_session[session] = asyncio.Queue()
+        queue.pending_event_ids_session[session] = {event}
+    queue.event_ids_to_events["going on"] = cast(Event, object())
+
+    async def wait() -> list[set[str]]:
+        dropping = asyncio.create_task(drop_unread_messages(queue, unread_seconds=0.5))
+        seen = []
+        for seconds in (0.3, 1.0):
+            await asyncio.sleep(seconds)
+            seen.append(set(queue.pending_messages_per_session))
+        dropping.cancel()
+        return seen
+
+    assert completed(wait()) == [{"left", "at work"}, {"at work"}]
+    assert set(queue.pending_event_ids_session) == {"at work"}
+
+
+def test_state_of_so_many_sessions_is_kept(uploads: Path):
+    with served(uploads, service_with) as page:
+        config = page.get("/config").json()
+        number = next(entry["id"] for entry in config["dependencies"] if entry["api_name"] == "examples")
+        names = [f"session{count}" for count in range(MAX_SESSIONS + 5)]
+        for name in names:
+            body = {"data": [], "fn_index": number, "session_hash": name}
+            assert page.post("/gradio_api/queue/join", json=body).status_code == 200
+        sessions = page.demo.state_holder.session_data
+        ends_at = time.monotonic() + 30
+        while names[-1] not in sessions or names[0] in sessions:
+            assert time.monotonic() < ends_at
+            time.sleep(0.05)
+        assert len(sessions) == MAX_SESSIONS
