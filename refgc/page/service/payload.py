@@ -26,14 +26,15 @@ from refgc.imaging.files import MEGABYTE
 UPLOAD_BYTES = 100 * MEGABYTE
 # Around the files of an upload stand their names and the form's separators.
 FORM_BYTES = MEGABYTE
-# The largest event of the page has {EVENT}.
+# The largest event that the browser tests send has 1.6 kB.
 EVENT_BYTES = 64_000
 # Here pictures may come within the text, as data addresses.
 TOOL_BYTES = 64 * MEGABYTE
 # Of all bodies together that are being read into memory.
 HELD_BYTES = 256 * MEGABYTE
 
-# The page's largest event has NODES values, DEPTH levels and a text of TEXT characters; chosen by hand, not fitted.
+# The events that the browser tests send have up to 50 values, 7 levels, and texts of 215 characters. These limits leave
+# room for long file names and captions; chosen by hand, not fitted.
 MOST_VALUES = 2_000
 MOST_LEVELS = 32
 MOST_FILES = 64
