@@ -175,7 +175,7 @@ def odd_ranges(client: httpx.Client, address: str) -> Counter[int]:
     files = {"files": ("a.png", bytes(1000))}
     (path,) = client.post(f"{address}/gradio_api/upload", files=files).raise_for_status().json()
     asked = f"{address}/gradio_api/file={path}"
-    return Counter(client.get(asked, headers={"Range": one.encode()}).status_code for one in ODD_RANGES)
+    return Counter(client.get(asked, headers={b"Range": one.encode()}).status_code for one in ODD_RANGES)
 
 
 def odd_paths(client: httpx.Client, address: str) -> Counter[int]:

@@ -86,7 +86,8 @@ def latents_of(pipeline: RefGCSR2Pipeline, pixels: np.ndarray) -> Tensor:
     vae = pipeline.vae
     unit = torch.from_numpy(pixels).movedim(2, 0)[None].float() / 127.5 - 1
     latents: Tensor = vae.encode(unit).latent_dist.mode()
-    return (latents - vae.config.shift_factor) * float(vae.config.scaling_factor)
+    scaled: Tensor = (latents - vae.config.shift_factor) * float(vae.config.scaling_factor)
+    return scaled
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])

@@ -300,13 +300,13 @@ class Guard:
             await refuse(refused, kind, reply)
         except Exception as error:
             if reply.unknown:
-                refused = RefusedError(404, NO_SUCH_EVENT)
+                answer = RefusedError(404, NO_SUCH_EVENT)
             elif kind in ("event", "upload"):
                 # What Gradio cannot make sense of it answers with an exception.
-                refused = RefusedError(400, NOT_FITTING if kind == "event" else NOT_AN_UPLOAD)
+                answer = RefusedError(400, NOT_FITTING if kind == "event" else NOT_AN_UPLOAD)
             else:
-                refused = RefusedError(500, OUR_FAULT)
-            await refuse(refused, kind, reply, error)
+                answer = RefusedError(500, OUR_FAULT)
+            await refuse(answer, kind, reply, error)
 
     def _admit(self, scope: Scope) -> Route:
         """The request's route, once its path and headers are found fit."""

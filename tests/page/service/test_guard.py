@@ -544,8 +544,9 @@ def test_events_that_do_not_fit_the_page_are_told(site: Served, log: Lines) -> N
         ("run/nothing", {"data": []}),
     ):
         assert told_once(site.post(f"/gradio_api/{path}", json=body), 400, log) == guard.NOT_FITTING
-    for body in ({"data": "x"}, {"fn_index": 0}, [], "x", {"data": [], "fn_index": "x", "session_hash": "s"}):
-        assert told_once(site.post("/gradio_api/queue/join", json=body), 422, log) == guard.NOT_FITTING
+    unfit: list[Any] = [{"data": "x"}, {"fn_index": 0}, [], "x", {"data": [], "fn_index": "x", "session_hash": "s"}]
+    for content in unfit:
+        assert told_once(site.post("/gradio_api/queue/join", json=content), 422, log) == guard.NOT_FITTING
 
 
 ODD_RANGES = (
