@@ -603,10 +603,13 @@ def test_hosts_that_cannot_be_are_refused(header: str, site: Served, log: Lines)
 
 
 @pytest.fixture(scope="module")
-def closed_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def closed_site(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The page for some hosts only, on a disk without room."""
     service = Service(Settings(allowed_hosts="page.example, *.paper.example", spare_megabytes=10**9))
-    with served(tmp_path_factory.mktemp("closed") / "uploads", lambda: service) as running:
+    folder = tmp_path_factory.mktemp("closed") / "uploads"
+    with served(folder, lambda: service) as running, pytest.MonkeyPatch.context() as environment:
+        # Gradio looks its folder up in the environment at each upload, and `site` is still served.
+        environment.setenv("GRADIO_TEMP_DIR", str(site.uploads))
         yield running
 
 
