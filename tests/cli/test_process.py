@@ -18,6 +18,13 @@ from tests.support.bad_lists import furnish
 from tests.support.command import COMMAND, ENVIRONMENT, assert_one_sentence, run_inside, run_refgc
 from tests.support.synthetic import make_synthetic_pair
 
+
+def heed_signals() -> None:
+    """A test run in the background ignores some signals, and its children would inherit that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 LONGEST_SECONDS = 240
 
 
@@ -66,6 +73,7 @@ def test_a_terminal_sees_the_stages_and_an_interrupt_leaves_nothing(large_pair: 
         stdout=subprocess.DEVNULL,
         stderr=terminal,
         env={**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "120"},
+        preexec_fn=heed_signals,
     )
     os.close(terminal)
     seen = b""
@@ -96,7 +104,12 @@ def test_a_signal_while_files_are_written_leaves_no_drafts(tmp_path: Path, numbe
     output = tmp_path / "out"
     output.mkdir()
     command = subprocess.Popen(
-        refining(tmp_path, output), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        refining(tmp_path, output),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        preexec_fn=heed_signals,
     )
     while command.poll() is None and not any(output.rglob(".refgc-*")):
         time.sleep(0.002)
