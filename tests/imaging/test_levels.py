@@ -148,7 +148,8 @@ def test_any_array_is_a_mask_in_range_or_refused(array, times):
 
 def _marks(array: np.ndarray) -> np.ndarray:
     """The documented meaning of a mask, written down a second time."""
-    levels = unit(array)
+    # In float32, as masks are kept: the smallest values of float64 are 0 there.
+    levels = unit(array).astype(np.float32)
     brightness = levels[..., :3].max(axis=2)
     if array.dtype.kind == "u" and array.reshape(*array.shape[:2], -1)[..., :3].max() == 1:
         brightness = brightness * np.iinfo(array.dtype).max

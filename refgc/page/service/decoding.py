@@ -162,8 +162,9 @@ class Decoder:
         except EndedError as error:
             if self._stopped(stop):
                 raise StoppedError from error
-            timed_out = late.is_set() or error.code == -getattr(signal, "SIGXCPU", 0)
-            raise _failure(request, late=timed_out) from error
+            code = process.end() if error.code is None else error.code
+            out_of_time = hasattr(signal, "SIGXCPU") and code == -signal.SIGXCPU
+            raise _failure(request, late=late.is_set() or out_of_time) from error
         finally:
             answered.set()
             watcher.join()
@@ -178,12 +179,12 @@ class _Process:
     Attributes:
         requests: where its request is written.
         answers: where its answer is read.
-        end: ends the process, so that reading ends too.
+        end: ends the process, so that reading ends too; gives its exit status where that is known.
     """
 
     requests: IO[bytes]
     answers: IO[bytes]
-    end: Callable[[], None]
+    end: Callable[[], int | None]
 
     def close(self) -> None:
         """Let go of the streams."""
@@ -210,6 +211,7 @@ class _Forks:
                 raise
 
         def end() -> None:
+            # How it ended is said in its answer.
             with suppress(OSError):  # it has ended already
                 ours.shutdown(socket.SHUT_RDWR)
 
@@ -265,9 +267,9 @@ class _Programs:
         assert process.stdin is not None
         assert process.stdout is not None
 
-        def end() -> None:
+        def end() -> int:
             process.kill()
-            process.wait()
+            return process.wait()
 
         return _Process(process.stdin, process.stdout, end)
 
