@@ -95,11 +95,26 @@ def middle(locator: Locator) -> tuple[float, float]:
 
 
 def place(frame: Locator, x: float, y: float) -> tuple[float, float]:
-    """Where shares of the picture's width and height are on the screen."""
-    frame.scroll_into_view_if_needed()
-    box = frame.bounding_box()
-    assert box is not None
-    return box["x"] + x * box["width"], box["y"] + y * box["height"]
+    """Where shares of the picture's width and height are on the screen, once the picture rests there.
+
+    The page sets a picture anew with each answer of the server; one that is replaced meanwhile is looked for again.
+    """
+    for _ in range(PATIENCE_SECONDS):
+        box = frame.evaluate(
+            """async element => {
+                element.scrollIntoView({ block: "center" });
+                const where = () => JSON.stringify(element.getBoundingClientRect());
+                for (let still = 0, last = where(); still < 10; last = where()) {
+                    await new Promise(requestAnimationFrame);
+                    if (!element.isConnected) return null;
+                    still = where() === last ? still + 1 : 0;
+                }
+                return element.getBoundingClientRect().toJSON();
+            }"""
+        )
+        if box is not None:
+            return box["x"] + x * box["width"], box["y"] + y * box["height"]
+    raise AssertionError("The picture does not come to rest.")
 
 
 def shown_size(picture: Locator) -> Any:

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.preview.tab import find_preview_examples
 from tests.browser.gestures import swipe
+from tests.browser.refine_page import place
 
 RESULT_MILLISECONDS = 120_000
 SCREENS = ((360, 740, "light"), (360, 740, "dark"), (820, 1180, "dark"), (1440, 900, "light"))
@@ -53,14 +54,6 @@ def frame_of(page: Page, name: str) -> Locator:
     frame = page.locator(f"#preview-{name}-pad .pad-frame")
     expect(frame).to_be_visible()
     return frame
-
-
-def place(frame: Locator, x: float, y: float) -> tuple[float, float]:
-    """Where shares of the picture's width and height are on the screen."""
-    frame.scroll_into_view_if_needed()
-    box = frame.bounding_box()
-    assert box is not None
-    return box["x"] + x * box["width"], box["y"] + y * box["height"]
 
 
 def marked_share(page: Page, name: str) -> int:

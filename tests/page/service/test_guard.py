@@ -26,8 +26,9 @@ from gradio.processing_utils import PUBLIC_HOSTNAME_WHITELIST
 from refgc.errors import InputError
 from refgc.page.app import ASSETS
 from refgc.page.examples import EXAMPLES_FOLDER
-from refgc.page.service import guard
+from refgc.page.service.guard import NO_SUCH_EVENT, NOT_FITTING
 from refgc.page.service.payload import NOT_FETCHED, NOT_UPLOADED
+from refgc.page.service.routes import BAD_HOST, NOT_A_RANGE, NOTHING_HERE, read_hosts
 from refgc.page.service.runs import Service
 from refgc.settings import Settings
 from tests.support.running import Served, free_port, served
@@ -458,14 +459,14 @@ DISGUISES = ("{}%0a", "{}%0d%0a", "{}%00", "{}%20", "/{}", "{}/.", "/.{}", "{};x
 def test_what_the_page_does_not_use_is_closed(site: Served) -> None:
     for path in CLOSED:
         for answer in (site.get(path), site.post(path, json={})):
-            assert (answer.status_code, answer.json()) == (404, {"detail": guard.NOTHING_HERE}), path
+            assert (answer.status_code, answer.json()) == (404, {"detail": NOTHING_HERE}), path
 
 
 @pytest.mark.parametrize("disguise", DISGUISES)
 def test_no_way_of_writing_a_path_opens_what_is_closed(disguise: str, site: Served) -> None:
     for path in ("/monitoring/summary", "/monitoring", "/gradio_api/queue/status", "/login", "/gradio_api/deep_link"):
         answer = site.get(disguise.format(path))
-        assert (answer.status_code, answer.json()) == (404, {"detail": guard.NOTHING_HERE}), answer.url
+        assert (answer.status_code, answer.json()) == (404, {"detail": NOTHING_HERE}), answer.url
 
 
 def test_what_the_page_and_its_clients_use_is_open(site: Served) -> None:
@@ -532,7 +533,7 @@ def told_once(answer: httpx.Response, status: int, log: Lines) -> str:
 @pytest.mark.parametrize("path", ["call/refine/{}", "call/v2/refine/{}", "queue/data?session_hash={}"])
 def test_events_and_sessions_that_do_not_exist_are_told(path: str, site: Served, log: Lines) -> None:
     for name in ("0123456789abcdef", "x", "a-session.of_another"):
-        assert told_once(site.get("/gradio_api/" + path.format(name)), 404, log) == guard.NO_SUCH_EVENT
+        assert told_once(site.get("/gradio_api/" + path.format(name)), 404, log) == NO_SUCH_EVENT
 
 
 def test_events_that_do_not_fit_the_page_are_told(site: Served, log: Lines) -> None:
@@ -543,10 +544,10 @@ def test_events_that_do_not_fit_the_page_are_told(site: Served, log: Lines) -> N
         ("call/v2/refine", {"bogus": 1}),
         ("run/nothing", {"data": []}),
     ):
-        assert told_once(site.post(f"/gradio_api/{path}", json=body), 400, log) == guard.NOT_FITTING
+        assert told_once(site.post(f"/gradio_api/{path}", json=body), 400, log) == NOT_FITTING
     unfit: list[Any] = [{"data": "x"}, {"fn_index": 0}, [], "x", {"data": [], "fn_index": "x", "session_hash": "s"}]
     for content in unfit:
-        assert told_once(site.post("/gradio_api/queue/join", json=content), 422, log) == guard.NOT_FITTING
+        assert told_once(site.post("/gradio_api/queue/join", json=content), 422, log) == NOT_FITTING
 
 
 ODD_RANGES = (
@@ -559,7 +560,7 @@ ODD_RANGES = (
 def test_odd_ranges_are_told(asked: str, site: Served, log: Lines) -> None:
     path = site.upload("fern.png", bytes(1000))
     answer = site.get(FILE + path, headers={"Range": asked.encode()})
-    assert told_once(answer, 416, log) == guard.NOT_A_RANGE
+    assert told_once(answer, 416, log) == NOT_A_RANGE
     assert answer.headers["content-range"] == "bytes */1000"
 
 
@@ -599,7 +600,7 @@ def test_no_refusal_names_a_path_of_the_server(site: Served, log: Lines) -> None
 def test_hosts_that_cannot_be_are_refused(header: str, site: Served, log: Lines) -> None:
     for host in ("a:b:c", "[", "evil/path", "a b", "<script>", "user@example.com", "a" * 60 + ":999999"):
         answer = site.get("/config", headers={header: host})
-        assert told_once(answer, 400, log) == guard.BAD_HOST.format(header)
+        assert told_once(answer, 400, log) == BAD_HOST.format(header)
 
 
 @pytest.fixture(scope="module")
@@ -654,7 +655,7 @@ def test_nothing_is_read_of_an_upload_while_the_disk_is_full(closed_site: Served
 def test_the_setting_has_names_of_hosts() -> None:
     for wrong in ("https://page.example", "page example", "*"):
         with pytest.raises(InputError, match="REFGC_ALLOWED_HOSTS has"):
-            guard.read_hosts(wrong)
+            read_hosts(wrong)
 
 
 def test_no_header_moves_the_page_to_another_server(site: Served) -> None:
