@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from refgc.correspondence.epipolar import enforce_epipolar_geometry
 from refgc.correspondence.flow import register
-from refgc.correspondence.harmonize import estimate_gain
+from refgc.correspondence.harmonize import estimate_light
 from refgc.correspondence.rigidity import regularise
 from refgc.correspondence.surface import fit_surface
 from refgc.imaging.arrays import Bytes, Floats, local_variance, luma, resized, size_of
@@ -114,8 +114,8 @@ def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.floa
     def search(surface: Floats, finest: int) -> tuple[Floats, Floats]:
         placed = np.asarray(sample(sharp, surface, size_of(reference)), np.float32)
         alpha = warp_mask(mask, surface)
-        gain = estimate_gain(placed, seen, alpha, GAIN_SIGMA * max(size_of(picture)))
-        composited = seen + alpha[..., None] * (np.clip(gain * placed, 0, 255) - seen)
+        light = estimate_light(placed, seen, alpha, GAIN_SIGMA * max(size_of(picture)))
+        composited = seen + alpha[..., None] * (light.applied(placed) - seen)
         registration = register(picture, (composited + 0.5).astype(np.uint8), surface, sharpness, finest)
         reliable = (
             (registration.inconsistency < CONSISTENCY_LIMIT)

@@ -1,4 +1,4 @@
-"""Blend weights: the gain that the placed reference takes on, and the trust with which each pixel of it is used."""
+"""Blend weights: the light that the placed reference takes on, and the trust with which each pixel of it is used."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from refgc.correspondence import segment
 from refgc.correspondence.align import GAIN_SIGMA, Alignment, warp_mask
-from refgc.correspondence.harmonize import estimate_gain
+from refgc.correspondence.harmonize import Light, estimate_light
 from refgc.correspondence.trust import Evidence, agreement_trust, bending, estimate_trust, local_correlation
 from refgc.imaging.arrays import Bytes, Floats, blur, enlarge, resized, shrink, size_of, smoothstep
 from refgc.imaging.warp import fitted, inside, prefilter, sample
@@ -37,23 +37,23 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True, slots=True)
 class BlendWeights:
-    """Gain and trust of an aligned reference; each field has a grid of its own over the same region.
+    """Light and trust of an aligned reference; each field has a grid of its own over the same region.
 
     Attributes:
-        gain: (rows, columns, 3), the change of light.
+        light: the change of light.
         trust: (rows, columns) in [0, 1].
         outline: (rows, columns) in [0, 1], the object in the generated picture.
         is_whole: whether the placed object is the whole of it.
     """
 
-    gain: Floats
+    light: Light
     trust: Floats
     outline: Floats
     is_whole: bool
 
 
 def scene_weights(generated: Bytes, reference: Bytes, aligned: Alignment) -> BlendWeights:
-    """Gain and trust of an aligned scene, on a grid of half the flow frame.
+    """Light and trust of an aligned scene, on a grid of half the flow frame.
 
     Args:
         generated: uint8 RGB of the generated picture.
@@ -61,9 +61,9 @@ def scene_weights(generated: Bytes, reference: Bytes, aligned: Alignment) -> Ble
         aligned: the alignment of the two.
     """
     everywhere = np.ones(aligned.mapping.shape[:2], np.float32)
-    gain, evidence, _ = _gather_evidence(generated, reference, aligned, None, GAIN_SIGMA)
+    light, evidence, _ = _gather_evidence(generated, reference, aligned, None, GAIN_SIGMA)
     trust = _inside_reference(estimate_trust(evidence), reference, aligned)
-    return BlendWeights(gain, trust, everywhere, is_whole=True)
+    return BlendWeights(light, trust, everywhere, is_whole=True)
 
 
 def object_weights(
@@ -75,7 +75,7 @@ def object_weights(
     *,
     may_be_whole: bool,
 ) -> BlendWeights:
-    """Gain and trust of an aligned object; the trust is on the flow frame's grid.
+    """Light and trust of an aligned object; the trust is on the flow frame's grid.
 
     If the placed object fills the outline that it has in the generated picture, or the flow is reliable nearly all over
     it, then it is seen from the same side and is trusted as a whole. If not (a turned bottle, a box that shows another
@@ -96,7 +96,7 @@ def object_weights(
         outline = segment.object_at_placement(resized(generated, size), placed, aligned.reliable)
     else:
         picture, outline = None, shrink(generated_mask, size)
-    gain, evidence, correlation = _gather_evidence(generated, reference, aligned, placed, OBJECT_GAIN_SIGMA)
+    light, evidence, correlation = _gather_evidence(generated, reference, aligned, placed, OBJECT_GAIN_SIGMA)
     agreement = agreement_trust(evidence) * smoothstep(correlation, *CORRELATION_RANGE)
     used = smoothstep(enlarge(_inside_reference(agreement, reference, aligned), size), *AGREEMENT_RANGE)
     correlation = enlarge(correlation, size)
@@ -106,7 +106,7 @@ def object_weights(
     if generated_mask is None:
         outline = np.maximum(segment.dilate_softly(outline, OUTLINE_ERROR), whole)
     trust = np.asarray(np.maximum(used, whole) * placed * outline, np.float32)
-    return BlendWeights(gain, trust, outline, is_whole=bool((whole > 0.5).any()))
+    return BlendWeights(light, trust, outline, is_whole=bool((whole > 0.5).any()))
 
 
 def _is_whole(placed: Floats, outline: Floats, reliable: Floats, correlation: Floats, picture: Bytes | None) -> bool:
@@ -129,10 +129,10 @@ def _is_whole(placed: Floats, outline: Floats, reliable: Floats, correlation: Fl
 
 def _gather_evidence(
     generated: Bytes, reference: Bytes, aligned: Alignment, alpha: Floats | None, gain_sigma: float
-) -> tuple[Floats, Evidence, Floats]:
-    """Gain, evidence and local correlation on a grid of half the flow frame.
+) -> tuple[Light, Evidence, Floats]:
+    """Light, evidence and local correlation on a grid of half the flow frame.
 
-    The gain is learned where `alpha` is above 0, or where that is None from the pixels with reliable flow.
+    The light is learned where `alpha` is above 0, or where that is None from the pixels with reliable flow.
     """
     grid = fitted(size_of(aligned.mapping), 1e9, 0.5)
     placed = sample(prefilter(reference, aligned.scale), aligned.mapping, size_of(reference))
@@ -140,17 +140,17 @@ def _gather_evidence(
     seen = shrink(generated.astype(np.float32), grid)
     reliable = shrink(aligned.reliable, grid)
     weight = reliable if alpha is None else shrink(alpha, grid)
-    gain = estimate_gain(placed, seen, weight + np.float32(1e-3), gain_sigma * max(grid))
+    light = estimate_light(placed, seen, weight + np.float32(1e-3), gain_sigma * max(grid))
     cell = 2.0 * aligned.scale
     deviation = np.linalg.norm(aligned.flow - aligned.mapping, axis=2).clip(0, 10 * cell).astype(np.float32)
     evidence = Evidence(
-        disagreement=np.abs(np.clip(placed * gain, 0, 255) - seen).mean(axis=2),
+        disagreement=np.abs(light.applied(placed) - seen).mean(axis=2),
         reliable=reliable,
         deviation=shrink(deviation, grid) / np.float32(cell),
         bending=bending(shrink(aligned.mapping, grid) / np.float32(cell)),
     )
     greys = (np.asarray(colours @ LUMA, np.float32) for colours in (placed, seen))
-    return gain, evidence, local_correlation(*greys)
+    return light, evidence, local_correlation(*greys)
 
 
 def _inside_reference(trust: Floats, reference: Bytes, aligned: Alignment) -> Floats:

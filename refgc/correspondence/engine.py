@@ -5,6 +5,7 @@ import numpy as np
 from refgc.correspondence import report
 from refgc.correspondence.align import align_object, align_scene
 from refgc.correspondence.blend_weights import object_weights, scene_weights
+from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.find import Finding, find
 from refgc.correspondence.fuse import Layer, fuse_layers
 from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress
@@ -36,18 +37,19 @@ class CorrespondenceEngine:
         if viewer is not None:
             viewer("upscaled", Image(upscaled))
         with watch.stage("finding the object", 0.05):
-            found = find(request)
+            pair = expose(request.reference, request.generated)
+            found = find(request, pair)
         if found is None:
             return _upscale_only(upscaled, report.not_placed(request, watch.seconds))
         with watch.stage("aligning", 0.4):
-            layers = [_layer(request, found, 0)]
+            layers = [_layer(request, pair, found, 0)]
             # Where the first face already is the whole visible object, the others are parts of it.
             if not layers[0].weights.is_whole:
-                layers += [_layer(request, found, face) for face in range(1, len(found.homographies))]
+                layers += [_layer(request, pair, found, face) for face in range(1, len(found.homographies))]
         if viewer is not None:
-            viewer("aligned reference", _aligned_preview(request, found, layers[0]))
+            viewer("aligned reference", _aligned_preview(request, pair, found, layers[0]))
         with watch.stage("fusing", 0.8):
-            fused, aligned, trust = fuse_layers(request, found, layers, upscaled)
+            fused, aligned, trust = fuse_layers(request, pair, found, layers, upscaled)
         progress("done", 1.0)
         summary = report.placed(request, watch.seconds, found, trust)
         if not summary.placed:
@@ -61,9 +63,9 @@ def _upscale_only(upscaled: Bytes, summary: Report) -> RefineResult:
     return RefineResult(picture, summary, {"upscaled": picture})
 
 
-def _layer(request: RefineRequest, found: Finding, face: int) -> Layer:
-    seen = np.asarray(found.region.of(request.generated.pixels), np.uint8)
-    reference = request.reference.pixels
+def _layer(request: RefineRequest, pair: ExposedPair, found: Finding, face: int) -> Layer:
+    seen = np.asarray(found.region.of(pair.generated), np.uint8)
+    reference = pair.reference
     homography = found.homographies[face] @ found.region.to_picture()
     marked = np.asarray(found.region.of(request.generated_mask.values), np.float32) if request.generated_mask else None
     if found.object_mask is None:
@@ -74,9 +76,9 @@ def _layer(request: RefineRequest, found: Finding, face: int) -> Layer:
     return Layer(alignment, weights)
 
 
-def _aligned_preview(request: RefineRequest, found: Finding, layer: Layer) -> Image:
+def _aligned_preview(request: RefineRequest, pair: ExposedPair, found: Finding, layer: Layer) -> Image:
     """The placed reference on white at the flow frame's detail, shown before the full size is computed."""
-    reference, scale = request.reference.pixels, min(request.scale, 2)
+    reference, scale = pair.reference, min(request.scale, 2)
     small = prefilter(reference, layer.alignment.scale)
     placed = np.asarray(sample(small, layer.alignment.mapping, size_of(reference)), np.uint8)
     width, height = request.generated.size

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.match import Matches, find_features, match_features, middle_plane, place_all
 from refgc.correspondence.segment import object_at_matches, shows_one_scene
 from refgc.imaging.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
@@ -46,13 +47,20 @@ class Finding:
     object_mask: Floats | None
 
 
-def find(request: RefineRequest) -> Finding | None:
-    """Match both pictures and place the reference; None where the matches could be random."""
-    generated, reference = request.generated.pixels, request.reference.pixels
+def find(request: RefineRequest, pair: ExposedPair | None = None) -> Finding | None:
+    """Match both pictures and place the reference; None where the matches could be random.
+
+    Args:
+        request: the pictures and the masks.
+        pair: the same pictures, prepared; None prepares them here.
+    """
+    pair = pair or expose(request.reference, request.generated)
+    generated, reference = pair.generated, pair.reference
     frame = fitted(size_of(generated), MATCHING_SIDE, MATCHING_ENLARGEMENT)
     reference_frame = fitted(size_of(reference), REFERENCE_SIDE)
     enlarged, smaller = resized(generated, frame), resized(reference, reference_frame)
-    mask = request.reference_mask.values if request.reference_mask else object_on_plain_background(reference)
+    given = request.reference_mask
+    mask = given.values if given else object_on_plain_background(request.reference.pixels)
     generated_mask = request.generated_mask.values if request.generated_mask else None
     matches = match_features(
         find_features(luma(enlarged), _search_mask(generated_mask, frame)),
