@@ -4,21 +4,20 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from refgc.correspondence.coarse_map import CoarseMap
 from refgc.correspondence.epipolar import enforce_epipolar_geometry
 from refgc.correspondence.flow import register
 from refgc.correspondence.harmonize import estimate_light
 from refgc.correspondence.rigidity import regularise
 from refgc.correspondence.surface import fit_surface
 from refgc.imaging.arrays import Bytes, Floats, local_variance, luma, resized, size_of
+from refgc.imaging.region import Region
 from refgc.imaging.warp import (
     fitted,
-    homography_map,
     inside,
     magnification,
     prefilter,
-    rescaling,
     sample,
 )
 
@@ -69,20 +68,21 @@ class Alignment:
     scale: float
 
 
-def align_scene(generated: Bytes, reference: Bytes, homography: NDArray[np.float64]) -> Alignment:
+def align_scene(generated: Bytes, reference: Bytes, start: CoarseMap, region: Region) -> Alignment:
     """Dense map between two views of one scene.
 
     Args:
         generated: uint8 RGB (height, width, 3) of the generated picture.
         reference: uint8 RGB (height, width, 3) of the original reference.
-        homography: 3x3, from generated to reference coordinates.
+        start: the coarse map.
+        region: where `generated` lies in the generated picture.
     """
-    picture, base, scale, sharpness = _flow_frame(generated, homography, SCENE_SIDE)
+    picture, base, scale, sharpness = _flow_frame(generated, start, region, SCENE_SIDE)
     sharp = prefilter(reference, scale)
 
-    def search(start: Floats) -> Alignment:
-        placed = np.asarray(sample(sharp, start, size_of(reference)), np.uint8)
-        registration = register(picture, placed, start, sharpness)
+    def search(rough: Floats) -> Alignment:
+        placed = np.asarray(sample(sharp, rough, size_of(reference)), np.uint8)
+        registration = register(picture, placed, rough, sharpness)
         flow = registration.mapping
         consistent = (registration.inconsistency < CONSISTENCY_LIMIT).astype(np.float32)
         reliable = consistent * inside(flow, size_of(reference))
@@ -94,7 +94,7 @@ def align_scene(generated: Bytes, reference: Bytes, homography: NDArray[np.float
     return search(aligned.mapping) if displacement > RESTART_DISPLACEMENT else aligned
 
 
-def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.float64], mask: Floats) -> Alignment:
+def align_object(generated: Bytes, reference: Bytes, start: CoarseMap, region: Region, mask: Floats) -> Alignment:
     """Dense map of an object that stands in another scene than in the reference.
 
     The placed object is composited over the generated picture before the flow is estimated. The two pictures then
@@ -103,10 +103,11 @@ def align_object(generated: Bytes, reference: Bytes, homography: NDArray[np.floa
     Args:
         generated: uint8 RGB (height, width, 3) of the generated picture's region around the object.
         reference: uint8 RGB of the original reference.
-        homography: 3x3, from the region's to the reference's coordinates.
+        start: the coarse map of the whole picture.
+        region: where `generated` lies in it.
         mask: the object in the reference, (height, width) in [0, 1].
     """
-    picture, base, scale, sharpness = _flow_frame(generated, homography, OBJECT_SIDE)
+    picture, base, scale, sharpness = _flow_frame(generated, start, region, OBJECT_SIDE)
     seen = picture.astype(np.float32)
     sharp = prefilter(reference, scale)
     contrast = np.sqrt(local_variance(luma(picture).astype(np.float32), 3.0))
@@ -151,13 +152,13 @@ def _refitted_surface(flow: Floats, reliable: Floats, base: Floats, scale: float
     return refitted if float(np.percentile(displacement, DISPLACEMENT_PERCENTILE)) < limit else base
 
 
-def _flow_frame(generated: Bytes, homography: NDArray[np.float64], side: int) -> tuple[Bytes, Floats, float, float]:
-    """The picture in the flow frame, the homography's map there, its magnification and the picture's sharpness.
+def _flow_frame(generated: Bytes, start: CoarseMap, region: Region, side: int) -> tuple[Bytes, Floats, float, float]:
+    """The picture in the flow frame, the coarse map there, its magnification and the picture's sharpness.
 
     Magnification is in reference pixels per pixel of the flow frame; sharpness in generated pixels per the same.
     """
     size = fitted(size_of(generated), side, FLOW_ENLARGEMENT)
     size = (max(MINIMUM_SIDE, size[0]), max(MINIMUM_SIDE, size[1]))
     picture = resized(generated, size)
-    base = homography_map(homography @ rescaling(size, size_of(generated)), size)
+    base = start.over(region, size)
     return picture, base, magnification(base), min(1.0, generated.shape[1] / size[0])

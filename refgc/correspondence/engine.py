@@ -45,7 +45,7 @@ class CorrespondenceEngine:
             layers = [_layer(request, pair, found, 0)]
             # Where the first face already is the whole visible object, the others are parts of it.
             if not layers[0].weights.is_whole:
-                layers += [_layer(request, pair, found, face) for face in range(1, len(found.homographies))]
+                layers += [_layer(request, pair, found, face) for face in range(1, len(found.maps))]
         if viewer is not None:
             viewer("aligned reference", _aligned_preview(request, pair, found, layers[0]))
         with watch.stage("fusing", 0.8):
@@ -66,12 +66,12 @@ def _upscale_only(upscaled: Bytes, summary: Report) -> RefineResult:
 def _layer(request: RefineRequest, pair: ExposedPair, found: Finding, face: int) -> Layer:
     seen = np.asarray(found.region.of(pair.generated), np.uint8)
     reference = pair.reference
-    homography = found.homographies[face] @ found.region.to_picture()
+    start = found.maps[face]
     marked = np.asarray(found.region.of(request.generated_mask.values), np.float32) if request.generated_mask else None
     if found.object_mask is None:
-        alignment = align_scene(seen, reference, homography)
+        alignment = align_scene(seen, reference, start, found.region)
         return Layer(alignment, scene_weights(seen, reference, alignment))
-    alignment = align_object(seen, reference, homography, found.object_mask)
+    alignment = align_object(seen, reference, start, found.region, found.object_mask)
     weights = object_weights(seen, reference, alignment, found.object_mask, marked, may_be_whole=face == 0)
     return Layer(alignment, weights)
 

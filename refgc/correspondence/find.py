@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from refgc.correspondence.coarse_map import CoarseMap, fit_coarse_map
 from refgc.correspondence.exposure import ExposedPair, expose
-from refgc.correspondence.match import Matches, find_features, match_features, middle_plane, place_all
+from refgc.correspondence.learned import find_networks
+from refgc.correspondence.match import Matches, find_features, match_features, match_learned
+from refgc.correspondence.placement import middle_plane, place_all, placement_scale, with_learned
 from refgc.correspondence.segment import object_at_matches, shows_one_scene
 from refgc.imaging.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
 from refgc.imaging.region import Region, object_region
@@ -32,15 +34,14 @@ class Finding:
     """Where the object is; coordinates are pixels of the original pictures.
 
     Attributes:
-        homographies: 3x3 each, from generated to reference coordinates, one for each face of the object, the surest
-            first.
+        maps: from generated to reference coordinates, one for each face of the object, the surest first.
         matches: the matches that agree with any of them.
         confidence: of the surest placement, in [0, 1].
         region: the part of the generated picture to work on.
         object_mask: (height, width) of the reference in [0, 1], or None where both pictures show one scene.
     """
 
-    homographies: tuple[NDArray[np.float64], ...]
+    maps: tuple[CoarseMap, ...]
     matches: Matches
     confidence: float
     region: Region
@@ -62,30 +63,43 @@ def find(request: RefineRequest, pair: ExposedPair | None = None) -> Finding | N
     given = request.reference_mask
     mask = given.values if given else object_on_plain_background(request.reference.pixels)
     generated_mask = request.generated_mask.values if request.generated_mask else None
-    matches = match_features(
-        find_features(luma(enlarged), _search_mask(generated_mask, frame)),
-        find_features(luma(smaller), _search_mask(mask, reference_frame)),
-    )
+    greys = luma(enlarged), luma(smaller)
+    masks = _search_mask(generated_mask, frame), _search_mask(mask, reference_frame)
+    matches = match_features(*(find_features(grey, where) for grey, where in zip(greys, masks, strict=True)))
     placements = place_all(matches, reference_frame, FACES)
+    networks = find_networks()
+    if networks is not None:
+        learned = match_learned(*greys, networks, generated_mask=masks[0], reference_mask=masks[1])
+        placements = with_learned(placements, learned, frame, reference_frame)
     if not placements:
         return None
     best = placements[0]
     one_scene = mask is None and shows_one_scene(best.matches, frame, reference_frame)
     faces = placements[:1] if one_scene else placements
-    planes = [middle_plane(matches, best)] if one_scene else [face.homography for face in faces]
+    planes = [middle_plane(matches, best)] if one_scene and not best.is_bent else [face.homography for face in faces]
     to_frame, from_frame = rescaling(size_of(generated), frame), rescaling(reference_frame, size_of(reference))
-    homographies = tuple(from_frame @ plane @ to_frame for plane in planes)
-    agreeing = Matches.joined([face.matches for face in faces])
-    located = agreeing.at(
-        rescale_points(agreeing.generated, frame, size_of(generated)),
-        rescale_points(agreeing.reference, reference_frame, size_of(reference)),
-    )
+
+    def original(some: Matches) -> Matches:
+        return some.at(
+            rescale_points(some.generated, frame, size_of(generated)),
+            rescale_points(some.reference, reference_frame, size_of(reference)),
+        )
+
+    maps = []
+    for face, plane in zip(faces, planes, strict=True):
+        homography = from_frame @ plane @ to_frame
+        if face.is_bent:
+            scale = placement_scale(face.homography) * size_of(reference)[0] / reference_frame[0]
+            maps.append(fit_coarse_map(homography, original(face.matches), size_of(generated), scale))
+        else:
+            maps.append(CoarseMap(homography, None, size_of(generated)))
+    located = original(Matches.joined([face.matches for face in faces]))
     if one_scene:
-        return Finding(homographies, located, best.confidence, Region(0, 0, *size_of(generated)), None)
+        return Finding(tuple(maps), located, best.confidence, Region(0, 0, *size_of(generated)), None)
     if mask is None:
         mask = object_at_matches(reference, located.reference)
-    region = object_region(homographies[0], mask, size_of(generated), MARGIN)
-    return Finding(homographies, located, best.confidence, region, mask) if region is not None else None
+    region = object_region(maps[0].homography, mask, size_of(generated), MARGIN)
+    return Finding(tuple(maps), located, best.confidence, region, mask) if region is not None else None
 
 
 def _search_mask(mask: Floats | None, size: Size) -> Bytes | None:

@@ -44,8 +44,7 @@ def match_learned_features(
     for layer in range(LAYERS):
         name = f"matcher.transformers.{layer}"
         states = [
-            _self_attended(state, turn, weights, f"{name}.self_attn")
-            for state, turn in zip(states, turns, strict=True)
+            _self_attended(state, turn, weights, f"{name}.self_attn") for state, turn in zip(states, turns, strict=True)
         ]
         states = _cross_attended(states[0], states[1], weights, f"{name}.cross_attn")
     return _assigned(states[0], states[1], weights, f"matcher.log_assignment.{LAYERS - 1}")

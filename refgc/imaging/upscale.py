@@ -5,9 +5,9 @@ import numpy as np
 
 from refgc.imaging.arrays import Bytes, Floats, Size, luma, size_of
 
-# The constants of this file were chosen by comparing a few values on the scenes of examples/ and on photographs, each as
-# a simulated generated picture, shrunk only, compressed, dark, and out of focus: they are those whose worst gain over a
-# Lanczos enlargement is best.
+# The constants of this file were chosen by comparing a few values on the scenes of examples/ and on photographs, each
+# as a simulated generated picture, shrunk only, compressed, dark, and out of focus. They are those whose worst gain
+# over a Lanczos enlargement is best.
 # Range parameter of the bilateral filter in grey levels of a picture of mean luma `MIDDLE_LUMA`: above compression
 # noise and far below edges. It falls with the light of a darker picture, and with the noise: what has little noise has
 # little that a filter may remove.

@@ -14,7 +14,6 @@ from refgc.imaging.arrays import Bytes, Floats, Size, resized
 from refgc.imaging.image import MARKED
 from refgc.imaging.region import Region
 from refgc.imaging.upscale import clean_upscale
-from refgc.imaging.warp import homography_map
 from refgc.masks.plain_background import object_on_plain_background
 from refgc.request import RefineRequest
 
@@ -199,7 +198,7 @@ def _placed(generated: Bytes, finding: Finding, object_mask: Floats) -> Floats |
     the hull is only drawn again as it was.
     """
     region = finding.region
-    warped = warp_mask(object_mask, homography_map(finding.homographies[0] @ region.to_picture(), region.size))
+    warped = warp_mask(object_mask, finding.maps[0].over(region, region.size))
     points = finding.matches.generated - np.array([region.left, region.top], np.float32)
     matched = np.zeros(warped.shape, np.uint8)
     cv2.fillConvexPoly(matched, cv2.convexHull(points.astype(np.int32)), 1)
