@@ -37,6 +37,8 @@ CONVERGED_DISPLACEMENT = 0.4
 # A new surface is rejected if this percentile of its displacement exceeds `MAXIMUM_OBJECT_FLOW`. The tenth above it is
 # allowed to, since the first plane touches a round object along one line only.
 DISPLACEMENT_PERCENTILE = 90
+# An object that is no surface of this kind is searched again from its regularised map so often.
+BENT_PASSES = 2
 # Largest forward-backward error, in pixels of the flow frame, of reliable flow.
 CONSISTENCY_LIMIT = 0.5
 # Longest reliable flow of an object, as a fraction of the frame's longer side.
@@ -131,6 +133,10 @@ def align_object(generated: Bytes, reference: Bytes, start: CoarseMap, region: R
         base = surface
         if displacement < CONVERGED_DISPLACEMENT:
             break
+    if start.deviation is not None:
+        for _ in range(BENT_PASSES):
+            flow, reliable = search(base, finest=1)
+            base = regularise(flow, base, reliable, picture, scale, OBJECT_RADIUS, OBJECT_PRIOR)
     flow, reliable = search(base, finest=0)
     mapping = regularise(flow, base, reliable, picture, scale, OBJECT_RADIUS, OBJECT_PRIOR)
     return Alignment(mapping, flow, reliable, scale)

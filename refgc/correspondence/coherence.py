@@ -23,7 +23,8 @@ RIDGE = 0.1
 # Cells have sides of this share of a matching frame's longer side.
 CELL = 1 / 24
 # log10 of the probability of so many cells by chance falls by this for each cell.
-LOG_CHANCE_PER_CELL = -0.45
+LOG_CHANCE = -0.2
+LOG_CHANCE_PER_CELL = -0.29
 
 
 def coherent(matches: Matches) -> NDArray[np.bool_]:
@@ -59,7 +60,7 @@ def log_chance(matches: Matches, frame: Size, reference_frame: Size) -> float:
     cells = min(
         count_cells(matches.generated, CELL * max(frame)), count_cells(matches.reference, CELL * max(reference_frame))
     )
-    return min(0.0, LOG_CHANCE_PER_CELL * cells)
+    return LOG_CHANCE + LOG_CHANCE_PER_CELL * cells if cells else 0.0
 
 
 def count_cells(points: Floats, side: float) -> int:

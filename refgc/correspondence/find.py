@@ -66,7 +66,7 @@ def find(request: RefineRequest, pair: ExposedPair | None = None) -> Finding | N
     greys = luma(enlarged), luma(smaller)
     masks = _search_mask(generated_mask, frame), _search_mask(mask, reference_frame)
     matches = match_features(*(find_features(grey, where) for grey, where in zip(greys, masks, strict=True)))
-    placements = place_all(matches, reference_frame, FACES)
+    by_sift = placements = place_all(matches, reference_frame, FACES)
     networks = find_networks()
     if networks is not None:
         learned = match_learned(*greys, networks, generated_mask=masks[0], reference_mask=masks[1])
@@ -76,7 +76,9 @@ def find(request: RefineRequest, pair: ExposedPair | None = None) -> Finding | N
     best = placements[0]
     one_scene = mask is None and shows_one_scene(best.matches, frame, reference_frame)
     faces = placements[:1] if one_scene else placements
-    planes = [middle_plane(matches, best)] if one_scene and not best.is_bent else [face.homography for face in faces]
+    planes = [face.homography for face in faces]
+    if one_scene and by_sift:
+        planes = [middle_plane(matches, by_sift[0])]
     to_frame, from_frame = rescaling(size_of(generated), frame), rescaling(reference_frame, size_of(reference))
 
     def original(some: Matches) -> Matches:
@@ -88,7 +90,7 @@ def find(request: RefineRequest, pair: ExposedPair | None = None) -> Finding | N
     maps = []
     for face, plane in zip(faces, planes, strict=True):
         homography = from_frame @ plane @ to_frame
-        if face.is_bent:
+        if face.is_bent and not one_scene:
             scale = placement_scale(face.homography) * size_of(reference)[0] / reference_frame[0]
             maps.append(fit_coarse_map(homography, original(face.matches), size_of(generated), scale))
         else:

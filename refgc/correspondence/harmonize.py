@@ -22,8 +22,11 @@ ROUNDS = 5
 GRID_SIDE = 128
 # Standard deviation in grey levels that print must have in a window before haze can be told from a darker surface.
 HAZE_CONTRAST = 12.0
-# Weight of no offset, in units of a window full of pixels that agree.
-OFFSET_PRIOR = 0.3
+# Windows of the offset, from wide to narrow, in units of the gain's window; its residual scale in units of the gain's;
+# and the weight of no offset, in units of a window full of pixels that agree.
+OFFSET_WIDTHS = (4.0, 2.0, 1.0)
+OFFSET_RESIDUAL = 1.5
+OFFSET_PRIOR = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,13 @@ def estimate_light(placed: Floats, generated: Floats, weight: Floats, sigma: flo
     haze = _haze(count, mean, square, product, _local(robust * generated, sigma), overall)
     gain = (product - haze * mean + prior * overall) / (square + prior)
     gain = np.clip(np.clip(gain, overall / LOCAL_FACTOR, overall * LOCAL_FACTOR), *GAIN_LIMITS)
-    rest = generated - placed * gain - haze
-    # What differs by much is print, which the offset must not take over.
-    robust = given / (1.0 + (rest / spread) ** 2)
-    offset = haze + _local(robust * rest, sigma) / (_local(robust, sigma) + OFFSET_PRIOR * float(given.mean()) + 1e-6)
+    offset = haze
+    for width in OFFSET_WIDTHS:
+        rest = generated - placed * gain - offset
+        # What differs by much is print, which the offset must not take over.
+        robust = given / (1.0 + (rest / (OFFSET_RESIDUAL * spread)) ** 2)
+        weight = _local(robust, width * sigma) + OFFSET_PRIOR * float(given.mean()) + 1e-6
+        offset = offset + _local(robust * rest, width * sigma) / weight
     larger = (cv2.resize(np.asarray(field, np.float32), full) for field in (gain, offset))
     return Light(*(np.asarray(field, np.float32) for field in larger))
 

@@ -250,8 +250,8 @@ def consistent(matches: Matches, homography: NDArray[np.float64], tolerance: flo
     return np.asarray(
         (area > 0)
         & (distance < tolerance)
-        & (np.abs(matches.size_ratios - size) < SIZE_TOLERANCE)
-        & (off_turn < ANGLE_TOLERANCE)
+        & (matches.learned | (np.abs(matches.size_ratios - size) < SIZE_TOLERANCE))
+        & (matches.learned | (off_turn < ANGLE_TOLERANCE))
     )
 
 
