@@ -1,36 +1,45 @@
 """Blend weights: the light that the placed reference takes on, and the trust with which each pixel of it is used."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from refgc.correspondence import segment
 from refgc.correspondence.align import GAIN_SIGMA, Alignment, warp_mask
 from refgc.correspondence.harmonize import Light, estimate_light
-from refgc.correspondence.trust import Evidence, agreement_trust, bending, estimate_trust, local_correlation
+from refgc.correspondence.trust import (
+    AROUND,
+    NEAR,
+    Evidence,
+    ObjectFit,
+    bending,
+    estimate_trust,
+    local_correlation,
+    object_features,
+    object_trust,
+)
 from refgc.imaging.arrays import Bytes, Floats, blur, enlarge, resized, shrink, size_of, smoothstep
 from refgc.imaging.warp import fitted, inside, prefilter, sample
 
 # The constants of this file were chosen by hand, not fitted.
-# The placed object is taken as the whole of the object in the picture if it covers at least this fraction of the
-# picture's outline, and of a second outline where both were estimated; if the outline covers at least this fraction of
-# its core; and if at least this fraction of the core looks alike. The last one is needed because a deep object seen
-# from another side may fill its outline with its parts in other places.
-OUTLINE_COVERED = 0.965
-CORE_INSIDE = 0.855
-CORE_ALIKE = 0.88
-# Or, where colours give no good outline, if the flow is reliable on at least this fraction of the core. There is
-# nothing between the whole object and none of it: half of an object over another is a ghost.
-CORE_RELIABLE = 0.925
 # Standard deviation of the gain's window for an object, as a fraction of its region's longer side: folds and highlights
 # are smaller than the object.
 OBJECT_GAIN_SIGMA = 0.03
 # Error in pixels of the flow frame of an outline that was found in a soft picture.
 OUTLINE_ERROR = 4
-# Range of agreement over which a face of an object goes from unused to fully used; a wider one would leave ghosts.
-AGREEMENT_RANGE = (0.5, 0.8)
-# Range of local correlation over which a face may be used; misplaced print would be seen double.
-CORRELATION_RANGE = (0.2, 0.5)
+# Range of trust over which an object goes from unused to fully used; a wider one would leave ghosts.
+USED_RANGE = (0.35, 0.65)
+# Local correlation from which on a placed object looks alike.
+ALIKE = 0.2
+# An object is placed as a whole if so large a fraction of it is trusted.
+WHOLE = 0.9
+# Ranges of `BlendWeights.detail` and `magnification` over which a reference goes from useless to useful. Of the pairs
+# in examples/ and of photographs in focus none has less detail than 0.9; blurred references have less than 0.4.
+DETAIL_RANGE = (0.45, 0.75)
+MAGNIFICATION_RANGE = (0.9, 1.2)
+# Range of `BlendWeights.recoloured` over which trust ends, and the colourfulness in grey levels of what counts as grey.
+RECOLOURED_RANGE = (0.45, 0.6)
+COLOURLESS = 8.0
 # ITU-R BT.601.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -44,12 +53,56 @@ class BlendWeights:
         trust: (rows, columns) in [0, 1].
         outline: (rows, columns) in [0, 1], the object in the generated picture.
         is_whole: whether the placed object is the whole of it.
+        detail: the placed reference's contrast over that of the generated picture, both at the finest scale that the
+            generated picture has; below 1 where the reference is the more blurred one.
+        magnification: reference pixels per pixel of the generated picture.
+        probability: mean of the estimated probability, over what is used, that the reference is nearer to the truth.
+        recoloured: how far colours differ, as a fraction of the colourfulness.
     """
 
     light: Light
     trust: Floats
     outline: Floats
     is_whole: bool
+    detail: float
+    magnification: float
+    probability: float
+    recoloured: float = 0.0
+
+    @property
+    def sharper(self) -> float:
+        """In [0, 1]: 0 where the reference has nothing finer to give than the generated picture."""
+        return _step(self.detail, *DETAIL_RANGE) * _step(self.magnification, *MAGNIFICATION_RANGE)
+
+    @property
+    def same_colours(self) -> float:
+        """In [0, 1]: 0 where the object has another colour than the reference's everywhere."""
+        return _step(self.recoloured, RECOLOURED_RANGE[1], RECOLOURED_RANGE[0])
+
+    def limited(self) -> "BlendWeights":
+        """The same with the trust that a reference of this detail and colour deserves."""
+        return replace(self, trust=self.trust * np.float32(self.sharper * self.same_colours))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The placed reference beside the generated picture, on a grid of half the flow frame.
+
+    Attributes:
+        light: the change of light.
+        evidence: for the trust.
+        correlation: local correlation.
+        around: the same in a window of twice the width.
+        detail: see `BlendWeights`.
+        recoloured: how far colours differ under that light, as a fraction of the colourfulness; see `BlendWeights`.
+    """
+
+    light: Light
+    evidence: Evidence
+    correlation: Floats
+    around: Floats
+    detail: float
+    recoloured: float
 
 
 def scene_weights(generated: Bytes, reference: Bytes, aligned: Alignment) -> BlendWeights:
@@ -61,9 +114,19 @@ def scene_weights(generated: Bytes, reference: Bytes, aligned: Alignment) -> Ble
         aligned: the alignment of the two.
     """
     everywhere = np.ones(aligned.mapping.shape[:2], np.float32)
-    light, evidence, _ = _gather_evidence(generated, reference, aligned, None, GAIN_SIGMA)
-    trust = _inside_reference(estimate_trust(evidence), reference, aligned)
-    return BlendWeights(light, trust, everywhere, is_whole=True)
+    compared = compare(generated, reference, aligned, None, GAIN_SIGMA)
+    trust = _inside_reference(estimate_trust(compared.evidence), reference, aligned)
+    weights = BlendWeights(
+        compared.light,
+        trust,
+        everywhere,
+        is_whole=True,
+        detail=compared.detail,
+        magnification=_magnification(generated, aligned),
+        probability=_mean_where_used(trust, trust),
+        recoloured=compared.recoloured,
+    )
+    return weights.limited()
 
 
 def object_weights(
@@ -72,14 +135,11 @@ def object_weights(
     aligned: Alignment,
     mask: Floats,
     generated_mask: Floats | None,
-    *,
-    may_be_whole: bool,
 ) -> BlendWeights:
     """Light and trust of an aligned object; the trust is on the flow frame's grid.
 
-    If the placed object fills the outline that it has in the generated picture, or the flow is reliable nearly all over
-    it, then it is seen from the same side and is trusted as a whole. If not (a turned bottle, a box that shows another
-    face), each pixel must agree by itself, and nothing reaches beyond the generated object's outline.
+    What is trusted is decided for each cell, by what is seen there and by how well the object fits as a whole: where it
+    is seen from the same side and fills its outline, a cell that disagrees is an artifact.
 
     Args:
         generated: uint8 RGB of the generated picture's region around the object.
@@ -87,52 +147,74 @@ def object_weights(
         aligned: the alignment of the two.
         mask: the object in the reference, (height, width) in [0, 1].
         generated_mask: the object in `generated`, of the same size, or None to estimate it.
-        may_be_whole: whether this may be the whole object and not just one face of it.
+    """
+    size = size_of(aligned.mapping)
+    compared, features, placed, outline = gather_object(generated, reference, aligned, mask, generated_mask)
+    trust = enlarge(_inside_reference(object_trust(features), reference, aligned), size)
+    used = smoothstep(trust, *USED_RANGE) * placed
+    if generated_mask is not None:
+        used *= outline
+    core = segment.remove_thin_parts(placed)
+    weights = BlendWeights(
+        compared.light,
+        used,
+        outline,
+        is_whole=segment.fraction_inside(core, used) > WHOLE,
+        detail=compared.detail,
+        magnification=_magnification(generated, aligned),
+        probability=_mean_where_used(trust, used),
+        recoloured=compared.recoloured,
+    )
+    return weights.limited()
+
+
+def gather_object(
+    generated: Bytes, reference: Bytes, aligned: Alignment, mask: Floats, generated_mask: Floats | None
+) -> tuple[Comparison, Floats, Floats, Floats]:
+    """What the trust in an aligned object is estimated from; see `object_weights` for the arguments.
+
+    Returns:
+        The comparison and the features, both on a grid of half the flow frame; and on the flow frame's grid, in [0, 1],
+        the object's mask as placed and the object's outline in the generated picture.
     """
     size = size_of(aligned.mapping)
     placed = warp_mask(mask, aligned.mapping)
     if generated_mask is None:
-        picture: Bytes | None = resized(generated, size)
         outline = segment.object_at_placement(resized(generated, size), placed, aligned.reliable)
     else:
-        picture, outline = None, shrink(generated_mask, size)
-    light, evidence, correlation = _gather_evidence(generated, reference, aligned, placed, OBJECT_GAIN_SIGMA)
-    agreement = agreement_trust(evidence) * smoothstep(correlation, *CORRELATION_RANGE)
-    used = smoothstep(enlarge(_inside_reference(agreement, reference, aligned), size), *AGREEMENT_RANGE)
-    correlation = enlarge(correlation, size)
-    whole = np.zeros_like(placed)
-    if may_be_whole and _is_whole(placed, outline, aligned.reliable, correlation, picture):
-        whole = segment.remove_thin_parts(placed) * segment.suppress_near_uncovered(placed, outline)
-    if generated_mask is None:
-        outline = np.maximum(segment.dilate_softly(outline, OUTLINE_ERROR), whole)
-    trust = np.asarray(np.maximum(used, whole) * placed * outline, np.float32)
-    return BlendWeights(light, trust, outline, is_whole=bool((whole > 0.5).any()))
-
-
-def _is_whole(placed: Floats, outline: Floats, reliable: Floats, correlation: Floats, picture: Bytes | None) -> bool:
-    """Whether the placed object is the whole object in the picture, seen from the same side.
-
-    `picture` is given where the outline was estimated, so that a second estimate can confirm it.
-    """
+        outline = shrink(generated_mask, size)
+    compared = compare(generated, reference, aligned, placed, OBJECT_GAIN_SIGMA)
     core = segment.remove_thin_parts(placed)
-    same_outline = (
-        segment.fraction_inside(outline, placed) >= OUTLINE_COVERED
-        and segment.fraction_inside(core, outline) >= CORE_INSIDE
-        and segment.fraction_inside(core, (correlation > CORRELATION_RANGE[0]).astype(np.float32)) >= CORE_ALIKE
-        and (
-            picture is None
-            or segment.fraction_inside(segment.refine_outline(picture, placed), placed) >= OUTLINE_COVERED
-        )
+    grid = size_of(compared.correlation)
+    alike = enlarge((compared.correlation > ALIKE).astype(np.float32), size)
+    fit = ObjectFit(
+        reliable=segment.fraction_inside(core, aligned.reliable),
+        alike=segment.fraction_inside(core, alike),
+        covered=segment.fraction_inside(outline, placed),
+        inside=segment.fraction_inside(core, outline),
     )
-    return same_outline or segment.fraction_inside(core, reliable) >= CORE_RELIABLE
+    uncovered = segment.suppress_near_uncovered(placed, outline)
+    features = object_features(
+        compared.evidence, compared.correlation, compared.around, shrink(outline, grid), shrink(uncovered, grid), fit
+    )
+    if generated_mask is None:
+        outline = segment.dilate_softly(outline, OUTLINE_ERROR)
+    return compared, features, placed, outline
 
 
-def _gather_evidence(
+def compare(
     generated: Bytes, reference: Bytes, aligned: Alignment, alpha: Floats | None, gain_sigma: float
-) -> tuple[Light, Evidence, Floats]:
-    """Light, evidence and local correlation on a grid of half the flow frame.
+) -> Comparison:
+    """The placed reference beside the generated picture.
 
     The light is learned where `alpha` is above 0, or where that is None from the pixels with reliable flow.
+
+    Args:
+        generated: uint8 RGB of the generated picture's region.
+        reference: uint8 RGB of the original reference.
+        aligned: the alignment of the two.
+        alpha: (height, width) on the flow frame, the placed object, or None for a scene.
+        gain_sigma: standard deviation of the light's window, as a fraction of the region's longer side.
     """
     grid = fitted(size_of(aligned.mapping), 1e9, 0.5)
     placed = sample(prefilter(reference, aligned.scale), aligned.mapping, size_of(reference))
@@ -143,14 +225,49 @@ def _gather_evidence(
     light = estimate_light(placed, seen, weight + np.float32(1e-3), gain_sigma * max(grid))
     cell = 2.0 * aligned.scale
     deviation = np.linalg.norm(aligned.flow - aligned.mapping, axis=2).clip(0, 10 * cell).astype(np.float32)
+    lit = light.applied(placed)
     evidence = Evidence(
-        disagreement=np.abs(light.applied(placed) - seen).mean(axis=2),
+        disagreement=np.abs(lit - seen).mean(axis=2),
         reliable=reliable,
         deviation=shrink(deviation, grid) / np.float32(cell),
         bending=bending(shrink(aligned.mapping, grid) / np.float32(cell)),
     )
-    greys = (np.asarray(colours @ LUMA, np.float32) for colours in (placed, seen))
-    return light, evidence, local_correlation(*greys)
+    one, other = (np.asarray(colours @ LUMA, np.float32) for colours in (placed, seen))
+    return Comparison(
+        light,
+        evidence,
+        local_correlation(one, other),
+        local_correlation(one, other, 2 * AROUND),
+        _detail_ratio(lit, seen, reliable * weight),
+        _colour_difference(lit, seen, reliable * weight),
+    )
+
+
+def _detail_ratio(placed: Floats, seen: Floats, weight: Floats) -> float:
+    """Contrast of one picture over that of another at the finest scale; 1 where nothing has weight."""
+    energies = [
+        float((weight * (picture - blur(picture, 1.0)).mean(axis=2) ** 2).sum()) + 1e-3 for picture in (placed, seen)
+    ]
+    return float(np.sqrt(energies[0] / energies[1]))
+
+
+def _colour_difference(placed: Floats, seen: Floats, weight: Floats) -> float:
+    """Mean difference of two pictures' colours, as a fraction of the mean colourfulness."""
+    one, other = (blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (placed, seen))
+    strength = np.maximum(np.linalg.norm(one, axis=2), np.linalg.norm(other, axis=2)) + COLOURLESS
+    return float((weight * np.linalg.norm(one - other, axis=2)).sum() / ((weight * strength).sum() + 1e-3))
+
+
+def _step(value: float, low: float, high: float) -> float:
+    return float(smoothstep(np.array([value]), low, high)[0])
+
+
+def _mean_where_used(trust: Floats, used: Floats) -> float:
+    return float((trust * used).sum() / (used.sum() + 1e-6))
+
+
+def _magnification(generated: Bytes, aligned: Alignment) -> float:
+    return float(aligned.scale * aligned.mapping.shape[1] / generated.shape[1])
 
 
 def _inside_reference(trust: Floats, reference: Bytes, aligned: Alignment) -> Floats:

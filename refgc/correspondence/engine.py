@@ -6,10 +6,10 @@ from refgc.correspondence import report
 from refgc.correspondence.align import align_object, align_scene
 from refgc.correspondence.blend_weights import object_weights, scene_weights
 from refgc.correspondence.exposure import ExposedPair, expose
-from refgc.correspondence.find import Finding, find
+from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer, fuse_layers
 from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress
-from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of
+from refgc.imaging.arrays import Bytes, enlarge, resized, size_of
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
@@ -38,29 +38,40 @@ class CorrespondenceEngine:
             viewer("upscaled", Image(upscaled))
         with watch.stage("finding the object", 0.05):
             pair = expose(request.reference, request.generated)
-            found = find(request, pair)
-        if found is None:
-            return _upscale_only(upscaled, report.not_placed(request, watch.seconds))
+            found = search(request, pair)
+        if not found.findings:
+            warnings = ("mirrored",) if found.mirrored else ()
+            return _upscale_only(upscaled, report.not_placed(request, watch.seconds, warnings=warnings))
         with watch.stage("aligning", 0.4):
-            layers = [_layer(request, pair, found, 0)]
-            # Where the first face already is the whole visible object, the others are parts of it.
-            if not layers[0].weights.is_whole:
-                layers += [_layer(request, pair, found, face) for face in range(1, len(found.maps))]
+            layers = [_layers(request, pair, one) for one in found.findings]
         if viewer is not None:
-            viewer("aligned reference", _aligned_preview(request, pair, found, layers[0]))
+            viewer("aligned reference", _aligned_preview(request, pair, found.findings[0], layers[0][0]))
         with watch.stage("fusing", 0.8):
-            fused, aligned, trust = fuse_layers(request, pair, found, layers, upscaled)
+            fused, aligned = upscaled.copy(), np.full_like(upscaled, 255)
+            objects = [
+                report.PlacedObject(one, faces, fuse_layers(request, pair, one, faces, fused, aligned))
+                for one, faces in zip(found.findings, layers, strict=True)
+            ]
         progress("done", 1.0)
-        summary = report.placed(request, watch.seconds, found, trust)
+        summary = report.placed(request, watch.seconds, objects)
         if not summary.placed:
             return _upscale_only(upscaled, summary)
-        return RefineResult(Image(fused), summary, _stages(request, found, layers, upscaled, aligned, trust))
+        return RefineResult(Image(fused), summary, _stages(request, objects, upscaled, aligned))
 
 
 def _upscale_only(upscaled: Bytes, summary: Report) -> RefineResult:
     """The result where nothing is taken from the reference."""
     picture = Image(upscaled)
     return RefineResult(picture, summary, {"upscaled": picture})
+
+
+def _layers(request: RefineRequest, pair: ExposedPair, found: Finding) -> list[Layer]:
+    """The object's faces, the surest first."""
+    layers = [_layer(request, pair, found, 0)]
+    # Where the first face already is the whole visible object, the others are parts of it.
+    if not layers[0].weights.is_whole:
+        layers += [_layer(request, pair, found, face) for face in range(1, len(found.maps))]
+    return layers
 
 
 def _layer(request: RefineRequest, pair: ExposedPair, found: Finding, face: int) -> Layer:
@@ -72,7 +83,7 @@ def _layer(request: RefineRequest, pair: ExposedPair, found: Finding, face: int)
         alignment = align_scene(seen, reference, start, found.region)
         return Layer(alignment, scene_weights(seen, reference, alignment))
     alignment = align_object(seen, reference, start, found.region, found.object_mask)
-    weights = object_weights(seen, reference, alignment, found.object_mask, marked, may_be_whole=face == 0)
+    weights = object_weights(seen, reference, alignment, found.object_mask, marked)
     return Layer(alignment, weights)
 
 
@@ -89,11 +100,15 @@ def _aligned_preview(request: RefineRequest, pair: ExposedPair, found: Finding, 
 
 
 def _stages(
-    request: RefineRequest, found: Finding, layers: list[Layer], upscaled: Bytes, aligned: Bytes, trust: Floats
+    request: RefineRequest, objects: list[report.PlacedObject], upscaled: Bytes, aligned: Bytes
 ) -> dict[str, Image]:
-    generated, reference, region = request.generated.pixels, request.reference.pixels, found.region
-    outline = np.zeros(generated.shape[:2], np.float32)
-    region.of(outline)[:] = enlarge(layers[0].weights.outline, region.size)
+    generated, reference, found = request.generated.pixels, request.reference.pixels, objects[0].found
+    outline, trust = np.zeros(generated.shape[:2], np.float32), np.zeros(upscaled.shape[:2], np.float32)
+    for one in objects:
+        region = one.found.region
+        part = region.of(outline)
+        part[:] = np.maximum(part, enlarge(one.layers[0].weights.outline, region.size))
+        np.maximum(trust, one.trust, out=trust)
     clearest = np.argsort(found.matches.ambiguity, kind="stable")[:MATCHES_SHOWN]
     reference_points, generated_points = found.matches.reference[clearest], found.matches.generated[clearest]
     stages = {

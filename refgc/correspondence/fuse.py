@@ -30,24 +30,23 @@ class Layer:
 
 
 def fuse_layers(
-    request: RefineRequest, pair: ExposedPair, found: Finding, layers: list[Layer], upscaled: Bytes
-) -> tuple[Bytes, Bytes, Floats]:
-    """Blend all faces of the object into the upscaled picture.
+    request: RefineRequest, pair: ExposedPair, found: Finding, layers: list[Layer], fused: Bytes, aligned: Bytes
+) -> Floats:
+    """Blend all faces of an object into a picture.
 
     Args:
         request: the masks, the strength and the scale.
         pair: the pictures.
         found: where the object is.
         layers: the faces, the surest first.
-        upscaled: uint8 RGB of the output size.
+        fused: uint8 RGB of the output size, the upscaled picture at first; the object is blended into it.
+        aligned: uint8 RGB of the output size, white at first; the placed reference is drawn into it.
 
     Returns:
-        The fused picture and the placed reference on white, both uint8 RGB of the output size; and the trust
-        (height, width) in [0, 1], before the strength, with which each pixel was taken from the reference.
+        The trust (height, width) in [0, 1], before the strength, with which each pixel was taken from the reference.
     """
     reference, region, scale = pair.reference, found.region, request.scale
-    fused, aligned = upscaled.copy(), np.full_like(upscaled, 255)
-    total_trust = np.zeros(upscaled.shape[:2], np.float32)
+    total_trust = np.zeros(fused.shape[:2], np.float32)
     part, part_aligned = region.of(fused, scale), region.of(aligned, scale)
     part_trust = region.of(total_trust, scale)
     size = size_of(part)
@@ -73,7 +72,7 @@ def fuse_layers(
         part[:] = blended
         part_aligned[:] = placed if position == 0 else np.where((takeover > 0.5)[..., None], placed, part_aligned)
         np.maximum(part_trust, trust, out=part_trust)
-    return fused, aligned, total_trust
+    return total_trust
 
 
 def fuse(

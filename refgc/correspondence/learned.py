@@ -12,10 +12,8 @@ from refgc.correspondence.xfeat import LearnedFeatures, find_learned_features
 from refgc.errors import InputError
 from refgc.imaging.arrays import Bytes, Floats
 from refgc.settings import settings
+from refgc.wheels import LEARNED_MATCHING, LIGHTERGLUE, XFEAT, are_kept
 
-# Names of the two files of arrays in the folder of weights.
-XFEAT_FILE = "xfeat.npz"
-LIGHTERGLUE_FILE = "lighterglue.npz"
 # The most keypoints of one picture; matching costs four times as much for twice as many. Chosen by hand, not fitted.
 FEATURE_LIMIT = 2048
 # What the page and `refgc doctor` say where the weights are not there.
@@ -45,7 +43,7 @@ class Networks:
 
 def are_there() -> bool:
     """Whether learned matching can be used here."""
-    return all((weights_folder() / name).is_file() for name in (XFEAT_FILE, LIGHTERGLUE_FILE))
+    return are_kept(LEARNED_MATCHING, weights_folder())
 
 
 def find_networks() -> Networks | None:
@@ -66,7 +64,7 @@ def weights_folder() -> Path:
 def _read(folder: Path) -> Networks:
     try:
         arrays = []
-        for name in (XFEAT_FILE, LIGHTERGLUE_FILE):
+        for name in (XFEAT, LIGHTERGLUE):
             with np.load(folder / name, allow_pickle=False) as file:
                 arrays.append({key: np.asarray(file[key], np.float32) for key in file.files})
         return Networks(*arrays)

@@ -38,6 +38,14 @@ class Features:
     angles: Floats
     descriptors: Floats
 
+    def at(self, mask: Bytes | None) -> "Features":
+        """The features where a mask (height, width) is above 0; None keeps all."""
+        if mask is None or not len(self.points):
+            return self
+        x, y = np.rint(self.points).astype(int).T
+        keep = mask[y.clip(0, mask.shape[0] - 1), x.clip(0, mask.shape[1] - 1)] > 0
+        return Features(self.points[keep], self.sizes[keep], self.angles[keep], self.descriptors[keep])
+
 
 @dataclass(frozen=True, slots=True)
 class Matches:

@@ -141,7 +141,7 @@ def _agree(some: Matches, moving: Matches) -> bool:
 
 
 def _spread(points: Floats) -> Floats:
-    return np.linalg.norm(points - points.mean(axis=0), axis=1).astype(np.float32)
+    return np.asarray(np.linalg.norm(points - points.mean(axis=0), axis=1), np.float32)
 
 
 def placement_scale(homography: NDArray[np.float64]) -> float:

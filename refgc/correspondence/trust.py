@@ -20,6 +20,10 @@ PER_LOG_DISAGREEMENT = -1.96
 PER_RELIABILITY = 1.33
 PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
+OBJECT_INTERCEPT = 0.0
+OBJECT_MEANS = (0.0,) * 14
+OBJECT_DEVIATIONS = (1.0,) * 14
+OBJECT_COEFFICIENTS = (0.0,) * 14
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
 # where at least this fraction of the flow is reliable. Chosen by hand, not fitted.
 STRAIGHT = 0.12
@@ -47,18 +51,19 @@ class Evidence:
     bending: Floats
 
 
-def local_correlation(placed: Floats, generated: Floats) -> Floats:
+def local_correlation(placed: Floats, generated: Floats, sigma: float = AROUND) -> Floats:
     """Normalised cross-correlation in a Gaussian window; 1 where both pictures are flat.
 
     Args:
         placed: grey levels (height, width).
         generated: grey levels of the same shape.
+        sigma: standard deviation of the window in pixels.
 
     Returns:
         (height, width) in [-1, 1].
     """
-    covariance = blur(placed * generated, AROUND) - blur(placed, AROUND) * blur(generated, AROUND)
-    deviations = np.sqrt(local_variance(placed, AROUND) * local_variance(generated, AROUND))
+    covariance = blur(placed * generated, sigma) - blur(placed, sigma) * blur(generated, sigma)
+    deviations = np.sqrt(local_variance(placed, sigma) * local_variance(generated, sigma))
     return np.asarray((covariance + FLAT_VARIANCE) / (deviations + FLAT_VARIANCE), np.float32)
 
 
@@ -94,6 +99,79 @@ def agreement_trust(evidence: Evidence) -> Floats:
         + PER_LOG_DEVIATION * np.log(blur(evidence.deviation, 1.0) + 0.5)
         + PER_LOG_BENDING * np.log(blur(evidence.bending, 3.0) + 0.003)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFit:
+    """How well an object as a whole fits the one in the generated picture; each is a fraction in [0, 1].
+
+    Attributes:
+        reliable: of the placed object that has reliable flow.
+        alike: of the placed object that looks alike.
+        covered: of the outline in the picture that the placed object covers.
+        inside: of the placed object that lies inside that outline.
+    """
+
+    reliable: float
+    alike: float
+    covered: float
+    inside: float
+
+
+# The names of the features of an object's trust, in the order of `object_features`.
+FEATURE_NAMES = (
+    "disagreement",
+    "reliable near",
+    "reliable around",
+    "deviation",
+    "bending",
+    "largest bending",
+    "correlation",
+    "correlation around",
+    "outline",
+    "uncovered",
+    "fit reliable",
+    "fit alike",
+    "fit covered",
+    "fit inside",
+)
+
+
+def object_features(
+    evidence: Evidence, correlation: Floats, around: Floats, outline: Floats, uncovered: Floats, fit: ObjectFit
+) -> Floats:
+    """What the trust in an object is estimated from: (rows, columns, features).
+
+    Args:
+        evidence: on the trust grid.
+        correlation: local correlation of the same shape, in [-1, 1].
+        around: the same in a wider window.
+        outline: (rows, columns) in [0, 1], the object in the generated picture.
+        uncovered: (rows, columns), 1 well away from parts of that object which the placed one leaves uncovered.
+        fit: of the object as a whole.
+    """
+    largest = np.asarray(cv2.dilate(evidence.bending, np.ones((13, 13), np.uint8)), np.float32)
+    local = [
+        np.log(blur(evidence.disagreement, AROUND) + 2.0),
+        blur(evidence.reliable, NEAR),
+        blur(evidence.reliable, 2 * AROUND),
+        np.log(blur(evidence.deviation, 1.0) + 0.5),
+        np.log(blur(evidence.bending, 3.0) + 0.003),
+        np.log(blur(largest, NEAR) + 0.003),
+        correlation,
+        around,
+        blur(outline, 1.0),
+        uncovered,
+    ]
+    whole = [np.full_like(correlation, value) for value in (fit.reliable, fit.alike, fit.covered, fit.inside)]
+    return np.stack([*local, *whole], axis=2).astype(np.float32)
+
+
+def object_trust(features: Floats) -> Floats:
+    """Trust (rows, columns) in [0, 1] of `object_features`, by a logistic regression."""
+    standard = (features - np.array(OBJECT_MEANS, np.float32)) / np.array(OBJECT_DEVIATIONS, np.float32)
+    score = standard @ np.array(OBJECT_COEFFICIENTS, np.float32) + np.float32(OBJECT_INTERCEPT)
+    return _logistic(np.asarray(score, np.float32))
 
 
 def _smooth_geometry_trust(evidence: Evidence) -> Floats:
