@@ -127,7 +127,8 @@ def with_learned(placements: list[Placement], learned: Matches, frame: Size, ref
         affine, _ = cv2.estimateAffine2D(matches.generated, matches.reference, ransacReprojThreshold=BENT_TOLERANCE)
         if affine is None or not _is_plausible(plane := np.vstack([affine, [0.0, 0.0, 1.0]])):
             return placements
-    return [Placement(np.asarray(plane), matches, sureness, is_bent=True)]
+    apart = [face for face in placements if not any(face is one for one in agreeing)]
+    return [Placement(np.asarray(plane), matches, sureness, is_bent=True), *apart]
 
 
 def _agree(some: Matches, moving: Matches) -> bool:
