@@ -1,6 +1,6 @@
 """Placement: the plane (homography) that matches agree on beyond chance."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -31,6 +31,8 @@ BENT_TOLERANCE = 24.0
 # SIFT matches agree with learned ones if so large a share of them is predicted to within so many pixels.
 AGREEING_SHARE = 0.5
 AGREEING_TOLERANCE = 24.0
+# Where planes by SIFT explain so large a share of the learned matches, the object has flat faces.
+PLANAR_SHARE = 0.8
 # Limits of a plausible homography: ratio of its singular values, and largest change of scale.
 MAXIMUM_ANISOTROPY = 4.0
 MAXIMUM_SCALE = 40
@@ -120,6 +122,9 @@ def with_learned(placements: list[Placement], learned: Matches, frame: Size, ref
     surest = min((face.log_false_alarms for face in placements), default=0.0)
     if sureness > min(surest, LOG_FALSE_ALARMS_LIMIT):
         return placements
+    explained = [consistent(moving, face.homography) for face in agreeing]
+    if explained and float(np.any(explained, axis=0).mean()) >= PLANAR_SHARE:
+        return [replace(placements[0], log_false_alarms=sureness), *placements[1:]]
     cv2.setRNGSeed(0)
     plane, _ = cv2.findHomography(matches.generated, matches.reference, cv2.USAC_MAGSAC, BENT_TOLERANCE)
     if plane is None or not _is_plausible(plane):

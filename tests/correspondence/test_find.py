@@ -38,7 +38,7 @@ def test_matches_lie_on_the_object_in_both_pictures():
     inside = cv2.dilate(PAIR.mask, np.ones((5, 5), np.uint8))
     x, y = finding.matches.generated.round().astype(int).T
     assert (inside[y, x] > 0).all()
-    predicted = cv2.perspectiveTransform(finding.matches.generated[:, None], finding.homographies[0])[:, 0]
+    predicted = cv2.perspectiveTransform(finding.matches.generated[:, None], finding.maps[0].homography)[:, 0]
     assert np.median(np.linalg.norm(predicted - finding.matches.reference, axis=1)) < 4
 
 
@@ -46,8 +46,8 @@ def test_faces_that_moved_apart_are_found_one_by_one():
     reference, generated, left, _ = two_cards()
     swapped = np.hstack([generated[:, 60:], generated[:, :60]])
     finding = found(reference, swapped)
-    assert len(finding.homographies) == 2
-    spots = [cv2.perspectiveTransform(np.array([[[28.0, 30.0]]]), plane)[0, 0] for plane in finding.homographies]
+    assert len(finding.maps) == 2
+    spots = [cv2.perspectiveTransform(np.array([[[28.0, 30.0]]]), face.homography)[0, 0] for face in finding.maps]
     assert abs(spots[0][0] - spots[1][0]) > 150
     assert finding.object_mask is not None
     assert finding.object_mask[left].mean() > 0.8

@@ -8,16 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from refgc.correspondence.match import (
-    Features,
-    Matches,
-    consistent,
-    find_features,
-    match_features,
-    middle_plane,
-    place,
-    place_all,
-)
+from refgc.correspondence.match import Features, Matches, find_features, match_features
+from refgc.correspondence.placement import consistent, middle_plane, place, place_all
 from tests.support.synthetic import draw_card
 
 FRAME = (400, 400)
