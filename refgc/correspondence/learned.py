@@ -16,11 +16,9 @@ from refgc.wheels import LEARNED_MATCHING, LIGHTERGLUE, XFEAT, are_kept
 
 # The most keypoints of one picture; matching costs four times as much for twice as many. Chosen by hand, not fitted.
 FEATURE_LIMIT = 2048
-# What the page and `refgc doctor` say where the weights are not there.
-LOST_WITHOUT = (
-    "Without the weights of XFeat and LighterGlue, objects that have turned or have little print are found less often; "
-    "run `refgc setup`."
-)
+DEFAULT_FOLDER = "~/.cache/refgc/weights"
+# What is lost where the weights are not there.
+LOST_WITHOUT = "objects that have turned or have little print are found less often"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +55,7 @@ def find_networks() -> Networks | None:
 
 def weights_folder() -> Path:
     """Where `refgc setup` keeps weights."""
-    return Path(settings().weights).expanduser()
+    return Path(settings().weights or DEFAULT_FOLDER).expanduser()
 
 
 @lru_cache(maxsize=1)
