@@ -27,8 +27,9 @@ from refgc.imaging.warp import fitted, inside, prefilter, sample
 OBJECT_GAIN_SIGMA = 0.03
 # Error in pixels of the flow frame of an outline that was found in a soft picture.
 OUTLINE_ERROR = 4
-# Range of trust over which an object goes from unused to fully used; a wider one would leave ghosts.
-USED_RANGE = (0.35, 0.65)
+# Range of trust over which an object goes from unused to fully used: of the ranges that benchmarks/fit_trust.py compares,
+# the one with the largest gain, on the pairs it is fitted on and on those held out.
+USED_RANGE = (0.4, 0.7)
 # Local correlation from which on a placed object looks alike.
 ALIKE = 0.2
 # An object is placed as a whole if so large a fraction of it is trusted.
