@@ -107,8 +107,16 @@ def prints_differ(first: Parts, second: Parts) -> bool:
 
 def hull_share(parts: Parts, camera: Camera) -> float:
     """Area of the convex hull of the projected parts over that of the frame."""
-    places = _projected(np.concatenate([part.mesh.vertices for part in parts]), camera)
+    places = projected(np.concatenate([part.mesh.vertices for part in parts]), camera)
     return float(cv2.contourArea(cv2.convexHull(places.astype(np.float32)))) / 4
+
+
+def projected(vertices: Points, camera: Camera) -> Points:
+    """Pinhole projection of (n, 3) to (n, 2); the frame is [-1, 1] each way, y upwards."""
+    right, up, towards = _axes(camera)
+    offset = vertices - np.asarray(camera.target)
+    depth = np.maximum(camera.distance - offset @ towards, 1e-3) * np.tan(np.radians(camera.angle) / 2)
+    return np.asarray(np.stack([offset @ right, offset @ up], axis=1) / depth[:, None])
 
 
 def _prints(parts: Parts) -> list[Texture]:
@@ -140,14 +148,6 @@ def _axes(camera: Camera) -> tuple[Points, Points, Points]:
     return right, np.cross(towards, right), towards
 
 
-def _projected(vertices: Points, camera: Camera) -> Points:
-    """Pinhole projection of (n, 3) to (n, 2); the frame is [-1, 1] each way, y upwards."""
-    right, up, towards = _axes(camera)
-    offset = vertices - np.asarray(camera.target)
-    depth = np.maximum(camera.distance - offset @ towards, 1e-3) * np.tan(np.radians(camera.angle) / 2)
-    return np.asarray(np.stack([offset @ right, offset @ up], axis=1) / depth[:, None])
-
-
 def _camera(product: Parts, pose: Pose, angle: float, aperture: float, random: np.random.Generator) -> Camera:
     """A camera at the nearest distance from which the product is no larger than the pose asks and within the frame."""
     low, high = _bounds(product)
@@ -157,12 +157,12 @@ def _camera(product: Parts, pose: Pose, angle: float, aperture: float, random: n
     near, far = float(np.linalg.norm(high - low)) / 2 + 0.3, 40.0
     for _ in range(24):
         camera = replace(camera, distance=(near + far) / 2)
-        inside = np.abs(_projected(vertices, camera)).max() < FRAME_MARGIN
+        inside = np.abs(projected(vertices, camera)).max() < FRAME_MARGIN
         if inside and hull_share(product, camera) < pose.share:
             far = camera.distance
         else:
             near = camera.distance
-    places = _projected(vertices, camera)
+    places = projected(vertices, camera)
     right, up, _ = _axes(camera)
     shift = np.zeros(3)
     for axis, values in ((right, places[:, 0]), (up, places[:, 1])):
@@ -233,15 +233,17 @@ def _occluder(kind: OccluderKind, product: Parts, camera: Camera, random: np.ran
     if kind == "cloth" or camera.elevation > LYING_ELEVATION:
         return [_ribbon(product, camera, random)]
     # A high camera looks over what stands in front; therefore it stands taller.
-    reach = float(np.abs(low @ ahead)) + 0.45
-    tall = min(1.6, random.uniform(0.3, 0.6) * height + reach * float(np.tan(np.radians(camera.elevation))))
-    spot = ahead * reach + right * side * width * random.uniform(0.3, 0.5)
+    vertices = np.concatenate([part.mesh.vertices for part in product])
+    nearest = float((vertices @ ahead).max()) + 0.05
+    tall = min(1.1, random.uniform(0.3, 0.6) * height + nearest * float(np.tan(np.radians(camera.elevation))))
+    radius = {"cup": 0.46 * tall, "fruit": tall / 1.9}.get(kind, 0.4)
+    spot = ahead * (nearest + radius) + right * side * width * random.uniform(0.3, 0.5)
     place = (float(spot[0]), float(spot[1]), 0.0)
     match kind:
         case "cup":
             return cup(place, tall, _colour(random, 60, 235))
         case "fruit":
-            return fruit(place, tall / 1.9, _colour(random, 90, 220), int(random.integers(1000)))
+            return fruit(place, radius, _colour(random, 90, 220), int(random.integers(1000)))
         case _:
             cloth = Material("coated", concrete(int(random.integers(1000)), _colour(random, 60, 220), 512), 0.4)
             box = rounded_box(random.uniform(0.4, 0.7), 0.35, tall, 0.02).values()

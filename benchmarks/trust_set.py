@@ -199,9 +199,13 @@ def _pairs_of(group: Group, groups: Sequence[Group]) -> Iterator[Pair]:
         wrong: list[tuple[Kind, Sequence[Path]]] = [("unrelated", others), ("letters", group.lettered)]
         wrong += [("mirrored", own), ("print", group.printed), ("recoloured", own), ("unrelated", others)]
         available = [(kind, references) for kind, references in wrong if references]
+        made: dict[str, Pair] = {}
         for step in range(min(WRONG_PAIRINGS, len(available))):
             kind, references = available[(WRONG_PAIRINGS * index + step) % len(available)]
-            yield pair(kind, references[int(random.integers(len(references)))], truth, mask)
+            drawn = pair(kind, references[int(random.integers(len(references)))], truth, mask)
+            # An unrelated reference can be drawn twice.
+            made[drawn.name] = drawn
+        yield from made.values()
     for truth, mask in group.lettered_truths:
         yield from (pair("letters", reference, truth, mask) for reference in group.references)
 
