@@ -264,8 +264,9 @@ def _generated(truth: Bytes, mask: Floats | None, random: np.random.Generator) -
     """The simulated LRGI, with more blur and JPEG than the simulator's own in some."""
     size = (truth.shape[1] // SCALE, truth.shape[0] // SCALE)
     marked = None if mask is None or not mask.any() else Mask(mask.copy())
+    painted = truth if mask is None or random.uniform() < 0.5 else _repainted(truth, mask, random)
     made = simulate(
-        Image(truth.copy()),
+        Image(painted.copy()),
         marked,
         size=size,
         strengths=_strengths(random),
@@ -275,6 +276,33 @@ def _generated(truth: Bytes, mask: Floats | None, random: np.random.Generator) -
     if random.uniform() < 0.2:
         made = np.asarray(cv2.GaussianBlur(made, (0, 0), random.uniform(0.4, 1.3)), np.uint8)
     return _through_jpeg(made, int(random.integers(60, 96))) if random.uniform() < 0.8 else made
+
+
+def _repainted(pixels: Bytes, mask: Floats, random: np.random.Generator) -> Bytes:
+    """Patches of the object painted otherwise, as generators do: faded, in another colour, smeared or moved."""
+    rows, columns = np.nonzero(mask > 0.5)
+    if not len(rows):
+        return pixels
+    painted = pixels.astype(np.float32)
+    extent = np.sqrt(len(rows))
+    y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]].astype(np.float32)
+    for _ in range(int(random.integers(1, 4))):
+        middle = int(random.integers(len(rows)))
+        radii = extent * random.uniform(0.1, 0.7, 2)
+        distance = np.hypot((y - rows[middle]) / radii[0], (x - columns[middle]) / radii[1])
+        weight = (np.clip((1.0 - distance) * float(radii.min()) / 4.0, 0, 1) * mask)[..., None]
+        match str(random.choice(["faded", "recoloured", "smeared", "moved"])):
+            case "faded":
+                other = random.uniform(150, 220) + random.uniform(0.15, 0.7) * (painted - 128.0)
+            case "recoloured":
+                other = _recoloured(np.asarray(np.clip(painted, 0, 255), np.uint8), random).astype(np.float32)
+            case "smeared":
+                other = cv2.GaussianBlur(painted, (0, 0), random.uniform(0.01, 0.04) * extent + 1.0)
+            case _:
+                down, right = (int(step) for step in random.normal(0, 0.06 * extent, 2))
+                other = np.roll(painted, (down, right), axis=(0, 1))
+        painted += weight * (other - painted)
+    return np.asarray(np.clip(np.rint(painted), 0, 255), np.uint8)
 
 
 def _strengths(random: np.random.Generator) -> Strengths:

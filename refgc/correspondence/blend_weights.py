@@ -11,14 +11,17 @@ from refgc.correspondence.trust import (
     AROUND,
     NEAR,
     Evidence,
+    LocalFit,
     ObjectFit,
+    Usage,
     bending,
     estimate_trust,
     local_correlation,
+    object_confidence,
     object_features,
     object_trust,
 )
-from refgc.imaging.arrays import Bytes, Floats, blur, enlarge, resized, shrink, size_of, smoothstep
+from refgc.imaging.arrays import Bytes, Floats, blur, enlarge, local_variance, resized, shrink, size_of, smoothstep
 from refgc.imaging.warp import fitted, inside, prefilter, sample
 
 # The constants of this file were chosen by hand, not fitted.
@@ -57,7 +60,7 @@ class BlendWeights:
         detail: the placed reference's contrast over that of the generated picture, both at the finest scale that the
             generated picture has; below 1 where the reference is the more blurred one.
         magnification: reference pixels per pixel of the generated picture.
-        probability: mean of the estimated probability, over what is used, that the reference is nearer to the truth.
+        probability: that what is used is nearer to the truth than the enlargement; of a scene, its mean trust.
         recoloured: how far colours differ, as a fraction of the colourfulness.
     """
 
@@ -80,9 +83,14 @@ class BlendWeights:
         """In [0, 1]: 0 where the object has another colour than the reference's everywhere."""
         return _step(self.recoloured, RECOLOURED_RANGE[1], RECOLOURED_RANGE[0])
 
+    @property
+    def limit(self) -> float:
+        """In [0, 1]: the factor by which the reference's detail and colour limit its use."""
+        return self.sharper * self.same_colours
+
     def limited(self) -> "BlendWeights":
         """The same with the trust that a reference of this detail and colour deserves."""
-        return replace(self, trust=self.trust * np.float32(self.sharper * self.same_colours))
+        return replace(self, trust=self.trust * np.float32(self.limit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,9 @@ class Comparison:
         evidence: for the trust.
         correlation: local correlation.
         around: the same in a window of twice the width.
+        placed_luma: grey levels of the placed reference.
+        seen_luma: grey levels of the generated picture.
+        colour: local difference of the colours under that light, in grey levels.
         detail: see `BlendWeights`.
         recoloured: how far colours differ under that light, as a fraction of the colourfulness; see `BlendWeights`.
     """
@@ -102,6 +113,9 @@ class Comparison:
     evidence: Evidence
     correlation: Floats
     around: Floats
+    placed_luma: Floats
+    seen_luma: Floats
+    colour: Floats
     detail: float
     recoloured: float
 
@@ -136,6 +150,7 @@ def object_weights(
     aligned: Alignment,
     mask: Floats,
     generated_mask: Floats | None,
+    log_false_alarms: float,
 ) -> BlendWeights:
     """Light and trust of an aligned object; the trust is on the flow frame's grid.
 
@@ -148,36 +163,62 @@ def object_weights(
         aligned: the alignment of the two.
         mask: the object in the reference, (height, width) in [0, 1].
         generated_mask: the object in `generated`, of the same size, or None to estimate it.
+        log_false_alarms: of the placement, log10.
     """
     size = size_of(aligned.mapping)
-    compared, features, placed, outline = gather_object(generated, reference, aligned, mask, generated_mask)
-    trust = enlarge(_inside_reference(object_trust(features), reference, aligned), size)
-    used = smoothstep(trust, *USED_RANGE) * placed
+    compared = compare_object(generated, reference, aligned, mask, generated_mask)
+    trust = enlarge(_inside_reference(object_trust(compared.features), reference, aligned), size)
+    used = smoothstep(trust, *USED_RANGE) * compared.placed
+    outline = compared.outline
     if generated_mask is not None:
         used *= outline
-    core = segment.remove_thin_parts(placed)
+    else:
+        outline = segment.dilate_softly(outline, OUTLINE_ERROR)
+    core = segment.remove_thin_parts(compared.placed)
     weights = BlendWeights(
         compared.light,
         used,
         outline,
         is_whole=segment.fraction_inside(core, used) > WHOLE,
         detail=compared.detail,
-        magnification=_magnification(generated, aligned),
-        probability=_mean_where_used(trust, used),
+        magnification=compared.magnification,
+        probability=0.0,
         recoloured=compared.recoloured,
     )
-    return weights.limited()
+    share = float(used.sum() / (compared.placed.sum() + 1e-6))
+    usage = Usage(_mean_where_used(trust, used), share, weights.limit, log_false_alarms)
+    return replace(weights.limited(), probability=object_confidence(usage, compared.fit))
 
 
-def gather_object(
-    generated: Bytes, reference: Bytes, aligned: Alignment, mask: Floats, generated_mask: Floats | None
-) -> tuple[Comparison, Floats, Floats, Floats]:
-    """What the trust in an aligned object is estimated from; see `object_weights` for the arguments.
+@dataclass(frozen=True, slots=True)
+class ObjectComparison:
+    """A placed object beside the generated picture.
 
-    Returns:
-        The comparison and the features, both on a grid of half the flow frame; and on the flow frame's grid, in [0, 1],
-        the object's mask as placed and the object's outline in the generated picture.
+    Attributes:
+        light: the change of light.
+        features: (rows, columns, features) for the trust, on a grid of half the flow frame.
+        placed: (height, width) on the flow frame in [0, 1], the object's mask as placed.
+        outline: the same of the object in the generated picture.
+        fit: of the object as a whole.
+        detail: see `BlendWeights`, as the next two.
+        magnification: reference pixels per pixel of the generated picture.
+        recoloured: how far colours differ.
     """
+
+    light: Light
+    features: Floats
+    placed: Floats
+    outline: Floats
+    fit: ObjectFit
+    detail: float
+    magnification: float
+    recoloured: float
+
+
+def compare_object(
+    generated: Bytes, reference: Bytes, aligned: Alignment, mask: Floats, generated_mask: Floats | None
+) -> ObjectComparison:
+    """A placed object beside the generated picture; see `object_weights` for the arguments."""
     size = size_of(aligned.mapping)
     placed = warp_mask(mask, aligned.mapping)
     if generated_mask is None:
@@ -194,13 +235,25 @@ def gather_object(
         covered=segment.fraction_inside(outline, placed),
         inside=segment.fraction_inside(core, outline),
     )
-    uncovered = segment.suppress_near_uncovered(placed, outline)
-    features = object_features(
-        compared.evidence, compared.correlation, compared.around, shrink(outline, grid), shrink(uncovered, grid), fit
+    local = LocalFit(
+        compared.correlation,
+        compared.around,
+        *(np.sqrt(local_variance(grey, AROUND)) for grey in (compared.placed_luma, compared.seen_luma)),
+        colour=compared.colour,
+        outline=shrink(outline, grid),
+        uncovered=shrink(segment.suppress_near_uncovered(placed, outline), grid),
+        placed=shrink(placed, grid),
     )
-    if generated_mask is None:
-        outline = segment.dilate_softly(outline, OUTLINE_ERROR)
-    return compared, features, placed, outline
+    return ObjectComparison(
+        compared.light,
+        object_features(compared.evidence, local, fit),
+        placed,
+        outline,
+        fit,
+        compared.detail,
+        _magnification(generated, aligned),
+        compared.recoloured,
+    )
 
 
 def compare(
@@ -234,13 +287,17 @@ def compare(
         bending=bending(shrink(aligned.mapping, grid) / np.float32(cell)),
     )
     one, other = (np.asarray(colours @ LUMA, np.float32) for colours in (placed, seen))
+    colours = [blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (lit, seen)]
     return Comparison(
         light,
         evidence,
         local_correlation(one, other),
         local_correlation(one, other, 2 * AROUND),
+        one,
+        other,
+        np.asarray(np.linalg.norm(colours[0] - colours[1], axis=2), np.float32),
         _detail_ratio(lit, seen, reliable * weight),
-        _colour_difference(lit, seen, reliable * weight),
+        _colour_difference(*colours, reliable * weight),
     )
 
 
@@ -252,9 +309,8 @@ def _detail_ratio(placed: Floats, seen: Floats, weight: Floats) -> float:
     return float(np.sqrt(energies[0] / energies[1]))
 
 
-def _colour_difference(placed: Floats, seen: Floats, weight: Floats) -> float:
-    """Mean difference of two pictures' colours, as a fraction of the mean colourfulness."""
-    one, other = (blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (placed, seen))
+def _colour_difference(one: Floats, other: Floats, weight: Floats) -> float:
+    """Mean difference of two pictures' colours without their luma, as a fraction of the mean colourfulness."""
     strength = np.maximum(np.linalg.norm(one, axis=2), np.linalg.norm(other, axis=2)) + COLOURLESS
     return float((weight * np.linalg.norm(one - other, axis=2)).sum() / ((weight * strength).sum() + 1e-3))
 

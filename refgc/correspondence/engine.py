@@ -83,7 +83,7 @@ def _layer(request: RefineRequest, pair: ExposedPair, found: Finding, face: int)
         alignment = align_scene(seen, reference, start, found.region)
         return Layer(alignment, scene_weights(seen, reference, alignment))
     alignment = align_object(seen, reference, start, found.region, found.object_mask)
-    weights = object_weights(seen, reference, alignment, found.object_mask, marked)
+    weights = object_weights(seen, reference, alignment, found.object_mask, marked, found.log_false_alarms)
     return Layer(alignment, weights)
 
 

@@ -42,14 +42,14 @@ class Finding:
     Attributes:
         maps: from generated to reference coordinates, one for each face of the object, the surest first.
         matches: the matches that agree with any of them.
-        confidence: of the surest placement, in [0, 1].
+        log_false_alarms: of the surest placement, log10 of what is expected by chance.
         region: the part of the generated picture to work on.
         object_mask: (height, width) of the reference in [0, 1], or None where both pictures show one scene.
     """
 
     maps: tuple[CoarseMap, ...]
     matches: Matches
-    confidence: float
+    log_false_alarms: float
     region: Region
     object_mask: Floats | None
 
@@ -127,7 +127,7 @@ class _Matching:
         if mask is None and shows_one_scene(best.matches, self._frame, self._reference_frame):
             plane = middle_plane(self._matches, self._by_sift[0]) if self._by_sift else best.homography
             flat = CoarseMap(self._original(plane), None, self._size)
-            return Finding((flat,), self._located(best.matches), best.confidence, Region(0, 0, *self._size), None)
+            return Finding((flat,), self._located(best.matches), best.log_false_alarms, Region(0, 0, *self._size), None)
         located = self._located(Matches.joined([face.matches for face in placements]))
         if mask is None:
             mask = object_at_matches(self._reference, located.reference)
@@ -179,7 +179,7 @@ class _Matching:
             else:
                 maps.append(CoarseMap(homography, None, self._size))
         region = object_region(maps[0].homography, mask, self._size, MARGIN)
-        return Finding(tuple(maps), located, faces[0].confidence, region, mask) if region is not None else None
+        return Finding(tuple(maps), located, faces[0].log_false_alarms, region, mask) if region is not None else None
 
     def _original(self, homography: NDArray[np.float64]) -> NDArray[np.float64]:
         """A homography between the matching frames as one between the pictures."""

@@ -20,16 +20,18 @@ PER_LOG_DISAGREEMENT = -1.96
 PER_RELIABILITY = 1.33
 PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
-# The same for an object: means and standard deviations of the features, and a logistic regression on them. Printed by
-# benchmarks/fit_trust.py, which fitted them on the part "fit" of benchmarks/trust_set.py: 112,000 cells of 76 placed
-# pairs of seven rendered products and five photographed objects.
-OBJECT_INTERCEPT = -0.205
-OBJECT_MEANS = (3.025, 0.370, 0.317, 0.385, -3.464, -2.566, 0.622, 0.604, 0.823, 0.928, 0.390, 0.861, 0.920, 0.828)
-OBJECT_DEVIATIONS = (0.526, 0.396, 0.276, 0.961, 0.794, 0.978, 0.340, 0.318, 0.358, 0.225, 0.255, 0.145, 0.070, 0.171)
-OBJECT_COEFFICIENTS = (
-    *(-0.322, 0.210, 0.116, -0.227, -0.125, -0.016, 0.091),
-    *(0.121, 0.198, 0.093, 0.240, 0.050, -0.067, -0.036),
-)
+OBJECT_INTERCEPT = 0.0
+OBJECT_MEANS = (0.0,) * 18
+OBJECT_DEVIATIONS = (1.0,) * 18
+OBJECT_COEFFICIENTS = (0.0,) * 18
+PRODUCTS: tuple[tuple[str, str], ...] = ()
+OBJECT_PRODUCTS: tuple[float, ...] = ()
+CONFIDENCE_INTERCEPT = 0.0
+CONFIDENCE_MEANS = (0.0,) * 8
+CONFIDENCE_DEVIATIONS = (1.0,) * 8
+CONFIDENCE_COEFFICIENTS = (0.0,) * 8
+# Standardised features are limited to this, so that what was never seen in fitting does not count for more.
+STANDARD_LIMIT = 3.0
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
 # where at least this fraction of the flow is reliable. Chosen by hand, not fitted.
 STRAIGHT = 0.12
@@ -134,8 +136,12 @@ FEATURE_NAMES = (
     "largest bending",
     "correlation",
     "correlation around",
+    "contrast placed",
+    "contrast seen",
+    "colour difference",
     "outline",
     "uncovered",
+    "interior",
     "fit reliable",
     "fit alike",
     "fit covered",
@@ -143,41 +149,109 @@ FEATURE_NAMES = (
 )
 
 
-def object_features(
-    evidence: Evidence, correlation: Floats, around: Floats, outline: Floats, uncovered: Floats, fit: ObjectFit
-) -> Floats:
-    """What the trust in an object is estimated from: (rows, columns, features).
+@dataclass(frozen=True, slots=True)
+class LocalFit:
+    """How well an object fits around each cell; each field is (rows, columns) on the trust grid.
 
-    Args:
-        evidence: on the trust grid.
-        correlation: local correlation of the same shape, in [-1, 1].
+    Attributes:
+        correlation: local correlation in [-1, 1].
         around: the same in a wider window.
-        outline: (rows, columns) in [0, 1], the object in the generated picture.
-        uncovered: (rows, columns), 1 well away from parts of that object which the placed one leaves uncovered.
-        fit: of the object as a whole.
+        contrast_placed: local standard deviation of the placed reference, in grey levels.
+        contrast_seen: the same of the generated picture.
+        colour: local difference of the colours, in grey levels.
+        outline: the object in the generated picture, in [0, 1].
+        uncovered: 1 well away from parts of that object which the placed one leaves uncovered.
+        placed: the placed object, in [0, 1].
     """
+
+    correlation: Floats
+    around: Floats
+    contrast_placed: Floats
+    contrast_seen: Floats
+    colour: Floats
+    outline: Floats
+    uncovered: Floats
+    placed: Floats
+
+
+def object_features(evidence: Evidence, local: LocalFit, fit: ObjectFit) -> Floats:
+    """What the trust in an object is estimated from: (rows, columns, features)."""
     largest = np.asarray(cv2.dilate(evidence.bending, np.ones((13, 13), np.uint8)), np.float32)
-    local = [
+    by_cell = [
         np.log(blur(evidence.disagreement, AROUND) + 2.0),
         blur(evidence.reliable, NEAR),
         blur(evidence.reliable, 2 * AROUND),
         np.log(blur(evidence.deviation, 1.0) + 0.5),
         np.log(blur(evidence.bending, 3.0) + 0.003),
         np.log(blur(largest, NEAR) + 0.003),
-        correlation,
-        around,
-        blur(outline, 1.0),
-        uncovered,
+        local.correlation,
+        local.around,
+        np.log(local.contrast_placed + 2.0),
+        np.log(local.contrast_seen + 2.0),
+        np.log(local.colour + 2.0),
+        blur(local.outline, 1.0),
+        local.uncovered,
+        blur(local.placed, AROUND),
     ]
-    whole = [np.full_like(correlation, value) for value in (fit.reliable, fit.alike, fit.covered, fit.inside)]
-    return np.stack([*local, *whole], axis=2).astype(np.float32)
+    whole = [np.full_like(local.placed, value) for value in (fit.reliable, fit.alike, fit.covered, fit.inside)]
+    return np.stack([*by_cell, *whole], axis=2).astype(np.float32)
 
 
 def object_trust(features: Floats) -> Floats:
-    """Trust (rows, columns) in [0, 1] of `object_features`, by a logistic regression."""
+    """Trust (..., ) in [0, 1] of `object_features` (..., features), by a logistic regression with some products."""
     standard = (features - np.array(OBJECT_MEANS, np.float32)) / np.array(OBJECT_DEVIATIONS, np.float32)
+    standard = np.clip(standard, -STANDARD_LIMIT, STANDARD_LIMIT)
     score = standard @ np.array(OBJECT_COEFFICIENTS, np.float32) + np.float32(OBJECT_INTERCEPT)
+    for (one, other), coefficient in zip(PRODUCTS, OBJECT_PRODUCTS, strict=True):
+        first, second = (standard[..., FEATURE_NAMES.index(name)] for name in (one, other))
+        score = score + np.float32(coefficient) * first * second
     return _logistic(np.asarray(score, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How an object was used.
+
+    Attributes:
+        trust: mean trust over what was used, in [0, 1].
+        share: of the placed object that was used, in [0, 1].
+        limit: the factor in [0, 1] by which a reference's detail and colour limit its use.
+        log_false_alarms: of the placement, log10.
+    """
+
+    trust: float
+    share: float
+    limit: float
+    log_false_alarms: float
+
+
+CONFIDENCE_NAMES = ("trust", "share", "limit", "false alarms", "reliable", "alike", "covered", "inside")
+
+
+def confidence_features(usage: Usage, fit: ObjectFit) -> Floats:
+    """What the confidence is estimated from, in the order of `CONFIDENCE_NAMES`."""
+    trust = min(max(usage.trust, 0.01), 0.99)
+    return np.array(
+        [
+            np.log(trust / (1.0 - trust)),
+            np.log(usage.share + 0.003),
+            usage.limit,
+            max(-40.0, usage.log_false_alarms),
+            fit.reliable,
+            fit.alike,
+            fit.covered,
+            fit.inside,
+        ],
+        np.float32,
+    )
+
+
+def object_confidence(usage: Usage, fit: ObjectFit) -> float:
+    """The probability that the refined object is nearer to the truth than its enlargement, by a logistic regression."""
+    standard = (confidence_features(usage, fit) - np.array(CONFIDENCE_MEANS)) / np.array(CONFIDENCE_DEVIATIONS)
+    standard = np.clip(standard, -STANDARD_LIMIT, STANDARD_LIMIT)
+    score = float(standard @ np.array(CONFIDENCE_COEFFICIENTS)) + CONFIDENCE_INTERCEPT
+    return float(1.0 / (1.0 + np.exp(-score)))
 
 
 def _smooth_geometry_trust(evidence: Evidence) -> Floats:
