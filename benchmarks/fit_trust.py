@@ -1,18 +1,19 @@
 """Fits the trust of the correspondence engine in an object and the confidence that it reports.
 
-usage: python -m benchmarks.fit_trust gather|fit [--cells DIR] [--renders DIR] [--dreambooth DIR] [--worker I --workers N]
+usage: python -m benchmarks.fit_trust gather|fit [--cells DIR] [--renders DIR] [--dreambooth DIR]
+                                       [--worker I --workers N]
 
 `gather` runs the engine up to its alignment on the cases of `benchmarks.trust_set` that are for fitting. It writes what
-is seen in samples of the grid's cells, and the squared errors of the placed reference and of the enlargement. It goes on
-where it was. `fit` fits two logistic regressions and prints the constants for refgc/correspondence/trust.py:
+is seen in samples of the grid's cells, and the squared errors of the placed reference and of the enlargement. It goes
+on where it was. `fit` fits two logistic regressions and prints the constants for refgc/correspondence/trust.py:
 the trust, that the placed reference is nearer to the truth in a cell, and the confidence, that the object as refined
-with that trust is nearer to the truth than its enlargement. `benchmarks.confidence` checks both on other cases.
+with that trust is nearer to the truth than its enlargement. `benchmarks.confidence` checks the second on other cases.
 """
 
 import argparse
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,20 @@ from scipy.optimize import minimize
 
 from benchmarks.trust_set import SCALE, Case, make_case, pairs
 from refgc.correspondence.align import align_object
-from refgc.correspondence.blend_weights import USED_RANGE, compare_object
+from refgc.correspondence.blend_weights import USED_RANGE, compare_object, limit_of
 from refgc.correspondence.exposure import expose
 from refgc.correspondence.find import search
 from refgc.correspondence.fuse import fuse
-from refgc.correspondence.trust import CONFIDENCE_NAMES, FEATURE_NAMES, Usage, confidence_features
-from refgc.imaging.arrays import Floats, resized, shrink, size_of
+from refgc.correspondence.trust import (
+    CONFIDENCE_NAMES,
+    FEATURE_NAMES,
+    PRODUCTS,
+    STANDARD_LIMIT,
+    ObjectFit,
+    Usage,
+    confidence_features,
+)
+from refgc.imaging.arrays import resized, shrink, size_of, smoothstep
 from refgc.imaging.files import write_whole
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
@@ -40,6 +49,10 @@ CELLS_A_CASE = 4000
 INDIFFERENT = 1.0
 RIDGE = 1e-3
 FOLDS = 6
+# A smaller share of an object than this counts as nothing refined.
+LEAST_SHARE = 0.005
+ARRAYS = ("features", "errors", "placed", "visible", "limits")
+Doubles = NDArray[np.float64]
 
 
 def gather_case(case: Case) -> dict[str, NDArray[Any]] | None:
@@ -47,12 +60,12 @@ def gather_case(case: Case) -> dict[str, NDArray[Any]] | None:
     request = RefineRequest(Image(case.reference), Image(case.generated), SCALE)
     pair = expose(request.reference, request.generated)
     findings = search(request, pair).findings
-    if not findings or findings[0].object_mask is None:
+    if not findings or (mask := findings[0].object_mask) is None:
         return None
     found = findings[0]
     seen = np.asarray(found.region.of(pair.generated), np.uint8)
-    alignment = align_object(seen, pair.reference, found.maps[0], found.region, found.object_mask)
-    compared = compare_object(seen, pair.reference, alignment, found.object_mask, None)
+    alignment = align_object(seen, pair.reference, found.maps[0], found.region, mask)
+    compared = compare_object(seen, pair.reference, alignment, mask, None)
     upscaled = clean_upscale(case.generated, size_of(case.truth))
     part = np.ascontiguousarray(found.region.of(upscaled, SCALE), np.uint8)
     size = size_of(part)
@@ -99,6 +112,168 @@ def gather(options: argparse.Namespace) -> None:
         cells = gather_case(make_case(pair, options.seed))
         np.savez_compressed(file.with_suffix(".tmp.npz"), **(cells or {}))  # type: ignore[arg-type]
         file.with_suffix(".tmp.npz").rename(file)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The sampled cells of one case: features (n, f), errors (n, 3) of placed, enlarged and their product."""
+
+    group: str
+    features: Doubles
+    errors: Doubles
+    placed: Doubles
+    visible: Doubles
+    limits: Doubles
+    log_false_alarms: float
+
+    @property
+    def cost(self) -> Doubles:
+        """What a wrong decision costs in each cell, as a share of the enlargement's error in the case."""
+        mean = float((self.errors[:, 1] * self.visible).mean()) + 1e-3
+        difference = np.abs(self.errors[:, 0] - self.errors[:, 1])
+        return np.where(difference > INDIFFERENT, np.minimum(difference / mean, 10.0), 0.0) / len(difference)
+
+
+def load(folder: Path) -> tuple[list[Cells], int]:
+    """The cases that were placed, and how many there are in all."""
+    files, cases = sorted(folder.glob("*-*.npz")), []
+    for file in files:
+        with np.load(file) as data:
+            if "features" not in data.files or not len(data["features"]):
+                continue
+            arrays = {name: data[name].astype(np.float64) for name in ARRAYS}
+            cases.append(Cells(file.name.split("-")[0], log_false_alarms=float(data["log_false_alarms"]), **arrays))
+    return cases, len(files)
+
+
+def logistic_regression(design: Doubles, right: Doubles, weight: Doubles) -> Doubles:
+    """Coefficients (1 + features,) of a ridge logistic regression on (n, features), the intercept first."""
+    columns = np.column_stack([np.ones(len(design)), design])
+    weight = weight / weight.sum()
+
+    def loss(coefficients: Doubles) -> tuple[float, Doubles]:
+        score = columns @ coefficients
+        value = float((weight * (np.logaddexp(0.0, score) - right * score)).sum())
+        gradient = columns.T @ (weight * (1.0 / (1.0 + np.exp(-score)) - right))
+        ridge = RIDGE * np.concatenate([[0.0], coefficients[1:]])
+        return value + 0.5 * float((ridge * coefficients).sum()), gradient + ridge
+
+    return np.asarray(minimize(loss, np.zeros(columns.shape[1]), jac=True, method="L-BFGS-B").x)
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """A fitted regression with the standardisation of its features."""
+
+    means: Doubles
+    deviations: Doubles
+    coefficients: Doubles
+    products: tuple[tuple[int, int], ...]
+
+    def probability(self, features: Doubles) -> Doubles:
+        """(n,) of features (n, f)."""
+        design = self.design(features)
+        score = self.coefficients[0] + design @ self.coefficients[1:]
+        return np.asarray(1.0 / (1.0 + np.exp(-score)))
+
+    def design(self, features: Doubles) -> Doubles:
+        """The standardised features with their products."""
+        standard = np.clip((features - self.means) / self.deviations, -STANDARD_LIMIT, STANDARD_LIMIT)
+        return np.column_stack([standard, *(standard[:, i] * standard[:, j] for i, j in self.products)])
+
+
+def fit_trust(cases: list[Cells]) -> Regression:
+    """The trust by cell; each cell counts by what a wrong decision costs there."""
+    features = np.concatenate([case.features for case in cases])
+    products = tuple((FEATURE_NAMES.index(one), FEATURE_NAMES.index(other)) for one, other in PRODUCTS)
+    empty = Regression(features.mean(axis=0), features.std(axis=0) + 1e-6, np.zeros(0), products)
+    right = np.concatenate([case.errors[:, 0] < case.errors[:, 1] for case in cases]).astype(np.float64)
+    weight = np.concatenate([case.cost for case in cases])
+    return replace(empty, coefficients=logistic_regression(empty.design(features), right, weight))
+
+
+def refine_cells(case: Cells, trust: Doubles, used_range: tuple[float, float]) -> tuple[Usage, float, bool]:
+    """How a case would be used with this trust, the gain in dB on its object, and whether there is one."""
+    used = smoothstep(np.asarray(trust, np.float32), *used_range) * case.placed
+    alpha = used * limit_of(*case.limits)
+    placed, enlarged, both = case.errors.T
+    error = alpha**2 * placed + (1 - alpha) ** 2 * enlarged + 2 * alpha * (1 - alpha) * both
+    before, after = (float((field * case.visible).sum()) + 1e-3 for field in (enlarged, error))
+    usage = Usage(
+        float((trust * used).sum() / (used.sum() + 1e-6)),
+        float(used.sum() / (case.placed.sum() + 1e-6)),
+        limit_of(*case.limits),
+        case.log_false_alarms,
+    )
+    return usage, 10 * float(np.log10(before / after)), after < before
+
+
+def fit_confidence(cases: list[Cells], trusts: list[Doubles]) -> Regression:
+    """The confidence by case, from the trust that was fitted without the case's product or subject."""
+    features, right = [], []
+    for case, trust in zip(cases, trusts, strict=True):
+        usage, _, better = refine_cells(case, trust, USED_RANGE)
+        if usage.share * usage.limit < LEAST_SHARE:
+            continue
+        features.append(confidence_features(usage, fit_of(case)))
+        right.append(better)
+    table = np.array(features, np.float64)
+    empty = Regression(table.mean(axis=0), table.std(axis=0) + 1e-6, np.zeros(0), ())
+    fitted = logistic_regression(empty.design(table), np.array(right, np.float64), np.ones(len(right)))
+    return replace(empty, coefficients=fitted)
+
+
+def fit_of(case: Cells) -> ObjectFit:
+    """The fit as a whole, which is the same in every cell."""
+    return ObjectFit(*(float(value) for value in case.features[0, -4:]))
+
+
+def across_groups(cases: list[Cells]) -> list[Doubles]:
+    """The trust in each case's cells, by a regression that saw neither its product nor its subject."""
+    names = sorted({case.group for case in cases})
+    trusts: dict[str, Regression] = {}
+    for fold in range(FOLDS):
+        left_out = names[fold::FOLDS]
+        regression = fit_trust([case for case in cases if case.group not in left_out])
+        trusts |= dict.fromkeys(left_out, regression)
+    return [trusts[case.group].probability(case.features) for case in cases]
+
+
+def fit(folder: Path, figures: Path) -> None:
+    """Prints the constants and writes what they gain on the cases for fitting."""
+    cases, count = load(folder)
+    regression = fit_trust(cases)
+    trusts = across_groups(cases)
+    told: dict[str, Any] = {"cases": count, "placed": len(cases), "gain in dB by range of trust, cross-validated": {}}
+    for low, high in ((0.3, 0.5), (0.3, 0.6), (0.35, 0.65), (0.4, 0.7), (0.5, 0.8)):
+        gains = np.array([refine_cells(case, trust, (low, high))[1] for case, trust in zip(cases, trusts, strict=True)])
+        told["gain in dB by range of trust, cross-validated"][f"{low} to {high}"] = {
+            "mean": round(float(gains.mean()), 3),
+            "worst": round(float(gains.min()), 2),
+            "under -0.05": int((gains < -0.05).sum()),
+        }
+    sure = fit_confidence(cases, trusts)
+    print(f"# {len(cases)} placed of {count} cases")
+    show("OBJECT", regression, len(FEATURE_NAMES))
+    show("CONFIDENCE", sure, len(CONFIDENCE_NAMES))
+    names = [*FEATURE_NAMES, *(" x ".join(pair) for pair in PRODUCTS)]
+    for name, value in sorted(zip(names, regression.coefficients[1:], strict=True), key=lambda row: -abs(row[1])):
+        print(f"#   {name:32} {value:+.2f}")
+    for name, value in zip(CONFIDENCE_NAMES, sure.coefficients[1:], strict=True):
+        print(f"#   confidence by {name:18} {value:+.2f}")
+    print(json.dumps(told, indent=1))
+    write_whole(figures, (json.dumps(told, indent=2) + "\n").encode())
+
+
+def show(name: str, regression: Regression, features: int) -> None:
+    """Prints the constants of a regression."""
+    rows = {"MEANS": regression.means, "DEVIATIONS": regression.deviations}
+    rows |= {"COEFFICIENTS": regression.coefficients[1 : 1 + features]}
+    if regression.products:
+        rows |= {"PRODUCTS": regression.coefficients[1 + features :]}
+    print(f"{name}_INTERCEPT = {regression.coefficients[0]:.3f}")
+    for kind, values in rows.items():
+        print(f"{name}_{kind} = ({', '.join(f'{value:.3f}' for value in values)})")
 
 
 def main() -> None:

@@ -39,8 +39,8 @@ CONVERGED_DISPLACEMENT = 0.4
 DISPLACEMENT_PERCENTILE = 90
 # An object that is no surface of this kind is searched again from its regularised map so often.
 BENT_PASSES = 2
-# Largest forward-backward error, in pixels of the flow frame, of reliable flow in a scene and on an object. Of 0.5, 1 and
-# 2, the one for objects gave the largest gain on photographs of a can, a shoe and a toy car from different sides.
+# Largest forward-backward error, in pixels of the flow frame, of reliable flow in a scene and on an object. Of 0.5, 1
+# and 2, the one for objects gave the largest gain on photographs of a can, a shoe and a toy car from different sides.
 CONSISTENCY_LIMIT = 0.5
 OBJECT_CONSISTENCY_LIMIT = 1.0
 # Longest reliable flow of an object, as a fraction of the frame's longer side.

@@ -30,8 +30,8 @@ from refgc.imaging.warp import fitted, inside, prefilter, sample
 OBJECT_GAIN_SIGMA = 0.03
 # Error in pixels of the flow frame of an outline that was found in a soft picture.
 OUTLINE_ERROR = 4
-# Range of trust over which an object goes from unused to fully used: of the ranges that benchmarks/fit_trust.py compares,
-# the one with the largest gain, on the pairs it is fitted on and on those held out.
+# Range of trust over which an object goes from unused to fully used: of the ranges that benchmarks/fit_trust.py
+# compares, one with nearly the largest gain and little loss in any case that it is fitted on.
 USED_RANGE = (0.4, 0.7)
 # Local correlation from which on a placed object looks alike.
 ALIKE = 0.2
@@ -74,23 +74,19 @@ class BlendWeights:
     recoloured: float = 0.0
 
     @property
-    def sharper(self) -> float:
-        """In [0, 1]: 0 where the reference has nothing finer to give than the generated picture."""
-        return _step(self.detail, *DETAIL_RANGE) * _step(self.magnification, *MAGNIFICATION_RANGE)
-
-    @property
-    def same_colours(self) -> float:
-        """In [0, 1]: 0 where the object has another colour than the reference's everywhere."""
-        return _step(self.recoloured, RECOLOURED_RANGE[1], RECOLOURED_RANGE[0])
-
-    @property
     def limit(self) -> float:
-        """In [0, 1]: the factor by which the reference's detail and colour limit its use."""
-        return self.sharper * self.same_colours
+        """In [0, 1]: the factor by which the reference's detail and colours limit its use."""
+        return limit_of(self.detail, self.magnification, self.recoloured)
 
     def limited(self) -> "BlendWeights":
         """The same with the trust that a reference of this detail and colour deserves."""
         return replace(self, trust=self.trust * np.float32(self.limit))
+
+
+def limit_of(detail: float, magnification: float, recoloured: float) -> float:
+    """In [0, 1]: 0 where a reference has nothing finer to give, or the object has another colour everywhere."""
+    sharper = _step(detail, *DETAIL_RANGE) * _step(magnification, *MAGNIFICATION_RANGE)
+    return sharper * _step(recoloured, RECOLOURED_RANGE[1], RECOLOURED_RANGE[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +234,8 @@ def compare_object(
     local = LocalFit(
         compared.correlation,
         compared.around,
-        *(np.sqrt(local_variance(grey, AROUND)) for grey in (compared.placed_luma, compared.seen_luma)),
+        np.sqrt(local_variance(compared.placed_luma, AROUND)),
+        np.sqrt(local_variance(compared.seen_luma, AROUND)),
         colour=compared.colour,
         outline=shrink(outline, grid),
         uncovered=shrink(segment.suppress_near_uncovered(placed, outline), grid),
@@ -287,7 +284,7 @@ def compare(
         bending=bending(shrink(aligned.mapping, grid) / np.float32(cell)),
     )
     one, other = (np.asarray(colours @ LUMA, np.float32) for colours in (placed, seen))
-    colours = [blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (lit, seen)]
+    placed_colours, seen_colours = (blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (lit, seen))
     return Comparison(
         light,
         evidence,
@@ -295,9 +292,9 @@ def compare(
         local_correlation(one, other, 2 * AROUND),
         one,
         other,
-        np.asarray(np.linalg.norm(colours[0] - colours[1], axis=2), np.float32),
+        np.asarray(np.linalg.norm(placed_colours - seen_colours, axis=2), np.float32),
         _detail_ratio(lit, seen, reliable * weight),
-        _colour_difference(*colours, reliable * weight),
+        _colour_difference(placed_colours, seen_colours, reliable * weight),
     )
 
 

@@ -55,10 +55,10 @@ class Placement:
     log_false_alarms: float
     is_bent: bool = False
 
-    @property
-    def confidence(self) -> float:
-        """In [0, 1]: 0 at the limit of acceptance, 0.97 where 10^-20 false alarms are expected."""
-        return float(1.0 - 10.0 ** (min(0.0, self.log_false_alarms - LOG_FALSE_ALARMS_LIMIT) / 10.0))
+
+def sureness(log_false_alarms: float) -> float:
+    """In [0, 1]: 0 at the limit of acceptance, 0.97 where 10^-20 placements are expected among random matches."""
+    return float(1.0 - 10.0 ** (min(0.0, log_false_alarms - LOG_FALSE_ALARMS_LIMIT) / 10.0))
 
 
 def place(matches: Matches, reference_frame: Size) -> Placement | None:
@@ -118,13 +118,13 @@ def with_learned(placements: list[Placement], learned: Matches, frame: Size, ref
         return placements
     agreeing = [face for face in placements if _agree(face.matches, moving)]
     matches = Matches.joined([moving, *(face.matches for face in agreeing)])
-    sureness = chance + min((face.log_false_alarms for face in agreeing), default=0.0)
+    false_alarms = chance + min((face.log_false_alarms for face in agreeing), default=0.0)
     surest = min((face.log_false_alarms for face in placements), default=0.0)
-    if sureness > min(surest, LOG_FALSE_ALARMS_LIMIT):
+    if false_alarms > min(surest, LOG_FALSE_ALARMS_LIMIT):
         return placements
     explained = [consistent(moving, face.homography) for face in agreeing]
     if explained and float(np.any(explained, axis=0).mean()) >= PLANAR_SHARE:
-        return [replace(placements[0], log_false_alarms=sureness), *placements[1:]]
+        return [replace(placements[0], log_false_alarms=false_alarms), *placements[1:]]
     cv2.setRNGSeed(0)
     plane, _ = cv2.findHomography(matches.generated, matches.reference, cv2.USAC_MAGSAC, BENT_TOLERANCE)
     if plane is None or not _is_plausible(plane):
@@ -133,7 +133,7 @@ def with_learned(placements: list[Placement], learned: Matches, frame: Size, ref
         if affine is None or not _is_plausible(plane := np.vstack([affine, [0.0, 0.0, 1.0]])):
             return placements
     apart = [face for face in placements if not any(face is one for one in agreeing)]
-    return [Placement(np.asarray(plane), matches, sureness, is_bent=True), *apart]
+    return [Placement(np.asarray(plane), matches, false_alarms, is_bent=True), *apart]
 
 
 def _agree(some: Matches, moving: Matches) -> bool:

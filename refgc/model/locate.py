@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from refgc.correspondence import segment
 from refgc.correspondence.align import warp_mask
 from refgc.correspondence.find import Finding, find
+from refgc.correspondence.placement import sureness
 from refgc.errors import InputError
 from refgc.imaging.arrays import Bytes, Floats, Size, resized
 from refgc.imaging.image import MARKED
@@ -124,7 +125,7 @@ def locate(request: RefineRequest, *, whole: bool = False, working_size: Size | 
         generated_size,
         reference_size,
         matches=len(finding.matches) if finding else 0,
-        confidence=finding.confidence if finding else float(found),
+        confidence=sureness(finding.log_false_alarms) if finding else float(found),
         found=found,
     )
 
