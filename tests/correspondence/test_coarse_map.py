@@ -40,7 +40,7 @@ def test_a_bend_is_followed_over_any_region(bend):
     assert mapping.shape == (200, 240, 2)
     off = np.linalg.norm(mapping - at(grid(region, (240, 200)), bend), axis=2)
     assert off.max() < 0.2 * bend + 0.1
-    assert off.mean() < 0.06 * bend + 0.05
+    assert off.mean() < 0.1 * bend + 0.05
 
 
 def test_outliers_bend_nothing():
