@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
@@ -94,6 +95,7 @@ def judge_everywhere(page: Page, state: str) -> list[str]:
     return [complaint for screen in screens(page) for complaint in judge(page, f"{state}, {screen}")]
 
 
+@pytest.mark.slow
 def test_every_tab_is_accessible_empty_and_with_a_result(page: Page, server: str, watch: Watch) -> None:
     warnings: list[str] = []
     page.on("console", lambda message: warnings.append(message.text) if message.type == "warning" else None)

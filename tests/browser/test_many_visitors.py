@@ -76,6 +76,7 @@ def until(fulfilled: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_who_waits_reads_the_place_and_who_finds_no_place_is_told(
     tmp_path: Path, visitors: Callable[[PageServer], Page], pairs: Callable[..., SimpleNamespace]
 ) -> None:
@@ -105,6 +106,7 @@ def test_who_waits_reads_the_place_and_who_finds_no_place_is_told(
     assert sorted(outcomes) == ["busy", "cancelled", "done", "done"]
 
 
+@pytest.mark.slow
 def test_page_of_a_killed_server_says_so_and_comes_back_with_it(
     tmp_path: Path, visitors: Callable[[PageServer], Page], pairs: Callable[..., SimpleNamespace]
 ) -> None:
@@ -147,6 +149,7 @@ class MarkingHeld(Service):
         return nullcontext(Event())
 
 
+@pytest.mark.slow
 def test_refine_waits_for_nobody_s_marks_and_the_last_mark_counts(
     tmp_path: Path, visitors: Callable[[Served], Page], pairs: Callable[..., SimpleNamespace]
 ) -> None:

@@ -113,6 +113,7 @@ def test_stages_and_their_pictures_come_one_after_the_other(opened: Page, small_
     ]
 
 
+@pytest.mark.slow
 def test_cancelled_run_leaves_what_was_there_and_frees_the_engine(
     opened: Page, browser: Browser, server: str, server_log: Path, pair, small_pair, large_pair
 ) -> None:

@@ -304,6 +304,7 @@ def check(given: ShownResult, key: str) -> None:
         PIL.Image.open(path).load()
 
 
+@pytest.mark.slow
 def test_processes_share_it_though_one_is_killed(tmp_path: Path):
     context = multiprocessing.get_context("spawn")
     ready = tmp_path / "ready"

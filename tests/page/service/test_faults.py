@@ -84,6 +84,7 @@ def outcomes(server: PageServer) -> list[str]:
 # --- killed ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_server_serves_again_on_the_same_port_and_nothing_damaged(
     tmp_path: Path, small: tuple[bytes, bytes], large: tuple[bytes, bytes]
 ):
@@ -127,6 +128,7 @@ def fill(folder: Path, *, leave: int) -> Path:
     return filler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spare", [0, 4])
 def test_full_disk_is_told_and_with_room_the_next_is_served(
     tmp_path: Path, small_disk: list[str], small: tuple[bytes, bytes], spare: int
@@ -194,6 +196,7 @@ def test_failed_work_is_told_without_its_details_and_the_next_is_served(
 # --- visitors leave -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_visitor_who_leaves_frees_the_engine_and_the_place_in_the_queue(
     tmp_path: Path, small: tuple[bytes, bytes], large: tuple[bytes, bytes]
 ):
@@ -219,6 +222,7 @@ def test_visitor_who_leaves_frees_the_engine_and_the_place_in_the_queue(
     assert not list((tmp_path / "uploads" / "refined").glob("*/refined-4x-3072x3072.png"))
 
 
+@pytest.mark.slow
 def test_limits_are_told_to_scripts(tmp_path: Path, large: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for name, content in zip(("reference.png", "generated.png"), large, strict=True):
