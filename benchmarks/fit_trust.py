@@ -36,6 +36,7 @@ from refgc.correspondence.trust import (
     ObjectFit,
     Usage,
     confidence_features,
+    usage_of,
 )
 from refgc.imaging.arrays import resized, shrink, size_of, smoothstep
 from refgc.imaging.files import write_whole
@@ -47,7 +48,9 @@ from refgc.request import RefineRequest
 CELLS_A_CASE = 4000
 # Where both errors are this near (in squared grey levels) there is nothing to decide.
 INDIFFERENT = 1.0
+# Of the regression on cells, and of the one on the far fewer cases.
 RIDGE = 1e-3
+CASE_RIDGE = 0.03
 FOLDS = 6
 # A smaller share of an object than this counts as nothing refined.
 LEAST_SHARE = 0.005
@@ -146,7 +149,7 @@ def load(folder: Path) -> tuple[list[Cells], int]:
     return cases, len(files)
 
 
-def logistic_regression(design: Doubles, right: Doubles, weight: Doubles) -> Doubles:
+def logistic_regression(design: Doubles, right: Doubles, weight: Doubles, ridge_weight: float = RIDGE) -> Doubles:
     """Coefficients (1 + features,) of a ridge logistic regression on (n, features), the intercept first."""
     columns = np.column_stack([np.ones(len(design)), design])
     weight = weight / weight.sum()
@@ -155,7 +158,7 @@ def logistic_regression(design: Doubles, right: Doubles, weight: Doubles) -> Dou
         score = columns @ coefficients
         value = float((weight * (np.logaddexp(0.0, score) - right * score)).sum())
         gradient = columns.T @ (weight * (1.0 / (1.0 + np.exp(-score)) - right))
-        ridge = RIDGE * np.concatenate([[0.0], coefficients[1:]])
+        ridge = ridge_weight * np.concatenate([[0.0], coefficients[1:]])
         return value + 0.5 * float((ridge * coefficients).sum()), gradient + ridge
 
     return np.asarray(minimize(loss, np.zeros(columns.shape[1]), jac=True, method="L-BFGS-B").x)
@@ -199,12 +202,8 @@ def refine_cells(case: Cells, trust: Doubles, used_range: tuple[float, float]) -
     placed, enlarged, both = case.errors.T
     error = alpha**2 * placed + (1 - alpha) ** 2 * enlarged + 2 * alpha * (1 - alpha) * both
     before, after = (float((field * case.visible).sum()) + 1e-3 for field in (enlarged, error))
-    usage = Usage(
-        float((trust * used).sum() / (used.sum() + 1e-6)),
-        float(used.sum() / (case.placed.sum() + 1e-6)),
-        limit_of(*case.limits),
-        case.log_false_alarms,
-    )
+    single = [np.asarray(field, np.float32) for field in (case.features, trust, used, case.placed)]
+    usage = usage_of(*single, case.log_false_alarms)
     return usage, 10 * float(np.log10(before / after)), after < before
 
 
@@ -213,13 +212,13 @@ def fit_confidence(cases: list[Cells], trusts: list[Doubles]) -> Regression:
     features, right = [], []
     for case, trust in zip(cases, trusts, strict=True):
         usage, _, better = refine_cells(case, trust, USED_RANGE)
-        if usage.share * usage.limit < LEAST_SHARE:
+        if usage.share * limit_of(*case.limits) < LEAST_SHARE:
             continue
         features.append(confidence_features(usage, fit_of(case)))
         right.append(better)
     table = np.array(features, np.float64)
     empty = Regression(table.mean(axis=0), table.std(axis=0) + 1e-6, np.zeros(0), ())
-    fitted = logistic_regression(empty.design(table), np.array(right, np.float64), np.ones(len(right)))
+    fitted = logistic_regression(empty.design(table), np.array(right, np.float64), np.ones(len(right)), CASE_RIDGE)
     return replace(empty, coefficients=fitted)
 
 

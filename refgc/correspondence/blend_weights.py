@@ -13,13 +13,13 @@ from refgc.correspondence.trust import (
     Evidence,
     LocalFit,
     ObjectFit,
-    Usage,
     bending,
     estimate_trust,
     local_correlation,
     object_confidence,
     object_features,
     object_trust,
+    usage_of,
 )
 from refgc.imaging.arrays import Bytes, Floats, blur, enlarge, local_variance, resized, shrink, size_of, smoothstep
 from refgc.imaging.warp import fitted, inside, prefilter, sample
@@ -33,6 +33,8 @@ OUTLINE_ERROR = 4
 # Range of trust over which an object goes from unused to fully used: of the ranges that benchmarks/fit_trust.py
 # compares, one with nearly the largest gain and little loss in any case that it is fitted on.
 USED_RANGE = (0.4, 0.7)
+# Range of confidence over which an object goes from unused to used.
+SURE_RANGE = (0.3, 0.6)
 # Local correlation from which on a placed object looks alike.
 ALIKE = 0.2
 # An object is placed as a whole if so large a fraction of it is trusted.
@@ -163,27 +165,29 @@ def object_weights(
     """
     size = size_of(aligned.mapping)
     compared = compare_object(generated, reference, aligned, mask, generated_mask)
-    trust = enlarge(_inside_reference(object_trust(compared.features), reference, aligned), size)
-    used = smoothstep(trust, *USED_RANGE) * compared.placed
+    trust = _inside_reference(object_trust(compared.features), reference, aligned)
+    grid = size_of(trust)
+    # The confidence is that of the object as a whole, before a mask or the reference's quality limits its use.
+    placed = shrink(compared.placed, grid)
+    used = smoothstep(trust, *USED_RANGE) * placed
+    confidence = object_confidence(usage_of(compared.features, trust, used, placed, log_false_alarms), compared.fit)
+    used = smoothstep(enlarge(trust, size), *USED_RANGE) * compared.placed * np.float32(_step(confidence, *SURE_RANGE))
     outline = compared.outline
     if generated_mask is not None:
         used *= outline
     else:
         outline = segment.dilate_softly(outline, OUTLINE_ERROR)
     core = segment.remove_thin_parts(compared.placed)
-    weights = BlendWeights(
+    return BlendWeights(
         compared.light,
         used,
         outline,
         is_whole=segment.fraction_inside(core, used) > WHOLE,
         detail=compared.detail,
         magnification=compared.magnification,
-        probability=0.0,
+        probability=confidence,
         recoloured=compared.recoloured,
-    )
-    share = float(used.sum() / (compared.placed.sum() + 1e-6))
-    usage = Usage(_mean_where_used(trust, used), share, weights.limit, log_false_alarms)
-    return replace(weights.limited(), probability=object_confidence(usage, compared.fit))
+    ).limited()
 
 
 @dataclass(frozen=True, slots=True)

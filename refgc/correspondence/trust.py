@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from refgc.imaging.arrays import Floats, blur, local_variance
 
@@ -24,12 +25,18 @@ OBJECT_INTERCEPT = 0.0
 OBJECT_MEANS = (0.0,) * 18
 OBJECT_DEVIATIONS = (1.0,) * 18
 OBJECT_COEFFICIENTS = (0.0,) * 18
-PRODUCTS: tuple[tuple[str, str], ...] = ()
-OBJECT_PRODUCTS: tuple[float, ...] = ()
+# Pairs of features whose product counts too: where the object fits as a whole, disagreement is an artifact.
+PRODUCTS = (
+    ("disagreement", "fit reliable"),
+    ("disagreement", "fit inside"),
+    ("disagreement", "fit covered"),
+    ("correlation", "fit reliable"),
+)
+OBJECT_PRODUCTS = (0.0, 0.0, 0.0, 0.0)
 CONFIDENCE_INTERCEPT = 0.0
-CONFIDENCE_MEANS = (0.0,) * 8
-CONFIDENCE_DEVIATIONS = (1.0,) * 8
-CONFIDENCE_COEFFICIENTS = (0.0,) * 8
+CONFIDENCE_MEANS = (0.0,) * 6
+CONFIDENCE_DEVIATIONS = (1.0,) * 6
+CONFIDENCE_COEFFICIENTS = (0.0,) * 6
 # Standardised features are limited to this, so that what was never seen in fitting does not count for more.
 STANDARD_LIMIT = 3.0
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
@@ -215,34 +222,44 @@ class Usage:
     Attributes:
         trust: mean trust over what was used, in [0, 1].
         share: of the placed object that was used, in [0, 1].
-        limit: the factor in [0, 1] by which a reference's detail and colour limit its use.
+        reliable: mean reliability of the flow around what was used, in [0, 1].
+        bending: mean logarithm of the map's bending there.
         log_false_alarms: of the placement, log10.
     """
 
     trust: float
     share: float
-    limit: float
+    reliable: float
+    bending: float
     log_false_alarms: float
 
 
-CONFIDENCE_NAMES = ("trust", "share", "limit", "false alarms", "reliable", "alike", "covered", "inside")
+def usage_of(features: Floats, trust: Floats, used: Floats, placed: Floats, log_false_alarms: float) -> Usage:
+    """How an object was used, from `object_features` (..., features) and fields of the same grid."""
+    weight = used / (float(used.sum()) + 1e-6)
+    return Usage(
+        trust=float((trust * weight).sum()),
+        share=float(used.sum() / (placed.sum() + 1e-6)),
+        reliable=float((features[..., FEATURE_NAMES.index("reliable around")] * weight).sum()),
+        bending=float((features[..., FEATURE_NAMES.index("bending")] * weight).sum()),
+        log_false_alarms=log_false_alarms,
+    )
 
 
-def confidence_features(usage: Usage, fit: ObjectFit) -> Floats:
+CONFIDENCE_NAMES = ("trust", "share", "reliable", "bending", "false alarms", "inside")
+
+
+def confidence_features(usage: Usage, fit: ObjectFit) -> NDArray[np.float64]:
     """What the confidence is estimated from, in the order of `CONFIDENCE_NAMES`."""
-    trust = min(max(usage.trust, 0.01), 0.99)
     return np.array(
         [
-            np.log(trust / (1.0 - trust)),
-            np.log(usage.share + 0.003),
-            usage.limit,
+            usage.trust,
+            np.log(usage.share + 0.01),
+            usage.reliable,
+            usage.bending,
             max(-40.0, usage.log_false_alarms),
-            fit.reliable,
-            fit.alike,
-            fit.covered,
             fit.inside,
-        ],
-        np.float32,
+        ]
     )
 
 
