@@ -14,6 +14,7 @@ import argparse
 import json
 import zlib
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from scipy.optimize import minimize
 
 from benchmarks.trust_set import SCALE, Case, make_case, pairs
 from refgc.correspondence.align import align_object
-from refgc.correspondence.blend_weights import USED_RANGE, compare_object, limit_of
+from refgc.correspondence.blend_weights import EXPONENT, FULL_TRUST, compare_object, limit_of, strength_of
 from refgc.correspondence.exposure import expose
 from refgc.correspondence.find import search
 from refgc.correspondence.fuse import fuse
@@ -38,7 +39,7 @@ from refgc.correspondence.trust import (
     confidence_features,
     usage_of,
 )
-from refgc.imaging.arrays import resized, shrink, size_of, smoothstep
+from refgc.imaging.arrays import resized, shrink, size_of
 from refgc.imaging.files import write_whole
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
@@ -52,6 +53,7 @@ INDIFFERENT = 1.0
 RIDGE = 1e-3
 CASE_RIDGE = 0.03
 FOLDS = 6
+BINS = 10
 # A smaller share of an object than this counts as nothing refined.
 LEAST_SHARE = 0.005
 ARRAYS = ("features", "errors", "placed", "visible", "limits")
@@ -195,15 +197,17 @@ def fit_trust(cases: list[Cells]) -> Regression:
     return replace(empty, coefficients=logistic_regression(empty.design(features), right, weight))
 
 
-def refine_cells(case: Cells, trust: Doubles, used_range: tuple[float, float]) -> tuple[Usage, float, bool]:
+def refine_cells(
+    case: Cells, trust: Doubles, full: float = FULL_TRUST, exponent: float = EXPONENT
+) -> tuple[Usage, float, bool]:
     """How a case would be used with this trust, the gain in dB on its object, and whether there is one."""
-    used = smoothstep(np.asarray(trust, np.float32), *used_range) * case.placed
+    used = strength_of(np.asarray(trust, np.float32), full, exponent) * case.placed
     alpha = used * limit_of(*case.limits)
     placed, enlarged, both = case.errors.T
     error = alpha**2 * placed + (1 - alpha) ** 2 * enlarged + 2 * alpha * (1 - alpha) * both
     before, after = (float((field * case.visible).sum()) + 1e-3 for field in (enlarged, error))
-    single = [np.asarray(field, np.float32) for field in (case.features, trust, used, case.placed)]
-    usage = usage_of(*single, case.log_false_alarms)
+    features, single, weight, mask = (np.asarray(a, np.float32) for a in (case.features, trust, used, case.placed))
+    usage = usage_of(features, single, weight, mask, case.log_false_alarms)
     return usage, 10 * float(np.log10(before / after)), after < before
 
 
@@ -211,7 +215,7 @@ def fit_confidence(cases: list[Cells], trusts: list[Doubles]) -> Regression:
     """The confidence by case, from the trust that was fitted without the case's product or subject."""
     features, right = [], []
     for case, trust in zip(cases, trusts, strict=True):
-        usage, _, better = refine_cells(case, trust, USED_RANGE)
+        usage, _, better = refine_cells(case, trust)
         if usage.share * limit_of(*case.limits) < LEAST_SHARE:
             continue
         features.append(confidence_features(usage, fit_of(case)))
@@ -243,14 +247,18 @@ def fit(folder: Path, figures: Path) -> None:
     cases, count = load(folder)
     regression = fit_trust(cases)
     trusts = across_groups(cases)
-    told: dict[str, Any] = {"cases": count, "placed": len(cases), "gain in dB by range of trust, cross-validated": {}}
-    for low, high in ((0.3, 0.5), (0.3, 0.6), (0.35, 0.65), (0.4, 0.7), (0.5, 0.8)):
-        gains = np.array([refine_cells(case, trust, (low, high))[1] for case, trust in zip(cases, trusts, strict=True)])
-        told["gain in dB by range of trust, cross-validated"][f"{low} to {high}"] = {
+    strengths = {}
+    for full, exponent in ((0.6, 1.0), (0.7, 1.0), (0.75, 1.5), (0.85, 1.5), (1.0, 1.5), (0.75, 2.0), (0.85, 2.0)):
+        pairs_of = zip(cases, trusts, strict=True)
+        gains = np.array([refine_cells(case, trust, full, exponent)[1] for case, trust in pairs_of])
+        strengths[f"{full} {exponent}"] = {
             "mean": round(float(gains.mean()), 3),
             "worst": round(float(gains.min()), 2),
             "under -0.05": int((gains < -0.05).sum()),
         }
+    told: dict[str, Any] = {"cases": count, "placed": len(cases)}
+    told["gain in dB by full trust and exponent, cross-validated"] = strengths
+    told["trust, cross-validated"] = calibration_of_cells(cases, trusts)
     sure = fit_confidence(cases, trusts)
     print(f"# {len(cases)} placed of {count} cases")
     show("OBJECT", regression, len(FEATURE_NAMES))
@@ -262,6 +270,21 @@ def fit(folder: Path, figures: Path) -> None:
         print(f"#   confidence by {name:18} {value:+.2f}")
     print(json.dumps(told, indent=1))
     write_whole(figures, (json.dumps(told, indent=2) + "\n").encode())
+
+
+def calibration_of_cells(cases: list[Cells], trusts: list[Doubles]) -> dict[str, Any]:
+    """How well the trust is a probability over cells, each counted by what a wrong decision costs there."""
+    trust = np.concatenate(trusts)
+    right = np.concatenate([case.errors[:, 0] < case.errors[:, 1] for case in cases])
+    weight = np.concatenate([case.cost for case in cases])
+    order = np.argsort(trust)
+    bounds = np.searchsorted(np.cumsum(weight[order]), np.linspace(0, weight.sum(), BINS + 1))
+    parts = [order[low:high] for low, high in pairwise(bounds) if high > low]
+    bins = [[float(np.average(of[part], weights=weight[part])) for of in (trust, right)] for part in parts]
+    return {
+        "expected calibration error": round(float(np.mean([abs(one - other) for one, other in bins])), 4),
+        "bins": [[round(one, 3), round(other, 3)] for one, other in bins],
+    }
 
 
 def show(name: str, regression: Regression, features: int) -> None:

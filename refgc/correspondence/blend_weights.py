@@ -30,15 +30,18 @@ from refgc.imaging.warp import fitted, inside, prefilter, sample
 OBJECT_GAIN_SIGMA = 0.03
 # Error in pixels of the flow frame of an outline that was found in a soft picture.
 OUTLINE_ERROR = 4
-# Range of trust over which an object goes from unused to fully used: of the ranges that benchmarks/fit_trust.py
-# compares, one with nearly the largest gain and little loss in any case that it is fitted on.
-USED_RANGE = (0.4, 0.7)
+# An object is used with the strength (trust / FULL_TRUST) ** EXPONENT, at most 1: where the reference is as likely
+# nearer to the truth as not, half of it is nearer than all or nothing. Of the values that benchmarks/fit_trust.py
+# compares, ones with nearly the largest gain and little loss in any case that it is fitted on.
+FULL_TRUST = 0.85
+EXPONENT = 1.5
 # Range of confidence over which an object goes from unused to used.
-SURE_RANGE = (0.3, 0.6)
+SURE_RANGE = (0.5, 0.9)
 # Local correlation from which on a placed object looks alike.
 ALIKE = 0.2
-# An object is placed as a whole if so large a fraction of it is trusted.
+# An object is placed as a whole if so large a fraction of it is trusted by so much.
 WHOLE = 0.9
+WHOLE_TRUST = 0.4
 # Ranges of `BlendWeights.detail` and `magnification` over which a reference goes from useless to useful. Of the pairs
 # in examples/ and of photographs in focus none has less detail than 0.9; blurred references have less than 0.4.
 DETAIL_RANGE = (0.45, 0.75)
@@ -83,6 +86,11 @@ class BlendWeights:
     def limited(self) -> "BlendWeights":
         """The same with the trust that a reference of this detail and colour deserves."""
         return replace(self, trust=self.trust * np.float32(self.limit))
+
+
+def strength_of(trust: Floats, full: float = FULL_TRUST, exponent: float = EXPONENT) -> Floats:
+    """How much of an object's detail is used, in [0, 1], from its trust in [0, 1]."""
+    return np.asarray(np.minimum(trust / full, 1.0) ** exponent, np.float32)
 
 
 def limit_of(detail: float, magnification: float, recoloured: float) -> float:
@@ -169,9 +177,9 @@ def object_weights(
     grid = size_of(trust)
     # The confidence is that of the object as a whole, before a mask or the reference's quality limits its use.
     placed = shrink(compared.placed, grid)
-    used = smoothstep(trust, *USED_RANGE) * placed
+    used = strength_of(trust) * placed
     confidence = object_confidence(usage_of(compared.features, trust, used, placed, log_false_alarms), compared.fit)
-    used = smoothstep(enlarge(trust, size), *USED_RANGE) * compared.placed * np.float32(_step(confidence, *SURE_RANGE))
+    used = enlarge(strength_of(trust), size) * compared.placed * np.float32(_step(confidence, *SURE_RANGE))
     outline = compared.outline
     if generated_mask is not None:
         used *= outline
@@ -182,7 +190,7 @@ def object_weights(
         compared.light,
         used,
         outline,
-        is_whole=segment.fraction_inside(core, used) > WHOLE,
+        is_whole=segment.fraction_inside(core, (enlarge(trust, size) > WHOLE_TRUST).astype(np.float32)) > WHOLE,
         detail=compared.detail,
         magnification=compared.magnification,
         probability=confidence,

@@ -21,10 +21,19 @@ PER_LOG_DISAGREEMENT = -1.96
 PER_RELIABILITY = 1.33
 PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
-OBJECT_INTERCEPT = 0.0
-OBJECT_MEANS = (0.0,) * 18
-OBJECT_DEVIATIONS = (1.0,) * 18
-OBJECT_COEFFICIENTS = (0.0,) * 18
+OBJECT_INTERCEPT = -1.506
+OBJECT_MEANS = (
+    *(3.163, 0.410, 0.345, 0.256, -2.664, -1.584, 0.564, 0.543, 3.694),
+    *(3.350, 2.124, 0.839, 0.926, 0.886, 0.440, 0.830, 0.907, 0.858),
+)
+OBJECT_DEVIATIONS = (
+    *(0.573, 0.389, 0.265, 0.897, 0.840, 0.914, 0.352, 0.327, 0.476),
+    *(0.595, 0.822, 0.338, 0.230, 0.166, 0.228, 0.143, 0.077, 0.119),
+)
+OBJECT_COEFFICIENTS = (
+    *(0.346, 0.067, 0.138, -0.262, -0.305, 0.053, 0.550, -0.575, 0.184),
+    *(0.302, -0.425, 0.401, 0.158, 0.536, -0.223, 0.306, 0.127, 0.211),
+)
 # Pairs of features whose product counts too: where the object fits as a whole, disagreement is an artifact.
 PRODUCTS = (
     ("disagreement", "fit reliable"),
@@ -32,11 +41,11 @@ PRODUCTS = (
     ("disagreement", "fit covered"),
     ("correlation", "fit reliable"),
 )
-OBJECT_PRODUCTS = (0.0, 0.0, 0.0, 0.0)
-CONFIDENCE_INTERCEPT = 0.0
-CONFIDENCE_MEANS = (0.0,) * 6
-CONFIDENCE_DEVIATIONS = (1.0,) * 6
-CONFIDENCE_COEFFICIENTS = (0.0,) * 6
+OBJECT_PRODUCTS = (0.223, 0.053, -0.167, 0.144)
+CONFIDENCE_INTERCEPT = 1.757
+CONFIDENCE_MEANS = (0.399, -1.621, 0.474, -2.803, -18.776, 0.865)
+CONFIDENCE_DEVIATIONS = (0.126, 0.595, 0.196, 0.551, 12.949, 0.110)
+CONFIDENCE_COEFFICIENTS = (-0.194, 0.260, 0.327, -0.267, 0.061, 0.087)
 # Standardised features are limited to this, so that what was never seen in fitting does not count for more.
 STANDARD_LIMIT = 3.0
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
