@@ -58,6 +58,11 @@ def to_bytes(levels: NDArray[Any]) -> NDArray[np.uint8]:
     return levels
 
 
+def to_words(levels: NDArray[Any]) -> NDArray[np.uint16]:
+    """uint8 or uint16 as uint16; 255 becomes 65535."""
+    return levels if levels.dtype.itemsize == 2 else levels.astype(np.uint16) * np.uint16(257)
+
+
 def to_unit(levels: NDArray[Any]) -> NDArray[np.float32]:
     """uint8, uint16 or floats in [0, 1] as float32 in [0, 1]."""
     values = levels.astype(np.float32)

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from refgc import __version__
 from refgc.engine import RefineResult
 from refgc.errors import InputError
+from refgc.imaging.encode import FORMATS
 from refgc.imaging.files import real_path, write_files
-from refgc.imaging.image import SAVING, Image, encoded
+from refgc.imaging.image import Image, encoded
 
 STAGE_PATTERN = "stage-*.png"
 
@@ -120,9 +121,9 @@ def _stage_files(folder: Path, stages: Mapping[str, Image]) -> dict[Path, Image]
 
 
 def _check(destination: Destination, inputs: Iterable[Path], *, make_folders: bool) -> None:
-    if destination.image.suffix.lower() not in SAVING:
+    if destination.image.suffix.lower() not in FORMATS:
         raise InputError(
-            f"The output {str(destination.image)!r} has no suffix that can be written; end it in {', '.join(SAVING)}."
+            f"The output {str(destination.image)!r} has no suffix that can be written; end it in {', '.join(FORMATS)}."
         )
     _check_file(destination.image, "output", make_folders=make_folders)
     if destination.report is not None:
