@@ -50,6 +50,28 @@ def without_white(flat: Levels, alpha: Floats) -> Levels:
     return own
 
 
+def changed_over_white(before: Levels, after: Levels, alpha: Floats) -> Levels:
+    """A picture on white, changed by somebody who saw it on white and painted its soft edges anew.
+
+    There the new edges lie a little beside the old ones. Without the white their colours would be too dark or too
+    bright, so that a change counts for the own colours by the alpha only.
+
+    Args:
+        before: uint8 or uint16 RGB (height, width, 3), on white.
+        after: the changed picture, of the same type and shape.
+        alpha: (height, width) in [0, 1].
+
+    Returns:
+        The type and shape of `before`. Where `alpha` is 1 it is `after`; where both are the same, it is both.
+    """
+    changed = np.empty_like(before)
+    top = np.float32(np.iinfo(before.dtype).max)
+    for rows in _strips(len(before)):
+        coverage, old = alpha[rows, :, None], before[rows].astype(np.float32)
+        changed[rows] = np.clip(old + coverage * coverage * (after[rows] - old), 0, top) + np.float32(0.5)
+    return changed
+
+
 def _bleed(colours: Levels, alpha: Floats, rows: slice) -> None:
     """Give fully transparent pixels of some rows the mean colour of the visible ones around them."""
     hidden = alpha[rows] == 0
