@@ -96,7 +96,7 @@ def check_file_options(options: FileOptions, path: str | os.PathLike[str] | None
     kind, name = format_of(path), os.fspath(path)
     if options.quality is not None and kind == "PNG":
         raise InputError(
-            f"A PNG such as {name!r} loses nothing and has no quality; leave it out or write .jpg or .webp."
+            f"A PNG such as {name!r} loses nothing and has no quality; leave it out or end the name in .jpg or .webp."
         )
     if options.bits == 16 and kind != "PNG":
         raise InputError(f"A file such as {name!r} holds 8 bits a channel only; end it in .png for 16.")

@@ -22,6 +22,7 @@ from refgc.flux.placement import GIB, Machine, Placement, examine
 from refgc.flux.prompts import prompt_for
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image, Mask
+from refgc.imaging.transparency import over_white
 from refgc.machine import Gpu
 from refgc.model import loading, weights
 from refgc.model.engine import DiffusionEngine
@@ -201,6 +202,24 @@ def test_strength_zero_is_a_clean_upscale_for_which_nothing_is_loaded(
     assert engine.loaded is None
     assert (result.report.placed, result.report.coverage, result.report.diffusion) == (False, 0.0, None)
     assert np.array_equal(result.image.pixels, result.stages["upscaled"].pixels)
+
+
+def test_a_transparent_picture_keeps_its_transparency(engine: DiffusionEngine, request_: RefineRequest) -> None:
+    generated = request_.generated
+    values = np.ones(generated.size[::-1], np.float32)
+    values[:, :20], values[:, 20:24] = 0.0, 0.5
+    flat = over_white(generated.pixels, values)
+    for strength in (0.0, 1.0):
+        asked = replace(request_, generated=Image(flat, Mask(values)), strength=strength)
+        result = engine.refine(asked)
+        assert result.image.alpha is not None
+        assert result.image.alpha.size == result.image.size
+        opaque = engine.refine(replace(asked, generated=Image(flat)))
+        seen = result.image.alpha.values == 1.0
+        assert np.array_equal(result.image.pixels[seen], opaque.image.pixels[seen])
+        hidden = result.image.alpha.values == 0.0
+        assert np.array_equal(result.image.pixels[hidden], result.stages["upscaled"].pixels[hidden])
+        assert 0.3 < hidden.mean() / (values == 0.0).mean() <= 1.05
 
 
 def test_without_an_adapter_the_stock_model_goes_over_the_correspondence_result(
