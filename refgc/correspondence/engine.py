@@ -13,7 +13,7 @@ from refgc.imaging.arrays import Bytes, Words, enlarge, resized, size_of
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.levels import to_bytes, to_words
-from refgc.imaging.transparency import over_white, without_white
+from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample
 from refgc.request import RefineRequest
@@ -49,15 +49,13 @@ class CorrespondenceEngine:
         if viewer is not None:
             viewer("aligned reference", _aligned_preview(request, pair, found.findings[0], layers[0][0]))
         with watch.stage("fusing", 0.8):
-            # The reference is laid over the colours of the picture itself, not over the white seen through its edges.
-            fused = base.copy() if alpha is None else without_white(base, alpha.values)
-            aligned = np.full_like(upscaled, 255)
+            fused, aligned = base.copy(), np.full_like(upscaled, 255)
             objects = [
                 report.PlacedObject(one, faces, fuse_layers(request, pair, one, faces, fused, aligned))
                 for one, faces in zip(found.findings, layers, strict=True)
             ]
             if alpha is not None:
-                fused = over_white(fused, alpha.values)
+                fused = changed_over_white(base, fused, alpha.values)
         progress("done", 1.0)
         summary = report.placed(request, watch.seconds, objects)
         if not summary.placed:

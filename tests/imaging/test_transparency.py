@@ -1,24 +1,22 @@
-"""Own colours and colours on white turn into each other; enlarged transparency has no ringing."""
+"""Own colours are told from the white behind them; enlarged transparency has no ringing."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from refgc.imaging.transparency import over_white, without_white
+from refgc.imaging.transparency import changed_over_white, without_white
 from refgc.imaging.upscale import upscale_alpha
 from tests.support.pictures import noise
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_there_and_back(dtype):
+def test_own_colours_are_found_again(dtype):
     top = np.iinfo(dtype).max
     colours = noise(600, 40, dtype=dtype)
     alpha = np.random.default_rng(1).uniform(0.2, 1, (600, 40)).astype(np.float32)
     alpha[:300] = 1
-    flat = over_white(colours, alpha)
-    exact = alpha[..., None] * colours.astype(float) + (1 - alpha[..., None]) * top
-    assert np.abs(flat - exact).max() <= 0.51
+    flat = np.rint(alpha[..., None] * colours.astype(float) + (1 - alpha[..., None]) * top).astype(dtype)
     own = without_white(flat, alpha)
     assert own.dtype == dtype
     np.testing.assert_array_equal(own[:300], colours[:300])
@@ -32,6 +30,20 @@ def test_what_is_hidden_is_white_or_the_colour_nearby():
     own = without_white(flat, alpha)
     assert (own[:200] == 255).all()
     assert np.abs(own[278:302, 8:32].astype(int) - (90, 20, 140)).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_change_counts_where_the_picture_is_opaque(dtype):
+    before, after = noise(600, 40, dtype=dtype), noise(600, 40, dtype=dtype)[::-1]
+    alpha = np.full((600, 40), 0.5, np.float32)
+    alpha[:100], alpha[100:200] = 0, 1
+    changed = changed_over_white(before, after, alpha)
+    assert changed.dtype == dtype
+    np.testing.assert_array_equal(changed[:100], before[:100])
+    np.testing.assert_array_equal(changed[100:200], after[100:200])
+    np.testing.assert_array_equal(changed_over_white(before, before, alpha), before)
+    quarter = before[200:] + 0.25 * (after[200:].astype(float) - before[200:])
+    assert np.abs(changed[200:] - quarter).max() <= 0.51
 
 
 @pytest.mark.parametrize("scale", [2, 4])
