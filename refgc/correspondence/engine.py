@@ -9,10 +9,10 @@ from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer, fuse_layers
 from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha
-from refgc.imaging.arrays import Bytes, Words, enlarge, resized, size_of
+from refgc.imaging.arrays import Bytes, enlarge, resized, size_of
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
 from refgc.imaging.image import Image, Mask
-from refgc.imaging.levels import to_bytes, to_words
+from refgc.imaging.levels import Words, to_bytes, to_words
 from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample

@@ -10,7 +10,8 @@ from refgc.correspondence.blend_weights import BlendWeights
 from refgc.correspondence.exposure import ExposedPair, with_chroma_of
 from refgc.correspondence.find import Finding
 from refgc.correspondence.harmonize import Light
-from refgc.imaging.arrays import Bytes, Floats, Levels, Size, enlarge, size_of, smoothstep
+from refgc.imaging.arrays import Bytes, Floats, Size, enlarge, size_of, smoothstep
+from refgc.imaging.levels import Levels
 from refgc.imaging.warp import prefilter, rescale_points, sample
 from refgc.request import RefineRequest
 

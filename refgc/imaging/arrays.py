@@ -7,15 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
-Words = NDArray[np.uint16]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Size = tuple[int, int]
 """(width, height) in pixels, the order that OpenCV takes."""
 
 Array = TypeVar("Array", bound=NDArray[Any])
-Levels = TypeVar("Levels", bound=Bytes | Words)
-"""A picture of 8 or of 16 bits a channel."""
 Real = TypeVar("Real", np.float32, np.float64)
 
 

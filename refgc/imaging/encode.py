@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PILImage
 from PIL.PngImagePlugin import PngInfo
 
 from refgc.errors import InputError
-from refgc.imaging.arrays import Bytes, Floats, Words, size_of
+from refgc.imaging.levels import Words
 from refgc.imaging.profiles import SPACES, ProfileName, from_srgb, icc_profile
 
 # High enough that the compression takes away nothing that refinement brought in.
@@ -115,8 +115,8 @@ def checked_bits(value: int) -> int:
 
 
 def encode(
-    pixels: Bytes | Words,
-    alpha: Floats | None,
+    pixels: NDArray[np.uint8] | Words,
+    alpha: NDArray[np.float32] | None,
     path: str | os.PathLike[str],
     options: FileOptions,
     text: Mapping[str, str] | None = None,
@@ -134,7 +134,7 @@ def encode(
         InputError: another suffix, or a picture too large for the format.
     """
     kind = format_of(path)
-    if kind == "WEBP" and max(size_of(pixels)) > WEBP_MAX_SIDE:
+    if kind == "WEBP" and max(pixels.shape) > WEBP_MAX_SIDE:
         raise InputError(
             f"{os.fspath(path)!r} would have a side over {WEBP_MAX_SIDE} pixels, WebP's limit; end it in .png."
         )
@@ -161,6 +161,8 @@ def encode(
 
 def _deep_png(levels: Words, notes: PngInfo, profile: ProfileName) -> bytes:
     """A PNG of 16 bits a channel, which Pillow cannot write; OpenCV writes it, without texts and profile."""
+    import cv2  # on first need: whoever only opens pictures does without it
+
     order = cv2.COLOR_RGB2BGR if levels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     settings = [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION]
     content: bytes = cv2.imencode(".png", cv2.cvtColor(levels, order), settings)[1].tobytes()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refgc.errors import InputError
 from refgc.imaging.decode import check_size
+
+Words = NDArray[np.uint16]
+Levels = TypeVar("Levels", bound=NDArray[np.uint8] | NDArray[np.uint16])
+"""A picture of 8 or of 16 bits a channel."""
 
 # Rounding in float pictures may step this far outside [0, 1] before the picture counts as wrongly scaled.
 FLOAT_SLACK = 1e-3

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.imaging.arrays import Levels
+from refgc.imaging.levels import Levels
 
 ProfileName = Literal["srgb", "display-p3"]
 Doubles = NDArray[np.float64]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from refgc.imaging.arrays import Floats, Levels
+from refgc.imaging.levels import Levels
+
+Floats = NDArray[np.float32]
 
 # Side in pixels of the window from which a fully transparent pixel takes its colour. Chosen by hand, not fitted: wide
 # enough for programs that interpolate colours without regard to the transparency.
@@ -62,6 +64,8 @@ def changed_over_white(before: Levels, after: Levels, alpha: Floats) -> Levels:
 
 def _bleed(colours: Levels, alpha: Floats, rows: slice) -> None:
     """Give fully transparent pixels of some rows the mean colour of the visible ones around them."""
+    import cv2  # on first need: whoever only opens pictures does without it
+
     hidden = alpha[rows] == 0
     if not hidden.any():
         return

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from refgc.imaging.arrays import Bytes, Floats, Size, Words, luma, size_of
-from refgc.imaging.levels import to_words
+from refgc.imaging.arrays import Bytes, Floats, Size, luma, size_of
+from refgc.imaging.levels import Words, to_words
 
 # The constants of this file were chosen by comparing a few values on the scenes of examples/ and on photographs, each
 # as a simulated generated picture, shrunk only, compressed, dark, and out of focus. They are those whose worst gain
