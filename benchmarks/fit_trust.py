@@ -13,7 +13,9 @@ with that trust is nearer to the truth than its enlargement. `benchmarks.confide
 import argparse
 import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from scipy.optimize import minimize
 
 from benchmarks.trust_set import SCALE, Case, make_case, pairs
 from refgc.correspondence.align import align_object
-from refgc.correspondence.blend_weights import EXPONENT, FULL_TRUST, compare_object, limit_of, strength_of
+from refgc.correspondence.blend_weights import compare_object, limit_of, object_strength, strength_of
 from refgc.correspondence.exposure import expose
 from refgc.correspondence.find import search
 from refgc.correspondence.fuse import fuse
@@ -39,7 +41,7 @@ from refgc.correspondence.trust import (
     confidence_features,
     usage_of,
 )
-from refgc.imaging.arrays import resized, shrink, size_of
+from refgc.imaging.arrays import Floats, resized, shrink, size_of
 from refgc.imaging.files import write_whole
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
@@ -198,15 +200,16 @@ def fit_trust(cases: list[Cells]) -> Regression:
 
 
 def refine_cells(
-    case: Cells, trust: Doubles, full: float = FULL_TRUST, exponent: float = EXPONENT
+    case: Cells, trust: Doubles, strength: Callable[[Floats, Floats], Floats] = object_strength
 ) -> tuple[Usage, float, bool]:
     """How a case would be used with this trust, the gain in dB on its object, and whether there is one."""
-    used = strength_of(np.asarray(trust, np.float32), full, exponent) * case.placed
+    features, single = np.asarray(case.features, np.float32), np.asarray(trust, np.float32)
+    used = strength(features, single) * case.placed
     alpha = used * limit_of(*case.limits)
     placed, enlarged, both = case.errors.T
     error = alpha**2 * placed + (1 - alpha) ** 2 * enlarged + 2 * alpha * (1 - alpha) * both
     before, after = (float((field * case.visible).sum()) + 1e-3 for field in (enlarged, error))
-    features, single, weight, mask = (np.asarray(a, np.float32) for a in (case.features, trust, used, case.placed))
+    weight, mask = np.asarray(used, np.float32), np.asarray(case.placed, np.float32)
     usage = usage_of(features, single, weight, mask, case.log_false_alarms)
     return usage, 10 * float(np.log10(before / after)), after < before
 
@@ -247,17 +250,20 @@ def fit(folder: Path, figures: Path) -> None:
     cases, count = load(folder)
     regression = fit_trust(cases)
     trusts = across_groups(cases)
-    strengths = {}
-    for full, exponent in ((0.6, 1.0), (0.7, 1.0), (0.75, 1.5), (0.85, 1.5), (1.0, 1.5), (0.75, 2.0), (0.85, 2.0)):
-        pairs_of = zip(cases, trusts, strict=True)
-        gains = np.array([refine_cells(case, trust, full, exponent)[1] for case, trust in pairs_of])
-        strengths[f"{full} {exponent}"] = {
+    ways: dict[str, Callable[[Floats, Floats], Floats]] = {
+        f"trust, full at {full}, exponent {exponent}": partial(_by_trust, full, exponent)
+        for full, exponent in ((0.6, 1.0), (0.7, 1.0), (0.75, 1.5), (0.85, 1.5), (1.0, 1.5), (0.75, 2.0), (0.85, 2.0))
+    }
+    gained = {}
+    for name, way in {**ways, "as built, with whole objects": object_strength}.items():
+        gains = np.array([refine_cells(case, trust, way)[1] for case, trust in zip(cases, trusts, strict=True)])
+        gained[name] = {
             "mean": round(float(gains.mean()), 3),
             "worst": round(float(gains.min()), 2),
             "under -0.05": int((gains < -0.05).sum()),
         }
     told: dict[str, Any] = {"cases": count, "placed": len(cases)}
-    told["gain in dB by full trust and exponent, cross-validated"] = strengths
+    told["gain in dB by strength, cross-validated"] = gained
     told["trust, cross-validated"] = calibration_of_cells(cases, trusts)
     sure = fit_confidence(cases, trusts)
     print(f"# {len(cases)} placed of {count} cases")
@@ -270,6 +276,10 @@ def fit(folder: Path, figures: Path) -> None:
         print(f"#   confidence by {name:18} {value:+.2f}")
     print(json.dumps(told, indent=1))
     write_whole(figures, (json.dumps(told, indent=2) + "\n").encode())
+
+
+def _by_trust(full: float, exponent: float, _: Floats, trust: Floats) -> Floats:
+    return strength_of(trust, full, exponent)
 
 
 def calibration_of_cells(cases: list[Cells], trusts: list[Doubles]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from refgc import __version__
-from refgc.imaging.image import Image
+from refgc.imaging.image import Image, Mask
+from refgc.imaging.upscale import upscale_alpha
 from refgc.request import RefineRequest
 
 EngineName = Literal["correspondence", "diffusion"]
@@ -195,7 +196,7 @@ class RefineResult:
     """The refined picture with its report.
 
     Attributes:
-        image: exactly `scale` times the generated picture.
+        image: exactly `scale` times the generated picture, with its transparency.
         report: what happened.
         stages: pictures that explain the result, by name, in the order they were made ("upscaled" always first).
     """
@@ -203,6 +204,12 @@ class RefineResult:
     image: Image
     report: Report
     stages: Mapping[str, Image] = field(default_factory=dict)
+
+
+def output_alpha(request: RefineRequest) -> Mask | None:
+    """The transparency of a request's result: that of the generated picture, enlarged; None where it is opaque."""
+    alpha, (width, height) = request.generated.alpha, request.generated.size
+    return alpha and Mask(upscale_alpha(alpha.values, (width * request.scale, height * request.scale)))
 
 
 class Engine(Protocol):

@@ -9,6 +9,7 @@ from refgc.correspondence.align import GAIN_SIGMA, Alignment, warp_mask
 from refgc.correspondence.harmonize import Light, estimate_light
 from refgc.correspondence.trust import (
     AROUND,
+    FEATURE_NAMES,
     NEAR,
     Evidence,
     LocalFit,
@@ -35,6 +36,13 @@ OUTLINE_ERROR = 4
 # compares, ones with nearly the largest gain and little loss in any case that it is fitted on.
 FULL_TRUST = 0.85
 EXPONENT = 1.5
+# Ranges over which the object as a whole is taken for the same one, seen from the same side with nothing in front; see
+# `ObjectFit`. Then what disagrees is the picture's artifact, and the whole object is used except where the map bends, has
+# no reliable flow around or leaves the outline. Chosen by hand; `benchmarks/fit_trust.py` says what it gains.
+WHOLE_RELIABLE, WHOLE_ALIKE = (0.2, 0.5), (0.9, 0.98)
+WHOLE_COVERED, WHOLE_INSIDE = (0.93, 0.99), (0.7, 0.9)
+WHOLE_UNCOVERED, WHOLE_OUTLINE = (0.5, 1.0), (0.3, 0.7)
+WHOLE_BENDING, WHOLE_RELIABLE_AROUND = (-0.5, -1.5), (0.1, 0.4)
 # Range of confidence over which an object goes from unused to used.
 SURE_RANGE = (0.5, 0.9)
 # Local correlation from which on a placed object looks alike.
@@ -88,8 +96,21 @@ class BlendWeights:
         return replace(self, trust=self.trust * np.float32(self.limit))
 
 
+def object_strength(features: Floats, trust: Floats) -> Floats:
+    """How much of an object's detail is used, in [0, 1], from `object_features` (..., features) and the trust (...)."""
+
+    def of(name: str, limits: tuple[float, float]) -> Floats:
+        return smoothstep(features[..., FEATURE_NAMES.index(name)], *limits)
+
+    whole = of("fit reliable", WHOLE_RELIABLE) * of("fit alike", WHOLE_ALIKE)
+    whole *= of("fit covered", WHOLE_COVERED) * of("fit inside", WHOLE_INSIDE)
+    untroubled = of("uncovered", WHOLE_UNCOVERED) * of("outline", WHOLE_OUTLINE)
+    untroubled *= of("largest bending", WHOLE_BENDING) * of("reliable around", WHOLE_RELIABLE_AROUND)
+    return np.maximum(strength_of(trust), whole * untroubled)
+
+
 def strength_of(trust: Floats, full: float = FULL_TRUST, exponent: float = EXPONENT) -> Floats:
-    """How much of an object's detail is used, in [0, 1], from its trust in [0, 1]."""
+    """The same from the trust alone."""
     return np.asarray(np.minimum(trust / full, 1.0) ** exponent, np.float32)
 
 
@@ -177,9 +198,10 @@ def object_weights(
     grid = size_of(trust)
     # The confidence is that of the object as a whole, before a mask or the reference's quality limits its use.
     placed = shrink(compared.placed, grid)
-    used = strength_of(trust) * placed
+    strength = object_strength(compared.features, trust)
+    used = strength * placed
     confidence = object_confidence(usage_of(compared.features, trust, used, placed, log_false_alarms), compared.fit)
-    used = enlarge(strength_of(trust), size) * compared.placed * np.float32(_step(confidence, *SURE_RANGE))
+    used = enlarge(strength, size) * compared.placed * np.float32(_step(confidence, *SURE_RANGE))
     outline = compared.outline
     if generated_mask is not None:
         used *= outline

@@ -8,11 +8,13 @@ from refgc.correspondence.blend_weights import object_weights, scene_weights
 from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer, fuse_layers
-from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress
+from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha
 from refgc.imaging.arrays import Bytes, enlarge, resized, size_of
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
-from refgc.imaging.image import Image
-from refgc.imaging.upscale import clean_upscale
+from refgc.imaging.image import Image, Mask
+from refgc.imaging.levels import Words, to_bytes, to_words
+from refgc.imaging.transparency import changed_over_white
+from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample
 from refgc.request import RefineRequest
 
@@ -31,9 +33,9 @@ class CorrespondenceEngine:
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
         watch = Stopwatch(progress)
-        width, height = request.generated.size
         with watch.stage("upscaling", 0.0):
-            upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))
+            base, alpha = _enlarged(request), output_alpha(request)
+            upscaled = to_bytes(base)
         if viewer is not None:
             viewer("upscaled", Image(upscaled))
         with watch.stage("finding the object", 0.05):
@@ -41,28 +43,42 @@ class CorrespondenceEngine:
             found = search(request, pair)
         if not found.findings:
             warnings = ("mirrored",) if found.mirrored else ()
-            return _upscale_only(upscaled, report.not_placed(request, watch.seconds, warnings=warnings))
+            return _upscale_only(base, alpha, report.not_placed(request, watch.seconds, warnings=warnings))
         with watch.stage("aligning", 0.4):
             layers = [_layers(request, pair, one) for one in found.findings]
         if viewer is not None:
             viewer("aligned reference", _aligned_preview(request, pair, found.findings[0], layers[0][0]))
         with watch.stage("fusing", 0.8):
-            fused, aligned = upscaled.copy(), np.full_like(upscaled, 255)
+            fused, aligned = base.copy(), np.full_like(upscaled, 255)
             objects = [
                 report.PlacedObject(one, faces, fuse_layers(request, pair, one, faces, fused, aligned))
                 for one, faces in zip(found.findings, layers, strict=True)
             ]
+            if alpha is not None:
+                fused = changed_over_white(base, fused, alpha.values)
         progress("done", 1.0)
         summary = report.placed(request, watch.seconds, objects)
         if not summary.placed:
-            return _upscale_only(upscaled, summary)
-        return RefineResult(Image(fused), summary, _stages(request, objects, upscaled, aligned))
+            return _upscale_only(base, alpha, summary)
+        return RefineResult(_image(fused, alpha), summary, _stages(request, objects, upscaled, aligned))
 
 
-def _upscale_only(upscaled: Bytes, summary: Report) -> RefineResult:
+def _enlarged(request: RefineRequest) -> Bytes | Words:
+    """The generated picture, seen on white, at the output's size and with its bits."""
+    width, height = request.generated.size
+    size = width * request.scale, height * request.scale
+    return (deep_upscale if request.bits == 16 else clean_upscale)(request.generated.pixels, size)
+
+
+def _image(levels: Bytes | Words, alpha: Mask | None) -> Image:
+    """A result of 8 or 16 bits."""
+    return Image(to_bytes(levels), alpha, deep=to_words(levels) if levels.dtype == np.uint16 else None)
+
+
+def _upscale_only(base: Bytes | Words, alpha: Mask | None, summary: Report) -> RefineResult:
     """The result where nothing is taken from the reference."""
-    picture = Image(upscaled)
-    return RefineResult(picture, summary, {"upscaled": picture})
+    picture = _image(base, alpha)
+    return RefineResult(picture, summary, {"upscaled": Image(picture.pixels)})
 
 
 def _layers(request: RefineRequest, pair: ExposedPair, found: Finding) -> list[Layer]:

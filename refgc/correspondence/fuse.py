@@ -11,6 +11,7 @@ from refgc.correspondence.exposure import ExposedPair, with_chroma_of
 from refgc.correspondence.find import Finding
 from refgc.correspondence.harmonize import Light
 from refgc.imaging.arrays import Bytes, Floats, Size, enlarge, size_of, smoothstep
+from refgc.imaging.levels import Levels
 from refgc.imaging.warp import prefilter, rescale_points, sample
 from refgc.request import RefineRequest
 
@@ -30,7 +31,7 @@ class Layer:
 
 
 def fuse_layers(
-    request: RefineRequest, pair: ExposedPair, found: Finding, layers: list[Layer], fused: Bytes, aligned: Bytes
+    request: RefineRequest, pair: ExposedPair, found: Finding, layers: list[Layer], fused: Levels, aligned: Bytes
 ) -> Floats:
     """Blend all faces of an object into a picture.
 
@@ -39,7 +40,7 @@ def fuse_layers(
         pair: the pictures.
         found: where the object is.
         layers: the faces, the surest first.
-        fused: uint8 RGB of the output size, the upscaled picture at first; the object is blended into it.
+        fused: uint8 or uint16 RGB of the output size, the upscaled picture at first; the object is blended into it.
         aligned: uint8 RGB of the output size, white at first; the placed reference is drawn into it.
 
     Returns:
@@ -61,7 +62,7 @@ def fuse_layers(
             takeover = smoothstep(np.asarray(trust - part_trust, np.float32), *TAKEOVER)
             alpha = trust * takeover
         blended, placed = fuse(
-            np.asarray(part, np.uint8),
+            part,
             prefilter(reference, layer.alignment.scale * size_of(layer.alignment.mapping)[0] / size[0]),
             size_of(reference),
             layer.alignment.mapping,
@@ -76,7 +77,7 @@ def fuse_layers(
 
 
 def fuse(
-    upscaled: Bytes,
+    upscaled: Levels,
     reference: Bytes,
     frame: Size,
     mapping: Floats,
@@ -85,11 +86,11 @@ def fuse(
     strip: int = STRIP,
     *,
     luminance_only: bool = False,
-) -> tuple[Bytes, Bytes]:
+) -> tuple[Levels, Bytes]:
     """Blend the harmonised, warped reference over the upscaled picture.
 
     Args:
-        upscaled: uint8 RGB of the output size.
+        upscaled: uint8 or uint16 RGB of the output size.
         reference: uint8 RGB, prefiltered for the output's sampling.
         frame: (width, height) of the original reference, whose coordinates `mapping` holds.
         mapping: (rows, columns, 2), from any grid over the output's frame into the original reference.
@@ -99,21 +100,23 @@ def fuse(
         luminance_only: whether the colour differences of `upscaled` stay; the reference is grey then.
 
     Returns:
-        The fused picture, and the harmonised reference in the output's frame; both uint8 RGB of the output size,
-        rounded to the nearest level.
+        The fused picture, of the type of `upscaled`, and the harmonised reference in the output's frame, uint8; both
+        RGB of the output size, rounded to the nearest level.
     """
     width, height = size_of(upscaled)
-    fused, aligned = np.empty_like(upscaled), np.empty_like(upscaled)
+    fused, aligned = np.empty_like(upscaled), np.empty(upscaled.shape, np.uint8)
+    # The reference and its light are in levels of 8 bits.
+    unit = np.float32(np.iinfo(upscaled.dtype).max / 255)
     for top in range(0, height, strip):
         rows = slice(top, min(top + strip, height))
         placed = np.asarray(sample(reference, _rows_of(mapping, rows, (width, height)), frame), np.float32)
         gain, offset = (_rows_of(field, rows, (width, height)) for field in (light.gain, light.offset))
         placed = Light(gain, offset).applied(placed)
         share = _rows_of(alpha, rows, (width, height))[..., None]
-        base = upscaled[rows].astype(np.float32)
+        base = upscaled[rows].astype(np.float32) / unit
         if luminance_only:
             placed = with_chroma_of(base, placed)
-        fused[rows] = np.clip(base + share * (placed - base), 0.0, 255.0) + 0.5
+        fused[rows] = np.clip(base + share * (placed - base), 0.0, 255.0) * unit + 0.5
         aligned[rows] = placed + 0.5
     return fused, aligned
 
