@@ -29,6 +29,8 @@ from refgc.imaging.warp import fitted, inside, prefilter, sample
 # Standard deviation of the gain's window for an object, as a fraction of its region's longer side: folds and highlights
 # are smaller than the object.
 OBJECT_GAIN_SIGMA = 0.03
+# Window of the offset of an object whose print is known to be the reference's, in units of the gain's window.
+WIDE_OFFSETS = (4.0,)
 # Error in pixels of the flow frame of an outline that was found in a soft picture.
 OUTLINE_ERROR = 4
 # An object is used with the strength (trust / FULL_TRUST) ** EXPONENT, at most 1: where the reference is as likely
@@ -37,8 +39,8 @@ OUTLINE_ERROR = 4
 FULL_TRUST = 0.85
 EXPONENT = 1.5
 # Ranges over which the object as a whole is taken for the same one, seen from the same side with nothing in front; see
-# `ObjectFit`. Then what disagrees is the picture's artifact, and the whole object is used except where the map bends, has
-# no reliable flow around or leaves the outline. Chosen by hand; `benchmarks/fit_trust.py` says what it gains.
+# `ObjectFit`. Then what disagrees is the picture's artifact, and the whole object is used except where the map bends,
+# has no reliable flow around or leaves the outline. Chosen by hand; `benchmarks/fit_trust.py` says what it gains.
 WHOLE_RELIABLE, WHOLE_ALIKE = (0.2, 0.5), (0.9, 0.98)
 WHOLE_COVERED, WHOLE_INSIDE = (0.93, 0.99), (0.7, 0.9)
 WHOLE_UNCOVERED, WHOLE_OUTLINE = (0.5, 1.0), (0.3, 0.7)
@@ -102,11 +104,17 @@ def object_strength(features: Floats, trust: Floats) -> Floats:
     def of(name: str, limits: tuple[float, float]) -> Floats:
         return smoothstep(features[..., FEATURE_NAMES.index(name)], *limits)
 
-    whole = of("fit reliable", WHOLE_RELIABLE) * of("fit alike", WHOLE_ALIKE)
-    whole *= of("fit covered", WHOLE_COVERED) * of("fit inside", WHOLE_INSIDE)
+    names = ("fit reliable", "fit alike", "fit covered", "fit inside")
+    whole = _wholeness(*(features[..., FEATURE_NAMES.index(name)] for name in names))
     untroubled = of("uncovered", WHOLE_UNCOVERED) * of("outline", WHOLE_OUTLINE)
     untroubled *= of("largest bending", WHOLE_BENDING) * of("reliable around", WHOLE_RELIABLE_AROUND)
     return np.maximum(strength_of(trust), whole * untroubled)
+
+
+def _wholeness(reliable: Floats, alike: Floats, covered: Floats, inside: Floats) -> Floats:
+    """In [0, 1], how far the object as a whole is the same one, from the fields of `ObjectFit`."""
+    seen = smoothstep(reliable, *WHOLE_RELIABLE) * smoothstep(alike, *WHOLE_ALIKE)
+    return np.asarray(seen * smoothstep(covered, *WHOLE_COVERED) * smoothstep(inside, *WHOLE_INSIDE), np.float32)
 
 
 def strength_of(trust: Floats, full: float = FULL_TRUST, exponent: float = EXPONENT) -> Floats:
@@ -126,6 +134,7 @@ class Comparison:
 
     Attributes:
         light: the change of light.
+        wide_light: the same, of which only wide changes of colour are light.
         evidence: for the trust.
         correlation: local correlation.
         around: the same in a window of twice the width.
@@ -137,6 +146,7 @@ class Comparison:
     """
 
     light: Light
+    wide_light: Light
     evidence: Evidence
     correlation: Floats
     around: Floats
@@ -275,8 +285,13 @@ def compare_object(
         uncovered=shrink(segment.suppress_near_uncovered(placed, outline), grid),
         placed=shrink(placed, grid),
     )
+    # Where the whole object is the same one its print is the reference's, so only wide changes of colour are light.
+    whole = float(_wholeness(*(np.array(value) for value in (fit.reliable, fit.alike, fit.covered, fit.inside))))
+    light = compared.light
+    if whole > 0.0:
+        light = light.mixed(compared.wide_light, whole)
     return ObjectComparison(
-        compared.light,
+        light,
         object_features(compared.evidence, local, fit),
         placed,
         outline,
@@ -307,7 +322,9 @@ def compare(
     seen = shrink(generated.astype(np.float32), grid)
     reliable = shrink(aligned.reliable, grid)
     weight = reliable if alpha is None else shrink(alpha, grid)
-    light = estimate_light(placed, seen, weight + np.float32(1e-3), gain_sigma * max(grid))
+    sigma = gain_sigma * max(grid)
+    light = estimate_light(placed, seen, weight + np.float32(1e-3), sigma)
+    wide_light = estimate_light(placed, seen, weight + np.float32(1e-3), sigma, WIDE_OFFSETS)
     cell = 2.0 * aligned.scale
     deviation = np.linalg.norm(aligned.flow - aligned.mapping, axis=2).clip(0, 10 * cell).astype(np.float32)
     lit = light.applied(placed)
@@ -321,6 +338,7 @@ def compare(
     placed_colours, seen_colours = (blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (lit, seen))
     return Comparison(
         light,
+        wide_light,
         evidence,
         local_correlation(one, other),
         local_correlation(one, other, 2 * AROUND),

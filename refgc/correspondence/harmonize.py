@@ -45,12 +45,19 @@ class Light:
         """A picture (rows, columns, 3) in [0, 255] under this light, within [0, 255]."""
         return np.asarray(np.clip(placed * self.gain + self.offset, 0.0, 255.0), np.float32)
 
+    def mixed(self, other: "Light", share: float) -> "Light":
+        """Between this light and another on the same grid, of which `share` in [0, 1] is taken."""
+        gain, offset = self.gain + share * (other.gain - self.gain), self.offset + share * (other.offset - self.offset)
+        return Light(np.asarray(gain, np.float32), np.asarray(offset, np.float32))
+
     def darkened(self, factor: float) -> "Light":
         """The light for a picture that is `factor` times darker."""
         return self if factor == 1.0 else Light(self.gain / np.float32(factor), self.offset / np.float32(factor))
 
 
-def estimate_light(placed: Floats, generated: Floats, weight: Floats, sigma: float) -> Light:
+def estimate_light(
+    placed: Floats, generated: Floats, weight: Floats, sigma: float, widths: tuple[float, ...] = OFFSET_WIDTHS
+) -> Light:
     """The change of light from the placed reference to the generated picture.
 
     First one global gain per channel is found by iteratively reweighted least squares. Its weights (Cauchy) take out
@@ -68,6 +75,8 @@ def estimate_light(placed: Floats, generated: Floats, weight: Floats, sigma: flo
         generated: (height, width, 3) in [0, 255], equally sharp.
         weight: (height, width), 0 or more: how far each pixel shows the same surface in both.
         sigma: standard deviation in pixels of the local regression's window.
+        widths: of the offset's windows, in units of `sigma`; the narrower, the more of the print's colour is taken
+            for light.
     """
     full = size_of(placed)
     grid = fitted(full, GRID_SIDE)
@@ -82,7 +91,7 @@ def estimate_light(placed: Floats, generated: Floats, weight: Floats, sigma: flo
     gain = (product - haze * mean + prior * overall) / (square + prior)
     gain = np.clip(np.clip(gain, overall / LOCAL_FACTOR, overall * LOCAL_FACTOR), *GAIN_LIMITS)
     offset = haze
-    for width in OFFSET_WIDTHS:
+    for width in widths:
         rest = generated - placed * gain - offset
         # What differs by much is print, which the offset must not take over.
         robust = given / (1.0 + (rest / (OFFSET_RESIDUAL * spread)) ** 2)
