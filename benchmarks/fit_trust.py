@@ -34,7 +34,6 @@ from refgc.correspondence.fuse import fuse
 from refgc.correspondence.trust import (
     CONFIDENCE_NAMES,
     FEATURE_NAMES,
-    PRODUCTS,
     STANDARD_LIMIT,
     ObjectFit,
     Usage,
@@ -58,6 +57,12 @@ FOLDS = 6
 BINS = 10
 # A smaller share of an object than this counts as nothing refined.
 LEAST_SHARE = 0.005
+# Whether more of a feature may only speak for (1) or against (-1) the reference; in the order of their names.
+FEATURE_SIGNS = (-1, 1, 1, -1, -1, -1, 1, 1, 0, 0, -1, 1, 1, 1, 1, 1, 1, 1)
+# The least that these count for, against print that only the reference has: the pairs hold too little of it. Of the
+# floors 0, 0.2 and 0.3, the largest that costs hardly anything in cross-validation.
+LEAST_COEFFICIENTS = {"correlation around": 0.2, "reliable near": 0.2, "reliable around": 0.2}
+CONFIDENCE_SIGNS = (1, 0, 1, -1, -1, 1)
 ARRAYS = ("features", "errors", "placed", "visible", "limits")
 Doubles = NDArray[np.float64]
 
@@ -153,8 +158,19 @@ def load(folder: Path) -> tuple[list[Cells], int]:
     return cases, len(files)
 
 
-def logistic_regression(design: Doubles, right: Doubles, weight: Doubles, ridge_weight: float = RIDGE) -> Doubles:
-    """Coefficients (1 + features,) of a ridge logistic regression on (n, features), the intercept first."""
+def logistic_regression(
+    design: Doubles,
+    right: Doubles,
+    weight: Doubles,
+    signs: tuple[int, ...],
+    least: tuple[float, ...] | None = None,
+    ridge_weight: float = RIDGE,
+) -> Doubles:
+    """Coefficients (1 + features,) of a ridge logistic regression on (n, features), the intercept first.
+
+    Each coefficient has the sign in `signs` or is 0; 0 there leaves it free. What speaks against the reference must
+    never raise the trust, whatever the pairs have in common by chance. Positive ones are at least `least`.
+    """
     columns = np.column_stack([np.ones(len(design)), design])
     weight = weight / weight.sum()
 
@@ -165,7 +181,12 @@ def logistic_regression(design: Doubles, right: Doubles, weight: Doubles, ridge_
         ridge = ridge_weight * np.concatenate([[0.0], coefficients[1:]])
         return value + 0.5 * float((ridge * coefficients).sum()), gradient + ridge
 
-    return np.asarray(minimize(loss, np.zeros(columns.shape[1]), jac=True, method="L-BFGS-B").x)
+    floors = least or (0.0,) * len(signs)
+    bounds = [(None, None)]
+    bounds += [
+        (floor if sign > 0 else None, 0.0 if sign < 0 else None) for sign, floor in zip(signs, floors, strict=True)
+    ]
+    return np.asarray(minimize(loss, np.zeros(columns.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +196,6 @@ class Regression:
     means: Doubles
     deviations: Doubles
     coefficients: Doubles
-    products: tuple[tuple[int, int], ...]
 
     def probability(self, features: Doubles) -> Doubles:
         """(n,) of features (n, f)."""
@@ -184,19 +204,19 @@ class Regression:
         return np.asarray(1.0 / (1.0 + np.exp(-score)))
 
     def design(self, features: Doubles) -> Doubles:
-        """The standardised features with their products."""
-        standard = np.clip((features - self.means) / self.deviations, -STANDARD_LIMIT, STANDARD_LIMIT)
-        return np.column_stack([standard, *(standard[:, i] * standard[:, j] for i, j in self.products)])
+        """The standardised features."""
+        return np.clip((features - self.means) / self.deviations, -STANDARD_LIMIT, STANDARD_LIMIT)
 
 
 def fit_trust(cases: list[Cells]) -> Regression:
     """The trust by cell; each cell counts by what a wrong decision costs there."""
     features = np.concatenate([case.features for case in cases])
-    products = tuple((FEATURE_NAMES.index(one), FEATURE_NAMES.index(other)) for one, other in PRODUCTS)
-    empty = Regression(features.mean(axis=0), features.std(axis=0) + 1e-6, np.zeros(0), products)
+    empty = Regression(features.mean(axis=0), features.std(axis=0) + 1e-6, np.zeros(0))
     right = np.concatenate([case.errors[:, 0] < case.errors[:, 1] for case in cases]).astype(np.float64)
     weight = np.concatenate([case.cost for case in cases])
-    return replace(empty, coefficients=logistic_regression(empty.design(features), right, weight))
+    least = tuple(LEAST_COEFFICIENTS.get(name, 0.0) for name in FEATURE_NAMES)
+    coefficients = logistic_regression(empty.design(features), right, weight, FEATURE_SIGNS, least)
+    return replace(empty, coefficients=coefficients)
 
 
 def refine_cells(
@@ -224,8 +244,10 @@ def fit_confidence(cases: list[Cells], trusts: list[Doubles]) -> Regression:
         features.append(confidence_features(usage, fit_of(case)))
         right.append(better)
     table = np.array(features, np.float64)
-    empty = Regression(table.mean(axis=0), table.std(axis=0) + 1e-6, np.zeros(0), ())
-    fitted = logistic_regression(empty.design(table), np.array(right, np.float64), np.ones(len(right)), CASE_RIDGE)
+    empty = Regression(table.mean(axis=0), table.std(axis=0) + 1e-6, np.zeros(0))
+    fitted = logistic_regression(
+        empty.design(table), np.array(right, np.float64), np.ones(len(right)), CONFIDENCE_SIGNS, CASE_RIDGE
+    )
     return replace(empty, coefficients=fitted)
 
 
@@ -267,10 +289,11 @@ def fit(folder: Path, figures: Path) -> None:
     told["trust, cross-validated"] = calibration_of_cells(cases, trusts)
     sure = fit_confidence(cases, trusts)
     print(f"# {len(cases)} placed of {count} cases")
-    show("OBJECT", regression, len(FEATURE_NAMES))
-    show("CONFIDENCE", sure, len(CONFIDENCE_NAMES))
-    names = [*FEATURE_NAMES, *(" x ".join(pair) for pair in PRODUCTS)]
-    for name, value in sorted(zip(names, regression.coefficients[1:], strict=True), key=lambda row: -abs(row[1])):
+    show("OBJECT", regression)
+    show("CONFIDENCE", sure)
+    for name, value in sorted(
+        zip(FEATURE_NAMES, regression.coefficients[1:], strict=True), key=lambda row: -abs(row[1])
+    ):
         print(f"#   {name:32} {value:+.2f}")
     for name, value in zip(CONFIDENCE_NAMES, sure.coefficients[1:], strict=True):
         print(f"#   confidence by {name:18} {value:+.2f}")
@@ -297,14 +320,11 @@ def calibration_of_cells(cases: list[Cells], trusts: list[Doubles]) -> dict[str,
     }
 
 
-def show(name: str, regression: Regression, features: int) -> None:
+def show(name: str, regression: Regression) -> None:
     """Prints the constants of a regression."""
     rows = {"MEANS": regression.means, "DEVIATIONS": regression.deviations}
-    rows |= {"COEFFICIENTS": regression.coefficients[1 : 1 + features]}
-    if regression.products:
-        rows |= {"PRODUCTS": regression.coefficients[1 + features :]}
     print(f"{name}_INTERCEPT = {regression.coefficients[0]:.3f}")
-    for kind, values in rows.items():
+    for kind, values in {**rows, "COEFFICIENTS": regression.coefficients[1:]}.items():
         print(f"{name}_{kind} = ({', '.join(f'{value:.3f}' for value in values)})")
 
 

@@ -21,11 +21,10 @@ PER_LOG_DISAGREEMENT = -1.96
 PER_RELIABILITY = 1.33
 PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
-# The same for an object: a logistic regression on standardised features and some of their products. Printed by
-# benchmarks/fit_trust.py, which fitted it on 175 placed of 585 pairs of seven rendered products and five photographed
-# objects; each cell counts by what a wrong decision costs there. Cross-validated over products and objects, its
-# expected calibration error is 0.036.
-OBJECT_INTERCEPT = -1.506
+# The same for an object: a logistic regression on standardised features. Printed by benchmarks/fit_trust.py, which fitted
+# it on 175 placed of 585 pairs of seven rendered products and five photographed objects; each cell counts by what a
+# wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.036.
+OBJECT_INTERCEPT = -1.546
 OBJECT_MEANS = (
     *(3.163, 0.410, 0.345, 0.256, -2.664, -1.584, 0.564, 0.543, 3.694),
     *(3.350, 2.124, 0.839, 0.926, 0.886, 0.440, 0.830, 0.907, 0.858),
@@ -35,22 +34,14 @@ OBJECT_DEVIATIONS = (
     *(0.595, 0.822, 0.338, 0.230, 0.166, 0.228, 0.143, 0.077, 0.119),
 )
 OBJECT_COEFFICIENTS = (
-    *(0.346, 0.067, 0.138, -0.262, -0.305, 0.053, 0.550, -0.575, 0.184),
-    *(0.302, -0.425, 0.401, 0.158, 0.536, -0.223, 0.306, 0.127, 0.211),
+    *(0.000, 0.067, 0.000, -0.252, -0.157, -0.048, 0.000, 0.000, 0.505),
+    *(0.272, -0.231, 0.411, 0.112, 0.505, 0.000, 0.098, 0.105, 0.145),
 )
-# Pairs of features whose product counts too: where the object fits as a whole, disagreement is an artifact.
-PRODUCTS = (
-    ("disagreement", "fit reliable"),
-    ("disagreement", "fit inside"),
-    ("disagreement", "fit covered"),
-    ("correlation", "fit reliable"),
-)
-OBJECT_PRODUCTS = (0.223, 0.053, -0.167, 0.144)
 # The confidence of an object as a whole, fitted on the same pairs, with the trust cross-validated.
-CONFIDENCE_INTERCEPT = 1.695
-CONFIDENCE_MEANS = (0.393, -1.575, 0.471, -2.799, -18.776, 0.865)
-CONFIDENCE_DEVIATIONS = (0.118, 0.665, 0.193, 0.545, 12.949, 0.110)
-CONFIDENCE_COEFFICIENTS = (-0.037, 0.043, 0.349, -0.212, 0.031, 0.113)
+CONFIDENCE_INTERCEPT = 2.061
+CONFIDENCE_MEANS = (0.366, -1.625, 0.470, -2.773, -18.847, 0.865)
+CONFIDENCE_DEVIATIONS = (0.102, 0.652, 0.189, 0.544, 12.954, 0.110)
+CONFIDENCE_COEFFICIENTS = (0.083, 0.042, 0.293, -0.002, 0.000, 0.000)
 # Standardised features are limited to this, so that what was never seen in fitting does not count for more.
 STANDARD_LIMIT = 3.0
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
@@ -219,13 +210,10 @@ def object_features(evidence: Evidence, local: LocalFit, fit: ObjectFit) -> Floa
 
 
 def object_trust(features: Floats) -> Floats:
-    """Trust (..., ) in [0, 1] of `object_features` (..., features), by a logistic regression with some products."""
+    """Trust (...) in [0, 1] of `object_features` (..., features), by a logistic regression."""
     standard = (features - np.array(OBJECT_MEANS, np.float32)) / np.array(OBJECT_DEVIATIONS, np.float32)
     standard = np.clip(standard, -STANDARD_LIMIT, STANDARD_LIMIT)
     score = standard @ np.array(OBJECT_COEFFICIENTS, np.float32) + np.float32(OBJECT_INTERCEPT)
-    for (one, other), coefficient in zip(PRODUCTS, OBJECT_PRODUCTS, strict=True):
-        first, second = (standard[..., FEATURE_NAMES.index(name)] for name in (one, other))
-        score = score + np.float32(coefficient) * first * second
     return _logistic(np.asarray(score, np.float32))
 
 

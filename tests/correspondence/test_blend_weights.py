@@ -12,6 +12,8 @@ from refgc.imaging.warp import pixel_grid, rescale_points
 from tests.support.synthetic import draw_card
 
 SIDE = 160
+# A log10 of false alarms that nobody doubts.
+SURE = -40.0
 REFERENCE = draw_card(2 * SIDE, 0)
 OBJECT = np.zeros((2 * SIDE, 2 * SIDE), np.float32)
 OBJECT[60:260, 60:260] = 1
@@ -35,7 +37,7 @@ def seen() -> np.ndarray:
 
 
 def weights(generated: np.ndarray, aligned: Alignment) -> BlendWeights:
-    return object_weights(generated, REFERENCE, aligned, OBJECT, None)
+    return object_weights(generated, REFERENCE, aligned, OBJECT, None, SURE)
 
 
 def test_an_object_seen_from_the_same_side_is_used_whole():
@@ -107,7 +109,7 @@ def test_displaced_print_is_not_used_though_its_colours_agree():
     moved = np.roll(cv2.resize(reference, (SIDE, SIDE), interpolation=cv2.INTER_AREA), 9, axis=1)
     generated = GROUND.copy()
     generated[30:130, 30:130] = moved[30:130, 30:130]
-    trust = object_weights(generated, reference, alignment(), OBJECT, None).trust
+    trust = object_weights(generated, reference, alignment(), OBJECT, None, SURE).trust
     assert trust[BODY].mean() < 0.45
 
 
@@ -120,7 +122,7 @@ def test_light_is_followed_into_folds_that_are_smaller_than_the_object():
 def test_a_generated_mask_is_the_outline():
     mask = np.zeros((SIDE, SIDE), np.float32)
     mask[:, :90] = 1
-    result = object_weights(seen(), REFERENCE, alignment(), OBJECT, mask)
+    result = object_weights(seen(), REFERENCE, alignment(), OBJECT, mask, SURE)
     assert np.array_equal(result.outline > 0.5, mask > 0.5)
     assert result.trust[:, 90:].max() == 0
 
