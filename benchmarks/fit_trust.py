@@ -182,7 +182,7 @@ def logistic_regression(
         return value + 0.5 * float((ridge * coefficients).sum()), gradient + ridge
 
     floors = least or (0.0,) * len(signs)
-    bounds = [(None, None)]
+    bounds: list[tuple[float | None, float | None]] = [(None, None)]
     bounds += [
         (floor if sign > 0 else None, 0.0 if sign < 0 else None) for sign, floor in zip(signs, floors, strict=True)
     ]
@@ -246,7 +246,7 @@ def fit_confidence(cases: list[Cells], trusts: list[Doubles]) -> Regression:
     table = np.array(features, np.float64)
     empty = Regression(table.mean(axis=0), table.std(axis=0) + 1e-6, np.zeros(0))
     fitted = logistic_regression(
-        empty.design(table), np.array(right, np.float64), np.ones(len(right)), CONFIDENCE_SIGNS, CASE_RIDGE
+        empty.design(table), np.array(right, np.float64), np.ones(len(right)), CONFIDENCE_SIGNS, ridge_weight=CASE_RIDGE
     )
     return replace(empty, coefficients=fitted)
 

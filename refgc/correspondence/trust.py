@@ -21,10 +21,10 @@ PER_LOG_DISAGREEMENT = -1.96
 PER_RELIABILITY = 1.33
 PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
-# The same for an object: a logistic regression on standardised features. Printed by benchmarks/fit_trust.py, which fitted
-# it on 175 placed of 585 pairs of seven rendered products and five photographed objects; each cell counts by what a
-# wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.036.
-OBJECT_INTERCEPT = -1.546
+# The same for an object: a logistic regression on standardised features. Printed by benchmarks/fit_trust.py, which
+# fitted it on 175 placed of 585 pairs of seven rendered products and five photographed objects; each cell counts by what
+# a wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.036.
+OBJECT_INTERCEPT = -1.590
 OBJECT_MEANS = (
     *(3.163, 0.410, 0.345, 0.256, -2.664, -1.584, 0.564, 0.543, 3.694),
     *(3.350, 2.124, 0.839, 0.926, 0.886, 0.440, 0.830, 0.907, 0.858),
@@ -34,14 +34,14 @@ OBJECT_DEVIATIONS = (
     *(0.595, 0.822, 0.338, 0.230, 0.166, 0.228, 0.143, 0.077, 0.119),
 )
 OBJECT_COEFFICIENTS = (
-    *(0.000, 0.067, 0.000, -0.252, -0.157, -0.048, 0.000, 0.000, 0.505),
-    *(0.272, -0.231, 0.411, 0.112, 0.505, 0.000, 0.098, 0.105, 0.145),
+    *(0.000, 0.200, 0.200, 0.000, -0.090, -0.022, 0.000, 0.200, 0.519),
+    *(0.193, -0.199, 0.395, 0.089, 0.385, 0.000, 0.000, 0.112, 0.142),
 )
 # The confidence of an object as a whole, fitted on the same pairs, with the trust cross-validated.
-CONFIDENCE_INTERCEPT = 2.061
-CONFIDENCE_MEANS = (0.366, -1.625, 0.470, -2.773, -18.847, 0.865)
-CONFIDENCE_DEVIATIONS = (0.102, 0.652, 0.189, 0.544, 12.954, 0.110)
-CONFIDENCE_COEFFICIENTS = (0.083, 0.042, 0.293, -0.002, 0.000, 0.000)
+CONFIDENCE_INTERCEPT = 1.821
+CONFIDENCE_MEANS = (0.376, -1.639, 0.488, -2.768, -18.847, 0.865)
+CONFIDENCE_DEVIATIONS = (0.112, 0.677, 0.190, 0.553, 12.954, 0.110)
+CONFIDENCE_COEFFICIENTS = (0.000, 0.049, 0.163, -0.112, 0.000, 0.015)
 # Standardised features are limited to this, so that what was never seen in fitting does not count for more.
 STANDARD_LIMIT = 3.0
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
