@@ -22,8 +22,8 @@ PER_RELIABILITY = 1.33
 PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
 # The same for an object: a logistic regression on standardised features. Printed by benchmarks/fit_trust.py, which
-# fitted it on 175 placed of 585 pairs of seven rendered products and five photographed objects; each cell counts by what
-# a wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.036.
+# fitted it on 175 placed of 585 pairs of seven rendered products and five photographed objects. Each cell counts by
+# what a wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.036.
 OBJECT_INTERCEPT = -1.590
 OBJECT_MEANS = (
     *(3.163, 0.410, 0.345, 0.256, -2.664, -1.584, 0.564, 0.543, 3.694),
