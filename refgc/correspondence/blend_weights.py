@@ -49,9 +49,9 @@ WHOLE_BENDING, WHOLE_RELIABLE_AROUND = (-0.5, -1.5), (0.1, 0.4)
 SURE_RANGE = (0.5, 0.9)
 # Local correlation from which on a placed object looks alike.
 ALIKE = 0.2
-# An object is placed as a whole if so large a fraction of it is trusted by so much.
+# An object is placed as a whole if so large a fraction of it is used with so much strength.
 WHOLE = 0.9
-WHOLE_TRUST = 0.4
+WHOLE_STRENGTH = 0.5
 # Ranges of `BlendWeights.detail` and `magnification` over which a reference goes from useless to useful. Of the pairs
 # in examples/ and of photographs in focus none has less detail than 0.9; blurred references have less than 0.4.
 DETAIL_RANGE = (0.45, 0.75)
@@ -214,7 +214,7 @@ def object_weights(
     used = enlarge(strength, size) * compared.placed * np.float32(_step(confidence, *SURE_RANGE))
     outline = compared.outline
     if generated_mask is not None:
-        used *= outline
+        used *= shrink(generated_mask, size)
     else:
         outline = segment.dilate_softly(outline, OUTLINE_ERROR)
     core = segment.remove_thin_parts(compared.placed)
@@ -222,7 +222,7 @@ def object_weights(
         compared.light,
         used,
         outline,
-        is_whole=segment.fraction_inside(core, (enlarge(trust, size) > WHOLE_TRUST).astype(np.float32)) > WHOLE,
+        is_whole=segment.fraction_inside(core, (enlarge(strength, size) > WHOLE_STRENGTH).astype(np.float32)) > WHOLE,
         detail=compared.detail,
         magnification=compared.magnification,
         probability=confidence,
@@ -264,7 +264,8 @@ def compare_object(
     if generated_mask is None:
         outline = segment.object_at_placement(resized(generated, size), placed, aligned.reliable)
     else:
-        outline = shrink(generated_mask, size)
+        # A mask of half strength everywhere marks the object as well as a full one does.
+        outline = shrink(generated_mask, size) / np.float32(max(float(generated_mask.max()), 1e-6))
     compared = compare(generated, reference, aligned, placed, OBJECT_GAIN_SIGMA)
     core = segment.remove_thin_parts(placed)
     grid = size_of(compared.correlation)

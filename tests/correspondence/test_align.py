@@ -88,7 +88,7 @@ def test_an_object_is_aligned_though_it_is_bent(amount):
 def test_a_strongly_bent_surface_is_followed_step_by_step():
     mask, truth = middle_mask(), bent(30.0)
     aligned = align_object(on_other_ground(truth, mask), REFERENCE, start(3.0, 2.0), WHOLE, mask)
-    assert np.median(errors(aligned.mapping, truth)[40:120, 40:120]) < 0.13
+    assert np.median(errors(aligned.mapping, truth)[40:120, 40:120]) < 0.2
 
 
 def test_what_only_the_generated_picture_shows_is_not_reliable():

@@ -74,14 +74,17 @@ def half_reliable() -> np.ndarray:
 def test_of_a_turned_object_only_what_agrees_is_used():
     result = weights(turned(), alignment(half_reliable()))
     assert not result.is_whole
-    assert result.trust[40:120, 36:64].mean() > 0.8
-    assert result.trust[40:120, 96:124].max() < 0.1
+    assert result.trust[40:120, 36:64].mean() > 0.75
+    assert result.trust[40:120, 96:124].mean() < 0.2
 
 
-def test_there_is_hardly_any_half_trust():
-    """Half of the reference over half of the picture would be a ghost."""
-    trust = weights(turned(), alignment(half_reliable())).trust
-    assert ((trust > 0.2) & (trust < 0.8)).mean() < 0.15 * (trust >= 0.8).mean() + 0.02
+def test_the_use_of_a_spot_rises_steadily_with_what_speaks_for_it():
+    reliable = half_reliable()
+    used = [
+        weights(turned(), alignment(reliable * np.float32(part))).trust[40:120, 36:64].mean() for part in (0, 0.5, 1)
+    ]
+    assert used[0] < used[1] < used[2]
+    assert used[2] > 1.5 * used[0]
 
 
 def test_what_sticks_out_of_the_generated_object_is_not_used():

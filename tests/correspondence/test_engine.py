@@ -9,9 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from refgc.correspondence import report
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.correspondence.find import find
 from refgc.engine import RefineResult
 from refgc.imaging.image import Image
 from refgc.imaging.transparency import without_white
@@ -188,14 +186,14 @@ def test_pictures_of_one_colour_stay_as_they_are(level):
     assert result.image.size == (80, 60)
 
 
-def test_a_reference_that_is_trusted_nowhere_is_not_placed():
-    request = make_request(PRODUCT_PHOTO, PAIR.generated)
-    found = find(request)
-    assert found is not None
-    summary = report.placed(request, {}, found, np.full((320, 320), 0.2, np.float32))
-    assert not summary.placed
-    assert (summary.object_box, summary.coverage) == (None, 0)
-    assert "nowhere does it fit" in summary.message
+def test_a_reference_with_nothing_finer_to_give_is_not_placed():
+    blurred = np.asarray(cv2.GaussianBlur(PRODUCT_PHOTO, (0, 0), 10.0), np.uint8)
+    result = refine(blurred, PAIR.generated)
+    assert not result.report.placed
+    assert (result.report.object_box, result.report.coverage, result.report.confidence) == (None, 0, 0)
+    assert result.report.warnings == ("blurred",)
+    assert "less sharp" in result.report.message
+    assert (result.image.pixels == upscaled(result)).all()
 
 
 def test_strength_nothing_reports_and_changes_nothing():
