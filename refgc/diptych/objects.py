@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from refgc.correspondence.find import Finding, find
+from refgc.correspondence.placement import sureness
 from refgc.diptych.conditions import checked_object_mask
 from refgc.errors import InputError
 from refgc.imaging.arrays import Floats
@@ -55,7 +56,7 @@ def find_in_scene(scene: Image, reference: Image, reference_mask: Mask, object_n
     """
     segmenter = choose_segmenter()
     finding = find(RefineRequest(reference, scene, reference_mask=reference_mask))
-    if finding is None or finding.confidence < MINIMUM_CONFIDENCE:
+    if finding is None or sureness(finding.log_false_alarms) < MINIMUM_CONFIDENCE:
         prompt = _prompt_by_name(segmenter, scene, object_name)
     else:
         prompt = _prompt_by_matches(finding, reference_mask, scene)

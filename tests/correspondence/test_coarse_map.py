@@ -24,7 +24,7 @@ def matches(bend: float, seed: int = 0, count: int = 300) -> Matches:
 def at(points: np.ndarray, bend: float) -> np.ndarray:
     there = points @ PLANE[:2, :2].T + PLANE[:2, 2]
     there[..., 0] += bend * np.sin(points[..., 0] / 30)
-    return there.astype(np.float32)
+    return np.asarray(there, np.float32)
 
 
 def grid(region: Region, size: tuple[int, int]) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 
 from refgc.correspondence.coherence import coherent, count_cells, log_chance
 from refgc.correspondence.match import Matches
+from refgc.imaging.arrays import Floats
 
 FRAME = (1024, 1024)
 
@@ -50,9 +51,14 @@ def test_too_few_matches_are_not_coherent():
     assert len(coherent(on_a_cylinder(0, 0))) == 0
 
 
+def shrunk(points: Floats) -> Floats:
+    """Points moved to one spot."""
+    return np.asarray(480 + points / 20, np.float32)
+
+
 def test_many_matches_of_one_spot_tell_little():
     spot = on_a_cylinder(300, 0)
-    narrow = spot.at(480 + spot.generated / 20, 480 + spot.reference / 20)
+    narrow = spot.at(shrunk(spot.generated), shrunk(spot.reference))
     assert log_chance(narrow, FRAME, FRAME) > -4 > log_chance(spot, FRAME, FRAME)
     assert log_chance(on_a_cylinder(0, 0), FRAME, FRAME) == 0.0
 
@@ -60,6 +66,6 @@ def test_many_matches_of_one_spot_tell_little():
 def test_cells_of_both_pictures_count():
     """A wide patch that lands on one spot is no view of the object."""
     wide = on_a_cylinder(300, 0)
-    landed = wide.at(wide.generated, 480 + wide.reference / 20)
+    landed = wide.at(wide.generated, shrunk(wide.reference))
     assert log_chance(landed, FRAME, FRAME) > -4
     assert count_cells(np.array([[0, 0], [3, 3], [11, 3]], np.float32), 10.0) == 2

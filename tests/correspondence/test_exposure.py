@@ -39,7 +39,7 @@ def test_grey_is_recognised_through_a_codec():
 
 
 def test_a_soft_cut_out_has_its_own_colour_at_the_edge():
-    alpha = np.clip((np.arange(64, dtype=np.float32) - 20) / 12, 0, 1)[None].repeat(64, axis=0)
+    alpha = np.clip((np.arange(64) - 20) / 12, 0, 1)[None].repeat(64, axis=0).astype(np.float32)
     red = np.array([180, 20, 20], np.float32)
     over_white = np.rint(red * alpha[..., None] + 255 * (1 - alpha[..., None])).astype(np.uint8)
     pair = expose(Image(over_white, Mask(alpha.copy())), Image(CARD.copy()))
