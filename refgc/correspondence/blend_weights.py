@@ -41,8 +41,8 @@ EXPONENT = 1.5
 # Ranges over which the object as a whole is taken for the same one, seen from the same side with nothing in front; see
 # `ObjectFit`. Then what disagrees is the picture's artifact, and the whole object is used except where the map bends,
 # has no reliable flow around or leaves the outline. Chosen by hand; `benchmarks/fit_trust.py` says what it gains.
-WHOLE_RELIABLE, WHOLE_ALIKE = (0.2, 0.5), (0.9, 0.98)
-WHOLE_COVERED, WHOLE_INSIDE = (0.93, 0.99), (0.7, 0.9)
+WHOLE_RELIABLE, WHOLE_ALIKE = (0.1, 0.5), (0.9, 0.99)
+WHOLE_COVERED, WHOLE_INSIDE = (0.88, 1.0), (0.65, 0.95)
 WHOLE_UNCOVERED, WHOLE_OUTLINE = (0.5, 1.0), (0.3, 0.7)
 WHOLE_BENDING, WHOLE_RELIABLE_AROUND = (-0.5, -1.5), (0.1, 0.4)
 # Range of confidence over which an object goes from unused to used.

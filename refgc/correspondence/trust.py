@@ -38,10 +38,10 @@ OBJECT_COEFFICIENTS = (
     *(0.193, -0.199, 0.395, 0.089, 0.385, 0.000, 0.000, 0.112, 0.142),
 )
 # The confidence of an object as a whole, fitted on the same pairs, with the trust cross-validated.
-CONFIDENCE_INTERCEPT = 1.821
-CONFIDENCE_MEANS = (0.376, -1.639, 0.488, -2.768, -18.847, 0.865)
-CONFIDENCE_DEVIATIONS = (0.112, 0.677, 0.190, 0.553, 12.954, 0.110)
-CONFIDENCE_COEFFICIENTS = (0.000, 0.049, 0.163, -0.112, 0.000, 0.015)
+CONFIDENCE_INTERCEPT = 1.820
+CONFIDENCE_MEANS = (0.375, -1.628, 0.488, -2.769, -18.847, 0.865)
+CONFIDENCE_DEVIATIONS = (0.111, 0.682, 0.190, 0.553, 12.954, 0.110)
+CONFIDENCE_COEFFICIENTS = (0.030, -0.009, 0.170, -0.123, 0.000, 0.027)
 # Standardised features are limited to this, so that what was never seen in fitting does not count for more.
 STANDARD_LIMIT = 3.0
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
