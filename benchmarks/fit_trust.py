@@ -59,9 +59,15 @@ BINS = 10
 LEAST_SHARE = 0.005
 # Whether more of a feature may only speak for (1) or against (-1) the reference; in the order of their names.
 FEATURE_SIGNS = (-1, 1, 1, -1, -1, -1, 1, 1, 0, 0, -1, 1, 1, 1, 1, 1, 1, 1)
-# The least that these count for, against print that only the reference has: the pairs hold too little of it. Of the
-# floors 0, 0.2 and 0.3, the largest that costs hardly anything in cross-validation.
-LEAST_COEFFICIENTS = {"correlation around": 0.2, "reliable near": 0.2, "reliable around": 0.2}
+# The least that these count for, against objects that are turned or show other print: the pairs hold too little of it.
+# Chosen by hand; they cost nothing in cross-validation.
+LEAST_COEFFICIENTS = {
+    "correlation around": 0.2,
+    "reliable near": 0.2,
+    "reliable around": 0.2,
+    "fit reliable": 0.3,
+    "fit alike": 0.2,
+}
 CONFIDENCE_SIGNS = (1, 0, 1, -1, -1, 1)
 ARRAYS = ("features", "errors", "placed", "visible", "limits")
 Doubles = NDArray[np.float64]

@@ -23,8 +23,8 @@ PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
 # The same for an object: a logistic regression on standardised features. Printed by benchmarks/fit_trust.py, which
 # fitted it on 175 placed of 585 pairs of seven rendered products and five photographed objects. Each cell counts by
-# what a wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.036.
-OBJECT_INTERCEPT = -1.590
+# what a wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.05.
+OBJECT_INTERCEPT = -1.740
 OBJECT_MEANS = (
     *(3.163, 0.410, 0.345, 0.256, -2.664, -1.584, 0.564, 0.543, 3.694),
     *(3.350, 2.124, 0.839, 0.926, 0.886, 0.440, 0.830, 0.907, 0.858),
@@ -34,14 +34,14 @@ OBJECT_DEVIATIONS = (
     *(0.595, 0.822, 0.338, 0.230, 0.166, 0.228, 0.143, 0.077, 0.119),
 )
 OBJECT_COEFFICIENTS = (
-    *(0.000, 0.200, 0.200, 0.000, -0.090, -0.022, 0.000, 0.200, 0.519),
-    *(0.193, -0.199, 0.395, 0.089, 0.385, 0.000, 0.000, 0.112, 0.142),
+    *(0.000, 0.200, 0.200, 0.000, 0.000, 0.000, 0.000, 0.200, 0.627),
+    *(0.075, -0.069, 0.414, 0.062, 0.489, 0.300, 0.200, 0.038, 0.008),
 )
 # The confidence of an object as a whole, fitted on the same pairs, with the trust cross-validated.
-CONFIDENCE_INTERCEPT = 1.820
-CONFIDENCE_MEANS = (0.375, -1.628, 0.488, -2.769, -18.847, 0.865)
-CONFIDENCE_DEVIATIONS = (0.111, 0.682, 0.190, 0.553, 12.954, 0.110)
-CONFIDENCE_COEFFICIENTS = (0.030, -0.009, 0.170, -0.123, 0.000, 0.027)
+CONFIDENCE_INTERCEPT = 1.828
+CONFIDENCE_MEANS = (0.365, -1.745, 0.484, -2.732, -18.776, 0.865)
+CONFIDENCE_DEVIATIONS = (0.155, 0.915, 0.188, 0.556, 12.949, 0.110)
+CONFIDENCE_COEFFICIENTS = (0.000, -0.107, 0.168, -0.228, 0.000, 0.000)
 # Standardised features are limited to this, so that what was never seen in fitting does not count for more.
 STANDARD_LIMIT = 3.0
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
