@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 
 from refgc.errors import InputError, quoted
 from refgc.imaging.files import MEGABYTE, real_path
+from refgc.imaging.profiles import ProfileName
 
 # What a picture's file may be called, with its role in the pair.
 ROLES = {
@@ -74,6 +75,9 @@ class Pair(BaseModel):
         object: the object in words.
         seed: seed of everything random.
         strength: how much of the reference to bring in.
+        profile: the colour space of the result's file.
+        quality: of a JPEG or WebP.
+        bits: of each channel of the result.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +91,9 @@ class Pair(BaseModel):
     object: str | None = None
     seed: WholeNumber | None = None
     strength: Number | None = None
+    profile: ProfileName | None = None
+    quality: WholeNumber | None = None
+    bits: WholeNumber | None = None
 
     @field_validator("output")
     @classmethod

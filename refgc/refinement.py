@@ -31,6 +31,7 @@ def refine(
     object_name: str = "object",
     seed: int = 0,
     strength: float = 1.0,
+    bits: int = 8,
     progress: Progress = no_progress,
 ) -> RefineResult:
     """Bring the reference's true object back into the generated picture, at `scale` times its size.
@@ -46,6 +47,8 @@ def refine(
         object_name: the object in words.
         seed: seed of everything random; the same arguments give the same pixels.
         strength: how much of the reference to bring in, from 0 to 1.
+        bits: of each channel: 8, or 16 for `RefineResult.image.deep`, which `save_image` writes as a PNG of 16 bits.
+            Only the correspondence engine makes them.
         progress: called as the stages begin and advance.
 
     Raises:
@@ -61,6 +64,7 @@ def refine(
         object_name=object_name,
         seed=seed,
         strength=strength,
+        bits=bits,
     )
     return choose(engine).refine(request, progress)
 

@@ -7,6 +7,7 @@ import operator
 from dataclasses import dataclass
 
 from refgc.errors import InputError
+from refgc.imaging.encode import checked_bits
 from refgc.imaging.image import MAX_PIXELS, MAX_SIDE, Image, ImageSource, Mask, open_image, open_mask
 
 MAX_OBJECT_NAME = 200
@@ -28,6 +29,7 @@ class RefineRequest:
         object_name: the object in words, used in the diffusion engine's prompt.
         seed: seed of everything random; the same request and seed give the same pixels.
         strength: how much of the reference to bring in, from 0 (plain upscale) to 1.
+        bits: of each channel of the result, 8 or 16.
     """
 
     reference: Image
@@ -38,6 +40,7 @@ class RefineRequest:
     object_name: str = "object"
     seed: int = 0
     strength: float = 1.0
+    bits: int = 8
 
 
 def make_request(
@@ -50,6 +53,7 @@ def make_request(
     object_name: str = "object",
     seed: int = 0,
     strength: float = 1.0,
+    bits: int = 8,
 ) -> RefineRequest:
     """Open and check everything one refinement needs; pictures and masks that are opened already are taken as they are.
 
@@ -65,6 +69,8 @@ def make_request(
         object_name: the object in words, one line of at most 200 characters.
         seed: a whole number from 0 to 2**63 - 1.
         strength: how much of the reference to bring in, from 0 (plain upscale) to 1.
+        bits: of each channel of the result: 8, or 16 for a picture that is rounded later. The given pictures are read
+            with 8 bits either way.
 
     Raises:
         InputError: any of these cannot be used; the sentence says what to do.
@@ -73,6 +79,7 @@ def make_request(
     whole_seed = checked_seed(seed)
     checked_strength = _strength(strength)
     name = checked_object_name(object_name)
+    whole_bits = checked_bits(bits)
     reference_image = open_image(reference, name="reference")
     generated_image = open_image(generated, name="generated picture")
     _check_output_size(generated_image.size, whole_scale)
@@ -91,6 +98,7 @@ def make_request(
         object_name=name,
         seed=whole_seed,
         strength=checked_strength,
+        bits=whole_bits,
     )
 
 

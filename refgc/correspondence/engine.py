@@ -5,13 +5,16 @@ import numpy as np
 from refgc.correspondence import report
 from refgc.correspondence.align import align_object, align_scene
 from refgc.correspondence.blend_weights import object_weights, scene_weights
-from refgc.correspondence.find import Finding, find
+from refgc.correspondence.exposure import ExposedPair, expose
+from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer, fuse_layers
-from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress
-from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of
+from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha
+from refgc.imaging.arrays import Bytes, enlarge, resized, size_of
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
-from refgc.imaging.image import Image
-from refgc.imaging.upscale import clean_upscale
+from refgc.imaging.image import Image, Mask
+from refgc.imaging.levels import Words, to_bytes, to_words
+from refgc.imaging.transparency import changed_over_white
+from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample
 from refgc.request import RefineRequest
 
@@ -30,53 +33,79 @@ class CorrespondenceEngine:
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
         watch = Stopwatch(progress)
-        width, height = request.generated.size
         with watch.stage("upscaling", 0.0):
-            upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))
+            base, alpha = _enlarged(request), output_alpha(request)
+            upscaled = to_bytes(base)
         if viewer is not None:
             viewer("upscaled", Image(upscaled))
         with watch.stage("finding the object", 0.05):
-            found = find(request)
-        if found is None:
-            return _upscale_only(upscaled, report.not_placed(request, watch.seconds))
+            pair = expose(request.reference, request.generated)
+            found = search(request, pair)
+        if not found.findings:
+            warnings = ("mirrored",) if found.mirrored else ()
+            return _upscale_only(base, alpha, report.not_placed(request, watch.seconds, warnings=warnings))
         with watch.stage("aligning", 0.4):
-            layers = [_layer(request, found, 0)]
-            # Where the first face already is the whole visible object, the others are parts of it.
-            if not layers[0].weights.is_whole:
-                layers += [_layer(request, found, face) for face in range(1, len(found.homographies))]
+            layers = [_layers(request, pair, one) for one in found.findings]
         if viewer is not None:
-            viewer("aligned reference", _aligned_preview(request, found, layers[0]))
+            viewer("aligned reference", _aligned_preview(request, pair, found.findings[0], layers[0][0]))
         with watch.stage("fusing", 0.8):
-            fused, aligned, trust = fuse_layers(request, found, layers, upscaled)
+            fused, aligned = base.copy(), np.full_like(upscaled, 255)
+            objects = [
+                report.PlacedObject(one, faces, fuse_layers(request, pair, one, faces, fused, aligned))
+                for one, faces in zip(found.findings, layers, strict=True)
+            ]
+            if alpha is not None:
+                fused = changed_over_white(base, fused, alpha.values)
         progress("done", 1.0)
-        summary = report.placed(request, watch.seconds, found, trust)
+        summary = report.placed(request, watch.seconds, objects)
         if not summary.placed:
-            return _upscale_only(upscaled, summary)
-        return RefineResult(Image(fused), summary, _stages(request, found, layers, upscaled, aligned, trust))
+            return _upscale_only(base, alpha, summary)
+        return RefineResult(_image(fused, alpha), summary, _stages(request, objects, upscaled, aligned))
 
 
-def _upscale_only(upscaled: Bytes, summary: Report) -> RefineResult:
+def _enlarged(request: RefineRequest) -> Bytes | Words:
+    """The generated picture, seen on white, at the output's size and with its bits."""
+    width, height = request.generated.size
+    size = width * request.scale, height * request.scale
+    return (deep_upscale if request.bits == 16 else clean_upscale)(request.generated.pixels, size)
+
+
+def _image(levels: Bytes | Words, alpha: Mask | None) -> Image:
+    """A result of 8 or 16 bits."""
+    return Image(to_bytes(levels), alpha, deep=to_words(levels) if levels.dtype == np.uint16 else None)
+
+
+def _upscale_only(base: Bytes | Words, alpha: Mask | None, summary: Report) -> RefineResult:
     """The result where nothing is taken from the reference."""
-    picture = Image(upscaled)
-    return RefineResult(picture, summary, {"upscaled": picture})
+    picture = _image(base, alpha)
+    return RefineResult(picture, summary, {"upscaled": Image(picture.pixels)})
 
 
-def _layer(request: RefineRequest, found: Finding, face: int) -> Layer:
-    seen = np.asarray(found.region.of(request.generated.pixels), np.uint8)
-    reference = request.reference.pixels
-    homography = found.homographies[face] @ found.region.to_picture()
+def _layers(request: RefineRequest, pair: ExposedPair, found: Finding) -> list[Layer]:
+    """The object's faces, the surest first."""
+    layers = [_layer(request, pair, found, 0)]
+    # Where the first face already is the whole visible object, the others are parts of it.
+    if not layers[0].weights.is_whole:
+        layers += [_layer(request, pair, found, face) for face in range(1, len(found.maps))]
+    return layers
+
+
+def _layer(request: RefineRequest, pair: ExposedPair, found: Finding, face: int) -> Layer:
+    seen = np.asarray(found.region.of(pair.generated), np.uint8)
+    reference = pair.reference
+    start = found.maps[face]
     marked = np.asarray(found.region.of(request.generated_mask.values), np.float32) if request.generated_mask else None
     if found.object_mask is None:
-        alignment = align_scene(seen, reference, homography)
+        alignment = align_scene(seen, reference, start, found.region)
         return Layer(alignment, scene_weights(seen, reference, alignment))
-    alignment = align_object(seen, reference, homography, found.object_mask)
-    weights = object_weights(seen, reference, alignment, found.object_mask, marked, may_be_whole=face == 0)
+    alignment = align_object(seen, reference, start, found.region, found.object_mask)
+    weights = object_weights(seen, reference, alignment, found.object_mask, marked, found.log_false_alarms)
     return Layer(alignment, weights)
 
 
-def _aligned_preview(request: RefineRequest, found: Finding, layer: Layer) -> Image:
+def _aligned_preview(request: RefineRequest, pair: ExposedPair, found: Finding, layer: Layer) -> Image:
     """The placed reference on white at the flow frame's detail, shown before the full size is computed."""
-    reference, scale = request.reference.pixels, min(request.scale, 2)
+    reference, scale = pair.reference, min(request.scale, 2)
     small = prefilter(reference, layer.alignment.scale)
     placed = np.asarray(sample(small, layer.alignment.mapping, size_of(reference)), np.uint8)
     width, height = request.generated.size
@@ -87,11 +116,15 @@ def _aligned_preview(request: RefineRequest, found: Finding, layer: Layer) -> Im
 
 
 def _stages(
-    request: RefineRequest, found: Finding, layers: list[Layer], upscaled: Bytes, aligned: Bytes, trust: Floats
+    request: RefineRequest, objects: list[report.PlacedObject], upscaled: Bytes, aligned: Bytes
 ) -> dict[str, Image]:
-    generated, reference, region = request.generated.pixels, request.reference.pixels, found.region
-    outline = np.zeros(generated.shape[:2], np.float32)
-    region.of(outline)[:] = enlarge(layers[0].weights.outline, region.size)
+    generated, reference, found = request.generated.pixels, request.reference.pixels, objects[0].found
+    outline, trust = np.zeros(generated.shape[:2], np.float32), np.zeros(upscaled.shape[:2], np.float32)
+    for one in objects:
+        region = one.found.region
+        part = region.of(outline)
+        part[:] = np.maximum(part, enlarge(one.layers[0].weights.outline, region.size))
+        np.maximum(trust, one.trust, out=trust)
     clearest = np.argsort(found.matches.ambiguity, kind="stable")[:MATCHES_SHOWN]
     reference_points, generated_points = found.matches.reference[clearest], found.matches.generated[clearest]
     stages = {

@@ -18,6 +18,7 @@ from refgc.engine import (
     Viewer,
     make_report,
     no_progress,
+    output_alpha,
 )
 from refgc.errors import EngineError, RefGCError
 from refgc.flux.memory import LoadedModel, ModelHolder, free_memory
@@ -27,6 +28,7 @@ from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image
+from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale
 from refgc.model import loading
 from refgc.model.loading import Folders, Sources
@@ -173,9 +175,11 @@ class DiffusionEngine:
         refined = loaded.pipeline.refine(request, settings, timer, timer.viewer)
         timer.end()
         report = self._report(request, loaded, refined, steps, timer.seconds)
-        return RefineResult(
-            Image(refined.picture), report, {name: Image(pixels) for name, pixels in refined.stages.items()}
-        )
+        picture, alpha = refined.picture, output_alpha(request)
+        if alpha is not None:
+            picture = changed_over_white(refined.stages["upscaled"], picture, alpha.values)
+        stages = {name: Image(pixels) for name, pixels in refined.stages.items()}
+        return RefineResult(Image(picture, alpha), report, stages)
 
     def _report(
         self,
@@ -250,4 +254,4 @@ def _upscaled(request: RefineRequest) -> Image:
 def _plain(request: RefineRequest) -> RefineResult:
     picture = _upscaled(request)
     report = make_report("diffusion", request, NOT_WANTED, seconds={}, libraries=LIBRARIES)
-    return RefineResult(picture, report, {"upscaled": picture})
+    return RefineResult(Image(picture.pixels, output_alpha(request)), report, {"upscaled": picture})

@@ -19,6 +19,7 @@ from gradio.route_utils import get_root_url
 
 from refgc.diptych.preview import STRENGTHS, GeneratorChoice
 from refgc.errors import InputError
+from refgc.imaging.profiles import ProfileName
 from refgc.page.api.tools import tool_caller
 from refgc.page.examples import Example
 from refgc.page.service.limits import address_of
@@ -124,6 +125,8 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
         generated_mask: FileData | None = None,
         object_name: str = "object",
         engine: EngineChoice = "auto",
+        profile: ProfileName = "srgb",
+        bits: int = 8,
     ) -> Iterator[tuple[Json | None, Json]]:
         """Brings the reference's true object back into a generated picture, at up to four times its size.
 
@@ -140,6 +143,8 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
             generated_mask: the object in the generated picture, white on black, of its size; without one it is found
             object_name: the object in a few words
             engine: auto takes the best that the server can run, correspondence needs no GPU, diffusion does
+            profile: the PNG's colour space, srgb or display-p3
+            bits: of each of its channels, 8 or 16
 
         Returns:
             the refined picture as PNG, with the report in its metadata; tools get a smaller copy to look at
@@ -158,6 +163,8 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                 seed=seed,
                 object_name=object_name,
                 engine=service.engine_for(chosen),
+                profile=given_choice(profile, ProfileName, "profile"),
+                bits=bits,
             )
             with closing(service.refine(job, asking.visit, asking.address)) as notes:
                 for note in notes:

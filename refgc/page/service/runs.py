@@ -14,8 +14,10 @@ from refgc.diptych import sources
 from refgc.diptych.preview import GeneratorChoice, make_preview_request, preview
 from refgc.engine import EngineName, Progress, RefineResult, Viewer
 from refgc.errors import InputError
+from refgc.imaging.encode import FileOptions, check_file_options
 from refgc.imaging.files import MEGABYTE
 from refgc.imaging.image import Image, Mask
+from refgc.imaging.profiles import ProfileName
 from refgc.page.pictures import ShownPreview, ShownRefinement, ShownResult, write_refinement, write_result, write_shown
 from refgc.page.service.cache import ResultCache, engine_fingerprint, open_cache
 from refgc.page.service.decoding import Decoder
@@ -59,6 +61,8 @@ class RefineJob:
         seed: seed of everything random.
         object_name: the object in words.
         engine: the engine that refines it.
+        profile: the colour space of the file to keep.
+        bits: of each of its channels, 8 or 16.
     """
 
     reference: Path
@@ -70,6 +74,8 @@ class RefineJob:
     seed: int = 0
     object_name: str = "object"
     engine: EngineName = "correspondence"
+    profile: ProfileName = "srgb"
+    bits: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +262,8 @@ class Service:
             EngineError: it cannot be done here, or took too long.
         """
         check_options(scale=job.scale, seed=job.seed, strength=job.strength, object_name=job.object_name)
+        file = FileOptions(job.profile, bits=job.bits)
+        check_file_options(file)
         record = _Record("refine", job.engine, job.scale)
         folder = new_folder("refined")
         key = ""
@@ -280,12 +288,13 @@ class Service:
                 object_name=job.object_name,
                 seed=job.seed,
                 strength=job.strength,
+                bits=job.bits,
             )
             record.sizes = _sizes_of(request)
             try:
                 result = self._refine_with(job.engine, request, progress, viewer)
                 progress("saving the pictures", 1.0)
-                shown = write_result(result, folder)
+                shown = write_result(result, folder, file)
             except BaseException:
                 remove(folder)
                 raise
@@ -457,6 +466,8 @@ def _cache_key(cache: ResultCache, job: RefineJob) -> str:
         "seed": job.seed,
         "object name": job.object_name,
         "engine": engine_fingerprint(job.engine),
+        "profile": job.profile,
+        "bits": job.bits,
     }
     try:
         return cache.key(files, options)
