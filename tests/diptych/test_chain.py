@@ -1,7 +1,7 @@
 """The whole story on our own examples: preview, then refine; the result is closer to the truth than the LRGI was.
 
-Nine of the ten examples have texture. Less is used of the camera, which is seen from another side, and of the bottle, whose
-sides turn away. `benchmarks/chain.py` measures them all.
+Nine of the ten examples have texture. Less is used of the camera, which is seen from another side, and of the bottle,
+whose sides turn away. `benchmarks/chain.py` measures them all.
 """
 
 from __future__ import annotations
