@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 
 from refgc.errors import InputError
-from refgc.imaging.encode import checked_bits
+from refgc.imaging.encode import checked_bits, checked_whole_number
 from refgc.imaging.image import MAX_PIXELS, MAX_SIDE, Image, ImageSource, Mask, open_image, open_mask
 
 MAX_OBJECT_NAME = 200
@@ -124,7 +123,7 @@ def checked_scale(value: int, called: str) -> int:
     Raises:
         InputError: it is another number or none.
     """
-    number = _whole_number(value, called)
+    number = checked_whole_number(value, called)
     if number not in SCALES:
         raise InputError(f"The {called} is {number}; choose 1, 2 or 4.")
     return number
@@ -136,7 +135,7 @@ def checked_seed(value: int) -> int:
     Raises:
         InputError: it is no whole number from 0 to 2**63 - 1.
     """
-    seed = _whole_number(value, "seed")
+    seed = checked_whole_number(value, "seed")
     if not 0 <= seed < SEED_LIMIT:
         raise InputError(f"The seed is {seed}; choose a whole number from 0 to {SEED_LIMIT - 1}.")
     return seed
@@ -158,15 +157,6 @@ def checked_object_name(value: str) -> str:
             f"The object name has {len(name)} characters; shorten it to at most {MAX_OBJECT_NAME} characters."
         )
     return name
-
-
-def _whole_number(value: int, name: str) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError as error:
-        raise InputError(f"The {name} is {value!r}; give a whole number.") from error
 
 
 def _strength(value: float) -> float:

@@ -134,24 +134,24 @@ class Comparison:
 
     Attributes:
         light: the change of light.
-        wide_light: the same, of which only wide changes of colour are light.
         evidence: for the trust.
         correlation: local correlation.
         around: the same in a window of twice the width.
-        placed_luma: grey levels of the placed reference.
-        seen_luma: grey levels of the generated picture.
+        placed: colours of the placed reference.
+        seen: colours of the generated picture.
+        weight: of each cell, where the light was learned.
         colour: local difference of the colours under that light, in grey levels.
         detail: see `BlendWeights`.
         recoloured: how far colours differ under that light, as a fraction of the colourfulness; see `BlendWeights`.
     """
 
     light: Light
-    wide_light: Light
     evidence: Evidence
     correlation: Floats
     around: Floats
-    placed_luma: Floats
-    seen_luma: Floats
+    placed: Floats
+    seen: Floats
+    weight: Floats
     colour: Floats
     detail: float
     recoloured: float
@@ -211,7 +211,8 @@ def object_weights(
     strength = object_strength(compared.features, trust)
     used = strength * placed
     confidence = object_confidence(usage_of(compared.features, trust, used, placed, log_false_alarms), compared.fit)
-    used = enlarge(strength, size) * compared.placed * np.float32(_step(confidence, *SURE_RANGE))
+    strength = enlarge(strength, size)
+    used = strength * compared.placed * np.float32(_step(confidence, *SURE_RANGE))
     outline = compared.outline
     if generated_mask is not None:
         used *= shrink(generated_mask, size)
@@ -222,7 +223,7 @@ def object_weights(
         compared.light,
         used,
         outline,
-        is_whole=segment.fraction_inside(core, (enlarge(strength, size) > WHOLE_STRENGTH).astype(np.float32)) > WHOLE,
+        is_whole=segment.fraction_inside(core, (strength > WHOLE_STRENGTH).astype(np.float32)) > WHOLE,
         detail=compared.detail,
         magnification=compared.magnification,
         probability=confidence,
@@ -279,8 +280,8 @@ def compare_object(
     local = LocalFit(
         compared.correlation,
         compared.around,
-        np.sqrt(local_variance(compared.placed_luma, AROUND)),
-        np.sqrt(local_variance(compared.seen_luma, AROUND)),
+        np.sqrt(local_variance(_luma(compared.placed), AROUND)),
+        np.sqrt(local_variance(_luma(compared.seen), AROUND)),
         colour=compared.colour,
         outline=shrink(outline, grid),
         uncovered=shrink(segment.suppress_near_uncovered(placed, outline), grid),
@@ -290,7 +291,8 @@ def compare_object(
     whole = float(_wholeness(*(np.array(value) for value in (fit.reliable, fit.alike, fit.covered, fit.inside))))
     light = compared.light
     if whole > 0.0:
-        light = light.mixed(compared.wide_light, whole)
+        sigma = OBJECT_GAIN_SIGMA * max(grid)
+        light = light.mixed(estimate_light(compared.placed, compared.seen, compared.weight, sigma, WIDE_OFFSETS), whole)
     return ObjectComparison(
         light,
         object_features(compared.evidence, local, fit),
@@ -323,9 +325,8 @@ def compare(
     seen = shrink(generated.astype(np.float32), grid)
     reliable = shrink(aligned.reliable, grid)
     weight = reliable if alpha is None else shrink(alpha, grid)
-    sigma = gain_sigma * max(grid)
-    light = estimate_light(placed, seen, weight + np.float32(1e-3), sigma)
-    wide_light = estimate_light(placed, seen, weight + np.float32(1e-3), sigma, WIDE_OFFSETS)
+    everywhere = weight + np.float32(1e-3)
+    light = estimate_light(placed, seen, everywhere, gain_sigma * max(grid))
     cell = 2.0 * aligned.scale
     deviation = np.linalg.norm(aligned.flow - aligned.mapping, axis=2).clip(0, 10 * cell).astype(np.float32)
     lit = light.applied(placed)
@@ -335,16 +336,16 @@ def compare(
         deviation=shrink(deviation, grid) / np.float32(cell),
         bending=bending(shrink(aligned.mapping, grid) / np.float32(cell)),
     )
-    one, other = (np.asarray(colours @ LUMA, np.float32) for colours in (placed, seen))
+    one, other = _luma(placed), _luma(seen)
     placed_colours, seen_colours = (blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (lit, seen))
     return Comparison(
         light,
-        wide_light,
         evidence,
         local_correlation(one, other),
         local_correlation(one, other, 2 * AROUND),
-        one,
-        other,
+        placed,
+        seen,
+        everywhere,
         np.asarray(np.linalg.norm(placed_colours - seen_colours, axis=2), np.float32),
         _detail_ratio(lit, seen, reliable * weight),
         _colour_difference(placed_colours, seen_colours, reliable * weight),
@@ -363,6 +364,10 @@ def _colour_difference(one: Floats, other: Floats, weight: Floats) -> float:
     """Mean difference of two pictures' colours without their luma, as a fraction of the mean colourfulness."""
     strength = np.maximum(np.linalg.norm(one, axis=2), np.linalg.norm(other, axis=2)) + COLOURLESS
     return float((weight * np.linalg.norm(one - other, axis=2)).sum() / ((weight * strength).sum() + 1e-3))
+
+
+def _luma(colours: Floats) -> Floats:
+    return np.asarray(colours @ LUMA, np.float32)
 
 
 def _step(value: float, low: float, high: float) -> float:

@@ -112,13 +112,29 @@ def estimate_trust(evidence: Evidence) -> Floats:
 
 def agreement_trust(evidence: Evidence) -> Floats:
     """Trust (height, width) in [0, 1] by the logistic regression on the evidence alone."""
+    disagreement, reliable, deviation, bent = _smoothed(evidence)
     return _logistic(
         INTERCEPT
-        + PER_LOG_DISAGREEMENT * np.log(blur(evidence.disagreement, AROUND) + 2.0)
-        + PER_RELIABILITY * blur(evidence.reliable, NEAR)
-        + PER_LOG_DEVIATION * np.log(blur(evidence.deviation, 1.0) + 0.5)
-        + PER_LOG_BENDING * np.log(blur(evidence.bending, 3.0) + 0.003)
+        + PER_LOG_DISAGREEMENT * disagreement
+        + PER_RELIABILITY * reliable
+        + PER_LOG_DEVIATION * deviation
+        + PER_LOG_BENDING * bent
     )
+
+
+def _smoothed(evidence: Evidence) -> tuple[Floats, Floats, Floats, Floats]:
+    """The evidence averaged over its windows, as regressions take it: all but the reliability in logarithms."""
+    return (
+        np.log(blur(evidence.disagreement, AROUND) + 2.0),
+        blur(evidence.reliable, NEAR),
+        np.log(blur(evidence.deviation, 1.0) + 0.5),
+        np.log(blur(evidence.bending, 3.0) + 0.003),
+    )
+
+
+def _largest_bending(evidence: Evidence) -> Floats:
+    """The largest bending nearby."""
+    return blur(np.asarray(cv2.dilate(evidence.bending, np.ones((13, 13), np.uint8)), np.float32), NEAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +204,14 @@ class LocalFit:
 
 def object_features(evidence: Evidence, local: LocalFit, fit: ObjectFit) -> Floats:
     """What the trust in an object is estimated from: (rows, columns, features)."""
-    largest = np.asarray(cv2.dilate(evidence.bending, np.ones((13, 13), np.uint8)), np.float32)
+    disagreement, reliable, deviation, bent = _smoothed(evidence)
     by_cell = [
-        np.log(blur(evidence.disagreement, AROUND) + 2.0),
-        blur(evidence.reliable, NEAR),
+        disagreement,
+        reliable,
         blur(evidence.reliable, 2 * AROUND),
-        np.log(blur(evidence.deviation, 1.0) + 0.5),
-        np.log(blur(evidence.bending, 3.0) + 0.003),
-        np.log(blur(largest, NEAR) + 0.003),
+        deviation,
+        bent,
+        np.log(_largest_bending(evidence) + 0.003),
         local.correlation,
         local.around,
         np.log(local.contrast_placed + 2.0),
@@ -275,8 +291,7 @@ def object_confidence(usage: Usage, fit: ObjectFit) -> float:
 
 def _smooth_geometry_trust(evidence: Evidence) -> Floats:
     """Trust where the map is smooth and the flow reliable all around: disagreement there is the artifact itself."""
-    largest = blur(np.asarray(cv2.dilate(evidence.bending, np.ones((13, 13), np.uint8)), np.float32), NEAR)
-    straight = _logistic((np.log(STRAIGHT) - np.log(largest + 1e-3)) / 0.3)
+    straight = _logistic((np.log(STRAIGHT) - np.log(_largest_bending(evidence) + 1e-3)) / 0.3)
     return straight * _logistic((blur(evidence.reliable, 2 * AROUND) - MOSTLY_RELIABLE) / 0.08)
 
 

@@ -86,7 +86,7 @@ def check_file_options(options: FileOptions, path: str | os.PathLike[str] | None
         names = " or ".join(get_args(ProfileName))
         raise InputError(f"There is no profile called {options.profile!r}; use {names}.")
     if options.quality is not None:
-        quality = _whole_number(options.quality, "quality")
+        quality = checked_whole_number(options.quality, "quality")
         if not 1 <= quality <= 100:
             raise InputError(f"The quality is {quality}; choose a whole number from 1 to 100.")
     if options.bits is not None:
@@ -108,10 +108,24 @@ def checked_bits(value: int) -> int:
     Raises:
         InputError: it is neither 8 nor 16.
     """
-    bits = _whole_number(value, "number of bits")
+    bits = checked_whole_number(value, "number of bits")
     if bits not in DEPTHS:
         raise InputError(f"The number of bits is {bits}; choose 8 or 16.")
     return bits
+
+
+def checked_whole_number(value: int, name: str) -> int:
+    """A whole number.
+
+    Raises:
+        InputError: it is none; the sentence calls it `name`.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError as error:
+        raise InputError(f"The {name} is {value!r}; give a whole number.") from error
 
 
 def encode(
@@ -175,12 +189,3 @@ def _deep_png(levels: Words, notes: PngInfo, profile: ProfileName) -> bytes:
 
 def _png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _whole_number(value: int, name: str) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError as error:
-        raise InputError(f"The {name} is {value!r}; give a whole number.") from error
