@@ -1,6 +1,7 @@
 """The correspondence engine: find, align, harmonise and fuse, from two pictures to one."""
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from refgc.correspondence import report
 from refgc.correspondence.align import align_object, align_scene
@@ -32,6 +33,12 @@ class CorrespondenceEngine:
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
+        # Threads of a matrix product wait for each other by spinning. Where other work runs on the same cores they take
+        # ten times as long as one thread does, and on an idle machine they save little.
+        with threadpool_limits(1, user_api="blas"):
+            return self._refine(request, progress, viewer)
+
+    def _refine(self, request: RefineRequest, progress: Progress, viewer: Viewer | None) -> RefineResult:
         watch = Stopwatch(progress)
         with watch.stage("upscaling", 0.0):
             base, alpha = _enlarged(request), output_alpha(request)

@@ -5,6 +5,8 @@ of keypoints gets a probability. All layers and all keypoints are computed; noth
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ LAYERS = 6
 # As published: a match has at least this probability.
 LEAST_PROBABILITY = 0.1
 LAYER_NORM_EPSILON = 1e-5
+# Queries whose attention is computed at a time.
+QUERIES = 128
 
 Weights = Mapping[str, Floats]
 
@@ -37,16 +41,17 @@ def match_learned_features(
     if len(first.points) == 0 or len(second.points) == 0:
         nothing = np.zeros(0, np.intp)
         return nothing, nothing, np.zeros(0, np.float32)
-    states, turns = [], []
-    for features in (first, second):
-        states.append(_linear(features.descriptors, weights, "matcher.input_proj"))
-        turns.append(_rotation(features.points, features.size, weights["matcher.posenc.Wr.weight"]))
-    for layer in range(LAYERS):
-        name = f"matcher.transformers.{layer}"
-        states = [
-            _self_attended(state, turn, weights, f"{name}.self_attn") for state, turn in zip(states, turns, strict=True)
-        ]
-        states = _cross_attended(states[0], states[1], weights, f"{name}.cross_attn")
+    states = [_linear(features.descriptors, weights, "matcher.input_proj") for features in (first, second)]
+    turns = [_rotation(one.points, one.size, weights["matcher.posenc.Wr.weight"]) for one in (first, second)]
+    # The two pictures are worked on side by side.
+    with ThreadPoolExecutor(2) as threads:
+        for layer in range(LAYERS):
+            name = f"matcher.transformers.{layer}"
+            attend = partial(_self_attended, weights=weights, name=f"{name}.self_attn")
+            states = list(threads.map(attend, states, turns))
+            attend = partial(_cross_attended, weights=weights, name=f"{name}.cross_attn")
+            keys = [_linear(x, weights, f"{name}.cross_attn.to_qk") for x in states]
+            states = list(threads.map(attend, states, states[::-1], keys, keys[::-1]))
     return _assigned(states[0], states[1], weights, f"matcher.log_assignment.{LAYERS - 1}")
 
 
@@ -64,23 +69,31 @@ def _rotated(x: Floats, turn: tuple[Floats, Floats]) -> Floats:
     return x * turn[0] + other * turn[1]
 
 
-def _self_attended(x: Floats, turn: tuple[Floats, Floats], weights: Weights, name: str) -> Floats:
+def _self_attended(x: Floats, turn: tuple[Floats, Floats], *, weights: Weights, name: str) -> Floats:
     projected = _linear(x, weights, f"{name}.Wqkv").reshape(len(x), -1, 3)
     query, key = _rotated(projected[..., 0], turn), _rotated(projected[..., 1], turn)
-    attention = _softmax((query @ key.T) * np.float32(query.shape[1] ** -0.5))
-    message = _linear(attention @ projected[..., 2], weights, f"{name}.out_proj")
+    message = _linear(_attended(query, key, projected[..., 2]), weights, f"{name}.out_proj")
     return x + _feed_forward(np.concatenate([x, message], axis=1), weights, name)
 
 
-def _cross_attended(first: Floats, second: Floats, weights: Weights, name: str) -> list[Floats]:
-    keys = [_linear(x, weights, f"{name}.to_qk") for x in (first, second)]
-    values = [_linear(x, weights, f"{name}.to_v") for x in (first, second)]
-    similarity = (keys[0] @ keys[1].T) * np.float32(keys[0].shape[1] ** -0.5)
-    messages = (_softmax(similarity.T.copy()) @ values[0], _softmax(similarity) @ values[1])
-    return [
-        x + _feed_forward(np.concatenate([x, _linear(message, weights, f"{name}.to_out")], axis=1), weights, name)
-        for x, message in ((first, messages[1]), (second, messages[0]))
-    ]
+def _cross_attended(x: Floats, other: Floats, query: Floats, key: Floats, *, weights: Weights, name: str) -> Floats:
+    value = _linear(other, weights, f"{name}.to_v")
+    message = _linear(_attended(query, key, value), weights, f"{name}.to_out")
+    return x + _feed_forward(np.concatenate([x, message], axis=1), weights, name)
+
+
+def _attended(query: Floats, key: Floats, value: Floats) -> Floats:
+    """Scaled dot-product attention (queries, channels), some queries at a time so that they stay in the cache."""
+    query = query * np.float32(query.shape[1] ** -0.5)
+    key, value = np.ascontiguousarray(key.T), np.ascontiguousarray(value)
+    result = np.empty((len(query), value.shape[1]), np.float32)
+    for start in range(0, len(query), QUERIES):
+        rows = slice(start, start + QUERIES)
+        weight = query[rows] @ key
+        weight -= weight.max(axis=1, keepdims=True)
+        np.exp(weight, out=weight)
+        result[rows] = (weight @ value) / weight.sum(axis=1, keepdims=True)
+    return result
 
 
 def _feed_forward(x: Floats, weights: Weights, name: str) -> Floats:
@@ -97,22 +110,21 @@ def _assigned(
     projected = [_linear(x, weights, f"{name}.final_proj") * np.float32(x.shape[1] ** -0.25) for x in (first, second)]
     matchable = [expit(_linear(x, weights, f"{name}.matchability")[:, 0]) for x in (first, second)]
     similarity = projected[0] @ projected[1].T
-    probability = _softmax(similarity.T.copy()).T * _softmax(similarity)
-    probability *= matchable[0][:, None]
-    probability *= matchable[1]
-    best = probability.argmax(axis=1)
+    # The log of the product of both softmaxes and of how matchable both keypoints are.
+    score = 2.0 * similarity
+    score += (np.log(matchable[0]) - _log_sum_exp(similarity, axis=1))[:, None]
+    score += np.log(matchable[1]) - _log_sum_exp(similarity, axis=0)
+    best = score.argmax(axis=1)
     rows = np.arange(len(first))
-    keep = (probability.argmax(axis=0)[best] == rows) & (probability[rows, best] > LEAST_PROBABILITY)
-    return rows[keep], best[keep], np.asarray(probability[rows, best][keep], np.float32)
+    probability = np.exp(score[rows, best])
+    keep = (score.argmax(axis=0)[best] == rows) & (probability > LEAST_PROBABILITY)
+    return rows[keep], best[keep], np.asarray(probability[keep], np.float32)
 
 
 def _linear(x: Floats, weights: Weights, name: str) -> Floats:
     return np.asarray(x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"], np.float32)
 
 
-def _softmax(x: Floats) -> Floats:
-    """Over the last axis, in place."""
-    x -= x.max(axis=-1, keepdims=True)
-    np.exp(x, out=x)
-    x /= x.sum(axis=-1, keepdims=True)
-    return x
+def _log_sum_exp(x: Floats, axis: int) -> Floats:
+    largest = x.max(axis=axis, keepdims=True)
+    return np.asarray(np.log(np.exp(x - largest).sum(axis=axis)) + largest.squeeze(axis), np.float32)

@@ -1,6 +1,7 @@
 """Feature matching: SIFT keypoints, and learned ones beside them where their networks are there."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -181,8 +182,9 @@ def match_learned(
         generated_mask: uint8 of the shape of `generated`, 0 where no features are wanted.
         reference_mask: the same for `reference`.
     """
-    first = networks.features(generated, generated_mask)
-    second = networks.features(reference, reference_mask)
+    with ThreadPoolExecutor(2) as threads:
+        masks = generated_mask, reference_mask
+        first, second = threads.map(networks.features, (generated, reference), masks)
     i, j, probabilities = networks.matches(first, second)
     unknown = np.full(len(i), np.nan, np.float32)
     return Matches(first.points[i], second.points[j], unknown, unknown, 1.0 - probabilities)
