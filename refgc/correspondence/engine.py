@@ -1,7 +1,6 @@
 """The correspondence engine: find, align, harmonise and fuse, from two pictures to one."""
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from refgc.correspondence import report
 from refgc.correspondence.align import align_object, align_scene
@@ -17,6 +16,7 @@ from refgc.imaging.levels import Words, to_bytes, to_words
 from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample
+from refgc.machine import one_thread_per_product
 from refgc.request import RefineRequest
 
 # How many of the matches, the least ambiguous ones, the stage picture shows.
@@ -33,9 +33,7 @@ class CorrespondenceEngine:
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
-        # Threads of a matrix product wait for each other by spinning. Where other work runs on the same cores they take
-        # ten times as long as one thread does, and on an idle machine they save little.
-        with threadpool_limits(1, user_api="blas"):
+        with one_thread_per_product:
             return self._refine(request, progress, viewer)
 
     def _refine(self, request: RefineRequest, progress: Progress, viewer: Viewer | None) -> RefineResult:
