@@ -1,4 +1,4 @@
-"""The machine: its GPUs, processor, cores, threads and memory, and what the diffusion engine lacks; imports no torch."""
+"""The machine: GPUs, processor, cores, threads and memory, and what the diffusion engine lacks; imports no torch."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ def silence_libraries() -> None:
 class _OneThreadPerProduct:
     """A context in which NumPy and SciPy compute a matrix product on one thread.
 
-    The threads of a product wait for each other by spinning. Where other work runs on the same cores they take ten times
-    as long as one thread, and on an idle machine they save little. The limit is the process's, so the first run sets it
+    The threads of a product wait for each other by spinning. Where other work runs on the same cores they take ten
+    times as long as one thread, and on an idle machine they save little. The limit is the process's, so the first run sets it
     and the last one that ends takes it back.
     """
 
