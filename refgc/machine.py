@@ -140,8 +140,8 @@ class _OneThreadPerProduct:
     """A context in which NumPy and SciPy compute a matrix product on one thread.
 
     The threads of a product wait for each other by spinning. Where other work runs on the same cores they take ten
-    times as long as one thread, and on an idle machine they save little. The limit is the process's, so the first run sets it
-    and the last one that ends takes it back.
+    times as long as one thread, and on an idle machine they save little. The limit is the process's, so the first run
+    sets it and the last one that ends takes it back.
     """
 
     def __init__(self) -> None:
