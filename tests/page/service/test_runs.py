@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -78,6 +80,23 @@ def log() -> Iterator[io.StringIO]:
     written = io.StringIO()
     with logs_to(written):
         yield written
+
+
+LIBRARY_LOGS = """
+import logging
+from refgc.page.service.logs import logger, logs_to
+with logs_to():
+    logging.warning("sent by a visitor")
+    logging.getLogger("library.part").warning("sent by a visitor")
+    logging.getLogger("library.part").error("sent by a visitor: %s", "x")
+    logger.info("ours")
+"""
+
+
+def test_what_libraries_log_neither_tells_what_was_sent_nor_doubles_our_lines() -> None:
+    ended = subprocess.run([sys.executable, "-c", LIBRARY_LOGS], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["event"] for line in ended.stderr.splitlines()] == ["error in library.part", "ours"]
+    assert "visitor" not in ended.stderr
 
 
 def logged(log: io.StringIO) -> list[dict[str, Any]]:
