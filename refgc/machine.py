@@ -8,10 +8,12 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
 
 from pydantic import BaseModel, Field
 from threadpoolctl import threadpool_limits
@@ -136,31 +138,56 @@ def silence_libraries() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
-class _OneThreadPerProduct:
-    """A context in which NumPy and SciPy compute a matrix product on one thread.
+class BlasThreads:
+    """The number of threads that a matrix product of NumPy and SciPy takes, which is the same for the whole process.
 
-    The threads of a product wait for each other by spinning. Where other work runs on the same cores they take ten
-    times as long as one thread, and on an idle machine they save little. The limit is the process's, so the first run
-    sets it and the last one that ends takes it back.
+    Threads of a product wait for each other by spinning. Where other work runs on the same cores they take ten times as
+    long as one thread does, and on an idle machine they save little.
     """
 
     def __init__(self) -> None:
+        """As many as the process has set."""
         self._lock = Lock()
-        self._runs = 0
-        self._limit: threadpool_limits | None = None
+        self._users = 0
+        self._over = Event()
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Holds matrix products to one thread for as long as the context lasts.
+
+        Of contexts that overlap, in several threads, the first sets the limit and the last lifts it.
+        """
         with self._lock:
-            self._runs += 1
-            if self._limit is None:
-                self._limit = threadpool_limits(1, user_api="blas")
+            if self._users == 0:
+                self._hold()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._lift()
 
-    def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._runs -= 1
-            if self._runs == 0 and self._limit is not None:
-                self._limit.restore_original_limits()
-                self._limit = None
+    def _hold(self) -> None:
+        # Only the thread that has set a limit can lift it, and the first user may end before the last.
+        begun, self._over = Event(), Event()
+
+        def hold(over: Event) -> None:
+            try:
+                with threadpool_limits(1, user_api="blas"):
+                    begun.set()
+                    over.wait()
+            finally:
+                begun.set()
+
+        self._holder = Thread(target=hold, args=(self._over,), name="one BLAS thread", daemon=True)
+        self._holder.start()
+        begun.wait()
+
+    def _lift(self) -> None:
+        self._over.set()
+        self._holder.join()
 
 
-one_thread_per_product = _OneThreadPerProduct()
+BLAS_THREADS = BlasThreads()

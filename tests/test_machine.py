@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from threadpoolctl import threadpool_info, threadpool_limits
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
-from refgc.machine import one_thread_per_product
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from refgc.machine import BlasThreads
 
 assert np.__version__  # NumPy brings the library whose threads are counted.
 
@@ -14,15 +18,29 @@ def threads() -> set[int]:
     return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
-def test_runs_that_overlap_use_one_thread_and_leave_what_was_set():
-    with threadpool_limits(2, user_api="blas"):
-        one_thread_per_product.__enter__()
-        with one_thread_per_product:
-            assert threads() == {1}
-            # The run that began first ends first.
-            one_thread_per_product.__exit__()
-            assert threads() == {1}
-        assert threads() == {2}
-        with one_thread_per_product:
-            assert threads() == {1}
-        assert threads() == {2}
+def test_runs_that_overlap_take_one_thread_a_matrix_product_and_leave_the_process_as_it_was():
+    before = threads()
+    if before == {1}:
+        pytest.skip("a matrix product takes one thread here anyway")
+    blas = BlasThreads()
+    first_began, second_began, first_ended = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with blas.one():
+            first_began.set()
+            assert second_began.wait(60)
+
+    def second() -> set[int]:
+        with blas.one():
+            second_began.set()
+            assert first_ended.wait(60)
+            return threads()
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(first)
+        assert first_began.wait(60)
+        other = pool.submit(second)
+        one.result()
+        first_ended.set()
+        assert other.result() == {1}
+    assert threads() == before

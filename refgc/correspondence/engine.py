@@ -16,7 +16,7 @@ from refgc.imaging.levels import Words, to_bytes, to_words
 from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample
-from refgc.machine import one_thread_per_product
+from refgc.machine import BLAS_THREADS
 from refgc.request import RefineRequest
 
 # How many of the matches, the least ambiguous ones, the stage picture shows.
@@ -33,7 +33,7 @@ class CorrespondenceEngine:
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
-        with one_thread_per_product:
+        with BLAS_THREADS.one():
             return self._refine(request, progress, viewer)
 
     def _refine(self, request: RefineRequest, progress: Progress, viewer: Viewer | None) -> RefineResult:

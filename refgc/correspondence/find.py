@@ -15,7 +15,7 @@ from refgc.correspondence.segment import object_at_matches, shows_one_scene
 from refgc.imaging.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
 from refgc.imaging.region import Region, object_region
 from refgc.imaging.warp import fitted, rescale_points, rescaling
-from refgc.machine import one_thread_per_product
+from refgc.machine import BLAS_THREADS
 from refgc.masks.plain_background import object_on_plain_background
 from refgc.request import RefineRequest
 
@@ -80,7 +80,7 @@ def find(request: RefineRequest, pair: ExposedPair | None = None) -> Finding | N
         request: the pictures and the masks.
         pair: the same pictures, prepared; None prepares them here.
     """
-    with one_thread_per_product:
+    with BLAS_THREADS.one():
         matching = _Matching(request, pair or expose(request.reference, request.generated))
         placements = matching.placements()
         return matching.object(placements) if placements else None
