@@ -27,7 +27,7 @@ class RefineRequest:
         generated_mask: the object in `generated`, same size; None lets the engine find it.
         object_name: the object in words, used in the diffusion engine's prompt.
         seed: seed of everything random; the same request and seed give the same pixels.
-        strength: how much of the reference to bring in, from 0 (plain upscale) to 1.
+        strength: how much of the reference to bring in, from 0 (plain enlargement) to 1.
         bits: of each channel of the result, 8 or 16.
     """
 
@@ -67,7 +67,7 @@ def make_request(
         generated_mask: the same for the generated picture.
         object_name: the object in words, one line of at most 200 characters.
         seed: a whole number from 0 to 2**63 - 1.
-        strength: how much of the reference to bring in, from 0 (plain upscale) to 1.
+        strength: how much of the reference to bring in, from 0 (plain enlargement) to 1.
         bits: of each channel of the result: 8, or 16 for a picture that is rounded later. The given pictures are read
             with 8 bits either way.
 

@@ -49,7 +49,7 @@ def refine(
     object_name: Annotated[str, typer.Option("--object", help="The object in words.")] = "object",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     strength: Annotated[
-        float, typer.Option(help="How much of the reference to bring in, from 0 (plain upscale) to 1.")
+        float, typer.Option(help="How much of the reference to bring in, from 0 (plain enlargement) to 1.")
     ] = 1.0,
     profile: Annotated[
         ProfileChoice, typer.Option(help="Colour space of the refined picture's file; its profile is embedded.")
