@@ -139,8 +139,8 @@ async def drop_copied_settings(holder: Any, *, seconds: float = COPIES_SECONDS) 
     """Forgets the settings of the page's components that Gradio copies for each session, about 260 kB.
 
     They only serve links that restore a page's state, which this page does not have. What a session's events need is
-    kept elsewhere: the components with their updates, and the values of its states. Gradio has no setting for this: it
-    uses a table of its `SessionState`, as it is in version 6.31, which makes anew what is missing in it.
+    kept elsewhere: the components with their updates, and the values of its states. Gradio has no setting for this.
+    Emptied is a table of its `SessionState`, as it is in version 6.31; Gradio makes anew what it misses there.
 
     Args:
         holder: Gradio's `StateHolder`.
