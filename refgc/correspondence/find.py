@@ -25,15 +25,12 @@ from refgc.request import RefineRequest
 MATCHING_SIDE = 1024
 REFERENCE_SIDE = 1280
 MATCHING_ENLARGEMENT = 4.0
-# The same for learned features. Of enlargements by 1.5 to 4, with the reference at 480 to 1280, twice and 512 found the
-# most in photographs of nine objects from different sides: at four times, hardly any texture is left within a cell.
-LEARNED_SIDE = 768
-LEARNED_REFERENCE_SIDE = 512
-LEARNED_ENLARGEMENT = 2.0
 # How many faces of one object are placed separately.
 FACES = 2
-# A placement whose log10 of false alarms is below this is not compared with the mirrored reference.
+# A placement whose log10 of false alarms is below this is not compared with the mirrored reference. An object that is
+# nearly its own mirror image matches both, so the mirrored one has to be so much surer.
 MIRROR_CHECK = -80.0
+MIRROR_MARGIN = 4.0
 # The most copies of an object beside the first, and the longer side at which their places are marked.
 COPIES = 3
 COPY_SIDE = 512
@@ -113,9 +110,10 @@ class _Matching:
         self._reference_frame = fitted(self._reference_size, REFERENCE_SIDE)
         given = request.reference_mask
         self._mask = given.values if given else object_on_plain_background(request.reference.pixels)
-        self._marked = request.generated_mask.values if request.generated_mask else None
-        self._greys = luma(resized(pair.generated, self._frame)), luma(resized(pair.reference, self._reference_frame))
-        self._masks = _search_mask(self._marked, self._frame), _search_mask(self._mask, self._reference_frame)
+        marked = request.generated_mask.values if request.generated_mask else None
+        self._pictures = resized(pair.generated, self._frame), resized(pair.reference, self._reference_frame)
+        self._greys = luma(self._pictures[0]), luma(self._pictures[1])
+        self._masks = _search_mask(marked, self._frame), _search_mask(self._mask, self._reference_frame)
         self._features = [find_features(grey, where) for grey, where in zip(self._greys, self._masks, strict=True)]
         self._matches = match_features(*self._features)
         self._by_sift = place_all(self._matches, self._reference_frame, FACES)
@@ -125,19 +123,12 @@ class _Matching:
         networks = find_networks()
         if networks is None:
             return self._by_sift
-        frame = fitted(self._size, LEARNED_SIDE, LEARNED_ENLARGEMENT)
-        reference_frame = fitted(self._reference_size, LEARNED_REFERENCE_SIDE)
-        found = match_learned(
-            resized(self._generated, frame),
-            resized(self._reference, reference_frame),
+        learned = match_learned(
+            *self._pictures,
             networks,
-            enlargement=max(1.0, frame[0] / self._size[0]),
-            generated_mask=_search_mask(self._marked, frame),
-            reference_mask=_search_mask(self._mask, reference_frame),
-        )
-        learned = found.at(
-            rescale_points(found.generated, frame, self._frame),
-            rescale_points(found.reference, reference_frame, self._reference_frame),
+            enlargement=max(1.0, self._frame[0] / self._size[0]),
+            generated_mask=self._masks[0],
+            reference_mask=self._masks[1],
         )
         return with_learned(self._by_sift, learned, self._frame, self._reference_frame)
 
@@ -154,14 +145,14 @@ class _Matching:
         return self._finding(placements, located, mask)
 
     def is_mirrored(self, placements: list[Placement]) -> bool:
-        """Whether the mirrored reference is placed with more certainty than the reference itself."""
+        """Whether the mirrored reference is placed with clearly more certainty than the reference itself."""
         surest = placements[0].log_false_alarms if placements else 0.0
         if surest < MIRROR_CHECK:
             return False
         grey, where = (None if field is None else field[:, ::-1].copy() for field in (self._greys[1], self._masks[1]))
         assert grey is not None
         mirrored = place_all(match_features(self._features[0], find_features(grey, where)), self._reference_frame, 1)
-        return bool(mirrored) and mirrored[0].log_false_alarms < surest
+        return bool(mirrored) and mirrored[0].log_false_alarms < surest - MIRROR_MARGIN
 
     def copies(self, first: Finding) -> list[Finding]:
         """Further copies of an object, each found with the features that lie on none before."""
