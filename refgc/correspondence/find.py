@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from refgc.correspondence.coarse_map import CoarseMap, fit_coarse_map
 from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.learned import find_networks
-from refgc.correspondence.match import Matches, find_features, match_features, match_learned
+from refgc.correspondence.learned_search import find_learned_evidence
+from refgc.correspondence.match import Matches, find_features, match_features, search_mask
 from refgc.correspondence.placement import Placement, middle_plane, place_all, placement_scale, with_learned
 from refgc.correspondence.segment import object_at_matches, shows_one_scene
-from refgc.imaging.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
+from refgc.imaging.arrays import Floats, luma, resized, size_of
 from refgc.imaging.region import Region, object_region
 from refgc.imaging.warp import fitted, rescale_points, rescaling
 from refgc.machine import BLAS_THREADS
@@ -111,9 +112,15 @@ class _Matching:
         given = request.reference_mask
         self._mask = given.values if given else object_on_plain_background(request.reference.pixels)
         marked = request.generated_mask.values if request.generated_mask else None
-        self._pictures = resized(pair.generated, self._frame), resized(pair.reference, self._reference_frame)
-        self._greys = luma(self._pictures[0]), luma(self._pictures[1])
-        self._masks = _search_mask(marked, self._frame), _search_mask(self._mask, self._reference_frame)
+        self._greys = (
+            luma(resized(pair.generated, self._frame)),
+            luma(resized(pair.reference, self._reference_frame)),
+        )
+        self._marked = marked
+        self._masks = tuple(
+            None if mask is None else search_mask(mask, size)
+            for mask, size in ((marked, self._frame), (self._mask, self._reference_frame))
+        )
         self._features = [find_features(grey, where) for grey, where in zip(self._greys, self._masks, strict=True)]
         self._matches = match_features(*self._features)
         self._by_sift = place_all(self._matches, self._reference_frame, FACES)
@@ -123,14 +130,12 @@ class _Matching:
         networks = find_networks()
         if networks is None:
             return self._by_sift
-        learned = match_learned(
-            *self._pictures,
-            networks,
-            enlargement=max(1.0, self._frame[0] / self._size[0]),
-            generated_mask=self._masks[0],
-            reference_mask=self._masks[1],
+        evidence = find_learned_evidence(self._generated, self._reference, networks, self._marked, self._mask)
+        moving = evidence.matches.at(
+            rescale_points(evidence.matches.generated, self._size, self._frame),
+            rescale_points(evidence.matches.reference, self._reference_size, self._reference_frame),
         )
-        return with_learned(self._by_sift, learned, self._frame, self._reference_frame)
+        return with_learned(self._by_sift, moving, evidence.log_chance)
 
     def object(self, placements: list[Placement]) -> Finding | None:
         """The object with its faces, or one scene; None where it lies outside of the picture."""
@@ -162,7 +167,7 @@ class _Matching:
         size = fitted(self._size, COPY_SIDE)
         whole = Region(0, 0, *self._size)
         free = np.ones((size[1], size[0]), bool)
-        solid = _search_mask(first.object_mask, self._reference_frame)
+        solid = search_mask(first.object_mask, self._reference_frame)
         reference = self._features[1].at(solid)
         latest = first
         while len(found) < COPIES:
@@ -203,12 +208,3 @@ class _Matching:
             rescale_points(matches.generated, self._frame, self._size),
             rescale_points(matches.reference, self._reference_frame, self._reference_size),
         )
-
-
-def _search_mask(mask: Floats | None, size: Size) -> Bytes | None:
-    """Where features are looked for: the mask, dilated since those beside the outline are good ones too."""
-    if mask is None:
-        return None
-    marked = (shrink(mask, size) > 0.25).astype(np.uint8)
-    reach = max(3, max(size) // 100)
-    return np.asarray(cv2.dilate(marked, np.ones((reach, reach), np.uint8)) * 255, np.uint8)

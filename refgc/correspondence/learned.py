@@ -16,8 +16,8 @@ from refgc.wheels import LEARNED_MATCHING, LIGHTERGLUE, XFEAT, are_kept
 
 # The most keypoints of one picture, since matching costs four times as much for twice as many; and the fewest pixels of
 # the original picture for one keypoint. Chosen by hand, not fitted.
-FEATURE_LIMIT = 2048
-PIXELS_PER_FEATURE = 16
+KEYPOINT_LIMIT = 2048
+PIXELS_PER_FEATURE = 8
 DEFAULT_FOLDER = "~/.cache/refgc/weights"
 # What is lost where the weights are not there.
 LOST_WITHOUT = "objects that have turned or have little print are found less often"
@@ -30,16 +30,19 @@ class Networks:
     xfeat: dict[str, Floats]
     lighterglue: dict[str, Floats]
 
-    def features(self, pixels: Bytes, mask: Bytes | None, enlargement: float = 1.0) -> LearnedFeatures:
+    def features(
+        self, pixels: Bytes, mask: Bytes | None, enlargement: float = 1.0, most: int = KEYPOINT_LIMIT
+    ) -> LearnedFeatures:
         """The surest keypoints of a picture; see `find_learned_features`.
 
         Args:
             pixels: uint8 RGB (height, width, 3).
             mask: uint8 (height, width), 0 where no features are wanted.
             enlargement: the factor by which the picture was enlarged before; that gives it no more detail.
+            most: the largest number of keypoints.
         """
         limit = int(pixels.size / 3 / enlargement**2 / PIXELS_PER_FEATURE)
-        return find_learned_features(pixels, self.xfeat, min(FEATURE_LIMIT, limit), mask)
+        return find_learned_features(pixels, self.xfeat, min(most, limit), mask)
 
     def matches(
         self, first: LearnedFeatures, second: LearnedFeatures

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence.learned import Networks
-from refgc.imaging.arrays import Bytes, Floats
+from refgc.correspondence.learned import KEYPOINT_LIMIT, Networks
+from refgc.imaging.arrays import Bytes, Floats, Size, shrink
 
 # The constants of this file were chosen by hand, not fitted.
 FEATURE_LIMIT = 8000
@@ -171,6 +171,7 @@ def match_learned(
     networks: Networks,
     *,
     enlargement: float = 1.0,
+    limit: int = KEYPOINT_LIMIT,
     generated_mask: Bytes | None = None,
     reference_mask: Bytes | None = None,
 ) -> Matches:
@@ -181,12 +182,30 @@ def match_learned(
         reference: uint8 RGB (height, width, 3).
         networks: the weights of both.
         enlargement: the factor by which the generated picture was enlarged before.
+        limit: the largest number of keypoints in one picture.
         generated_mask: uint8 (height, width) of `generated`, 0 where no features are wanted.
         reference_mask: the same for `reference`.
     """
     with ThreadPoolExecutor(2) as threads:
         masks = generated_mask, reference_mask
-        first, second = threads.map(networks.features, (generated, reference), masks, (enlargement, 1.0))
+        first, second = threads.map(
+            networks.features, (generated, reference), masks, (enlargement, 1.0), (limit, limit)
+        )
     i, j, probabilities = networks.matches(first, second)
     unknown = np.full(len(i), np.nan, np.float32)
     return Matches(first.points[i], second.points[j], unknown, unknown, 1.0 - probabilities)
+
+
+def search_mask(mask: Floats, size: Size) -> Bytes:
+    """Where features are looked for: a mask, dilated since those beside the outline are good ones too.
+
+    Args:
+        mask: (height, width) in [0, 1].
+        size: (width, height) of the result.
+
+    Returns:
+        uint8 (height, width), 255 where features are wanted and 0 elsewhere.
+    """
+    marked = (shrink(mask, size) > 0.25).astype(np.uint8)
+    reach = max(3, max(size) // 100)
+    return np.asarray(cv2.dilate(marked, np.ones((reach, reach), np.uint8)) * 255, np.uint8)

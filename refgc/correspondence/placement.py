@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from refgc.correspondence.coherence import coherent, log_chance
 from refgc.correspondence.match import Matches
 from refgc.imaging.arrays import Floats, Size
 
@@ -101,19 +100,16 @@ def place_all(matches: Matches, reference_frame: Size, limit: int) -> list[Place
     return placements
 
 
-def with_learned(placements: list[Placement], learned: Matches, frame: Size, reference_frame: Size) -> list[Placement]:
+def with_learned(placements: list[Placement], moving: Matches, chance: float) -> list[Placement]:
     """Placements by SIFT, and what learned matches say beside them.
 
     Where both kinds agree they count together, as independent evidence; where not, the surer one stands.
 
     Args:
         placements: by SIFT, the surest first.
-        learned: learned matches, in the coordinates of the two matching frames.
-        frame: (width, height) of the generated picture's matching frame.
-        reference_frame: the same of the reference's.
+        moving: coherent learned matches, in the coordinates of the two matching frames.
+        chance: log10 of their probability by chance; 0 where there are none.
     """
-    moving = learned.subset(coherent(learned))
-    chance = log_chance(moving, frame, reference_frame)
     if chance == 0.0:
         return placements
     agreeing = [face for face in placements if _agree(face.matches, moving)]
@@ -124,7 +120,12 @@ def with_learned(placements: list[Placement], learned: Matches, frame: Size, ref
         return placements
     explained = [consistent(moving, face.homography) for face in agreeing]
     if explained and float(np.any(explained, axis=0).mean()) >= PLANAR_SHARE:
-        return [replace(placements[0], log_false_alarms=false_alarms), *placements[1:]]
+        plane = placements[0]
+        learned = moving.subset(consistent(moving, plane.homography))
+        return [
+            replace(plane, matches=Matches.joined([plane.matches, learned]), log_false_alarms=false_alarms),
+            *placements[1:],
+        ]
     cv2.setRNGSeed(0)
     plane, _ = cv2.findHomography(matches.generated, matches.reference, cv2.USAC_MAGSAC, BENT_TOLERANCE)
     if plane is None or not _is_plausible(plane):

@@ -5,7 +5,7 @@ import numpy as np
 
 from refgc.correspondence.match import Matches
 from refgc.errors import InputError
-from refgc.imaging.arrays import Bytes, Floats, Size, blur, enlarge, shrink, size_of, smoothstep
+from refgc.imaging.arrays import Bytes, Floats, Size, blur, enlarge, luma, shrink, size_of, smoothstep
 from refgc.imaging.image import MARKED, Image
 from refgc.imaging.warp import fitted
 from refgc.masks import Prompt
@@ -18,6 +18,10 @@ SCENE_COVERAGE = 0.35
 # many pixels beside it: features lie on both sides of an outline.
 MATCHES_ON_OBJECT = 0.9
 MATCH_MARGIN = 5
+# Nothing is known of an object farther from its matches than this, in square roots of the area of their convex hull.
+MATCH_REACH = 0.1
+# Pictures are segmented at an exposure at which this percentile of the luma has this level.
+BRIGHT_PERCENTILE, BRIGHT_LEVEL = 98.0, 220.0
 # Longer side in pixels at which GrabCut runs: an outline in a generated picture is only as sharp as the picture.
 OUTLINE_SIDE = 240
 # Widths of the bands, as a fraction of the longer side, in which GrabCut decides, and of thin parts, as a fraction of
@@ -56,18 +60,25 @@ def object_at_matches(reference: Bytes, points: Floats) -> Floats:
     Returns:
         (height, width) in [0, 1].
     """
-    picture, segmenter = Image(reference), GrabCutSegmenter()
+    # A lighter or darker photo of the same object has to give the same mask.
+    picture, segmenter = Image(_equally_bright(reference)), GrabCutSegmenter()
     try:
         prominent = segmenter.segment(picture, Prompt(picture.size)).values
     except InputError:
         prominent = np.zeros(reference.shape[:2], np.float32)
     if _fraction_of_points(points, prominent) >= MATCHES_ON_OBJECT:
-        return prominent
+        return prominent * _around(points, reference)
     clicks = tuple((int(x), int(y)) for x, y in np.clip(np.rint(points), 0, np.array(picture.size) - 1))
     try:
-        return segmenter.segment(picture, Prompt(picture.size, positive=clicks)).values
+        return segmenter.segment(picture, Prompt(picture.size, positive=clicks)).values * _around(points, reference)
     except InputError:
         return _convex_hull(points, reference)
+
+
+def _equally_bright(pixels: Bytes) -> Bytes:
+    """A picture times the factor that gives its bright parts the same level in every picture."""
+    bright = float(np.percentile(luma(pixels), BRIGHT_PERCENTILE))
+    return np.asarray(np.clip(pixels * np.float32(BRIGHT_LEVEL / max(bright, 1.0)) + 0.5, 0, 255), np.uint8)
 
 
 def object_at_placement(picture: Bytes, placed: Floats, reliable: Floats) -> Floats:
@@ -145,6 +156,13 @@ def _fraction_of_points(points: Floats, mask: Floats) -> float:
     dilated = cv2.dilate((mask >= MARKED).astype(np.uint8), kernel)
     columns, rows = np.clip(np.rint(points), 0, np.array(size_of(mask)) - 1).astype(int).T
     return float(dilated[rows, columns].mean())
+
+
+def _around(points: Floats, reference: Bytes) -> Floats:
+    """A mask of the reference, 1 where matches are near: inside their convex hull and a margin around it."""
+    hull = _convex_hull(points, reference)
+    reach = round(MATCH_REACH * float(np.sqrt(hull.sum())))
+    return np.asarray(cv2.dilate(hull, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)), np.float32)
 
 
 def _convex_hull(points: Floats, reference: Bytes) -> Floats:
