@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from refgc import __version__
 from refgc.imaging.image import Image
-from refgc.request import RefineRequest
+from refgc.request import RefineRequest, Surroundings
 
 EngineName = Literal["correspondence", "diffusion"]
 
@@ -90,6 +90,7 @@ class Report(BaseModel):
     )
     scale: int = Field(description="output size over generated size")
     strength: float = Field(ge=0, le=1, description="how much of the reference was asked for")
+    surroundings: Surroundings = Field(default="plain", description="how what lies around the object was enlarged")
     seed: int = Field(description="seed of everything random")
     reference_size: tuple[int, int] = Field(description="width and height of the reference in pixels")
     generated_size: tuple[int, int] = Field(description="width and height of the generated picture in pixels")
@@ -138,6 +139,7 @@ def make_report(
         object_box=box,
         scale=request.scale,
         strength=request.strength,
+        surroundings=request.surroundings,
         seed=request.seed,
         reference_size=request.reference.size,
         generated_size=request.generated.size,

@@ -74,6 +74,7 @@ class Pair(BaseModel):
         object: the object in words.
         seed: seed of everything random.
         strength: how much of the reference to bring in.
+        surroundings: how what lies around the object is enlarged.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +88,7 @@ class Pair(BaseModel):
     object: str | None = None
     seed: WholeNumber | None = None
     strength: Number | None = None
+    surroundings: str | None = None
 
     @field_validator("output")
     @classmethod

@@ -11,7 +11,7 @@ from refgc.errors import EngineError
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import ImageSource
 from refgc.machine import missing_cuda, missing_libraries, on_zero_gpu, silence_libraries
-from refgc.request import make_request
+from refgc.request import Surroundings, make_request
 from refgc.settings import settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def refine(
     object_name: str = "object",
     seed: int = 0,
     strength: float = 1.0,
+    surroundings: Surroundings = "plain",
     progress: Progress = no_progress,
 ) -> RefineResult:
     """Bring the reference's true object back into the generated picture, at `scale` times its size.
@@ -46,6 +47,8 @@ def refine(
         object_name: the object in words.
         seed: seed of everything random; the same arguments give the same pixels.
         strength: how much of the reference to bring in, from 0 to 1.
+        surroundings: how what lies around the object is enlarged: "plain" by interpolation,
+            "fast" or "best" by a network whose weights `refgc setup` gets.
         progress: called as the stages begin and advance.
 
     Raises:
@@ -61,6 +64,7 @@ def refine(
         object_name=object_name,
         seed=seed,
         strength=strength,
+        surroundings=surroundings,
     )
     return choose(engine).refine(request, progress)
 

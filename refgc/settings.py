@@ -38,6 +38,11 @@ class Settings(BaseSettings):
         description="where the models run; without it the first GPU. On a CPU one picture takes hours at full size",
         json_schema_extra={"allowed": "cuda, cuda:1 (the second GPU) or cpu"},
     )
+    weights: str = Field(
+        "~/.cache/refgc/weights",
+        description="the folder in which `refgc setup` keeps the small networks that run on the processor",
+        json_schema_extra={"allowed": "a folder"},
+    )
     base: str | None = Field(
         None,
         description="the FLUX.1-Kontext pipeline of the diffusion engine; "

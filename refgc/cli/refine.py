@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from refgc.pairs import Pair
 
 EngineChoice = Literal["auto", "correspondence", "diffusion"]
+Surroundings = Literal["plain", "fast", "best"]
 
 
 def refine(
@@ -50,6 +51,13 @@ def refine(
     strength: Annotated[
         float, typer.Option(help="How much of the reference to bring in, from 0 (plain upscale) to 1.")
     ] = 1.0,
+    surroundings: Annotated[
+        Surroundings,
+        typer.Option(
+            help="How what lies around the object is enlarged: plain, or drawn by a network that `refgc setup` gets, "
+            "fast or best. docs/surroundings.md says what they gain."
+        ),
+    ] = "plain",
     report: Annotated[
         Path | None, typer.Option(help="Write what happened as JSON to this file; with --pairs a folder.")
     ] = None,
@@ -78,7 +86,7 @@ def refine(
     from refgc.outputs.result import Destination
     from refgc.pairs import Pair
 
-    defaults = Defaults(scale=scale, object_name=object_name, seed=seed, strength=strength)
+    defaults = Defaults(scale=scale, object_name=object_name, seed=seed, strength=strength, surroundings=surroundings)
     of_one_pair = {
         "reference": reference,
         "generated": generated,

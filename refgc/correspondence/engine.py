@@ -8,15 +8,24 @@ from refgc.correspondence.blend_weights import object_weights, scene_weights
 from refgc.correspondence.find import Finding, find
 from refgc.correspondence.fuse import Layer, fuse_layers
 from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress
-from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of
+from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of, smoothstep
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
 from refgc.imaging.warp import prefilter, sample
 from refgc.request import RefineRequest
+from refgc.surroundings.enlarge import draw_surroundings, mix_with_object, object_alpha
+from refgc.surroundings.weights import check_weights
 
 # How many of the matches, the least ambiguous ones, the stage picture shows.
 MATCHES_SHOWN = 200
+# The stage in which the surroundings are drawn by a network, and the share of the run that is done when it begins.
+DRAWING, DRAWING_BEGINS = "drawing the surroundings", 0.85
+# Range of trust over which the reference, on the plain enlargement, takes the place of the drawn surroundings. Chosen
+# by hand, not fitted.
+TRUST_SHOWN = (0.0, 0.5)
+# Width of the transition from the object to its surroundings, in pixels of the generated picture. Chosen by hand.
+SOFTNESS = 2.0
 
 
 class CorrespondenceEngine:
@@ -29,6 +38,7 @@ class CorrespondenceEngine:
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
+        check_weights(request.surroundings)
         watch = Stopwatch(progress)
         width, height = request.generated.size
         with watch.stage("upscaling", 0.0):
@@ -38,7 +48,8 @@ class CorrespondenceEngine:
         with watch.stage("finding the object", 0.05):
             found = find(request)
         if found is None:
-            return _upscale_only(upscaled, report.not_placed(request, watch.seconds))
+            surroundings = _surroundings(request, upscaled, watch)
+            return _upscale_only(upscaled, surroundings, report.not_placed(request, watch.seconds))
         with watch.stage("aligning", 0.4):
             layers = [_layer(request, found, 0)]
             # Where the first face already is the whole visible object, the others are parts of it.
@@ -48,17 +59,49 @@ class CorrespondenceEngine:
             viewer("aligned reference", _aligned_preview(request, found, layers[0]))
         with watch.stage("fusing", 0.8):
             fused, aligned, trust = fuse_layers(request, found, layers, upscaled)
+        surroundings = _surroundings(request, upscaled, watch)
         progress("done", 1.0)
         summary = report.placed(request, watch.seconds, found, trust)
         if not summary.placed:
-            return _upscale_only(upscaled, summary)
-        return RefineResult(Image(fused), summary, _stages(request, found, layers, upscaled, aligned, trust))
+            return _upscale_only(upscaled, surroundings, summary)
+        stages = _stages(request, found, layers, upscaled, aligned, trust)
+        if surroundings is not upscaled:
+            fused = mix_with_object(surroundings, fused, _object_area(request, found, layers, trust))
+            stages["surroundings"] = Image(surroundings)
+        return RefineResult(Image(fused), summary, stages)
 
 
-def _upscale_only(upscaled: Bytes, summary: Report) -> RefineResult:
+def _surroundings(request: RefineRequest, upscaled: Bytes, watch: Stopwatch) -> Bytes:
+    """The whole picture enlarged as the surroundings are to be; `upscaled` itself where they are plain."""
+    if request.surroundings == "plain":
+        return upscaled
+    with watch.stage(DRAWING, DRAWING_BEGINS):
+        return draw_surroundings(
+            request.generated.pixels,
+            upscaled,
+            request.surroundings,
+            advance=lambda done: watch.progress(DRAWING, DRAWING_BEGINS + (1.0 - DRAWING_BEGINS) * done),
+        )
+
+
+def _object_area(request: RefineRequest, found: Finding, layers: list[Layer], trust: Floats) -> Floats:
+    """Where the plain enlargement with the reference is shown, (height, width) of the output in [0, 1].
+
+    What a network draws makes wrong print sharp, so nothing of it is shown on the object. Of a scene all is shown that
+    comes from the reference.
+    """
+    area = smoothstep(trust, *TRUST_SHOWN)
+    if found.object_mask is not None:
+        outline = np.zeros((request.generated.size[1], request.generated.size[0]), np.float32)
+        found.region.of(outline)[:] = enlarge(layers[0].weights.outline, found.region.size)
+        area = np.maximum(area, enlarge(outline, size_of(trust)))
+    return object_alpha(np.asarray(area, np.float32), SOFTNESS * request.scale)
+
+
+def _upscale_only(upscaled: Bytes, surroundings: Bytes, summary: Report) -> RefineResult:
     """The result where nothing is taken from the reference."""
-    picture = Image(upscaled)
-    return RefineResult(picture, summary, {"upscaled": picture})
+    picture = Image(surroundings)
+    return RefineResult(picture, summary, {"upscaled": picture if surroundings is upscaled else Image(upscaled)})
 
 
 def _layer(request: RefineRequest, found: Finding, face: int) -> Layer:

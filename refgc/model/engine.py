@@ -7,6 +7,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 
 from refgc.engine import (
@@ -34,6 +35,8 @@ from refgc.model.pipeline import RefGCSR2Pipeline, Refined
 from refgc.model.settings import DenoisingSettings
 from refgc.request import RefineRequest
 from refgc.settings import settings as environment
+from refgc.surroundings.enlarge import draw_surroundings, mix_with_object
+from refgc.surroundings.weights import check_weights
 
 # A pixel counts as the model's work above this share of the strength. Chosen by hand, not fitted.
 DRAWN = 0.25
@@ -108,6 +111,7 @@ class DiffusionEngine:
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
+        check_weights(request.surroundings)
         if viewer is not None:
             viewer("upscaled", _upscaled(request))
         if request.strength == 0.0:
@@ -171,11 +175,15 @@ class DiffusionEngine:
             callback_on_step_end=count,
         )
         refined = loaded.pipeline.refine(request, settings, timer, timer.viewer)
+        picture = refined.picture
+        if request.surroundings != "plain":
+            timer("drawing the surroundings", 0.98)
+            plain = refined.stages["upscaled"]
+            drawn = draw_surroundings(request.generated.pixels, plain, request.surroundings)
+            picture = mix_with_object(drawn, picture, np.asarray(refined.share / request.strength, np.float32))
         timer.end()
         report = self._report(request, loaded, refined, steps, timer.seconds)
-        return RefineResult(
-            Image(refined.picture), report, {name: Image(pixels) for name, pixels in refined.stages.items()}
-        )
+        return RefineResult(Image(picture), report, {name: Image(pixels) for name, pixels in refined.stages.items()})
 
     def _report(
         self,
@@ -248,6 +256,7 @@ def _upscaled(request: RefineRequest) -> Image:
 
 
 def _plain(request: RefineRequest) -> RefineResult:
-    picture = _upscaled(request)
+    upscaled = _upscaled(request)
     report = make_report("diffusion", request, NOT_WANTED, seconds={}, libraries=LIBRARIES)
-    return RefineResult(picture, report, {"upscaled": picture})
+    picture = Image(draw_surroundings(request.generated.pixels, upscaled.pixels, request.surroundings))
+    return RefineResult(picture, report, {"upscaled": upscaled})

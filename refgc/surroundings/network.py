@@ -1,4 +1,4 @@
-"""A network run on the processor: in segments one after the other, and each segment in tiles, so that memory stays small.
+"""A network run on the processor: segment after segment, and each segment in tiles, so that memory stays small.
 
 A pixel of a segment's result depends on its input within a few pixels only. Tiles that overlap by that radius therefore
 give exactly what the whole picture gives, up to rounding. The network as a whole has a radius of hundreds of pixels,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -18,12 +19,16 @@ from refgc.imaging.arrays import Bytes, Floats
 from refgc.surroundings.ncnn import Layer
 from refgc.surroundings.onnx import model_bytes
 
-# The largest blob of features that a tile may have, in bytes. A few of them are in memory at a time. Chosen by hand:
-# with tiles of half as many pixels the larger network takes a tenth longer.
+# The largest blob of features that a tile may have, in bytes. A few of them are in memory at a time. Chosen by hand; a
+# quarter as many bytes cost a few hundredths of the time.
 TILE_BYTES = 50_000_000
 
 Advance = Callable[[float], None]
 """Called with the fraction done, in [0, 1]."""
+
+
+def ignore_progress(fraction: float) -> None:
+    """Takes no notice."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +77,22 @@ def segments_of(layers: tuple[Layer, ...], tile_bytes: int = TILE_BYTES) -> list
     return segments
 
 
+def kept_bytes(layers: tuple[Layer, ...]) -> int:
+    """Memory for the features that are kept of the whole picture between segments, in bytes a pixel of the picture."""
+    segments = segments_of(layers)
+    most = 0
+    for number, segment in enumerate(segments[:-1]):
+        used_later = {layer.output: layer for later in segments[number + 1 :] for layer in later.inputs}
+        computed = {layer.output for earlier in segments[: number + 1] for layer in earlier.layers}
+        kept = {name: layer for name, layer in used_later.items() if name in computed}
+        # While a segment runs, its inputs are there beside its results.
+        kept |= {layer.output: layer for layer in segment.inputs if layer is not layers[0]}
+        most = max(most, sum(4 * layer.channels * layer.scale**2 for layer in kept.values()))
+    return most
+
+
 def run_network(
-    layers: tuple[Layer, ...], pixels: Bytes, advance: Advance = lambda fraction: None, tile_bytes: int = TILE_BYTES
+    layers: tuple[Layer, ...], pixels: Bytes, advance: Advance = ignore_progress, tile_bytes: int = TILE_BYTES
 ) -> Bytes:
     """Enlarges a picture.
 
@@ -92,11 +111,8 @@ def run_network(
     blobs: dict[str, Floats | Bytes] = {picture: pixels.transpose(2, 0, 1)}
     work = [len(segment.layers) for segment in segments]
     for number, segment in enumerate(segments):
-        results: dict[str, Floats | Bytes] = {
-            layer.output: np.empty(
-                (layer.channels, height * layer.scale, width * layer.scale),
-                np.uint8 if layer is last else np.float32,
-            )
+        results = {
+            layer.output: _empty((layer.channels, height * layer.scale, width * layer.scale), is_picture=layer is last)
             for layer in segment.outputs
         }
         done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
@@ -130,7 +146,7 @@ def tiles_of(height: int, width: int, pixels: int) -> Iterator[tuple[slice, slic
 
 def _parts(length: int, count: int) -> list[slice]:
     ends = [round(length * number / count) for number in range(count + 1)]
-    return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def _radius(layers: tuple[Layer, ...]) -> int:
@@ -140,6 +156,10 @@ def _radius(layers: tuple[Layer, ...]) -> int:
         before = max((reach.get(name, 0.0) for name in layer.inputs), default=0.0)
         reach[layer.output] = before + (1.0 / layer.scale if layer.kind == "convolution" else 0.0)
     return math.ceil(max(reach.values()))
+
+
+def _empty(shape: tuple[int, int, int], *, is_picture: bool) -> Floats | Bytes:
+    return np.empty(shape, np.uint8) if is_picture else np.empty(shape, np.float32)
 
 
 def _compiled(segment: Segment) -> cv2.dnn.Net:
@@ -174,7 +194,9 @@ def _run_tile(
             _scaled(columns.start - left, columns.stop - left, layer.scale),
         ]
         target = results[layer.output]
-        place = target[:, _scaled(rows.start, rows.stop, layer.scale), _scaled(columns.start, columns.stop, layer.scale)]
+        place = target[
+            :, _scaled(rows.start, rows.stop, layer.scale), _scaled(columns.start, columns.stop, layer.scale)
+        ]
         place[:] = np.clip(inner * 255.0 + 0.5, 0.0, 255.0) if target.dtype == np.uint8 else inner
 
 

@@ -27,6 +27,7 @@ from refgc.page.service.queue import Finished, Working
 from refgc.page.service.runs import PreviewJob, RefineJob, Service
 from refgc.page.words import sentence_for
 from refgc.refinement import EngineChoice
+from refgc.request import Surroundings
 
 Json: TypeAlias = dict[str, Any]
 Choice = TypeVar("Choice", bound=str)
@@ -124,6 +125,7 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
         generated_mask: FileData | None = None,
         object_name: str = "object",
         engine: EngineChoice = "auto",
+        surroundings: Surroundings = "plain",
     ) -> Iterator[tuple[Json | None, Json]]:
         """Brings the reference's true object back into a generated picture, at up to four times its size.
 
@@ -140,6 +142,7 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
             generated_mask: the object in the generated picture, white on black, of its size; without one it is found
             object_name: the object in a few words
             engine: auto takes the best that the server can run, correspondence needs no GPU, diffusion does
+            surroundings: how what lies around the object is enlarged: plain, or drawn by a network, fast or best
 
         Returns:
             the refined picture as PNG, with the report in its metadata; tools get a smaller copy to look at
@@ -155,6 +158,7 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                 generated_mask=given_mask(generated_mask, "generated mask"),
                 scale=scale,
                 strength=strength,
+                surroundings=given_choice(surroundings, Surroundings, "surroundings"),
                 seed=seed,
                 object_name=object_name,
                 engine=service.engine_for(chosen),
