@@ -94,6 +94,9 @@ def read_network(text: Path, weights: Path) -> tuple[Layer, ...]:
         raise ModelFileError(f"{weights.name} is longer than {text.name} says")
     if not parser.layers or parser.layers[0].kind != "input":
         raise ModelFileError(f"{text.name} has no input")
+    used = {name for layer in parser.layers for name in layer.inputs}
+    if [layer for layer in parser.layers if layer.output not in used] != parser.layers[-1:]:
+        raise ModelFileError(f"{text.name} has several results")
     if parser.layers[-1].channels != COLOURS:
         raise ModelFileError(f"{text.name} does not end in a picture")
     return tuple(parser.layers)
