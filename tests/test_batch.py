@@ -41,9 +41,9 @@ def test_csv_columns_defaults_and_relative_paths(tmp_path: Path) -> None:
     source = write_list(
         tmp_path,
         "pairs.csv",
-        "reference,generated,output,reference_mask,generated_mask,scale,object,seed,strength",
-        "a/photo.jpg,a/scene.png,,,,,,,",
-        f'{absolute}, b/scene.png ,"sub/one, two.webp",m1.png,m2.png,2,"red, round teapot",7,0.25',
+        "reference,generated,output,reference_mask,generated_mask,scale,object,seed,strength,surroundings",
+        "a/photo.jpg,a/scene.png,,,,,,,,",
+        f'{absolute}, b/scene.png ,"sub/one, two.webp",m1.png,m2.png,2,"red, round teapot",7,0.25,fast',
         "",
     )
     plain, full = (the_pair(entry) for entry in read_pairs(source))
@@ -53,6 +53,7 @@ def test_csv_columns_defaults_and_relative_paths(tmp_path: Path) -> None:
     assert full.inputs == [absolute, tmp_path / "b/scene.png", tmp_path / "m1.png", tmp_path / "m2.png"]
     assert full.output_name == Path("sub/one, two.webp")
     assert (full.scale, full.object, full.seed, full.strength) == (2, "red, round teapot", 7, 0.25)
+    assert (plain.surroundings, full.surroundings) == (None, "fast")
 
 
 def test_jsonl_is_read_as_csv_is(tmp_path: Path) -> None:

@@ -231,6 +231,7 @@ BAD_INPUT: dict[str, tuple[Change, str]] = {
     "strength too high": (with_value("--strength", "1.5"), "strength"),
     "strength not a number": (with_value("--strength", "nan"), "strength"),
     "strength no number": (with_value("--strength", "much"), "--strength"),
+    "surroundings unknown": (with_value("--surroundings", "lovely"), "--surroundings"),
     "seed negative": (with_value("--seed", "-1"), "seed"),
     "seed no whole number": (with_value("--seed", "1.5"), "--seed"),
     "engine unknown": (with_value("--engine", "magic"), "--engine"),
@@ -317,6 +318,17 @@ def test_an_engine_that_cannot_run_here_ends_with_status_1(pair_files: PairFiles
     )  # fmt: skip
     assert_one_sentence(done, 1, "The engine diffusion needs")
     assert not (tmp_path / "out.png").exists()
+
+
+def test_surroundings_without_their_weights_end_with_status_1(
+    pair_files: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path / "nowhere"))
+    output = tmp_path / "out.png"
+    arguments = ["--generated", str(pair_files[1]), "--output", str(output), "--surroundings", "best"]
+    done = run_inside("refine", "--reference", str(pair_files[0]), *arguments)
+    assert_one_sentence(done, 1, "run `refgc setup`")
+    assert not output.exists()
 
 
 def test_a_disk_that_takes_no_more_leaves_everything_as_it_was(pair_files: PairFiles, tmp_path: Path) -> None:

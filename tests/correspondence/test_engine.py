@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from refgc.correspondence import report
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.correspondence.find import find
+from refgc.errors import EngineError
 from refgc.imaging.image import Image
 from refgc.refinement import refine
 from refgc.request import make_request
@@ -26,6 +28,7 @@ from tests.support.correspondence_pairs import (
     upscaled,
     watched,
 )
+from tests.support.ncnn_files import write_weights
 from tests.support.synthetic import draw_card
 
 
@@ -215,3 +218,70 @@ def test_what_a_viewer_raises_ends_the_refinement(stop_at):
 
     with pytest.raises(InterruptedError, match=stop_at):
         CorrespondenceEngine().refine(make_request(PRODUCT_PHOTO, PAIR.generated), viewer=stop)
+
+
+# --- drawn surroundings ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of tiny networks that add faint detail everywhere."""
+    monkeypatch.setenv("REFGC_WEIGHTS", str(write_weights(tmp_path)))
+
+
+def in_front_of_waves():
+    """The generated picture of `PAIR` with a texture around the object."""
+    y, x = np.mgrid[: PAIR.mask.shape[0], : PAIR.mask.shape[1]]
+    waves = 60 * np.sin(x / 2.0) * np.cos(y / 2.5) * (PAIR.mask == 0)
+    return np.clip(PAIR.generated + waves[..., None], 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("method", ["fast", "best"])
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.usefixtures("network")
+def test_surroundings_are_drawn_around_the_object_and_never_on_it(method, scale):
+    generated = in_front_of_waves()
+    drawn = refine(PRODUCT_PHOTO, generated, scale=scale, surroundings=method)
+    plain = refine(PRODUCT_PHOTO, generated, scale=scale)
+    difference = np.abs(drawn.image.pixels.astype(int) - plain.image.pixels).max(axis=2)
+    inside = enlarged(PAIR.mask == 255, scale)
+    outside = beside(inside, 8 * scale)
+    assert difference[inside].mean() < 0.2 * difference[outside].mean()
+    assert (difference[outside] > 3).mean() > 0.3
+    np.testing.assert_array_equal(drawn.image.pixels[outside], drawn.stages["surroundings"].pixels[outside])
+    np.testing.assert_array_equal(upscaled(drawn), upscaled(plain))
+    assert (drawn.report.surroundings, plain.report.surroundings) == (method, "plain")
+    assert drawn.report.placed
+
+
+@pytest.mark.usefixtures("network")
+def test_where_nothing_is_placed_the_whole_picture_is_drawn():
+    absent = refine(draw_card(300, 77), PAIR.generated, surroundings="fast")
+    unwanted = refine(PRODUCT_PHOTO, PAIR.generated, surroundings="fast", strength=0.0)
+    assert not absent.report.placed
+    assert not unwanted.report.placed
+    assert changed(absent).any()
+    np.testing.assert_array_equal(absent.image.pixels, unwanted.image.pixels)
+
+
+@pytest.mark.usefixtures("network")
+def test_progress_of_drawing_only_grows():
+    told = []
+    refine(
+        PRODUCT_PHOTO,
+        PAIR.generated,
+        surroundings="fast",
+        progress=lambda stage, fraction: told.append((stage, fraction)),
+    )
+    fractions = [fraction for _, fraction in told]
+    assert fractions == sorted(fractions)
+    assert "drawing the surroundings" in dict(told)
+    assert fractions[-1] == 1.0
+
+
+def test_surroundings_without_weights_are_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
+    told = []
+    with pytest.raises(EngineError, match="run `refgc setup`"):
+        refine(PRODUCT_PHOTO, PAIR.generated, surroundings="best", progress=lambda *step: told.append(step))
+    assert not told

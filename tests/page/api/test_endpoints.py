@@ -166,6 +166,7 @@ def test_the_stages_are_told_on_the_way(client: Client, pair: dict[str, Any]) ->
         ({"object_name": "x" * 300}, f"shorten it to at most {MAX_OBJECT_NAME} characters."),
         ({"object_name": "a\nb"}, "The object name has a line break or another control character"),
         ({"engine": "magic"}, "There is no engine called 'magic'; use auto, correspondence or diffusion."),
+        ({"surroundings": "lovely"}, "There is no surroundings called 'lovely'; use plain, fast or best."),
         ({"reference": None}, "There is no reference; upload the picture and give what the upload answers."),
         ({"generated": {"path": 5}}, "There is no generated picture; upload the picture"),
         ({"reference": "/etc/passwd"}, "The reference cannot be used: a picture was not uploaded here;"),

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import PIL.Image
 import pytest
 
 from refgc.engine import EngineName, Progress, RefineResult, Viewer
-from refgc.errors import InputError
+from refgc.errors import EngineError, InputError
 from refgc.imaging.image import Image, Mask, open_image, open_mask
 from refgc.page.service.cache import ResultCache
 from refgc.page.service.decoding import StoppedError
@@ -27,6 +28,7 @@ from refgc.page.service.runs import RefineJob, Service
 from refgc.page.service.storage import NoRoomError
 from refgc.request import RefineRequest
 from refgc.settings import Settings
+from tests.support.ncnn_files import write_weights
 from tests.support.reports import make_report, make_result
 
 
@@ -112,6 +114,14 @@ def end_of(events: Iterator[object]) -> Finished[Any]:
     last = list(events)[-1]
     assert isinstance(last, Finished)
     return last
+
+
+def test_surroundings_without_weights_take_no_turn(job: RefineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
+    engine = Engine()
+    with pytest.raises(EngineError, match="refgc setup"):
+        end_of(service_with(engine).refine(replace(job, surroundings="fast"), "a"))
+    assert not engine.runs
 
 
 # --- the log line ---------------------------------------------------------------------------------------------------
@@ -319,7 +329,10 @@ def test_cached_result_is_counted_for_the_hour(job: RefineJob, cache: ResultCach
         next(service.refine(job, "a"))
 
 
-def test_other_options_or_files_are_made_anew(job: RefineJob, cache: ResultCache, tmp_path: Path):
+def test_other_options_or_files_are_made_anew(
+    job: RefineJob, cache: ResultCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("REFGC_WEIGHTS", str(write_weights(tmp_path / "weights")))
     mask = tmp_path / "mask.png"
     PIL.Image.new("L", (96, 96), 255).save(mask)
     small = tmp_path / "small.png"
@@ -330,6 +343,7 @@ def test_other_options_or_files_are_made_anew(job: RefineJob, cache: ResultCache
         {},
         {"scale": 2},
         {"strength": 0.5},
+        {"surroundings": "fast"},
         {"seed": 1},
         {"object_name": "teapot"},
         {"engine": "diffusion"},
