@@ -38,9 +38,10 @@ class Settings(BaseSettings):
         description="where the models run; without it the first GPU. On a CPU one picture takes hours at full size",
         json_schema_extra={"allowed": "cuda, cuda:1 (the second GPU) or cpu"},
     )
-    weights: str = Field(
-        "~/.cache/refgc/weights",
-        description="the folder in which `refgc setup` keeps the small networks that run on the processor",
+    weights: str | None = Field(
+        None,
+        description="where `refgc setup` keeps the small networks that run on the processor; "
+        "`~/.cache/refgc/weights` when not set",
         json_schema_extra={"allowed": "a folder"},
     )
     base: str | None = Field(

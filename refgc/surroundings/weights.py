@@ -16,13 +16,14 @@ from refgc.surroundings.ncnn import Layer, ModelFileError, read_network
 
 # The compact network, made for video, and the network of residual dense blocks, which draws the finest texture.
 STEMS: dict[Surroundings, str] = {"fast": "REALESRGAN_ANIMAVIDEOV3_UP4X", "best": "REALESRGAN_X4PLUS_UP4X"}
+DEFAULT_FOLDER = "~/.cache/refgc/weights"
 # How many times larger both make a picture.
 FACTOR = 4
 
 
 def weights_folder() -> Path:
     """Where `refgc setup` keeps weights."""
-    return Path(settings().weights).expanduser()
+    return Path(settings().weights or DEFAULT_FOLDER).expanduser()
 
 
 def weight_files(method: Surroundings, folder: Path | None = None) -> tuple[Path, ...]:

@@ -138,7 +138,7 @@ def _result(
 ) -> Values:
     match kind:
         case "Input":
-            return pixels.transpose(2, 0, 1).astype(np.float32) / 255
+            return np.asarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(255)
         case "Split":
             return given[0]
         case "Convolution":
@@ -165,4 +165,4 @@ def _result(
 def _convolved(values: Values, weight: Values, bias: Values) -> Values:
     padded = np.pad(values, ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-    return np.einsum("chwyx,ocyx->ohw", windows, weight).astype(np.float32) + bias[:, None, None]
+    return np.asarray(np.einsum("chwyx,ocyx->ohw", windows, weight) + bias[:, None, None], np.float32)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from refgc.request import Surroundings
 from refgc.surroundings.ncnn import read_network
 from refgc.surroundings.network import kept_bytes, run_network, segments_of, tiles_of
 from refgc.surroundings.weights import STEMS, are_weights_here, load_network
@@ -86,7 +87,7 @@ def test_tiles_cover_every_pixel_once(height: int, width: int, pixels: int) -> N
 
 
 @pytest.mark.parametrize("method", list(STEMS))
-def test_the_published_networks_enlarge_and_tile_without_seams(method: str) -> None:
+def test_the_published_networks_enlarge_and_tile_without_seams(method: Surroundings) -> None:
     if not are_weights_here(method):
         pytest.skip("the weights of Real-ESRGAN are not on this machine; run `refgc setup`")
     layers = load_network(method)
