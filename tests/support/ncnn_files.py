@@ -126,7 +126,7 @@ def expected_picture(files: NetworkFiles, pixels: NDArray[np.uint8]) -> NDArray[
         result = _result(kind, given, parameters, files.arrays.get(names[0]), pixels)
         results.update(dict.fromkeys(names, result))
     picture = results["output"].transpose(1, 2, 0)
-    return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture * 255 + 0.5, 0, 255), np.uint8)
 
 
 def _result(

@@ -97,7 +97,7 @@ def test_every_parameter_and_result_has_a_type_and_a_description(client: Client)
     assert needed == ["reference", "generated"]
     assert set(parameters) == {
         *("reference", "generated", "scale", "strength", "seed"),
-        *("reference_mask", "generated_mask", "object_name", "engine"),
+        *("reference_mask", "generated_mask", "object_name", "engine", "surroundings"),
     }
     assert parameters["reference"]["python_type"]["type"] == "filepath"
     assert parameters["engine"]["python_type"]["type"] == "Literal['auto', 'correspondence', 'diffusion']"
