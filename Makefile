@@ -22,7 +22,7 @@ CHROMIUM := $(wildcard /usr/bin/chromium)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --non-interactive)
 
 .DEFAULT_GOAL := help
-.PHONY: help app test test-all format benchmark clean chromium
+.PHONY: help app test test-all format benchmark clean weights chromium
 
 help:
 	@echo "make app        start the page at http://127.0.0.1:7860"
@@ -32,24 +32,24 @@ help:
 	@echo "make benchmark  measure the correspondence engine on this machine"
 	@echo "make clean      remove .venv and everything else that was built"
 
-app: $(APP)
+app: $(APP) weights
 	$(BIN)/python app.py
 
-test: $(TEST) chromium
+test: $(TEST) weights chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest $(PARALLEL) -m "not slow"
 
 # One after the other: some of these use every core themselves.
-test-all: $(TEST) chromium
+test-all: $(TEST) weights chromium
 	$(BIN)/pytest -m slow
 
 format: $(TEST)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(TEST)
+benchmark: $(TEST) weights
 	$(BIN)/python -m benchmarks.correspondence
 
 clean:
@@ -66,6 +66,10 @@ $(BIN)/python:
 	@$(or $(PYTHON),false) $(FITS) || { echo "RefGC needs Python 3.11 or newer: install it, or name it with PYTHON=/path/to/python3." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module: install it, on Debian and Ubuntu with 'apt install python3-venv'." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
+
+# The small networks of the correspondence engine, which works without them too.
+weights: | $(if $(filter app,$(MAKECMDGOALS)),$(APP),$(TEST))
+	@$(BIN)/refgc setup || true
 
 # Debian's own Chromium where it can be installed, else the one that Playwright brings.
 chromium: $(TEST)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from refgc.engine import Engine, Progress, Report
+from refgc.engine import Engine, Progress, RefineResult
 from refgc.errors import InputError, quoted, sentence_about
+from refgc.imaging.encode import FileOptions, check_file_options
 from refgc.imaging.files import real_path
+from refgc.imaging.image import DEFAULT_OPTIONS
 from refgc.outputs.result import Destination, check_destination, check_folder, write_result
 from refgc.pairs import Entry, Pair
 from refgc.request import RefineRequest, Surroundings, checked_surroundings, make_request
@@ -47,13 +49,14 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """The options of a pair that gives none of its own; `make_request` tells what each may be."""
+    """The options of a pair that gives none of its own; `make_request` and `FileOptions` tell what each may be."""
 
     scale: int = 4
     object_name: str = "object"
     seed: int = 0
     strength: float = 1.0
     surroundings: Surroundings = "plain"
+    file: FileOptions = DEFAULT_OPTIONS
 
 
 @dataclass(slots=True)
@@ -87,6 +90,17 @@ def request_for(pair: Pair, defaults: Defaults) -> RefineRequest:
         seed=defaults.seed if pair.seed is None else pair.seed,
         strength=defaults.strength if pair.strength is None else pair.strength,
         surroundings=defaults.surroundings if pair.surroundings is None else checked_surroundings(pair.surroundings),
+        bits=file_options_for(pair, defaults).bits or 8,
+    )
+
+
+def file_options_for(pair: Pair, defaults: Defaults) -> FileOptions:
+    """How the pair's result is written, with `defaults` for what it leaves open; not checked."""
+    default = defaults.file
+    return FileOptions(
+        profile=default.profile if pair.profile is None else pair.profile,
+        quality=default.quality if pair.quality is None else pair.quality,
+        bits=default.bits if pair.bits is None else pair.bits,
     )
 
 
@@ -157,7 +171,7 @@ def run_batch(
     *,
     overwrite: bool,
     begin: Callable[[int, str], Progress],
-    finished: Callable[[Path, Report], None],
+    finished: Callable[[Path, RefineResult], None],
 ) -> Outcome:
     """Refines every pair that has no result yet, and goes on past those that cannot be refined.
 
@@ -168,7 +182,7 @@ def run_batch(
         engine: refines all of them.
         overwrite: whether finished results are made anew.
         begin: called with the number, from 1, and label of each pair that begins; returns its progress.
-        finished: called with the picture's path and the report after each result is written.
+        finished: called with the picture's path and the result after each one is written.
 
     Raises:
         OSError: the disk takes no more; what was finished before stays.
@@ -185,6 +199,8 @@ def run_batch(
                 outcome.skipped += 1
                 continue
             check_destination(destination, entry.pair.inputs, make_folders=True)
+            options = file_options_for(entry.pair, defaults)
+            check_file_options(options, destination.image)
         except (InputError, OSError) as error:
             outcome.bad.append((entry.label, sentence_about(error)))
             continue
@@ -193,12 +209,12 @@ def run_batch(
         engine.prepare(progress)
         try:
             result = engine.refine(request_for(entry.pair, defaults), progress)
-            write_result(result, destination)
+            write_result(result, destination, options)
         except Exception as error:  # whatever is wrong with one pair, the others are still to be refined
             if isinstance(error, OSError) and error.errno in DISK_FAULTS:
                 raise
             outcome.bad.append((entry.label, sentence_about(error)))
             continue
         outcome.done += 1
-        finished(destination.image, result.report)
+        finished(destination.image, result)
     return outcome

@@ -71,7 +71,7 @@ class EngineState(BaseModel):
 class PartState(BaseModel):
     """Whether an optional part can run here, and what is used without it."""
 
-    name: Literal["diptych generator", "SAM"]
+    name: Literal["learned matching", "surroundings", "diptych generator", "SAM"]
     ready: bool
     missing: list[str] = Field(description="one sentence for each thing that is missing")
     without: str = Field(description="what takes its place where it is not ready")
@@ -113,7 +113,7 @@ def examine() -> Examination:
         libraries=libraries,
         weights=[*engine, *diptych, sam],
         engines=[_correspondence_state(libraries), _diffusion_state(gpus, engine)],
-        parts=[_diptych_state(diptych), _sam_state()],
+        parts=[_learned_matching_state(), _surroundings_state(), _diptych_state(diptych), _sam_state()],
     )
 
 
@@ -133,6 +133,24 @@ def _diffusion_state(gpus: list[Gpu], weights: list[Weights]) -> EngineState:
     no_gpu = missing_cuda() or ("" if gpus or settings().device == "cpu" else NO_GPU)
     missing = [sentence for sentence in (missing_libraries(), no_gpu, *_absences(weights)) if sentence]
     return EngineState(name="diffusion", ready=not missing, missing=missing)
+
+
+def _learned_matching_state() -> PartState:
+    from refgc.correspondence.learned import LOST_WITHOUT, are_there
+    from refgc.wheels import weights_folder
+
+    missing = [] if are_there() else [f"Weights in {weights_folder()}: `refgc setup` fetches them (7 MB)."]
+    return PartState(name="learned matching", ready=not missing, missing=missing, without=LOST_WITHOUT)
+
+
+def _surroundings_state() -> PartState:
+    from refgc.surroundings.weights import LOST_WITHOUT
+    from refgc.wheels import SURROUNDINGS, are_kept, weights_folder
+
+    folder, missing = weights_folder(), []
+    if not are_kept(SURROUNDINGS, folder):
+        missing = [f"Weights in {folder}: `refgc setup --surroundings` fetches them (35 MB)."]
+    return PartState(name="surroundings", ready=not missing, missing=missing, without=LOST_WITHOUT)
 
 
 def _diptych_state(weights: list[Weights]) -> PartState:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from refgc import __version__
-from refgc.imaging.image import Image
+from refgc.imaging.image import Image, Mask
+from refgc.imaging.upscale import upscale_alpha
 from refgc.request import RefineRequest, Surroundings
 
 EngineName = Literal["correspondence", "diffusion"]
@@ -74,6 +75,16 @@ class DiffusionDetails(BaseModel):
     peak_memory_gib: float | None = Field(description="most GPU memory taken while refining; null on a CPU")
 
 
+class RefinedObject(BaseModel):
+    """One object, or one copy of it, that took detail from the reference."""
+
+    model_config = ConfigDict(frozen=True)
+
+    box: tuple[int, int, int, int] = Field(description="left, top, right, bottom in output pixels")
+    confidence: float = Field(ge=0, le=1, description="how sure the engine is of it")
+    coverage: float = Field(ge=0, le=1, description="share of the object that took detail from the reference")
+
+
 class Report(BaseModel):
     """What happened in one refinement; `Report.model_json_schema()` documents the JSON file."""
 
@@ -87,6 +98,17 @@ class Report(BaseModel):
     matches: int = Field(ge=0, description="feature matches that agree with the placement")
     object_box: tuple[int, int, int, int] | None = Field(
         description="left, top, right, bottom of the refined object in output pixels; null when nothing was placed"
+    )
+    objects: tuple[RefinedObject, ...] = Field(
+        default=(), description="each refined object or copy of it; empty where the engine does not tell them apart"
+    )
+    object_coverage: float | None = Field(
+        default=None, ge=0, le=1, description="share of the object that took detail; null where it is not known"
+    )
+    warnings: tuple[str, ...] = Field(
+        default=(),
+        description="codes of what is wrong with the pictures, which `message` says in words: mirrored, copies, "
+        "colours, swapped, blurred, small",
     )
     scale: int = Field(description="output size over generated size")
     strength: float = Field(ge=0, le=1, description="how much of the reference was asked for")
@@ -113,6 +135,8 @@ def make_report(
     seconds: dict[str, float],
     libraries: tuple[str, ...],
     diffusion: DiffusionDetails | None = None,
+    objects: tuple[RefinedObject, ...] = (),
+    warnings: tuple[str, ...] = (),
 ) -> Report:
     """The report of one refinement.
 
@@ -126,9 +150,11 @@ def make_report(
         seconds: wall-clock seconds by stage.
         libraries: that made the pixels, as for `versions_of`.
         diffusion: how the diffusion engine ran.
+        objects: what was refined, the surest first.
+        warnings: codes of what is wrong with the pictures.
     """
     width, height = request.generated.size
-    box = None if taken is None else _box_of(taken)
+    box = None if taken is None else box_of(taken)
     return Report(
         engine=engine,
         placed=box is not None,
@@ -137,6 +163,9 @@ def make_report(
         coverage=0.0 if taken is None else float(taken.mean()),
         matches=matches,
         object_box=box,
+        objects=objects,
+        object_coverage=objects[0].coverage if objects else None,
+        warnings=warnings,
         scale=request.scale,
         strength=request.strength,
         surroundings=request.surroundings,
@@ -156,7 +185,7 @@ def versions_of(*libraries: str) -> dict[str, str]:
     return {"refgc": __version__, **found}
 
 
-def _box_of(taken: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+def box_of(taken: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     """Left, top, right and bottom of what is true; None where nothing is."""
     rows, columns = np.flatnonzero(taken.any(axis=1)), np.flatnonzero(taken.any(axis=0))
     if len(rows) == 0:
@@ -169,7 +198,7 @@ class RefineResult:
     """The refined picture with its report.
 
     Attributes:
-        image: exactly `scale` times the generated picture.
+        image: exactly `scale` times the generated picture, with its transparency.
         report: what happened.
         stages: pictures that explain the result, by name, in the order they were made ("upscaled" always first).
     """
@@ -177,6 +206,12 @@ class RefineResult:
     image: Image
     report: Report
     stages: Mapping[str, Image] = field(default_factory=dict)
+
+
+def output_alpha(request: RefineRequest) -> Mask | None:
+    """The transparency of a request's result: that of the generated picture, enlarged; None where it is opaque."""
+    alpha, (width, height) = request.generated.alpha, request.generated.size
+    return alpha and Mask(upscale_alpha(alpha.values, (width * request.scale, height * request.scale)))
 
 
 class Engine(Protocol):

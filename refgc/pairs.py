@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 
 from refgc.errors import InputError, quoted
 from refgc.imaging.files import MEGABYTE, real_path
+from refgc.imaging.profiles import ProfileName
 
 # What a picture's file may be called, with its role in the pair.
 ROLES = {
@@ -75,6 +76,9 @@ class Pair(BaseModel):
         seed: seed of everything random.
         strength: how much of the reference to bring in.
         surroundings: how what lies around the object is enlarged.
+        profile: the colour space of the result's file.
+        quality: of a JPEG or WebP.
+        bits: of each channel of the result.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,6 +93,9 @@ class Pair(BaseModel):
     seed: WholeNumber | None = None
     strength: Number | None = None
     surroundings: str | None = None
+    profile: ProfileName | None = None
+    quality: WholeNumber | None = None
+    bits: WholeNumber | None = None
 
     @field_validator("output")
     @classmethod

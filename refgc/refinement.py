@@ -32,6 +32,7 @@ def refine(
     seed: int = 0,
     strength: float = 1.0,
     surroundings: Surroundings = "plain",
+    bits: int = 8,
     progress: Progress = no_progress,
 ) -> RefineResult:
     """Bring the reference's true object back into the generated picture, at `scale` times its size.
@@ -49,6 +50,8 @@ def refine(
         strength: how much of the reference to bring in, from 0 to 1.
         surroundings: how what lies around the object is enlarged: "plain" by interpolation,
             "fast" or "best" by a network whose weights `refgc setup` gets.
+        bits: of each channel: 8, or 16 for `RefineResult.image.deep`, which `save_image` writes as a PNG of 16 bits.
+            Only the correspondence engine makes them.
         progress: called as the stages begin and advance.
 
     Raises:
@@ -65,6 +68,7 @@ def refine(
         seed=seed,
         strength=strength,
         surroundings=surroundings,
+        bits=bits,
     )
     return choose(engine).refine(request, progress)
 

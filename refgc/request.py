@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from refgc.errors import InputError, quoted
+from refgc.imaging.encode import checked_bits, checked_whole_number
 from refgc.imaging.image import MAX_PIXELS, MAX_SIDE, Image, ImageSource, Mask, open_image, open_mask
 
 Surroundings = Literal["plain", "fast", "best"]
-"""How the correspondence engine enlarges what lies around the object: by interpolation, or by one of two networks."""
+"""How what lies around the object is enlarged: by interpolation, or drawn by one of two networks."""
 
 MAX_OBJECT_NAME = 200
 SCALES = (1, 2, 4)
@@ -33,6 +33,7 @@ class RefineRequest:
         seed: seed of everything random; the same request and seed give the same pixels.
         strength: how much of the reference to bring in, from 0 (plain upscale) to 1.
         surroundings: how what lies around the object is enlarged.
+        bits: of each channel of the result, 8 or 16.
     """
 
     reference: Image
@@ -44,6 +45,7 @@ class RefineRequest:
     seed: int = 0
     strength: float = 1.0
     surroundings: Surroundings = "plain"
+    bits: int = 8
 
 
 def make_request(
@@ -57,6 +59,7 @@ def make_request(
     seed: int = 0,
     strength: float = 1.0,
     surroundings: Surroundings = "plain",
+    bits: int = 8,
 ) -> RefineRequest:
     """Open and check everything one refinement needs; pictures and masks that are opened already are taken as they are.
 
@@ -74,6 +77,8 @@ def make_request(
         strength: how much of the reference to bring in, from 0 (plain upscale) to 1.
         surroundings: how what lies around the object is enlarged: "plain", or "fast" or "best"
             by a network whose weights `refgc setup` gets.
+        bits: of each channel of the result: 8, or 16 for a picture that is rounded later. The given pictures are read
+            with 8 bits either way.
 
     Raises:
         InputError: any of these cannot be used; the sentence says what to do.
@@ -83,6 +88,7 @@ def make_request(
     checked_strength = _strength(strength)
     checked_method = checked_surroundings(surroundings)
     name = checked_object_name(object_name)
+    whole_bits = checked_bits(bits)
     reference_image = open_image(reference, name="reference")
     generated_image = open_image(generated, name="generated picture")
     _check_output_size(generated_image.size, whole_scale)
@@ -102,6 +108,7 @@ def make_request(
         seed=whole_seed,
         strength=checked_strength,
         surroundings=checked_method,
+        bits=whole_bits,
     )
 
 
@@ -136,7 +143,7 @@ def checked_scale(value: int, called: str) -> int:
     Raises:
         InputError: it is another number or none.
     """
-    number = _whole_number(value, called)
+    number = checked_whole_number(value, called)
     if number not in SCALES:
         raise InputError(f"The {called} is {number}; choose 1, 2 or 4.")
     return number
@@ -148,7 +155,7 @@ def checked_seed(value: int) -> int:
     Raises:
         InputError: it is no whole number from 0 to 2**63 - 1.
     """
-    seed = _whole_number(value, "seed")
+    seed = checked_whole_number(value, "seed")
     if not 0 <= seed < SEED_LIMIT:
         raise InputError(f"The seed is {seed}; choose a whole number from 0 to {SEED_LIMIT - 1}.")
     return seed
@@ -181,15 +188,6 @@ def checked_object_name(value: str) -> str:
             f"The object name has {len(name)} characters; shorten it to at most {MAX_OBJECT_NAME} characters."
         )
     return name
-
-
-def _whole_number(value: int, name: str) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError as error:
-        raise InputError(f"The {name} is {value!r}; give a whole number.") from error
 
 
 def _strength(value: float) -> float:

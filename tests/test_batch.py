@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
 
 import pytest
 from PIL import Image as PILImage
+from PIL import ImageCms
 
 from refgc.batch import Folders, check_outputs
 from refgc.engine import Report
@@ -307,6 +309,37 @@ def test_a_batch_goes_past_bad_pairs_lists_them_and_is_resumed(pictures: Path, t
     third = run_inside(*arguments, "--overwrite")
     assert (output / "one.png").stat().st_mtime > 1
     assert third.stdout.splitlines()[-1] == "3 refined, 0 finished before, 2 without a result."
+
+
+def test_each_pair_may_have_a_profile_a_quality_and_bits_of_its_own(pictures: Path, tmp_path: Path) -> None:
+    source = write_list(
+        pictures,
+        "pairs.csv",
+        "reference,generated,output,profile,quality,bits",
+        "card.png,one.png,plain.png,,,",
+        "card.png,one.png,deep.png,display-p3,,16",
+        "card.png,one.png,low.jpg,,20,",
+        "card.png,one.png,high.jpg,,,",
+        "card.png,one.png,wrong.png,,20,",
+        "card.png,one.png,wrong.webp,,,16",
+        "card.png,one.png,strange.png,adobe,,",
+    )
+    output = tmp_path / "out"
+    done = run_inside("refine", "--pairs", source, "--output", output, "--scale", "1", "--strength", "0")
+    assert done.returncode == 2
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["line 6", "line 7", "line 8"]
+    assert all(part in done.stderr for part in ("has no quality", "end it in .png for 16", "'srgb' or 'display-p3'"))
+    assert sorted(path.name for path in output.iterdir()) == ["deep.png", "high.jpg", "low.jpg", "plain.png"]
+    assert (output / "low.jpg").stat().st_size < (output / "high.jpg").stat().st_size / 2
+    for name, profile, depth in (("plain.png", "srgb", 8), ("deep.png", "display-p3", 16)):
+        content = (output / name).read_bytes()
+        assert content[24] == depth  # in the header of a PNG
+        with PILImage.open(output / name) as picture:
+            assert profile.replace("-", " ") in ImageCms.getProfileDescription(opened_profile(picture)).lower()
+
+
+def opened_profile(picture: PILImage.Image) -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(io.BytesIO(picture.info["icc_profile"]))
 
 
 def test_a_folder_of_pairs(pictures: Path, tmp_path: Path) -> None:

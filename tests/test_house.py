@@ -20,7 +20,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"__init__", "errors", "settings", "machine", "imaging"},
-            {"engine", "request", "hub", "runner", "weight_files"},
+            {"engine", "request", "hub", "runner", "weight_files", "wheels"},
             {"masks"},
             {"correspondence", "surroundings"},
             {"flux"},

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -26,6 +30,26 @@ FONT_FILES: dict[FontName, tuple[str, str]] = {
     "serif-bold": ("font_source_serif_pro", "SourceSerifPro-Bold.ttf"),
     "serif-italic": ("font_source_serif_pro", "SourceSerifPro-It.ttf"),
 }
+
+
+# Which letter is drawn instead of which; nothing is exchanged unless `other_letters` says so.
+_letters: ContextVar[Mapping[int, int] | None] = ContextVar("letters", default=None)
+
+
+@contextmanager
+def other_letters(seed: int) -> Iterator[None]:
+    """While it lasts, every letter and digit is drawn as another of its kind: the same layout with other words."""
+    shuffled = random.Random(seed)
+    table: dict[int, int] = {}
+    for alphabet in (string.ascii_lowercase, string.ascii_uppercase, string.digits):
+        order = shuffled.sample(alphabet, len(alphabet))
+        # Each is exchanged for the next in a random circle, so that none stays itself.
+        table |= {ord(letter): ord(order[index - 1]) for index, letter in enumerate(order)}
+    token = _letters.set(table)
+    try:
+        yield
+    finally:
+        _letters.reset(token)
 
 
 def font(name: FontName, size: float) -> ImageFont.FreeTypeFont:
@@ -55,6 +79,7 @@ class Artwork:
         gap: float = 0,
     ) -> None:
         """Words at a place; `gap` pixels are added between letters (then the words are centred)."""
+        words = words.translate(_letters.get() or {})
         face = font(name, size)
         if not gap:
             self.draw.text((x, y), words, ink, face, anchor, align="center")
@@ -73,6 +98,7 @@ class Artwork:
         self, centre: Place, radius: float, words: str, name: FontName, size: float, ink: Colour, start: float
     ) -> None:
         """Letters around a circle, clockwise from `start` degrees (0 is the top)."""
+        words = words.translate(_letters.get() or {})
         face, angle = font(name, size), start
         for letter in words:
             advance = np.degrees(face.getlength(letter) / radius)

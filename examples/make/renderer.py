@@ -26,14 +26,17 @@ SAMPLES_A_PASS = 16
 BRIGHTEST = 60
 
 
-def render(view: View, size: int, samples: int, seed: int) -> Radiance:
-    """Linear RGB radiance, (size, size, 3), from about `samples` paths a pixel, denoised."""
+def render(view: View, size: int, samples: int, seed: int, samples_a_pass: int = SAMPLES_A_PASS) -> Radiance:
+    """Linear RGB radiance, (size, size, 3), from about `samples` paths a pixel, denoised.
+
+    There are at least two passes of `samples_a_pass`, because noise is measured from how passes differ.
+    """
     with tempfile.TemporaryDirectory() as folder:
         scene = _scene(view, Path(folder), size)
-        passes = max(1, samples // SAMPLES_A_PASS // 2) * 2
+        passes = max(1, samples // samples_a_pass // 2) * 2
         layers = np.zeros((2, size, size, 9), np.float32)
         for index in range(passes):
-            picture = np.asarray(mitsuba.render(scene, spp=SAMPLES_A_PASS, seed=seed * 1000 + index))
+            picture = np.asarray(mitsuba.render(scene, spp=samples_a_pass, seed=seed * 1000 + index))
             picture[..., :3] = np.clip(picture[..., :3], 0, BRIGHTEST * np.median(picture[..., :3]))
             layers[index % 2] += picture / (passes // 2)
     albedo, normals = layers[..., 3:6].mean(axis=0), layers[..., 6:].mean(axis=0)

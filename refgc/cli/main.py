@@ -15,6 +15,7 @@ from refgc.cli.options import BAD_INPUT, FAILED, Debug, remember_debug
 from refgc.cli.page import page
 from refgc.cli.preview import preview
 from refgc.cli.refine import refine, report_schema
+from refgc.cli.setup import setup
 from refgc.cli.streams import StoppedError, complain, finish, open_streams, stopped_by_signals
 from refgc.errors import InputError, one_line, sentence_about
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (refine, preview, page, doctor, report_schema):
+for command in (refine, preview, page, setup, doctor, report_schema):
     app.command()(command)
 
 

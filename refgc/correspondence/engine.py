@@ -1,17 +1,21 @@
 """The correspondence engine: find, align, harmonise and fuse, from two pictures to one."""
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from refgc.correspondence import report
 from refgc.correspondence.align import align_object, align_scene
 from refgc.correspondence.blend_weights import object_weights, scene_weights
-from refgc.correspondence.find import Finding, find
+from refgc.correspondence.exposure import ExposedPair, expose
+from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer, fuse_layers
-from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress
+from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha
 from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of, smoothstep
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
-from refgc.imaging.image import Image
-from refgc.imaging.upscale import clean_upscale
+from refgc.imaging.image import Image, Mask
+from refgc.imaging.levels import Words, to_bytes, to_words
+from refgc.imaging.transparency import changed_over_white
+from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample
 from refgc.request import RefineRequest
 from refgc.surroundings.enlarge import draw_surroundings, mix_with_object, object_alpha
@@ -24,7 +28,8 @@ DRAWING, DRAWING_BEGINS = "drawing the surroundings", 0.85
 # Range of trust over which the reference, on the plain enlargement, takes the place of the drawn surroundings. Chosen
 # by hand, not fitted.
 TRUST_SHOWN = (0.0, 0.5)
-# Width of the transition from the object to its surroundings, in pixels of the generated picture. Chosen by hand.
+# Width of the transition from the object to its surroundings, in pixels of the generated picture. Chosen by hand, not
+# fitted.
 SOFTNESS = 2.0
 
 
@@ -39,87 +44,128 @@ class CorrespondenceEngine:
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
         check_weights(request.surroundings)
+        # Threads of a matrix product wait for each other by spinning. Where other work runs on the same cores they take
+        # ten times as long as one thread does, and on an idle machine they save little.
+        with threadpool_limits(1, user_api="blas"):
+            return self._refine(request, progress, viewer)
+
+    def _refine(self, request: RefineRequest, progress: Progress, viewer: Viewer | None) -> RefineResult:
         watch = Stopwatch(progress)
-        width, height = request.generated.size
         with watch.stage("upscaling", 0.0):
-            upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))
+            base, alpha = _enlarged(request), output_alpha(request)
+            upscaled = to_bytes(base)
         if viewer is not None:
             viewer("upscaled", Image(upscaled))
         with watch.stage("finding the object", 0.05):
-            found = find(request)
-        if found is None:
-            surroundings = _surroundings(request, upscaled, watch)
-            return _upscale_only(upscaled, surroundings, report.not_placed(request, watch.seconds))
+            pair = expose(request.reference, request.generated)
+            found = search(request, pair)
+        if not found.findings:
+            warnings = ("mirrored",) if found.mirrored else ()
+            surroundings = _surroundings(request, base, watch)
+            summary = report.not_placed(request, watch.seconds, warnings=warnings)
+            return _upscale_only(base, surroundings, alpha, summary)
         with watch.stage("aligning", 0.4):
-            layers = [_layer(request, found, 0)]
-            # Where the first face already is the whole visible object, the others are parts of it.
-            if not layers[0].weights.is_whole:
-                layers += [_layer(request, found, face) for face in range(1, len(found.homographies))]
+            layers = [_layers(request, pair, one) for one in found.findings]
         if viewer is not None:
-            viewer("aligned reference", _aligned_preview(request, found, layers[0]))
+            viewer("aligned reference", _aligned_preview(request, pair, found.findings[0], layers[0][0]))
         with watch.stage("fusing", 0.8):
-            fused, aligned, trust = fuse_layers(request, found, layers, upscaled)
-        surroundings = _surroundings(request, upscaled, watch)
+            fused, aligned = base.copy(), np.full_like(upscaled, 255)
+            objects = [
+                report.PlacedObject(one, faces, fuse_layers(request, pair, one, faces, fused, aligned))
+                for one, faces in zip(found.findings, layers, strict=True)
+            ]
+        surroundings = _surroundings(request, base, watch)
         progress("done", 1.0)
-        summary = report.placed(request, watch.seconds, found, trust)
+        summary = report.placed(request, watch.seconds, objects)
         if not summary.placed:
-            return _upscale_only(upscaled, surroundings, summary)
-        stages = _stages(request, found, layers, upscaled, aligned, trust)
-        if surroundings is not upscaled:
-            fused = mix_with_object(surroundings, fused, _object_area(request, found, layers, trust))
-            stages["surroundings"] = Image(surroundings)
-        return RefineResult(Image(fused), summary, stages)
+            return _upscale_only(base, surroundings, alpha, summary)
+        stages = _stages(request, objects, upscaled, aligned)
+        if surroundings is not base:
+            fused = mix_with_object(surroundings, fused, _object_area(request, objects))
+            stages["surroundings"] = Image(to_bytes(surroundings))
+        return RefineResult(_image(_seen_on_white(base, fused, alpha), alpha), summary, stages)
 
 
-def _surroundings(request: RefineRequest, upscaled: Bytes, watch: Stopwatch) -> Bytes:
-    """The whole picture enlarged as the surroundings are to be; `upscaled` itself where they are plain."""
+def _enlarged(request: RefineRequest) -> Bytes | Words:
+    """The generated picture, seen on white, at the output's size and with its bits."""
+    width, height = request.generated.size
+    size = width * request.scale, height * request.scale
+    return (deep_upscale if request.bits == 16 else clean_upscale)(request.generated.pixels, size)
+
+
+def _image(levels: Bytes | Words, alpha: Mask | None) -> Image:
+    """A result of 8 or 16 bits."""
+    return Image(to_bytes(levels), alpha, deep=to_words(levels) if levels.dtype == np.uint16 else None)
+
+
+def _seen_on_white(base: Bytes | Words, changed: Bytes | Words, alpha: Mask | None) -> Bytes | Words:
+    """What was made of a picture's enlargement, as it is seen on white where the picture is transparent."""
+    return changed if alpha is None or changed is base else changed_over_white(base, changed, alpha.values)
+
+
+def _surroundings(request: RefineRequest, base: Bytes | Words, watch: Stopwatch) -> Bytes | Words:
+    """The whole picture enlarged as the surroundings are to be; `base` itself where they are plain."""
     if request.surroundings == "plain":
-        return upscaled
+        return base
     with watch.stage(DRAWING, DRAWING_BEGINS):
         return draw_surroundings(
             request.generated.pixels,
-            upscaled,
+            base,
             request.surroundings,
             advance=lambda done: watch.progress(DRAWING, DRAWING_BEGINS + (1.0 - DRAWING_BEGINS) * done),
         )
 
 
-def _object_area(request: RefineRequest, found: Finding, layers: list[Layer], trust: Floats) -> Floats:
+def _object_area(request: RefineRequest, objects: list[report.PlacedObject]) -> Floats:
     """Where the plain enlargement with the reference is shown, (height, width) of the output in [0, 1].
 
-    What a network draws makes wrong print sharp, so nothing of it is shown on the object. Of a scene all is shown that
-    comes from the reference.
+    What a network draws makes wrong print sharp, so nothing of it is shown on an object or a copy of it. Of a scene all
+    is shown that comes from the reference.
     """
-    area = smoothstep(trust, *TRUST_SHOWN)
-    if found.object_mask is not None:
-        outline = np.zeros((request.generated.size[1], request.generated.size[0]), np.float32)
-        found.region.of(outline)[:] = enlarge(layers[0].weights.outline, found.region.size)
-        area = np.maximum(area, enlarge(outline, size_of(trust)))
-    return object_alpha(np.asarray(area, np.float32), SOFTNESS * request.scale)
+    area = np.zeros_like(objects[0].trust)
+    outline = np.zeros((request.generated.size[1], request.generated.size[0]), np.float32)
+    for one in objects:
+        np.maximum(area, smoothstep(one.trust, *TRUST_SHOWN), out=area)
+        if one.found.object_mask is not None:
+            part = one.found.region.of(outline)
+            part[:] = np.maximum(part, enlarge(one.layers[0].weights.outline, one.found.region.size))
+    np.maximum(area, enlarge(outline, size_of(area)), out=area)
+    return object_alpha(area, SOFTNESS * request.scale)
 
 
-def _upscale_only(upscaled: Bytes, surroundings: Bytes, summary: Report) -> RefineResult:
+def _upscale_only(
+    base: Bytes | Words, surroundings: Bytes | Words, alpha: Mask | None, summary: Report
+) -> RefineResult:
     """The result where nothing is taken from the reference."""
-    picture = Image(surroundings)
-    return RefineResult(picture, summary, {"upscaled": picture if surroundings is upscaled else Image(upscaled)})
+    picture = _image(_seen_on_white(base, surroundings, alpha), alpha)
+    return RefineResult(picture, summary, {"upscaled": Image(to_bytes(base))})
 
 
-def _layer(request: RefineRequest, found: Finding, face: int) -> Layer:
-    seen = np.asarray(found.region.of(request.generated.pixels), np.uint8)
-    reference = request.reference.pixels
-    homography = found.homographies[face] @ found.region.to_picture()
+def _layers(request: RefineRequest, pair: ExposedPair, found: Finding) -> list[Layer]:
+    """The object's faces, the surest first."""
+    layers = [_layer(request, pair, found, 0)]
+    # Where the first face already is the whole visible object, the others are parts of it.
+    if not layers[0].weights.is_whole:
+        layers += [_layer(request, pair, found, face) for face in range(1, len(found.maps))]
+    return layers
+
+
+def _layer(request: RefineRequest, pair: ExposedPair, found: Finding, face: int) -> Layer:
+    seen = np.asarray(found.region.of(pair.generated), np.uint8)
+    reference = pair.reference
+    start = found.maps[face]
     marked = np.asarray(found.region.of(request.generated_mask.values), np.float32) if request.generated_mask else None
     if found.object_mask is None:
-        alignment = align_scene(seen, reference, homography)
+        alignment = align_scene(seen, reference, start, found.region)
         return Layer(alignment, scene_weights(seen, reference, alignment))
-    alignment = align_object(seen, reference, homography, found.object_mask)
-    weights = object_weights(seen, reference, alignment, found.object_mask, marked, may_be_whole=face == 0)
+    alignment = align_object(seen, reference, start, found.region, found.object_mask)
+    weights = object_weights(seen, reference, alignment, found.object_mask, marked, found.log_false_alarms)
     return Layer(alignment, weights)
 
 
-def _aligned_preview(request: RefineRequest, found: Finding, layer: Layer) -> Image:
+def _aligned_preview(request: RefineRequest, pair: ExposedPair, found: Finding, layer: Layer) -> Image:
     """The placed reference on white at the flow frame's detail, shown before the full size is computed."""
-    reference, scale = request.reference.pixels, min(request.scale, 2)
+    reference, scale = pair.reference, min(request.scale, 2)
     small = prefilter(reference, layer.alignment.scale)
     placed = np.asarray(sample(small, layer.alignment.mapping, size_of(reference)), np.uint8)
     width, height = request.generated.size
@@ -130,11 +176,15 @@ def _aligned_preview(request: RefineRequest, found: Finding, layer: Layer) -> Im
 
 
 def _stages(
-    request: RefineRequest, found: Finding, layers: list[Layer], upscaled: Bytes, aligned: Bytes, trust: Floats
+    request: RefineRequest, objects: list[report.PlacedObject], upscaled: Bytes, aligned: Bytes
 ) -> dict[str, Image]:
-    generated, reference, region = request.generated.pixels, request.reference.pixels, found.region
-    outline = np.zeros(generated.shape[:2], np.float32)
-    region.of(outline)[:] = enlarge(layers[0].weights.outline, region.size)
+    generated, reference, found = request.generated.pixels, request.reference.pixels, objects[0].found
+    outline, trust = np.zeros(generated.shape[:2], np.float32), np.zeros(upscaled.shape[:2], np.float32)
+    for one in objects:
+        region = one.found.region
+        part = region.of(outline)
+        part[:] = np.maximum(part, enlarge(one.layers[0].weights.outline, region.size))
+        np.maximum(trust, one.trust, out=trust)
     clearest = np.argsort(found.matches.ambiguity, kind="stable")[:MATCHES_SHOWN]
     reference_points, generated_points = found.matches.reference[clearest], found.matches.generated[clearest]
     stages = {

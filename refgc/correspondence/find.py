@@ -6,7 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence.match import Matches, find_features, match_features, middle_plane, place_all
+from refgc.correspondence.coarse_map import CoarseMap, fit_coarse_map
+from refgc.correspondence.exposure import ExposedPair, expose
+from refgc.correspondence.learned import find_networks
+from refgc.correspondence.match import Matches, find_features, match_features, match_learned
+from refgc.correspondence.placement import Placement, middle_plane, place_all, placement_scale, with_learned
 from refgc.correspondence.segment import object_at_matches, shows_one_scene
 from refgc.imaging.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
 from refgc.imaging.region import Region, object_region
@@ -22,6 +26,11 @@ REFERENCE_SIDE = 1280
 MATCHING_ENLARGEMENT = 4.0
 # How many faces of one object are placed separately.
 FACES = 2
+# A placement whose log10 of false alarms is below this is not compared with the mirrored reference.
+MIRROR_CHECK = -80.0
+# The most copies of an object beside the first, and the longer side at which their places are marked.
+COPIES = 3
+COPY_SIDE = 512
 # Margin around the object in which it is aligned, as a fraction of its longer side.
 MARGIN = 0.15
 
@@ -31,53 +40,158 @@ class Finding:
     """Where the object is; coordinates are pixels of the original pictures.
 
     Attributes:
-        homographies: 3x3 each, from generated to reference coordinates, one for each face of the object, the surest
-            first.
+        maps: from generated to reference coordinates, one for each face of the object, the surest first.
         matches: the matches that agree with any of them.
-        confidence: of the surest placement, in [0, 1].
+        log_false_alarms: of the surest placement, log10 of what is expected by chance.
         region: the part of the generated picture to work on.
         object_mask: (height, width) of the reference in [0, 1], or None where both pictures show one scene.
     """
 
-    homographies: tuple[NDArray[np.float64], ...]
+    maps: tuple[CoarseMap, ...]
     matches: Matches
-    confidence: float
+    log_false_alarms: float
     region: Region
     object_mask: Floats | None
 
 
-def find(request: RefineRequest) -> Finding | None:
-    """Match both pictures and place the reference; None where the matches could be random."""
-    generated, reference = request.generated.pixels, request.reference.pixels
-    frame = fitted(size_of(generated), MATCHING_SIDE, MATCHING_ENLARGEMENT)
-    reference_frame = fitted(size_of(reference), REFERENCE_SIDE)
-    enlarged, smaller = resized(generated, frame), resized(reference, reference_frame)
-    mask = request.reference_mask.values if request.reference_mask else object_on_plain_background(reference)
-    generated_mask = request.generated_mask.values if request.generated_mask else None
-    matches = match_features(
-        find_features(luma(enlarged), _search_mask(generated_mask, frame)),
-        find_features(luma(smaller), _search_mask(mask, reference_frame)),
-    )
-    placements = place_all(matches, reference_frame, FACES)
-    if not placements:
-        return None
-    best = placements[0]
-    one_scene = mask is None and shows_one_scene(best.matches, frame, reference_frame)
-    faces = placements[:1] if one_scene else placements
-    planes = [middle_plane(matches, best)] if one_scene else [face.homography for face in faces]
-    to_frame, from_frame = rescaling(size_of(generated), frame), rescaling(reference_frame, size_of(reference))
-    homographies = tuple(from_frame @ plane @ to_frame for plane in planes)
-    agreeing = Matches.joined([face.matches for face in faces])
-    located = agreeing.at(
-        rescale_points(agreeing.generated, frame, size_of(generated)),
-        rescale_points(agreeing.reference, reference_frame, size_of(reference)),
-    )
-    if one_scene:
-        return Finding(homographies, located, best.confidence, Region(0, 0, *size_of(generated)), None)
-    if mask is None:
-        mask = object_at_matches(reference, located.reference)
-    region = object_region(homographies[0], mask, size_of(generated), MARGIN)
-    return Finding(homographies, located, best.confidence, region, mask) if region is not None else None
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search found.
+
+    Attributes:
+        findings: the object, and further copies of it; empty where nothing was placed.
+        mirrored: whether the object matches the mirrored reference better, so that nothing was placed.
+    """
+
+    findings: tuple[Finding, ...]
+    mirrored: bool = False
+
+
+def find(request: RefineRequest, pair: ExposedPair | None = None) -> Finding | None:
+    """The reference's object in the generated picture, without a look at copies; None where it was not placed.
+
+    Args:
+        request: the pictures and the masks.
+        pair: the same pictures, prepared; None prepares them here.
+    """
+    matching = _Matching(request, pair or expose(request.reference, request.generated))
+    placements = matching.placements()
+    return matching.object(placements) if placements else None
+
+
+def search(request: RefineRequest, pair: ExposedPair) -> Search:
+    """Match both pictures and place the reference, wherever its object is seen.
+
+    Args:
+        request: the pictures and the masks.
+        pair: the same pictures, prepared.
+    """
+    matching = _Matching(request, pair)
+    placements = matching.placements()
+    if matching.is_mirrored(placements):
+        return Search((), mirrored=True)
+    first = matching.object(placements) if placements else None
+    if first is None:
+        return Search(())
+    return Search((first, *matching.copies(first)))
+
+
+class _Matching:
+    """The features of both pictures in their matching frames, and what is found with them."""
+
+    def __init__(self, request: RefineRequest, pair: ExposedPair) -> None:
+        self._generated, self._reference = pair.generated, pair.reference
+        self._size, self._reference_size = size_of(pair.generated), size_of(pair.reference)
+        self._frame = fitted(self._size, MATCHING_SIDE, MATCHING_ENLARGEMENT)
+        self._reference_frame = fitted(self._reference_size, REFERENCE_SIDE)
+        given = request.reference_mask
+        self._mask = given.values if given else object_on_plain_background(request.reference.pixels)
+        marked = request.generated_mask.values if request.generated_mask else None
+        self._greys = luma(resized(pair.generated, self._frame)), luma(resized(pair.reference, self._reference_frame))
+        self._masks = _search_mask(marked, self._frame), _search_mask(self._mask, self._reference_frame)
+        self._features = [find_features(grey, where) for grey, where in zip(self._greys, self._masks, strict=True)]
+        self._matches = match_features(*self._features)
+        self._by_sift = place_all(self._matches, self._reference_frame, FACES)
+
+    def placements(self) -> list[Placement]:
+        """All placements, the surest first."""
+        networks = find_networks()
+        if networks is None:
+            return self._by_sift
+        learned = match_learned(*self._greys, networks, generated_mask=self._masks[0], reference_mask=self._masks[1])
+        return with_learned(self._by_sift, learned, self._frame, self._reference_frame)
+
+    def object(self, placements: list[Placement]) -> Finding | None:
+        """The object with its faces, or one scene; None where it lies outside of the picture."""
+        best, mask = placements[0], self._mask
+        if mask is None and shows_one_scene(best.matches, self._frame, self._reference_frame):
+            plane = middle_plane(self._matches, self._by_sift[0]) if self._by_sift else best.homography
+            flat = CoarseMap(self._original(plane), None, self._size)
+            return Finding((flat,), self._located(best.matches), best.log_false_alarms, Region(0, 0, *self._size), None)
+        located = self._located(Matches.joined([face.matches for face in placements]))
+        if mask is None:
+            mask = object_at_matches(self._reference, located.reference)
+        return self._finding(placements, located, mask)
+
+    def is_mirrored(self, placements: list[Placement]) -> bool:
+        """Whether the mirrored reference is placed with more certainty than the reference itself."""
+        surest = placements[0].log_false_alarms if placements else 0.0
+        if surest < MIRROR_CHECK:
+            return False
+        grey, where = (None if field is None else field[:, ::-1].copy() for field in (self._greys[1], self._masks[1]))
+        assert grey is not None
+        mirrored = place_all(match_features(self._features[0], find_features(grey, where)), self._reference_frame, 1)
+        return bool(mirrored) and mirrored[0].log_false_alarms < surest
+
+    def copies(self, first: Finding) -> list[Finding]:
+        """Further copies of an object, each found with the features that lie on none before."""
+        found: list[Finding] = []
+        if first.object_mask is None:
+            return found
+        size = fitted(self._size, COPY_SIDE)
+        whole = Region(0, 0, *self._size)
+        free = np.ones((size[1], size[0]), bool)
+        solid = _search_mask(first.object_mask, self._reference_frame)
+        reference = self._features[1].at(solid)
+        latest = first
+        while len(found) < COPIES:
+            mapping = latest.maps[0].over(whole, size)
+            placed = cv2.remap(first.object_mask, mapping, None, cv2.INTER_LINEAR) > 0.25
+            free &= cv2.dilate(placed.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
+            where = cv2.resize(free.astype(np.uint8) * 255, self._frame, interpolation=cv2.INTER_NEAREST)
+            placements = place_all(match_features(self._features[0].at(where), reference), self._reference_frame, 1)
+            if not placements:
+                break
+            copy = self._finding(placements, self._located(placements[0].matches), first.object_mask)
+            if copy is None:
+                break
+            found.append(copy)
+            latest = copy
+        return found
+
+    def _finding(self, faces: list[Placement], located: Matches, mask: Floats) -> Finding | None:
+        maps = []
+        for face in faces:
+            homography = self._original(face.homography)
+            if face.is_bent:
+                scale = placement_scale(face.homography) * self._reference_size[0] / self._reference_frame[0]
+                maps.append(fit_coarse_map(homography, self._located(face.matches), self._size, scale))
+            else:
+                maps.append(CoarseMap(homography, None, self._size))
+        region = object_region(maps[0].homography, mask, self._size, MARGIN)
+        return Finding(tuple(maps), located, faces[0].log_false_alarms, region, mask) if region is not None else None
+
+    def _original(self, homography: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A homography between the matching frames as one between the pictures."""
+        from_frame = rescaling(self._reference_frame, self._reference_size)
+        return np.asarray(from_frame @ homography @ rescaling(self._size, self._frame))
+
+    def _located(self, matches: Matches) -> Matches:
+        """Matches in coordinates of the pictures."""
+        return matches.at(
+            rescale_points(matches.generated, self._frame, self._size),
+            rescale_points(matches.reference, self._reference_frame, self._reference_size),
+        )
 
 
 def _search_mask(mask: Floats | None, size: Size) -> Bytes | None:

@@ -7,8 +7,11 @@ import numpy as np
 
 from refgc.correspondence.align import Alignment
 from refgc.correspondence.blend_weights import BlendWeights
+from refgc.correspondence.exposure import ExposedPair, with_chroma_of
 from refgc.correspondence.find import Finding
+from refgc.correspondence.harmonize import Light
 from refgc.imaging.arrays import Bytes, Floats, Size, enlarge, size_of, smoothstep
+from refgc.imaging.levels import Levels
 from refgc.imaging.warp import prefilter, rescale_points, sample
 from refgc.request import RefineRequest
 
@@ -28,23 +31,23 @@ class Layer:
 
 
 def fuse_layers(
-    request: RefineRequest, found: Finding, layers: list[Layer], upscaled: Bytes
-) -> tuple[Bytes, Bytes, Floats]:
-    """Blend all faces of the object into the upscaled picture.
+    request: RefineRequest, pair: ExposedPair, found: Finding, layers: list[Layer], fused: Levels, aligned: Bytes
+) -> Floats:
+    """Blend all faces of an object into a picture.
 
     Args:
-        request: the pictures, the masks, the strength and the scale.
+        request: the masks, the strength and the scale.
+        pair: the pictures.
         found: where the object is.
         layers: the faces, the surest first.
-        upscaled: uint8 RGB of the output size.
+        fused: uint8 or uint16 RGB of the output size, the upscaled picture at first; the object is blended into it.
+        aligned: uint8 RGB of the output size, white at first; the placed reference is drawn into it.
 
     Returns:
-        The fused picture and the placed reference on white, both uint8 RGB of the output size; and the trust
-        (height, width) in [0, 1], before the strength, with which each pixel was taken from the reference.
+        The trust (height, width) in [0, 1], before the strength, with which each pixel was taken from the reference.
     """
-    reference, region, scale = request.reference.pixels, found.region, request.scale
-    fused, aligned = upscaled.copy(), np.full_like(upscaled, 255)
-    total_trust = np.zeros(upscaled.shape[:2], np.float32)
+    reference, region, scale = pair.reference, found.region, request.scale
+    total_trust = np.zeros(fused.shape[:2], np.float32)
     part, part_aligned = region.of(fused, scale), region.of(aligned, scale)
     part_trust = region.of(total_trust, scale)
     size = size_of(part)
@@ -59,52 +62,61 @@ def fuse_layers(
             takeover = smoothstep(np.asarray(trust - part_trust, np.float32), *TAKEOVER)
             alpha = trust * takeover
         blended, placed = fuse(
-            np.asarray(part, np.uint8),
+            part,
             prefilter(reference, layer.alignment.scale * size_of(layer.alignment.mapping)[0] / size[0]),
             size_of(reference),
             layer.alignment.mapping,
-            layer.weights.gain,
+            layer.weights.light.darkened(pair.exposure),
             np.asarray(alpha * request.strength, np.float32),
+            luminance_only=pair.luminance_only,
         )
         part[:] = blended
         part_aligned[:] = placed if position == 0 else np.where((takeover > 0.5)[..., None], placed, part_aligned)
         np.maximum(part_trust, trust, out=part_trust)
-    return fused, aligned, total_trust
+    return total_trust
 
 
 def fuse(
-    upscaled: Bytes,
+    upscaled: Levels,
     reference: Bytes,
     frame: Size,
     mapping: Floats,
-    gain: Floats,
+    light: Light,
     alpha: Floats,
     strip: int = STRIP,
-) -> tuple[Bytes, Bytes]:
+    *,
+    luminance_only: bool = False,
+) -> tuple[Levels, Bytes]:
     """Blend the harmonised, warped reference over the upscaled picture.
 
     Args:
-        upscaled: uint8 RGB of the output size.
+        upscaled: uint8 or uint16 RGB of the output size.
         reference: uint8 RGB, prefiltered for the output's sampling.
         frame: (width, height) of the original reference, whose coordinates `mapping` holds.
         mapping: (rows, columns, 2), from any grid over the output's frame into the original reference.
-        gain: (rows, columns, 3), on any such grid.
+        light: on any such grid.
         alpha: (rows, columns) in [0, 1], on any such grid.
         strip: rows that are worked on at a time; the result does not depend on it.
+        luminance_only: whether the colour differences of `upscaled` stay; the reference is grey then.
 
     Returns:
-        The fused picture, and the harmonised reference in the output's frame; both uint8 RGB of the output size,
-        rounded to the nearest level.
+        The fused picture, of the type of `upscaled`, and the harmonised reference in the output's frame, uint8; both
+        RGB of the output size, rounded to the nearest level.
     """
     width, height = size_of(upscaled)
-    fused, aligned = np.empty_like(upscaled), np.empty_like(upscaled)
+    fused, aligned = np.empty_like(upscaled), np.empty(upscaled.shape, np.uint8)
+    # The reference and its light are in levels of 8 bits.
+    unit = np.float32(np.iinfo(upscaled.dtype).max / 255)
     for top in range(0, height, strip):
         rows = slice(top, min(top + strip, height))
         placed = np.asarray(sample(reference, _rows_of(mapping, rows, (width, height)), frame), np.float32)
-        placed = np.clip(placed * _rows_of(gain, rows, (width, height)), 0.0, 255.0)
+        gain, offset = (_rows_of(field, rows, (width, height)) for field in (light.gain, light.offset))
+        placed = Light(gain, offset).applied(placed)
         share = _rows_of(alpha, rows, (width, height))[..., None]
-        base = upscaled[rows].astype(np.float32)
-        fused[rows] = np.clip(base + share * (placed - base), 0.0, 255.0) + 0.5
+        base = upscaled[rows].astype(np.float32) / unit
+        if luminance_only:
+            placed = with_chroma_of(base, placed)
+        fused[rows] = np.clip(base + share * (placed - base), 0.0, 255.0) * unit + 0.5
         aligned[rows] = placed + 0.5
     return fused, aligned
 

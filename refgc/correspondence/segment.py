@@ -6,7 +6,7 @@ import numpy as np
 from refgc.correspondence.match import Matches
 from refgc.errors import InputError
 from refgc.imaging.arrays import Bytes, Floats, Size, blur, enlarge, shrink, size_of, smoothstep
-from refgc.imaging.image import MARKED, Image, Mask
+from refgc.imaging.image import MARKED, Image
 from refgc.imaging.warp import fitted
 from refgc.masks import Prompt
 from refgc.masks.grabcut import GrabCutSegmenter
@@ -68,22 +68,6 @@ def object_at_matches(reference: Bytes, points: Floats) -> Floats:
         return segmenter.segment(picture, Prompt(picture.size, positive=clicks)).values
     except InputError:
         return _convex_hull(points, reference)
-
-
-def refine_outline(picture: Bytes, rough: Floats) -> Floats:
-    """A rough mask's outline moved to that of the object, by the weight-free segmenter.
-
-    Args:
-        picture: uint8 RGB (height, width, 3).
-        rough: (height, width) in [0, 1].
-
-    Returns:
-        (height, width) in [0, 1]; `rough` itself where no object was found.
-    """
-    try:
-        return GrabCutSegmenter().segment(Image(picture), Prompt(size_of(picture), alpha=Mask(rough))).values
-    except InputError:
-        return rough
 
 
 def object_at_placement(picture: Bytes, placed: Floats, reliable: Floats) -> Floats:

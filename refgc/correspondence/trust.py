@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from refgc.imaging.arrays import Floats, blur, local_variance
 
@@ -20,6 +21,29 @@ PER_LOG_DISAGREEMENT = -1.96
 PER_RELIABILITY = 1.33
 PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
+# The same for an object: a logistic regression on standardised features. Printed by benchmarks/fit_trust.py, which
+# fitted it on 175 placed of 585 pairs of seven rendered products and five photographed objects. Each cell counts by
+# what a wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.05.
+OBJECT_INTERCEPT = -1.740
+OBJECT_MEANS = (
+    *(3.163, 0.410, 0.345, 0.256, -2.664, -1.584, 0.564, 0.543, 3.694),
+    *(3.350, 2.124, 0.839, 0.926, 0.886, 0.440, 0.830, 0.907, 0.858),
+)
+OBJECT_DEVIATIONS = (
+    *(0.573, 0.389, 0.265, 0.897, 0.840, 0.914, 0.352, 0.327, 0.476),
+    *(0.595, 0.822, 0.338, 0.230, 0.166, 0.228, 0.143, 0.077, 0.119),
+)
+OBJECT_COEFFICIENTS = (
+    *(0.000, 0.200, 0.200, 0.000, 0.000, 0.000, 0.000, 0.200, 0.627),
+    *(0.075, -0.069, 0.414, 0.062, 0.489, 0.300, 0.200, 0.038, 0.008),
+)
+# The confidence of an object as a whole, fitted on the same pairs, with the trust cross-validated.
+CONFIDENCE_INTERCEPT = 1.828
+CONFIDENCE_MEANS = (0.365, -1.745, 0.484, -2.732, -18.776, 0.865)
+CONFIDENCE_DEVIATIONS = (0.155, 0.915, 0.188, 0.556, 12.949, 0.110)
+CONFIDENCE_COEFFICIENTS = (0.000, -0.107, 0.168, -0.228, 0.000, 0.000)
+# Standardised features are limited to this, so that what was never seen in fitting does not count for more.
+STANDARD_LIMIT = 3.0
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
 # where at least this fraction of the flow is reliable. Chosen by hand, not fitted.
 STRAIGHT = 0.12
@@ -47,18 +71,19 @@ class Evidence:
     bending: Floats
 
 
-def local_correlation(placed: Floats, generated: Floats) -> Floats:
+def local_correlation(placed: Floats, generated: Floats, sigma: float = AROUND) -> Floats:
     """Normalised cross-correlation in a Gaussian window; 1 where both pictures are flat.
 
     Args:
         placed: grey levels (height, width).
         generated: grey levels of the same shape.
+        sigma: standard deviation of the window in pixels.
 
     Returns:
         (height, width) in [-1, 1].
     """
-    covariance = blur(placed * generated, AROUND) - blur(placed, AROUND) * blur(generated, AROUND)
-    deviations = np.sqrt(local_variance(placed, AROUND) * local_variance(generated, AROUND))
+    covariance = blur(placed * generated, sigma) - blur(placed, sigma) * blur(generated, sigma)
+    deviations = np.sqrt(local_variance(placed, sigma) * local_variance(generated, sigma))
     return np.asarray((covariance + FLAT_VARIANCE) / (deviations + FLAT_VARIANCE), np.float32)
 
 
@@ -87,19 +112,186 @@ def estimate_trust(evidence: Evidence) -> Floats:
 
 def agreement_trust(evidence: Evidence) -> Floats:
     """Trust (height, width) in [0, 1] by the logistic regression on the evidence alone."""
+    disagreement, reliable, deviation, bent = _smoothed(evidence)
     return _logistic(
         INTERCEPT
-        + PER_LOG_DISAGREEMENT * np.log(blur(evidence.disagreement, AROUND) + 2.0)
-        + PER_RELIABILITY * blur(evidence.reliable, NEAR)
-        + PER_LOG_DEVIATION * np.log(blur(evidence.deviation, 1.0) + 0.5)
-        + PER_LOG_BENDING * np.log(blur(evidence.bending, 3.0) + 0.003)
+        + PER_LOG_DISAGREEMENT * disagreement
+        + PER_RELIABILITY * reliable
+        + PER_LOG_DEVIATION * deviation
+        + PER_LOG_BENDING * bent
     )
+
+
+def _smoothed(evidence: Evidence) -> tuple[Floats, Floats, Floats, Floats]:
+    """The evidence averaged over its windows, as regressions take it: all but the reliability in logarithms."""
+    return (
+        np.log(blur(evidence.disagreement, AROUND) + 2.0),
+        blur(evidence.reliable, NEAR),
+        np.log(blur(evidence.deviation, 1.0) + 0.5),
+        np.log(blur(evidence.bending, 3.0) + 0.003),
+    )
+
+
+def _largest_bending(evidence: Evidence) -> Floats:
+    """The largest bending nearby."""
+    return blur(np.asarray(cv2.dilate(evidence.bending, np.ones((13, 13), np.uint8)), np.float32), NEAR)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFit:
+    """How well an object as a whole fits the one in the generated picture; each is a fraction in [0, 1].
+
+    Attributes:
+        reliable: of the placed object that has reliable flow.
+        alike: of the placed object that looks alike.
+        covered: of the outline in the picture that the placed object covers.
+        inside: of the placed object that lies inside that outline.
+    """
+
+    reliable: float
+    alike: float
+    covered: float
+    inside: float
+
+
+# The names of the features of an object's trust, in the order of `object_features`.
+FEATURE_NAMES = (
+    "disagreement",
+    "reliable near",
+    "reliable around",
+    "deviation",
+    "bending",
+    "largest bending",
+    "correlation",
+    "correlation around",
+    "contrast placed",
+    "contrast seen",
+    "colour difference",
+    "outline",
+    "uncovered",
+    "interior",
+    "fit reliable",
+    "fit alike",
+    "fit covered",
+    "fit inside",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFit:
+    """How well an object fits around each cell; each field is (rows, columns) on the trust grid.
+
+    Attributes:
+        correlation: local correlation in [-1, 1].
+        around: the same in a wider window.
+        contrast_placed: local standard deviation of the placed reference, in grey levels.
+        contrast_seen: the same of the generated picture.
+        colour: local difference of the colours, in grey levels.
+        outline: the object in the generated picture, in [0, 1].
+        uncovered: 1 well away from parts of that object which the placed one leaves uncovered.
+        placed: the placed object, in [0, 1].
+    """
+
+    correlation: Floats
+    around: Floats
+    contrast_placed: Floats
+    contrast_seen: Floats
+    colour: Floats
+    outline: Floats
+    uncovered: Floats
+    placed: Floats
+
+
+def object_features(evidence: Evidence, local: LocalFit, fit: ObjectFit) -> Floats:
+    """What the trust in an object is estimated from: (rows, columns, features)."""
+    disagreement, reliable, deviation, bent = _smoothed(evidence)
+    by_cell = [
+        disagreement,
+        reliable,
+        blur(evidence.reliable, 2 * AROUND),
+        deviation,
+        bent,
+        np.log(_largest_bending(evidence) + 0.003),
+        local.correlation,
+        local.around,
+        np.log(local.contrast_placed + 2.0),
+        np.log(local.contrast_seen + 2.0),
+        np.log(local.colour + 2.0),
+        blur(local.outline, 1.0),
+        local.uncovered,
+        blur(local.placed, AROUND),
+    ]
+    whole = [np.full_like(local.placed, value) for value in (fit.reliable, fit.alike, fit.covered, fit.inside)]
+    return np.stack([*by_cell, *whole], axis=2).astype(np.float32)
+
+
+def object_trust(features: Floats) -> Floats:
+    """Trust (...) in [0, 1] of `object_features` (..., features), by a logistic regression."""
+    standard = (features - np.array(OBJECT_MEANS, np.float32)) / np.array(OBJECT_DEVIATIONS, np.float32)
+    standard = np.clip(standard, -STANDARD_LIMIT, STANDARD_LIMIT)
+    score = standard @ np.array(OBJECT_COEFFICIENTS, np.float32) + np.float32(OBJECT_INTERCEPT)
+    return _logistic(np.asarray(score, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How an object was used.
+
+    Attributes:
+        trust: mean trust over what was used, in [0, 1].
+        share: of the placed object that was used, in [0, 1].
+        reliable: mean reliability of the flow around what was used, in [0, 1].
+        bending: mean logarithm of the map's bending there.
+        log_false_alarms: of the placement, log10.
+    """
+
+    trust: float
+    share: float
+    reliable: float
+    bending: float
+    log_false_alarms: float
+
+
+def usage_of(features: Floats, trust: Floats, used: Floats, placed: Floats, log_false_alarms: float) -> Usage:
+    """How an object was used, from `object_features` (..., features) and fields of the same grid."""
+    weight = used / (float(used.sum()) + 1e-6)
+    return Usage(
+        trust=float((trust * weight).sum()),
+        share=float(used.sum() / (placed.sum() + 1e-6)),
+        reliable=float((features[..., FEATURE_NAMES.index("reliable around")] * weight).sum()),
+        bending=float((features[..., FEATURE_NAMES.index("bending")] * weight).sum()),
+        log_false_alarms=log_false_alarms,
+    )
+
+
+CONFIDENCE_NAMES = ("trust", "share", "reliable", "bending", "false alarms", "inside")
+
+
+def confidence_features(usage: Usage, fit: ObjectFit) -> NDArray[np.float64]:
+    """What the confidence is estimated from, in the order of `CONFIDENCE_NAMES`."""
+    return np.array(
+        [
+            usage.trust,
+            np.log(usage.share + 0.01),
+            usage.reliable,
+            usage.bending,
+            max(-40.0, usage.log_false_alarms),
+            fit.inside,
+        ]
+    )
+
+
+def object_confidence(usage: Usage, fit: ObjectFit) -> float:
+    """The probability that the refined object is nearer to the truth than its enlargement, by a logistic regression."""
+    standard = (confidence_features(usage, fit) - np.array(CONFIDENCE_MEANS)) / np.array(CONFIDENCE_DEVIATIONS)
+    standard = np.clip(standard, -STANDARD_LIMIT, STANDARD_LIMIT)
+    score = float(standard @ np.array(CONFIDENCE_COEFFICIENTS)) + CONFIDENCE_INTERCEPT
+    return float(1.0 / (1.0 + np.exp(-score)))
 
 
 def _smooth_geometry_trust(evidence: Evidence) -> Floats:
     """Trust where the map is smooth and the flow reliable all around: disagreement there is the artifact itself."""
-    largest = blur(np.asarray(cv2.dilate(evidence.bending, np.ones((13, 13), np.uint8)), np.float32), NEAR)
-    straight = _logistic((np.log(STRAIGHT) - np.log(largest + 1e-3)) / 0.3)
+    straight = _logistic((np.log(STRAIGHT) - np.log(_largest_bending(evidence) + 1e-3)) / 0.3)
     return straight * _logistic((blur(evidence.reliable, 2 * AROUND) - MOSTLY_RELIABLE) / 0.08)
 
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from refgc.correspondence.find import find
+from refgc.correspondence.placement import sureness
 from refgc.diptych.conditions import CANNY_THRESHOLDS
 from refgc.diptych.outlines import SimilarityTransform, fit_outlines, on_same_ground
 from refgc.imaging.arrays import Bytes, Floats, Size, resized, shrink, size_of
@@ -103,7 +104,7 @@ def shows_object(reference: Image, reference_mask: Mask, scene: Image, scene_mas
     finding = find(RefineRequest(one, other, reference_mask=one_mask, generated_mask=other_mask))
     if finding is None:
         return False
-    return finding.confidence >= MINIMUM_CONFIDENCE and len(finding.matches) >= MINIMUM_MATCHES
+    return sureness(finding.log_false_alarms) >= MINIMUM_CONFIDENCE and len(finding.matches) >= MINIMUM_MATCHES
 
 
 def compose(reference: Image, reference_mask: Mask, scene: Image, scene_mask: Mask) -> IdealPicture:

@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 
 from refgc.correspondence.find import Finding, find
+from refgc.correspondence.placement import sureness
 from refgc.diptych.conditions import checked_object_mask
 from refgc.errors import InputError
 from refgc.imaging.arrays import Floats
 from refgc.imaging.image import MARKED, Image, Mask
+from refgc.imaging.region import Region
 from refgc.masks import Prompt, Segmenter, choose_segmenter
 from refgc.request import RefineRequest
 
@@ -54,7 +56,7 @@ def find_in_scene(scene: Image, reference: Image, reference_mask: Mask, object_n
     """
     segmenter = choose_segmenter()
     finding = find(RefineRequest(reference, scene, reference_mask=reference_mask))
-    if finding is None or finding.confidence < MINIMUM_CONFIDENCE:
+    if finding is None or sureness(finding.log_false_alarms) < MINIMUM_CONFIDENCE:
         prompt = _prompt_by_name(segmenter, scene, object_name)
     else:
         prompt = _prompt_by_matches(finding, reference_mask, scene)
@@ -79,9 +81,8 @@ def _prompt_by_matches(finding: Finding, reference_mask: Mask, scene: Image) -> 
     hull = np.zeros((scene.size[1], scene.size[0]), np.uint8)
     cv2.fillConvexPoly(hull, cv2.convexHull(places), 1)
     between = cv2.erode(hull, np.ones((2 * HULL_EROSION + 1, 2 * HULL_EROSION + 1), np.uint8)) > 0
-    placed = cv2.warpPerspective(
-        reference_mask.values, finding.homographies[0], scene.size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    )
+    mapping = finding.maps[0].over(Region(0, 0, *scene.size), scene.size)
+    placed = cv2.remap(reference_mask.values, mapping, None, cv2.INTER_LINEAR)
     scribble: Floats = (between & (placed >= MARKED)).astype(np.float32)
     if not scribble.any():
         return Prompt(scene.size, positive=tuple((int(x), int(y)) for x, y in places))

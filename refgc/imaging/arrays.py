@@ -1,6 +1,6 @@
 """Array types and the elementary image operations that every stage shares."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -12,10 +12,11 @@ Bools = NDArray[np.bool_]
 Size = tuple[int, int]
 """(width, height) in pixels, the order that OpenCV takes."""
 
+Array = TypeVar("Array", bound=NDArray[Any])
 Real = TypeVar("Real", np.float32, np.float64)
 
 
-def size_of(array: Bytes | Floats) -> Size:
+def size_of(array: NDArray[Any]) -> Size:
     """(width, height) of an array of shape (height, width, ...)."""
     return array.shape[1], array.shape[0]
 

@@ -11,6 +11,7 @@ from PIL import ImageCms
 
 from refgc.errors import InputError
 from refgc.imaging.levels import checked_floats, to_bytes
+from refgc.imaging.profiles import icc_profile as embedded_profile
 
 # Their pixels mean the same in every picture, so that they can wait for the conversion to sRGB.
 KEPT_MODES = ("L", "RGB", "CMYK", "LAB")
@@ -69,7 +70,8 @@ def deep_grey(picture: PILImage.Image, name: str) -> NDArray[np.float32]:
 
 def to_srgb(colour: PILImage.Image, icc_profile: bytes | None) -> PILImage.Image:
     """Mode RGB in sRGB. A profile that is broken or made for another kind of picture is as good as none."""
-    if icc_profile and colour.mode != "LAB":
+    # What this project wrote itself needs no conversion, which could change levels by rounding.
+    if icc_profile and icc_profile != embedded_profile("srgb") and colour.mode != "LAB":
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
             space = profile.profile.xcolor_space.strip()

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from PIL.PngImagePlugin import PngInfo
 
 from refgc.errors import InputError
 from refgc.imaging.colour import deep_grey, is_deep_grey, split_transparency, to_srgb
 from refgc.imaging.decode import MAX_SIDE, MIN_SIDE, ImageSource, damaged, decode
+from refgc.imaging.encode import FileOptions, check_file_options, encode, format_of, keeps_transparency
 from refgc.imaging.files import write_whole
-from refgc.imaging.levels import checked_array, to_bytes, to_unit
+from refgc.imaging.levels import checked_array, to_bytes, to_unit, to_words
 from refgc.imaging.limits import MAX_PIXELS
+from refgc.imaging.profiles import ProfileName
+from refgc.imaging.transparency import without_white
 
 __all__ = [
     "MAX_PIXELS",
@@ -39,19 +39,7 @@ __all__ = [
 ASPECT_TOLERANCE = 0.02
 # From this value on a pixel belongs to the object more than to the background.
 MARKED = 0.5
-
-# High enough that the compression takes away nothing that refinement brought in.
-LOSSY_QUALITY = 95
-# On results of 4096 pixels zlib's default of 6 takes twice to three times as long, for a file 3 to 7% smaller.
-PNG_COMPRESSION = 4
-# How each suffix is saved; JPEG keeps colour at full resolution.
-SAVING: Mapping[str, tuple[str, Mapping[str, int]]] = {
-    ".png": ("PNG", {"compress_level": PNG_COMPRESSION}),
-    ".jpg": ("JPEG", {"quality": LOSSY_QUALITY, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": LOSSY_QUALITY, "subsampling": 0}),
-    ".webp": ("WEBP", {"quality": LOSSY_QUALITY}),
-}
-WEBP_MAX_SIDE = 16_383
+DEFAULT_OPTIONS = FileOptions()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,15 +65,19 @@ class Image:
     """One upright sRGB picture.
 
     `pixels` is a uint8 array of shape (height, width, 3), RGB, already oriented, colour-converted to sRGB and
-    flattened over white; it becomes read-only. `alpha` is the transparency the file came with, as a mask of the same
-    size, or None where the file was opaque.
+    flattened over white; it becomes read-only. `alpha` is the picture's transparency, as a mask of the same size, or
+    None where it is opaque. `deep` is the same as `pixels` in 16 bits (uint16), for a result that was made with them;
+    an opened picture has none.
     """
 
     pixels: NDArray[np.uint8]
     alpha: Mask | None = None
+    deep: NDArray[np.uint16] | None = None
 
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
+        if self.deep is not None:
+            self.deep.setflags(write=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -181,43 +173,56 @@ def to_pil(image: Image) -> PILImage.Image:
     return PILImage.fromarray(image.pixels)
 
 
-def save_image(image: Image, path: str | os.PathLike[str], *, text: Mapping[str, str] | None = None) -> None:
+def save_image(
+    image: Image,
+    path: str | os.PathLike[str],
+    *,
+    text: Mapping[str, str] | None = None,
+    profile: ProfileName = "srgb",
+    quality: int | None = None,
+    bits: int | None = None,
+) -> None:
     """Write the picture as PNG, JPEG or WebP, as the suffix says; whole or not at all, the same bytes every time.
 
+    The colour profile is embedded. PNG and WebP keep the transparency; a JPEG has none, and shows the picture on white.
+
     Args:
-        image: its `pixels` are written, without `alpha`, which is already flattened into them.
+        image: any picture.
         path: a file ending in .png, .jpg, .jpeg or .webp; an existing one is replaced.
         text: texts by keyword (1 to 79 Latin-1 characters), kept in PNG's metadata; the other formats have no place
             for them.
+        profile: the colour space of the file, "srgb" or "display-p3".
+        quality: of JPEG and WebP, from 1 to 100; None for 95.
+        bits: of each channel: 8, or 16 in a PNG. None takes 16 for a PNG of a picture that was made with them
+            (`Image.deep`). Any other picture is widened, which adds no detail.
 
     Raises:
-        InputError: another suffix, no such folder, a picture too large for the format, or the file cannot be written.
+        InputError: another suffix, no such folder, an option that cannot be used or not with this format, a picture too
+            large for the format, or the file cannot be written.
     """
-    write_whole(path, encoded(image, path, text=text))
+    options = FileOptions(profile, quality, bits)
+    check_file_options(options, path)
+    write_whole(path, encoded(image, path, text=text, options=options))
 
 
-def encoded(image: Image, path: str | os.PathLike[str], *, text: Mapping[str, str] | None = None) -> bytes:
+def encoded(
+    image: Image,
+    path: str | os.PathLike[str],
+    *,
+    text: Mapping[str, str] | None = None,
+    options: FileOptions = DEFAULT_OPTIONS,
+) -> bytes:
     """What `save_image` writes.
 
     Raises:
         InputError: another suffix, or a picture too large for the format.
     """
-    asked = os.fspath(path)
-    suffix = Path(asked).suffix.lower()
-    if suffix not in SAVING:
-        raise InputError(f"{asked!r} has no suffix that can be written; end it in .png, .jpg, .jpeg or .webp.")
-    if suffix == ".webp" and max(image.size) > WEBP_MAX_SIDE:
-        raise InputError(f"{asked!r} would have a side over {WEBP_MAX_SIDE} pixels, WebP's limit; end it in .png.")
-    kind, options = SAVING[suffix]
-    content = io.BytesIO()
-    if kind == "PNG":
-        notes = PngInfo()
-        for keyword, note in (text or {}).items():
-            notes.add_text(keyword, note)
-        to_pil(image).save(content, kind, pnginfo=notes, **options)
-    else:
-        to_pil(image).save(content, kind, **options)
-    return content.getvalue()
+    levels: NDArray[np.uint8] | NDArray[np.uint16] = image.pixels
+    if options.bits == 16 or (options.bits is None and image.deep is not None and format_of(path) == "PNG"):
+        levels = to_words(image.pixels) if image.deep is None else image.deep
+    if image.alpha is None or not keeps_transparency(path):
+        return encode(levels, None, path, options, text)
+    return encode(without_white(levels, image.alpha.values), image.alpha.values, path, options, text)
 
 
 def _picture_of_array(array: NDArray[Any], name: str) -> PILImage.Image:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refgc.errors import InputError
 from refgc.imaging.decode import check_size
+
+Words = NDArray[np.uint16]
+Levels = TypeVar("Levels", bound=NDArray[np.uint8] | NDArray[np.uint16])
+"""A picture of 8 or of 16 bits a channel."""
 
 # Rounding in float pictures may step this far outside [0, 1] before the picture counts as wrongly scaled.
 FLOAT_SLACK = 1e-3
@@ -56,6 +60,11 @@ def to_bytes(levels: NDArray[Any]) -> NDArray[np.uint8]:
     if levels.dtype.itemsize == 2:
         return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return levels
+
+
+def to_words(levels: NDArray[Any]) -> NDArray[np.uint16]:
+    """uint8 or uint16 as uint16; 255 becomes 65535."""
+    return levels if levels.dtype.itemsize == 2 else levels.astype(np.uint16) * np.uint16(257)
 
 
 def to_unit(levels: NDArray[Any]) -> NDArray[np.float32]:

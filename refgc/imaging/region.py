@@ -1,12 +1,13 @@
 """A rectangular region of a picture, and the one that an object covers under a homography."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.imaging.arrays import Bytes, Floats, Size
+from refgc.imaging.arrays import Array, Floats, Size
 
 # Chosen by hand, not fitted, in pixels: space added on each side besides the relative margin, and the smallest side of
 # a region that is worth working on.
@@ -28,9 +29,9 @@ class Region:
         """(width, height) in pixels."""
         return self.right - self.left, self.bottom - self.top
 
-    def of(self, picture: Bytes | Floats, scale: int = 1) -> Bytes | Floats:
+    def of(self, picture: Array, scale: int = 1) -> Array:
         """The view (no copy) of this region in a picture that is enlarged `scale` times."""
-        return picture[self.top * scale : self.bottom * scale, self.left * scale : self.right * scale]
+        return cast(Array, picture[self.top * scale : self.bottom * scale, self.left * scale : self.right * scale])
 
     def to_picture(self) -> NDArray[np.float64]:
         """The 3x3 translation from the region's coordinates to those of its picture."""

@@ -19,6 +19,7 @@ from refgc.engine import (
     Viewer,
     make_report,
     no_progress,
+    output_alpha,
 )
 from refgc.errors import EngineError, RefGCError
 from refgc.flux.memory import LoadedModel, ModelHolder, free_memory
@@ -28,6 +29,7 @@ from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image
+from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale
 from refgc.model import loading
 from refgc.model.loading import Folders, Sources
@@ -178,12 +180,15 @@ class DiffusionEngine:
         picture = refined.picture
         if request.surroundings != "plain":
             timer("drawing the surroundings", 0.98)
-            plain = refined.stages["upscaled"]
-            drawn = draw_surroundings(request.generated.pixels, plain, request.surroundings)
+            drawn = draw_surroundings(request.generated.pixels, refined.stages["upscaled"], request.surroundings)
             picture = mix_with_object(drawn, picture, np.asarray(refined.share / request.strength, np.float32))
         timer.end()
         report = self._report(request, loaded, refined, steps, timer.seconds)
-        return RefineResult(Image(picture), report, {name: Image(pixels) for name, pixels in refined.stages.items()})
+        alpha = output_alpha(request)
+        if alpha is not None:
+            picture = changed_over_white(refined.stages["upscaled"], picture, alpha.values)
+        stages = {name: Image(pixels) for name, pixels in refined.stages.items()}
+        return RefineResult(Image(picture, alpha), report, stages)
 
     def _report(
         self,
@@ -258,5 +263,8 @@ def _upscaled(request: RefineRequest) -> Image:
 def _plain(request: RefineRequest) -> RefineResult:
     upscaled = _upscaled(request)
     report = make_report("diffusion", request, NOT_WANTED, seconds={}, libraries=LIBRARIES)
-    picture = Image(draw_surroundings(request.generated.pixels, upscaled.pixels, request.surroundings))
-    return RefineResult(picture, report, {"upscaled": upscaled})
+    picture = draw_surroundings(request.generated.pixels, upscaled.pixels, request.surroundings)
+    alpha = output_alpha(request)
+    if alpha is not None:
+        picture = changed_over_white(upscaled.pixels, picture, alpha.values)
+    return RefineResult(Image(picture, alpha), report, {"upscaled": upscaled})

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from refgc.correspondence import segment
 from refgc.correspondence.align import warp_mask
 from refgc.correspondence.find import Finding, find
+from refgc.correspondence.placement import sureness
 from refgc.errors import InputError
 from refgc.imaging.arrays import Bytes, Floats, Size, resized
 from refgc.imaging.image import MARKED
 from refgc.imaging.region import Region
 from refgc.imaging.upscale import clean_upscale
-from refgc.imaging.warp import homography_map
 from refgc.masks.plain_background import object_on_plain_background
 from refgc.request import RefineRequest
 
@@ -125,7 +125,7 @@ def locate(request: RefineRequest, *, whole: bool = False, working_size: Size | 
         generated_size,
         reference_size,
         matches=len(finding.matches) if finding else 0,
-        confidence=finding.confidence if finding else float(found),
+        confidence=sureness(finding.log_false_alarms) if finding else float(found),
         found=found,
     )
 
@@ -199,7 +199,7 @@ def _placed(generated: Bytes, finding: Finding, object_mask: Floats) -> Floats |
     the hull is only drawn again as it was.
     """
     region = finding.region
-    warped = warp_mask(object_mask, homography_map(finding.homographies[0] @ region.to_picture(), region.size))
+    warped = warp_mask(object_mask, finding.maps[0].over(region, region.size))
     points = finding.matches.generated - np.array([region.left, region.top], np.float32)
     matched = np.zeros(warped.shape, np.uint8)
     cv2.fillConvexPoly(matched, cv2.convexHull(points.astype(np.int32)), 1)

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from refgc import __version__
 from refgc.engine import RefineResult
 from refgc.errors import InputError
+from refgc.imaging.encode import FORMATS, FileOptions, keeps_transparency
 from refgc.imaging.files import real_path, write_files
-from refgc.imaging.image import SAVING, Image, encoded
+from refgc.imaging.image import DEFAULT_OPTIONS, Image, encoded
 
 STAGE_PATTERN = "stage-*.png"
 
@@ -76,8 +77,13 @@ def check_folder(folder: Path, called: str, *, make_folders: bool) -> None:
         raise InputError(f"The {called}, {str(folder)!r}, may not be written; choose another.")
 
 
-def write_result(result: RefineResult, destination: Destination) -> None:
+def write_result(result: RefineResult, destination: Destination, options: FileOptions = DEFAULT_OPTIONS) -> None:
     """Writes every file of a result, all of them or none.
+
+    Args:
+        result: what an engine made.
+        destination: where it goes.
+        options: how the image is written, checked; the stages are always PNG of 8 bits in sRGB.
 
     Raises:
         OSError: the disk is full or a folder may not be written; every place is as it was before.
@@ -91,11 +97,20 @@ def write_result(result: RefineResult, destination: Destination) -> None:
     if destination.report is not None:
         files[destination.report] = partial(report_bytes, result.report)
     # The image comes last, so that where it is present the rest is too.
-    files[destination.image] = partial(encoded, result.image, destination.image, text=image_text(result.report))
+    files[destination.image] = partial(
+        encoded, result.image, destination.image, text=image_text(result.report), options=options
+    )
     write_files(files)
     if stages is not None:
         for earlier in set(stages.glob(STAGE_PATTERN)) - written:
             earlier.unlink()
+
+
+def lost_transparency(image: Image, path: Path) -> str:
+    """One sentence for the person who asked, where a file cannot hold the image's transparency; empty elsewhere."""
+    if image.alpha is None or keeps_transparency(path):
+        return ""
+    return "A JPEG has no transparency, so the picture is on white; write .png or .webp to keep it."
 
 
 def image_text(report: BaseModel) -> dict[str, str]:
@@ -120,9 +135,9 @@ def _stage_files(folder: Path, stages: Mapping[str, Image]) -> dict[Path, Image]
 
 
 def _check(destination: Destination, inputs: Iterable[Path], *, make_folders: bool) -> None:
-    if destination.image.suffix.lower() not in SAVING:
+    if destination.image.suffix.lower() not in FORMATS:
         raise InputError(
-            f"The output {str(destination.image)!r} has no suffix that can be written; end it in {', '.join(SAVING)}."
+            f"The output {str(destination.image)!r} has no suffix that can be written; end it in {', '.join(FORMATS)}."
         )
     _check_file(destination.image, "output", make_folders=make_folders)
     if destination.report is not None:

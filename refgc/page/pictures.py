@@ -13,7 +13,8 @@ from refgc.diptych.comparison import Comparison, compare
 from refgc.diptych.preview import PreviewRequest, PreviewResult
 from refgc.diptych.preview_report import PreviewReport
 from refgc.engine import RefineResult, Report
-from refgc.imaging.image import MARKED, Image, Mask, open_image, open_mask, save_image, to_pil
+from refgc.imaging.encode import FileOptions
+from refgc.imaging.image import DEFAULT_OPTIONS, MARKED, Image, Mask, open_image, open_mask, save_image, to_pil
 from refgc.outputs.preview import GENERATED, PICTURES, REPORT, write_preview
 from refgc.outputs.result import image_text
 from refgc.page.examples import THUMBNAIL_SIDE
@@ -70,15 +71,15 @@ class ShownResult(ShownPictures):
 
     Attributes:
         stages: (picture, caption) in the order they were made.
-        download: the result as PNG, exact, with the report in its text metadata.
+        download: the result as PNG, exact, with its transparency and the report in its text metadata.
     """
 
     stages: tuple[tuple[Path, str], ...]
     download: Path
 
 
-def write_result(result: RefineResult, folder: Path) -> ShownResult:
-    """Write the files of a result into `folder`, which is made if missing."""
+def write_result(result: RefineResult, folder: Path, options: FileOptions = DEFAULT_OPTIONS) -> ShownResult:
+    """Write the files of a result into `folder`, which is made if missing; `options` are those of the download."""
     folder.mkdir(parents=True, exist_ok=True)
     report = result.report
     download = folder / download_name(report)
@@ -87,7 +88,9 @@ def write_result(result: RefineResult, folder: Path) -> ShownResult:
     # Compressing a large PNG takes seconds of one core and does not hold Python's lock, so the others are written at
     # the same time.
     with ThreadPoolExecutor(max_workers=1) as beside:
-        saving = beside.submit(save_image, result.image, download, text=image_text(report))
+        saving = beside.submit(
+            save_image, result.image, download, text=image_text(report), profile=options.profile, bits=options.bits
+        )
         whole = (
             write_picture(before, folder / "before.webp", LONGEST_SIDE),
             write_picture(after, folder / "after.webp", LONGEST_SIDE),

@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 
 from refgc.imaging.arrays import Bytes, Floats, Size, blur, enlarge, local_variance, luma, shrink, size_of, smoothstep
+from refgc.imaging.levels import Levels
 from refgc.request import Surroundings
+from refgc.surroundings.gpu import find_compiler
 from refgc.surroundings.ncnn import Layer
-from refgc.surroundings.network import Advance, ignore_progress, kept_bytes, run_network
+from refgc.surroundings.network import Advance, compiled_by_opencv, ignore_progress, kept_bytes, run_network
 from refgc.surroundings.weights import load_network
 
 # The first three constants were chosen by comparing a few values on the scenes of examples/, as their generated
@@ -27,7 +29,7 @@ DRAWN_SHARE = 0.5
 # contrast, in grey levels, over which the drawn detail comes in.
 CONTRAST_SIGMA = 2.0
 CONTRAST_RANGE = (4.0, 20.0)
-# Rows of the result that are worked on at a time, and rows of the input beyond them that bicubic interpolation needs.
+# Rows of the result that are worked on at a time, and rows of the input beyond them that a Lanczos enlargement needs.
 STRIP, MARGIN = 256, 4
 # Where all features of a picture would take more memory than this, it is enlarged in bands of rows. Chosen by hand.
 BAND_BYTES = 1_000_000_000
@@ -38,16 +40,16 @@ FADE = 32
 
 def draw_surroundings(
     pixels: Bytes,
-    plain: Bytes,
+    plain: Levels,
     method: Surroundings,
     folder: Path | None = None,
     advance: Advance = ignore_progress,
-) -> Bytes:
+) -> Levels:
     """As `enlarge_surroundings`, with the network of a method read from its files; `plain` itself for "plain".
 
     Args:
         pixels: uint8 RGB of shape (height, width, 3).
-        plain: `pixels` enlarged without a network.
+        plain: `pixels` enlarged without a network, of 8 or 16 bits.
         method: "plain", "fast" or "best".
         folder: of the weights; None takes that of the settings.
         advance: called with the fraction done.
@@ -60,8 +62,8 @@ def draw_surroundings(
 
 
 def enlarge_surroundings(
-    pixels: Bytes, plain: Bytes, layers: tuple[Layer, ...], advance: Advance = ignore_progress
-) -> Bytes:
+    pixels: Bytes, plain: Levels, layers: tuple[Layer, ...], advance: Advance = ignore_progress
+) -> Levels:
     """Enlarges a picture with the detail that a network draws.
 
     The network always enlarges four times, and area averages make smaller results, so that the results of all scales
@@ -70,28 +72,30 @@ def enlarge_surroundings(
 
     Args:
         pixels: uint8 RGB of shape (height, width, 3).
-        plain: uint8 RGB, `pixels` enlarged without a network, as many times as is wanted: from 1 to 4.
+        plain: uint8 or uint16 RGB, `pixels` enlarged without a network, as many times as is wanted: from 1 to 4.
         layers: the network, as `refgc.surroundings.weights.load_network` returns it.
         advance: called with the fraction done.
 
     Returns:
-        uint8 RGB of the shape of `plain`; `plain` itself where nothing is enlarged.
+        RGB of the type and shape of `plain`; `plain` itself where nothing is enlarged.
     """
     size = size_of(plain)
     if size == size_of(pixels):
         return plain
     drawn = np.asarray(cv2.resize(_drawn(pixels, layers, advance), size, interpolation=cv2.INTER_AREA), np.uint8)
-    smooth = cv2.resize(pixels, size, interpolation=cv2.INTER_LANCZOS4)
-    mixed = np.asarray(cv2.addWeighted(drawn, DRAWN_SHARE, smooth, 1.0 - DRAWN_SHARE, 0.0), np.uint8)
-    shrunk = cv2.resize(mixed, size_of(pixels), interpolation=cv2.INTER_AREA)
-    difference = pixels.astype(np.float32) - shrunk.astype(np.float32)
+    given = pixels.astype(np.float32)
+    difference = np.empty_like(given)
+    for rows, inside in _strips(size_of(pixels), size):
+        mixed = _mixed(drawn[rows], given, inside, size)
+        difference[inside] = given[inside] - shrink(mixed, (size_of(pixels)[0], inside.stop - inside.start))
     weight = texture_weight(pixels)
     result = np.empty_like(plain)
+    unit = np.float32(np.iinfo(plain.dtype).max / 255)
     for rows, inside in _strips(size_of(pixels), size):
-        base = plain[rows].astype(np.float32)
-        corrected = mixed[rows] + _enlarged(difference, inside, size, cv2.INTER_CUBIC)
+        base = plain[rows].astype(np.float32) / unit
+        corrected = _mixed(drawn[rows], given, inside, size) + _enlarged(difference, inside, size, cv2.INTER_CUBIC)
         share_here = _enlarged(weight, inside, size, cv2.INTER_LINEAR)[..., None]
-        result[rows] = np.clip(base + share_here * (corrected - base) + 0.5, 0.0, 255.0)
+        result[rows] = np.clip(base + share_here * (corrected - base), 0.0, 255.0) * unit + 0.5
     return result
 
 
@@ -108,24 +112,25 @@ def texture_weight(pixels: Bytes) -> Floats:
     return smoothstep(np.asarray(contrast, np.float32), *CONTRAST_RANGE)
 
 
-def mix_with_object(surroundings: Bytes, refined: Bytes, alpha: Floats) -> Bytes:
+def mix_with_object(surroundings: Levels, refined: Levels, alpha: Floats) -> Levels:
     """The refined object in its surroundings.
 
     Args:
-        surroundings: uint8 RGB of shape (height, width, 3).
-        refined: uint8 RGB of the same shape, in which the object is refined.
+        surroundings: uint8 or uint16 RGB of shape (height, width, 3).
+        refined: RGB of the same type and shape, in which the object is refined.
         alpha: (rows, columns) in [0, 1], on any grid over the picture: 1 where `refined` is wanted.
 
     Returns:
-        uint8 RGB of the same shape.
+        RGB of the same type and shape.
     """
     result = np.empty_like(surroundings)
+    top_level = np.iinfo(surroundings.dtype).max
     size = size_of(surroundings)
     share = enlarge(alpha, size) if size_of(alpha) != size else alpha
     for top in range(0, size[1], STRIP):
         rows = slice(top, top + STRIP)
         base = surroundings[rows].astype(np.float32)
-        result[rows] = np.clip(base + share[rows, :, None] * (refined[rows] - base) + 0.5, 0.0, 255.0)
+        result[rows] = np.clip(base + share[rows, :, None] * (refined[rows] - base), 0, top_level) + np.float32(0.5)
     return result
 
 
@@ -149,15 +154,16 @@ def object_alpha(area: Floats, softness: float) -> Floats:
 def _drawn(pixels: Bytes, layers: tuple[Layer, ...], advance: Advance) -> Bytes:
     """The network's picture, in bands of rows where the picture is large."""
     height, width = pixels.shape[:2]
+    compiler = find_compiler() or compiled_by_opencv
     most = max(4 * FADE, BAND_BYTES // (width * max(kept_bytes(layers), 1)))
     if height <= most:
-        return run_network(layers, pixels, advance)
+        return run_network(layers, pixels, advance, compiler=compiler)
     count = -(-(height - FADE) // (most - FADE))
     starts = [round(number * (height - FADE) / count) for number in range(count)]
     factor = layers[-1].scale
     result = np.empty((height * factor, width * factor, 3), np.uint8)
     for number, (start, stop) in enumerate(zip(starts, [*(start + FADE for start in starts[1:]), height], strict=True)):
-        band = run_network(layers, pixels[start:stop], _part_of(advance, number, count))
+        band = run_network(layers, pixels[start:stop], _part_of(advance, number, count), compiler=compiler)
         fade = FADE * factor if number else 0
         top = start * factor
         ramp = (np.arange(fade, dtype=np.float32)[:, None, None] + 0.5) / max(fade, 1)
@@ -165,6 +171,11 @@ def _drawn(pixels: Bytes, layers: tuple[Layer, ...], advance: Advance) -> Bytes:
         result[top : top + fade] = before + ramp * (band[:fade] - before) + 0.5
         result[top + fade : stop * factor] = band[fade:]
     return result
+
+
+def _mixed(drawn: Bytes, given: Floats, rows: slice, size: Size) -> Floats:
+    """The network's picture mixed with a Lanczos enlargement, for some rows of the input `given`."""
+    return DRAWN_SHARE * drawn + (1.0 - DRAWN_SHARE) * _enlarged(given, rows, size, cv2.INTER_LANCZOS4)
 
 
 def _part_of(advance: Advance, number: int, count: int) -> Advance:

@@ -25,6 +25,8 @@ TILE_BYTES = 50_000_000
 
 Advance = Callable[[float], None]
 """Called with the fraction done, in [0, 1]."""
+Step = Callable[[list[Floats]], list[Floats]]
+"""Computes the outputs of a segment from its inputs, each of shape (channels, height, width)."""
 
 
 def ignore_progress(fraction: float) -> None:
@@ -48,6 +50,9 @@ class Segment:
     outputs: tuple[Layer, ...]
     radius: int
     tile_pixels: int
+
+
+Compiler = Callable[[Segment], Step]
 
 
 def segments_of(layers: tuple[Layer, ...], tile_bytes: int = TILE_BYTES) -> list[Segment]:
@@ -91,8 +96,26 @@ def kept_bytes(layers: tuple[Layer, ...]) -> int:
     return most
 
 
+def compiled_by_opencv(segment: Segment) -> Step:
+    """A segment on the processor, through OpenCV's module dnn."""
+    inputs = {layer.output: layer.channels for layer in segment.inputs}
+    outputs = {layer.output: layer.channels for layer in segment.outputs}
+    net = cv2.dnn.readNetFromONNX(np.frombuffer(model_bytes(segment.layers, inputs, outputs), np.uint8))
+
+    def step(features: list[Floats]) -> list[Floats]:
+        for name, values in zip(inputs, features, strict=True):
+            net.setInput(values[None], name)
+        return [np.asarray(values[0], np.float32) for values in net.forward(list(outputs))]
+
+    return step
+
+
 def run_network(
-    layers: tuple[Layer, ...], pixels: Bytes, advance: Advance = ignore_progress, tile_bytes: int = TILE_BYTES
+    layers: tuple[Layer, ...],
+    pixels: Bytes,
+    advance: Advance = ignore_progress,
+    tile_bytes: int = TILE_BYTES,
+    compiler: Compiler = compiled_by_opencv,
 ) -> Bytes:
     """Enlarges a picture.
 
@@ -101,6 +124,7 @@ def run_network(
         pixels: uint8 RGB of shape (height, width, 3).
         advance: called after each tile.
         tile_bytes: the largest blob of features in a tile.
+        compiler: what runs the segments.
 
     Returns:
         uint8 RGB, as many times larger as the network makes it.
@@ -117,10 +141,10 @@ def run_network(
         }
         done, share = sum(work[:number]) / sum(work), work[number] / sum(work)
         # It is made anew for each picture: prepared for the fast convolution, the weights take seven times the memory.
-        net = _compiled(segment)
+        step = compiler(segment)
         tiles = list(tiles_of(height, width, segment.tile_pixels))
         for position, (rows, columns) in enumerate(tiles, start=1):
-            _run_tile(net, segment, blobs, results, rows, columns)
+            _run_tile(step, segment, blobs, results, rows, columns)
             advance(done + share * position / len(tiles))
         wanted = {layer.output for later in segments[number + 1 :] for layer in later.inputs}
         blobs = {name: blob for name, blob in (blobs | results).items() if name in wanted or name == last.output}
@@ -162,14 +186,8 @@ def _empty(shape: tuple[int, int, int], *, is_picture: bool) -> Floats | Bytes:
     return np.empty(shape, np.uint8) if is_picture else np.empty(shape, np.float32)
 
 
-def _compiled(segment: Segment) -> cv2.dnn.Net:
-    inputs = {layer.output: layer.channels for layer in segment.inputs}
-    outputs = {layer.output: layer.channels for layer in segment.outputs}
-    return cv2.dnn.readNetFromONNX(np.frombuffer(model_bytes(segment.layers, inputs, outputs), np.uint8))
-
-
 def _run_tile(
-    net: cv2.dnn.Net,
+    step: Step,
     segment: Segment,
     blobs: dict[str, Floats | Bytes],
     results: dict[str, Floats | Bytes],
@@ -181,14 +199,14 @@ def _run_tile(
     height, width = (side // segment.inputs[0].scale for side in inputs[0].shape[1:])
     top, left = max(rows.start - segment.radius, 0), max(columns.start - segment.radius, 0)
     bottom, right = min(rows.stop + segment.radius, height), min(columns.stop + segment.radius, width)
+    features = []
     for layer, blob in zip(segment.inputs, inputs, strict=True):
         part = blob[:, _scaled(top, bottom, layer.scale), _scaled(left, right, layer.scale)]
         # Networks take levels from 0 to 1.
         values = part.astype(np.float32) / 255.0 if blob.dtype == np.uint8 else part
-        net.setInput(np.ascontiguousarray(values[None]), layer.output)
-    names = [layer.output for layer in segment.outputs]
-    for layer, values in zip(segment.outputs, net.forward(names), strict=True):
-        inner = values[0][
+        features.append(np.ascontiguousarray(values, np.float32))
+    for layer, values in zip(segment.outputs, step(features), strict=True):
+        inner = values[
             :,
             _scaled(rows.start - top, rows.stop - top, layer.scale),
             _scaled(columns.start - left, columns.stop - left, layer.scale),

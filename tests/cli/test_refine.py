@@ -11,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
 import refgc
 from refgc.engine import Report
+from refgc.imaging.profiles import icc_profile
 from tests.support.command import COMMAND, ENVIRONMENT, assert_one_sentence, run_inside, run_refgc
 from tests.support.pictures import names_in
 from tests.support.synthetic import SyntheticPair
@@ -145,6 +147,43 @@ def test_masks_are_taken(refined: Refined, tmp_path: Path) -> None:
     assert max(box[2:]) <= 2 * 98 + slack
 
 
+def test_a_transparent_picture_stays_transparent_and_a_jpeg_says_that_it_cannot(
+    refined: Refined, tmp_path: Path
+) -> None:
+    with PILImage.open(refined.folder / "generated.png") as picture:
+        levels = np.dstack([np.asarray(picture), np.full((128, 128), 255, np.uint8)])
+    levels[:, :30, 3] = 0
+    PILImage.fromarray(levels).save(tmp_path / "cut-out.png")
+    asked = [*refined.inputs, "--generated", tmp_path / "cut-out.png"]
+    for name, mode in (("out.png", "RGBA"), ("out.webp", "RGBA"), ("out.jpg", "RGB")):
+        done = run_inside(*asked, "--output", tmp_path / name)
+        assert done.returncode == 0
+        assert done.stdout.endswith("so the picture is on white; write .png or .webp to keep it.\n") == (mode == "RGB")
+        with PILImage.open(tmp_path / name) as picture:
+            assert (picture.mode, picture.size) == (mode, (256, 256))
+            if mode == "RGBA":
+                assert picture.getchannel("A").crop((0, 0, 56, 256)).getextrema() == (0, 0)
+                assert picture.getchannel("A").crop((64, 0, 256, 256)).getextrema() == (255, 255)
+            else:
+                assert min(low for low, _ in picture.crop((0, 0, 48, 256)).getextrema()) > 240  # type: ignore[misc]
+
+
+def test_profile_quality_and_bits(refined: Refined, tmp_path: Path) -> None:
+    small, plain, deep = tmp_path / "small.jpg", tmp_path / "plain.jpg", tmp_path / "deep.png"
+    assert run_inside(*refined.inputs, "--output", plain).returncode == 0
+    assert run_inside(*refined.inputs, "--output", small, "--quality", "30").returncode == 0
+    assert run_inside(*refined.inputs, "--output", deep, "--bits", "16", "--profile", "display-p3").returncode == 0
+    assert small.stat().st_size < plain.stat().st_size / 2
+    with PILImage.open(plain) as picture:
+        assert picture.info["icc_profile"] == icc_profile("srgb")
+    with PILImage.open(deep) as picture:
+        assert picture.info["icc_profile"] == icc_profile("display-p3")
+        assert json.loads(picture.text["refgc-report"])["scale"] == 2  # type: ignore[attr-defined]
+    levels = cv2.imread(str(deep), cv2.IMREAD_UNCHANGED)
+    assert levels.dtype == np.uint16
+    assert len(np.unique(levels % 257)) == 257
+
+
 def test_file_names_that_are_no_text(pair_files: PairFiles, tmp_path: Path) -> None:
     reference = pair_files[0].rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
     output = tmp_path / os.fsdecode(b"r\xe9sultat.png")
@@ -234,6 +273,11 @@ BAD_INPUT: dict[str, tuple[Change, str]] = {
     "surroundings unknown": (with_value("--surroundings", "lovely"), "--surroundings"),
     "seed negative": (with_value("--seed", "-1"), "seed"),
     "seed no whole number": (with_value("--seed", "1.5"), "--seed"),
+    "quality of a PNG": (with_value("--quality", "90"), "has no quality"),
+    "quality too high": (with_value("--quality", "101"), "from 1 to 100"),
+    "quality no number": (with_value("--quality", "best"), "--quality"),
+    "12 bits": (with_value("--bits", "12"), "8 or 16"),
+    "profile unknown": (with_value("--profile", "adobe"), "--profile"),
     "engine unknown": (with_value("--engine", "magic"), "--engine"),
     "object name empty": (with_value("--object", " "), "object name"),
     "no reference": (without("--reference"), "--reference"),
@@ -327,7 +371,7 @@ def test_surroundings_without_their_weights_end_with_status_1(
     output = tmp_path / "out.png"
     arguments = ["--generated", str(pair_files[1]), "--output", str(output), "--surroundings", "best"]
     done = run_inside("refine", "--reference", str(pair_files[0]), *arguments)
-    assert_one_sentence(done, 1, "run `refgc setup`")
+    assert_one_sentence(done, 1, "run `refgc setup --surroundings`")
     assert not output.exists()
 
 

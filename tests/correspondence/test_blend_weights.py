@@ -12,6 +12,8 @@ from refgc.imaging.warp import pixel_grid, rescale_points
 from tests.support.synthetic import draw_card
 
 SIDE = 160
+# A log10 of false alarms that nobody doubts.
+SURE = -40.0
 REFERENCE = draw_card(2 * SIDE, 0)
 OBJECT = np.zeros((2 * SIDE, 2 * SIDE), np.float32)
 OBJECT[60:260, 60:260] = 1
@@ -34,8 +36,8 @@ def seen() -> np.ndarray:
     return np.asarray(np.rint(soft * alpha + GROUND * (1 - alpha)), np.uint8)
 
 
-def weights(generated: np.ndarray, aligned: Alignment, *, may_be_whole: bool = True) -> BlendWeights:
-    return object_weights(generated, REFERENCE, aligned, OBJECT, None, may_be_whole=may_be_whole)
+def weights(generated: np.ndarray, aligned: Alignment) -> BlendWeights:
+    return object_weights(generated, REFERENCE, aligned, OBJECT, None, SURE)
 
 
 def test_an_object_seen_from_the_same_side_is_used_whole():
@@ -72,18 +74,18 @@ def half_reliable() -> np.ndarray:
 def test_of_a_turned_object_only_what_agrees_is_used():
     result = weights(turned(), alignment(half_reliable()))
     assert not result.is_whole
-    assert result.trust[40:120, 36:64].mean() > 0.8
-    assert result.trust[40:120, 96:124].max() < 0.1
+    agreeing, other = result.trust[40:120, 36:64].mean(), result.trust[40:120, 96:124].mean()
+    assert agreeing > 0.4
+    assert other < 0.25 * agreeing
 
 
-def test_there_is_hardly_any_half_trust():
-    """Half of the reference over half of the picture would be a ghost."""
-    trust = weights(turned(), alignment(half_reliable())).trust
-    assert ((trust > 0.2) & (trust < 0.8)).mean() < 0.15 * (trust >= 0.8).mean() + 0.02
-
-
-def test_a_second_face_is_never_used_whole():
-    assert not weights(seen(), alignment(), may_be_whole=False).is_whole
+def test_the_use_of_a_spot_rises_steadily_with_what_speaks_for_it():
+    reliable = half_reliable()
+    used = [
+        weights(turned(), alignment(reliable * np.float32(part))).trust[40:120, 36:64].mean() for part in (0, 0.5, 1)
+    ]
+    assert used[0] < used[1] < used[2]
+    assert used[2] > 1.5 * used[0]
 
 
 def test_what_sticks_out_of_the_generated_object_is_not_used():
@@ -93,7 +95,7 @@ def test_what_sticks_out_of_the_generated_object_is_not_used():
     reliable[:, 88:] = 0
     result = weights(generated, alignment(reliable))
     assert not result.is_whole
-    assert result.trust[:, 100:].max() < 0.05
+    assert result.trust[:, 100:].max() < 0.1
 
 
 @pytest.mark.parametrize("smaller", [0.9, 0.8])
@@ -111,20 +113,20 @@ def test_displaced_print_is_not_used_though_its_colours_agree():
     moved = np.roll(cv2.resize(reference, (SIDE, SIDE), interpolation=cv2.INTER_AREA), 9, axis=1)
     generated = GROUND.copy()
     generated[30:130, 30:130] = moved[30:130, 30:130]
-    trust = object_weights(generated, reference, alignment(), OBJECT, None, may_be_whole=False).trust
+    trust = object_weights(generated, reference, alignment(), OBJECT, None, SURE).trust
     assert trust[BODY].mean() < 0.45
 
 
 def test_light_is_followed_into_folds_that_are_smaller_than_the_object():
     light = (1 - 0.3 * np.sin(np.arange(SIDE) / 7) ** 2)[None, :, None]
-    gain = weights(np.rint(seen() * light).astype(np.uint8), alignment()).gain
+    gain = weights(np.rint(seen() * light).astype(np.uint8), alignment()).light.gain
     assert np.abs(cv2.resize(gain, (SIDE, SIDE)) - light)[BODY].mean() < 0.085
 
 
 def test_a_generated_mask_is_the_outline():
     mask = np.zeros((SIDE, SIDE), np.float32)
     mask[:, :90] = 1
-    result = object_weights(seen(), REFERENCE, alignment(), OBJECT, mask, may_be_whole=False)
+    result = object_weights(seen(), REFERENCE, alignment(), OBJECT, mask, SURE)
     assert np.array_equal(result.outline > 0.5, mask > 0.5)
     assert result.trust[:, 90:].max() == 0
 
@@ -134,5 +136,5 @@ def test_a_scenes_light_and_trust():
     whole = alignment(np.ones((SIDE, SIDE), np.float32))
     result = scene_weights(np.asarray(np.rint(soft * 0.8), np.uint8), REFERENCE, whole)
     assert result.is_whole
-    assert result.gain.mean(axis=(0, 1)) == pytest.approx([0.8] * 3, rel=0.03)
+    assert result.light.gain.mean(axis=(0, 1)) == pytest.approx([0.8] * 3, rel=0.03)
     assert result.trust.mean() > 0.9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from refgc.correspondence import report
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.correspondence.find import find
+from refgc.engine import RefineResult
 from refgc.errors import EngineError
 from refgc.imaging.image import Image
+from refgc.imaging.transparency import without_white
 from refgc.refinement import refine
 from refgc.request import make_request
 from tests.support.correspondence_pairs import (
@@ -29,6 +30,7 @@ from tests.support.correspondence_pairs import (
     watched,
 )
 from tests.support.ncnn_files import write_weights
+from tests.support.pictures import assert_close
 from tests.support.synthetic import draw_card
 
 
@@ -187,14 +189,14 @@ def test_pictures_of_one_colour_stay_as_they_are(level):
     assert result.image.size == (80, 60)
 
 
-def test_a_reference_that_is_trusted_nowhere_is_not_placed():
-    request = make_request(PRODUCT_PHOTO, PAIR.generated)
-    found = find(request)
-    assert found is not None
-    summary = report.placed(request, {}, found, np.full((320, 320), 0.2, np.float32))
-    assert not summary.placed
-    assert (summary.object_box, summary.coverage) == (None, 0)
-    assert "nowhere does it fit" in summary.message
+def test_a_reference_with_nothing_finer_to_give_is_not_placed():
+    blurred = np.asarray(cv2.GaussianBlur(PRODUCT_PHOTO, (0, 0), 10.0), np.uint8)
+    result = refine(blurred, PAIR.generated)
+    assert not result.report.placed
+    assert (result.report.object_box, result.report.coverage, result.report.confidence) == (None, 0, 0)
+    assert result.report.warnings == ("blurred",)
+    assert "less sharp" in result.report.message
+    assert (result.image.pixels == upscaled(result)).all()
 
 
 def test_strength_nothing_reports_and_changes_nothing():
@@ -282,6 +284,89 @@ def test_progress_of_drawing_only_grows():
 def test_surroundings_without_weights_are_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
     told = []
-    with pytest.raises(EngineError, match="run `refgc setup`"):
+    with pytest.raises(EngineError, match="run `refgc setup --surroundings`"):
         refine(PRODUCT_PHOTO, PAIR.generated, surroundings="best", progress=lambda *step: told.append(step))
     assert not told
+
+
+# --- transparency and bits ------------------------------------------------------------------------------------------
+
+
+def cut_out() -> np.ndarray:
+    """The pair's generated picture as RGBA: the object with a soft edge and a hole, black where nothing is seen."""
+    alpha = cv2.erode(PAIR.mask, np.ones((5, 5), np.uint8))
+    alpha = cv2.GaussianBlur(cv2.circle(alpha, (40, 40), 8, 0.0, -1), (0, 0), 1.5)
+    colours = np.where(alpha[..., None] > 0, PAIR.generated, 0)
+    return np.dstack([colours, alpha]).astype(np.uint8)
+
+
+@functools.cache
+def of_cut_out(bits: int = 8, strength: float = 1.0) -> RefineResult:
+    return refine(PAIR.reference, cut_out(), engine="correspondence", bits=bits, strength=strength)
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_a_transparent_picture_keeps_its_transparency(strength):
+    result = of_cut_out(strength=strength)
+    assert result.report.placed == (strength > 0)
+    assert result.image.alpha is not None
+    alpha, given = result.image.alpha.values, cut_out()[..., 3] / 255
+    assert result.image.alpha.size == result.image.size == (320, 320)
+    np.testing.assert_allclose(cv2.resize(alpha, (80, 80), interpolation=cv2.INTER_AREA), given, atol=0.06)
+    surrounded = cv2.dilate(given, np.ones((3, 3))) == 0
+    assert (alpha[enlarged(surrounded, 4).astype(bool)] == 0).all()
+    assert all(stage.alpha is None for stage in result.stages.values())
+
+
+def test_soft_edges_are_neither_darkened_nor_brightened():
+    result, plain = of_cut_out().image, of_cut_out(strength=0.0).image
+    assert result.alpha is not None
+    alpha = result.alpha.values
+    own, own_of_plain = (without_white(image.pixels, alpha).astype(int) for image in (result, plain))
+    for low, high in ((0.05, 0.3), (0.3, 0.6)):
+        edge = (alpha > low) & (alpha < high)
+        assert abs((own - own_of_plain)[edge].mean()) < 2.5
+    # On black and on white the plain enlargement shrinks to what the picture is there.
+    given = cut_out().astype(float)
+    edge = (given[..., 3] > 20) & (given[..., 3] < 235)
+    large = np.dstack([own_of_plain, 255 * alpha])
+    for ground in (0.0, 255.0):
+        small, expected = (
+            cv2.resize(
+                rgba[..., :3] * (rgba[..., 3:] / 255) + ground * (1 - rgba[..., 3:] / 255),
+                (80, 80),
+                interpolation=cv2.INTER_AREA,
+            )
+            for rgba in (large, given)
+        )
+        assert abs((small - expected)[edge].mean()) < 2
+
+
+def test_an_opaque_alpha_changes_nothing():
+    opaque = np.dstack([PAIR.generated, np.full((80, 80), 255, np.uint8)])
+    result = refine(PRODUCT_PHOTO, opaque, engine="correspondence")
+    assert result.image.alpha is None
+    assert result.image.pixels.tobytes() == refined().image.pixels.tobytes()
+
+
+def test_sixteen_bits_are_those_before_rounding():
+    deep = refine(PRODUCT_PHOTO, PAIR.generated, engine="correspondence", bits=16).image
+    assert deep.deep is not None
+    assert refined().image.deep is None
+    assert_close(deep.pixels, refined().image.pixels, 1)
+    assert np.abs(deep.deep / 257 - deep.pixels).max() <= 0.51
+    # Widened levels would all be multiples of 257.
+    assert len(np.unique(deep.deep % 257)) == 257
+
+
+def test_sixteen_bits_and_transparency_go_together():
+    image = of_cut_out(bits=16).image
+    assert image.deep is not None
+    assert image.alpha is not None
+    assert_close(image.pixels, of_cut_out().image.pixels, 2)
+
+
+def test_a_picture_of_the_same_size_in_sixteen_bits():
+    image = refine(PRODUCT_PHOTO, PAIR.generated, engine="correspondence", bits=16, scale=1, strength=0.0).image
+    assert image.deep is not None
+    np.testing.assert_array_equal(image.deep, PAIR.generated.astype(np.uint16) * 257)

@@ -8,16 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from refgc.correspondence.match import (
-    Features,
-    Matches,
-    consistent,
-    find_features,
-    match_features,
-    middle_plane,
-    place,
-    place_all,
-)
+from refgc.correspondence.match import Features, Matches, find_features, match_features
+from refgc.correspondence.placement import consistent, middle_plane, place, place_all, sureness
 from tests.support.synthetic import draw_card
 
 FRAME = (400, 400)
@@ -60,7 +52,7 @@ def test_a_rendered_view_is_placed_within_a_pixel(homography, seed):
     matches = rendered(homography, seed)
     placement = place(matches, FRAME)
     assert placement is not None
-    assert placement.confidence > 0.99
+    assert sureness(placement.log_false_alarms) > 0.99
     spots = placement.matches.generated[:, None]
     missed = cv2.perspectiveTransform(spots, placement.homography) - cv2.perspectiveTransform(spots, homography)
     enlargement = np.sqrt(np.linalg.det(homography[:2, :2]))
@@ -124,7 +116,7 @@ def test_faces_that_move_apart_are_placed_one_by_one_the_surest_first():
     assert len(placements) == 2
     assert placements[0].homography == pytest.approx(TURNED_AND_SMALLER, abs=0.05)
     assert placements[1].homography == pytest.approx(far, abs=0.05)
-    assert placements[0].confidence >= placements[1].confidence
+    assert placements[0].log_false_alarms <= placements[1].log_false_alarms
     assert len(place_all(matches, FRAME, limit=1)) == 1
 
 
@@ -187,7 +179,7 @@ def test_ambiguous_matches_are_used_only_up_to_the_looser_ratio(ambiguity, place
 def test_confidence_rises_with_the_number_of_matches():
     def confidence(count: int) -> float:
         placement = place(Matches.joined([following(TURNED_AND_SMALLER, count, 1), by_chance(40, 0)]), FRAME)
-        return placement.confidence if placement is not None else 0.0
+        return sureness(placement.log_false_alarms) if placement is not None else 0.0
 
     values = [confidence(count) for count in (5, 8, 12, 20, 40)]
     assert values == sorted(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import stat
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,19 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image as PILImage
 
 from refgc.imaging.image import Image, Mask, open_image, open_mask, save_image, to_pil
+from refgc.imaging.profiles import icc_profile
 from refgc.request import make_request
-from tests.support.pictures import DISPLAY_P3, assert_close, encoded, gamma_profile, names_in, noise, png, refusal
+from tests.support.pictures import (
+    DISPLAY_P3,
+    assert_close,
+    encoded,
+    gamma_profile,
+    names_in,
+    noise,
+    png,
+    quadrants,
+    refusal,
+)
 
 SIZE = (64, 48)
 
@@ -234,14 +246,120 @@ def test_texts_are_kept_in_png(tmp_path):
     np.testing.assert_array_equal(open_image(path, name="reference").pixels, noise(48, 64))
 
 
-def test_transparency_is_saved_flattened(tmp_path):
-    pixels = png(np.dstack([noise(48, 64), drawn()]), 8, 6)
-    (tmp_path / "cut out.png").write_bytes(pixels)
+def test_transparency_is_saved_and_looks_the_same_on_any_ground(tmp_path):
+    given_levels = np.dstack([noise(48, 64), drawn()])
+    (tmp_path / "cut out.png").write_bytes(png(given_levels, 8, 6))
     image = open_image(tmp_path / "cut out.png", name="reference")
     save_image(image, tmp_path / "result.png")
+    save_image(image, tmp_path / "result.webp", quality=100)
+    with PILImage.open(tmp_path / "result.png") as picture:
+        saved = np.asarray(picture)
+    np.testing.assert_array_equal(saved[..., 3], drawn())
+    for ground in (0, 90, 255):
+        on_ground = [
+            levels[..., :3] * (levels[..., 3:] / 255) + ground * (1 - levels[..., 3:] / 255)
+            for levels in (saved.astype(float), given_levels.astype(float))
+        ]
+        assert np.abs(on_ground[0] - on_ground[1]).max() <= 1.01
     again = open_image(tmp_path / "result.png", name="reference")
-    assert again.alpha is None
-    np.testing.assert_array_equal(again.pixels, image.pixels)
+    assert_close(again.pixels, image.pixels, 1)
+    with PILImage.open(tmp_path / "result.webp") as picture:
+        assert picture.mode == "RGBA"
+        np.testing.assert_array_equal(np.asarray(picture)[..., 3], drawn())
+
+
+def test_a_jpeg_shows_a_transparent_picture_on_white(tmp_path):
+    image = open_image(np.dstack([np.full((48, 64, 3), 60, np.uint8), drawn()]), name="reference")
+    save_image(image, tmp_path / "result.jpg")
+    shown = open_image(tmp_path / "result.jpg", name="reference")
+    assert shown.alpha is None
+    assert_close(shown.pixels[:4], image.pixels[:4], 3)
+    assert shown.pixels[0, 0].min() >= 252
+
+
+def test_hidden_pixels_beside_an_edge_have_its_colour(tmp_path):
+    """Programs that interpolate without regard to the transparency show no rim."""
+    cut_out = np.zeros((48, 64, 4), np.uint8)
+    cut_out[10:38, 10:54] = (20, 90, 160, 255)
+    save_image(open_image(cut_out, name="reference"), tmp_path / "result.png")
+    with PILImage.open(tmp_path / "result.png") as picture:
+        saved = np.asarray(picture)
+    np.testing.assert_array_equal(saved[..., 3], cut_out[..., 3])
+    assert_close(saved[9:39, 9:55, :3], np.broadcast_to(cut_out[20, 20, :3], (30, 46, 3)), 1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+@pytest.mark.parametrize("profile", ["srgb", "display-p3"])
+def test_every_file_carries_its_profile(suffix, profile, tmp_path):
+    save_image(Image(quadrants()), tmp_path / f"result.{suffix}", profile=profile)
+    with PILImage.open(tmp_path / f"result.{suffix}") as picture:
+        assert picture.info["icc_profile"] == icc_profile(profile)
+    shown = open_image(tmp_path / f"result.{suffix}", name="reference").pixels
+    for row, column in ((10, 10), (10, 50), (40, 10), (40, 50)):
+        assert_close(shown[row, column], quadrants()[row, column], 5 if suffix == "webp" else 3)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_quality(suffix, tmp_path):
+    sizes = []
+    for quality in (1, 40, 95, 100):
+        save_image(Image(noise(48, 64)), tmp_path / f"{quality}.{suffix}", quality=quality)
+        sizes.append((tmp_path / f"{quality}.{suffix}").stat().st_size)
+    assert sizes == sorted(set(sizes))
+    save_image(Image(noise(48, 64)), tmp_path / f"result.{suffix}")
+    assert (tmp_path / f"result.{suffix}").read_bytes() == (tmp_path / f"95.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("profile", ["srgb", "display-p3"])
+def test_sixteen_bits_keep_every_level(profile, tmp_path):
+    deep = noise(48, 64, dtype=np.uint16)
+    image = Image((deep // 257).astype(np.uint8), Mask((drawn() / 255).astype(np.float32)), deep)
+    opaque = Image(image.pixels, None, deep)
+    texts = {"Software": "RefGC-SR2", "Comment": "théière 茶壺"}
+    save_image(opaque, tmp_path / "result.png", text=texts, profile=profile)
+    with PILImage.open(tmp_path / "result.png") as picture:
+        assert {keyword: picture.info[keyword] for keyword in texts} == texts
+        assert picture.info["icc_profile"] == icc_profile(profile)
+    levels = cv2.imread(str(tmp_path / "result.png"), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    assert levels.dtype == np.uint16
+    if profile == "srgb":
+        np.testing.assert_array_equal(levels, deep)
+    else:
+        assert len(np.unique(levels % 257)) == 257
+    save_image(image, tmp_path / "clear.png")
+    clear = cv2.imread(str(tmp_path / "clear.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(clear[..., 3], drawn().astype(np.uint16) * 257)
+    inside = drawn() == 255
+    np.testing.assert_array_equal(clear[..., 2::-1][inside], deep[inside])
+
+
+def test_bits_that_were_not_asked_for(tmp_path):
+    image = Image(noise(48, 64), None, noise(48, 64, dtype=np.uint16))
+    save_image(image, tmp_path / "eight.png", bits=8)
+    np.testing.assert_array_equal(open_image(tmp_path / "eight.png", name="reference").pixels, image.pixels)
+    save_image(image, tmp_path / "eight.jpg")
+    save_image(Image(noise(48, 64)), tmp_path / "wide.png", bits=16)
+    levels = cv2.imread(str(tmp_path / "wide.png"), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    np.testing.assert_array_equal(levels, noise(48, 64).astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "part"),
+    [
+        ("a.jpg", {"quality": 0}, "from 1 to 100"),
+        ("a.webp", {"quality": 101}, "from 1 to 100"),
+        ("a.jpg", {"quality": 9.5}, "whole number"),
+        ("a.jpg", {"quality": True}, "whole number"),
+        ("a.png", {"quality": 90}, "has no quality"),
+        ("a.png", {"bits": 12}, "choose 8 or 16"),
+        ("a.jpg", {"bits": 16}, "end it in .png"),
+        ("a.webp", {"bits": 16}, "end it in .png"),
+        ("a.png", {"profile": "adobe"}, "srgb or display-p3"),
+    ],
+)
+def test_options_that_cannot_be_used(file, options, part, tmp_path):
+    assert part in refusal(lambda: save_image(Image(noise(48, 64)), tmp_path / file, **options))
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("file", ["result", "result.bmp", "result.gif", ".png", "result.png.txt"])

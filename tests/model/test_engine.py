@@ -221,6 +221,25 @@ def test_strength_zero_is_a_clean_upscale_for_which_nothing_is_loaded(
     assert np.array_equal(result.image.pixels, result.stages["upscaled"].pixels)
 
 
+def test_a_transparent_picture_keeps_its_transparency(engine: DiffusionEngine, request_: RefineRequest) -> None:
+    generated = request_.generated
+    values = np.ones(generated.size[::-1], np.float32)
+    middle = generated.size[0] // 2  # through the marked object
+    values[:, : middle - 4], values[:, middle - 4 : middle] = 0.0, 0.5
+    flat = np.rint(255 + values[..., None] * (generated.pixels - 255.0)).astype(np.uint8)
+    for strength in (0.0, 1.0):
+        asked = replace(request_, generated=Image(flat, Mask(values)), strength=strength)
+        result = engine.refine(asked)
+        assert result.image.alpha is not None
+        assert result.image.alpha.size == result.image.size
+        opaque = engine.refine(replace(asked, generated=Image(flat)))
+        seen = result.image.alpha.values == 1.0
+        assert np.array_equal(result.image.pixels[seen], opaque.image.pixels[seen])
+        hidden = result.image.alpha.values == 0.0
+        assert np.array_equal(result.image.pixels[hidden], result.stages["upscaled"].pixels[hidden])
+        assert hidden.mean() > 0.4
+
+
 def test_without_an_adapter_the_stock_model_goes_over_the_correspondence_result(
     tiny_base: Path, request_: RefineRequest
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from refgc.errors import EngineError
 from refgc.imaging.arrays import Bytes
-from refgc.imaging.upscale import clean_upscale
+from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.surroundings import enlarge
 from refgc.surroundings.enlarge import (
     draw_surroundings,
@@ -20,7 +20,7 @@ from refgc.surroundings.enlarge import (
     texture_weight,
 )
 from refgc.surroundings.ncnn import Layer, read_network
-from refgc.surroundings.weights import load_network
+from refgc.surroundings.weights import check_weights, load_network
 from tests.support.ncnn_files import compact_network, residual_network, write_weights
 from tests.support.pictures import refusal
 
@@ -91,6 +91,14 @@ def test_strips_and_bands_are_not_seen(tmp_path: Path, monkeypatch: pytest.Monke
     assert np.abs(banded.astype(int) - whole).max() <= 2
 
 
+def test_sixteen_bits_are_those_before_rounding(layers: tuple[Layer, ...]) -> None:
+    pixels, size = textured(30, 41), (164, 120)
+    deep = enlarge_surroundings(pixels, deep_upscale(pixels, size), layers)
+    assert deep.dtype == np.uint16
+    assert np.abs(deep / 257 - drawn(pixels, layers, 4)).max() < 1.01
+    assert len(np.unique(deep % 257)) > 200
+
+
 def test_plain_needs_no_weights_and_is_left_as_it_is(tmp_path: Path) -> None:
     pixels = textured(20, 20)
     plain = clean_upscale(pixels, (80, 80))
@@ -98,13 +106,24 @@ def test_plain_needs_no_weights_and_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_weights_are_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="run `refgc setup`"):
+    with pytest.raises(EngineError, match="run `refgc setup --surroundings`"):
         load_network("best", tmp_path)
     write_weights(tmp_path)
-    file = next(tmp_path.glob("*X4PLUS*.bin"))
+    file = next(tmp_path.glob("*x4plus*.bin"))
     file.write_bytes(file.read_bytes()[:-10])
-    assert "run `refgc setup`" in refusal(lambda: load_network("best", tmp_path))
+    assert "run `refgc setup --surroundings`" in refusal(lambda: load_network("best", tmp_path))
     assert load_network("fast", tmp_path) is load_network("fast", tmp_path)
+
+
+def test_an_opencv_that_runs_no_networks_is_told_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_weights(tmp_path)
+    check_weights("fast", tmp_path)
+    monkeypatch.delattr(cv2, "dnn")
+    with pytest.raises(EngineError, match="install opencv-python-headless"):
+        check_weights("fast", tmp_path)
+    check_weights("plain", tmp_path)
 
 
 def test_the_object_is_mixed_in_by_its_alpha() -> None:

@@ -89,7 +89,7 @@ def test_tiles_cover_every_pixel_once(height: int, width: int, pixels: int) -> N
 @pytest.mark.parametrize("method", list(STEMS))
 def test_the_published_networks_enlarge_and_tile_without_seams(method: Surroundings) -> None:
     if not are_weights_here(method):
-        pytest.skip("the weights of Real-ESRGAN are not on this machine; run `refgc setup`")
+        pytest.skip("the weights of Real-ESRGAN are not on this machine; run `refgc setup --surroundings`")
     layers = load_network(method)
     y, x = np.mgrid[:20, :24]
     pixels = np.dstack([128 + 90 * np.sin(x / (7.0 + c)) * np.cos(y / 8.0) for c in range(3)]).astype(np.uint8)

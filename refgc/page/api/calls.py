@@ -19,6 +19,7 @@ from gradio.route_utils import get_root_url
 
 from refgc.diptych.preview import STRENGTHS, GeneratorChoice
 from refgc.errors import InputError
+from refgc.imaging.profiles import ProfileName
 from refgc.page.api.tools import tool_caller
 from refgc.page.examples import Example
 from refgc.page.service.limits import address_of
@@ -126,6 +127,8 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
         object_name: str = "object",
         engine: EngineChoice = "auto",
         surroundings: Surroundings = "plain",
+        profile: ProfileName = "srgb",
+        bits: int = 8,
     ) -> Iterator[tuple[Json | None, Json]]:
         """Brings the reference's true object back into a generated picture, at up to four times its size.
 
@@ -143,6 +146,8 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
             object_name: the object in a few words
             engine: auto takes the best that the server can run, correspondence needs no GPU, diffusion does
             surroundings: how what lies around the object is enlarged: plain, or drawn by a network, fast or best
+            profile: the PNG's colour space, srgb or display-p3
+            bits: of each of its channels, 8 or 16
 
         Returns:
             the refined picture as PNG, with the report in its metadata; tools get a smaller copy to look at
@@ -162,6 +167,8 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                 seed=seed,
                 object_name=object_name,
                 engine=service.engine_for(chosen),
+                profile=given_choice(profile, ProfileName, "profile"),
+                bits=bits,
             )
             with closing(service.refine(job, asking.visit, asking.address)) as notes:
                 for note in notes:

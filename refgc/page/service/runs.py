@@ -14,8 +14,10 @@ from refgc.diptych import sources
 from refgc.diptych.preview import GeneratorChoice, make_preview_request, preview
 from refgc.engine import EngineName, Progress, RefineResult, Viewer
 from refgc.errors import InputError
+from refgc.imaging.encode import FileOptions, check_file_options
 from refgc.imaging.files import MEGABYTE
 from refgc.imaging.image import Image, Mask
+from refgc.imaging.profiles import ProfileName
 from refgc.page.pictures import ShownPreview, ShownRefinement, ShownResult, write_refinement, write_result, write_shown
 from refgc.page.service.cache import ResultCache, engine_fingerprint, open_cache
 from refgc.page.service.decoding import Decoder
@@ -61,6 +63,8 @@ class RefineJob:
         seed: seed of everything random.
         object_name: the object in words.
         engine: the engine that refines it.
+        profile: the colour space of the file to keep.
+        bits: of each of its channels, 8 or 16.
     """
 
     reference: Path
@@ -73,6 +77,8 @@ class RefineJob:
     seed: int = 0
     object_name: str = "object"
     engine: EngineName = "correspondence"
+    profile: ProfileName = "srgb"
+    bits: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +272,8 @@ class Service:
             object_name=job.object_name,
         )
         check_weights(job.surroundings)
+        file = FileOptions(job.profile, bits=job.bits)
+        check_file_options(file)
         record = _Record("refine", job.engine, job.scale)
         folder = new_folder("refined")
         key = ""
@@ -291,12 +299,13 @@ class Service:
                 seed=job.seed,
                 strength=job.strength,
                 surroundings=job.surroundings,
+                bits=job.bits,
             )
             record.sizes = _sizes_of(request)
             try:
                 result = self._refine_with(job.engine, request, progress, viewer)
                 progress("saving the pictures", 1.0)
-                shown = write_result(result, folder)
+                shown = write_result(result, folder, file)
             except BaseException:
                 remove(folder)
                 raise
@@ -469,6 +478,8 @@ def _cache_key(cache: ResultCache, job: RefineJob) -> str:
         "seed": job.seed,
         "object name": job.object_name,
         "engine": engine_fingerprint(job.engine),
+        "profile": job.profile,
+        "bits": job.bits,
     }
     try:
         return cache.key(files, options)

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -19,6 +20,7 @@ from gradio_client.utils import Status
 from refgc import refine
 from refgc.diptych.preview_report import PreviewReport
 from refgc.engine import EngineName, Progress, RefineResult, Report, Viewer
+from refgc.imaging.profiles import icc_profile
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.service.gpu import refine_with
 from refgc.page.service.runs import Service
@@ -97,7 +99,7 @@ def test_every_parameter_and_result_has_a_type_and_a_description(client: Client)
     assert needed == ["reference", "generated"]
     assert set(parameters) == {
         *("reference", "generated", "scale", "strength", "seed"),
-        *("reference_mask", "generated_mask", "object_name", "engine", "surroundings"),
+        *("reference_mask", "generated_mask", "object_name", "engine", "surroundings", "profile", "bits"),
     }
     assert parameters["reference"]["python_type"]["type"] == "filepath"
     assert parameters["engine"]["python_type"]["type"] == "Literal['auto', 'correspondence', 'diffusion']"
@@ -144,6 +146,23 @@ def test_refining_gives_the_picture_and_the_report_of_the_library(client: Client
     assert report.model_copy(update={"seconds": {}}) == expected.report.model_copy(update={"seconds": {}})
 
 
+def test_a_transparent_picture_keeps_its_transparency_and_comes_in_the_profile_and_bits_asked_for(
+    client: Client, pair: dict[str, Any], tmp_path: Path
+) -> None:
+    with PIL.Image.open(pair["generated"]["path"]) as picture:
+        levels = np.dstack([np.asarray(picture.convert("RGB")), np.full(picture.size[::-1], 255, np.uint8)])
+    levels[:, :10, 3] = 0
+    PIL.Image.fromarray(levels).save(tmp_path / "cut-out.png")
+    given = {**pair, "generated": handle_file(tmp_path / "cut-out.png"), "scale": 2, "strength": 0.5}
+    picture, _ = client.predict(**given, profile="display-p3", bits=16, api_name="/refine")
+    deep = cv2.imread(picture, cv2.IMREAD_UNCHANGED)
+    assert (deep.dtype, deep.shape[2]) == (np.uint16, 4)
+    assert (deep[:, :16, 3] == 0).all()
+    assert (deep[:, 24:, 3] == 65_535).all()
+    with PIL.Image.open(picture) as opened:
+        assert opened.info["icc_profile"] == icc_profile("display-p3")
+
+
 def test_the_stages_are_told_on_the_way(client: Client, pair: dict[str, Any]) -> None:
     job = client.submit(**pair, seed=11, api_name="/refine")
     picture, report = job.result(timeout=120)
@@ -165,6 +184,8 @@ def test_the_stages_are_told_on_the_way(client: Client, pair: dict[str, Any]) ->
         ({"seed": -1}, "The seed is -1; choose a whole number from 0 to 9223372036854775807."),
         ({"object_name": "x" * 300}, f"shorten it to at most {MAX_OBJECT_NAME} characters."),
         ({"object_name": "a\nb"}, "The object name has a line break or another control character"),
+        ({"profile": "adobe"}, "There is no profile called 'adobe'; use srgb or display-p3."),
+        ({"bits": 12}, "The number of bits is 12; choose 8 or 16."),
         ({"engine": "magic"}, "There is no engine called 'magic'; use auto, correspondence or diffusion."),
         ({"surroundings": "lovely"}, "There is no surroundings called 'lovely'; use plain, fast or best."),
         ({"reference": None}, "There is no reference; upload the picture and give what the upload answers."),

@@ -1,0 +1,97 @@
+"""A coarse map from matches: a homography, and for what is no plane the smooth deviation from it."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from refgc.correspondence.match import Matches
+from refgc.imaging.arrays import Floats, Size, size_of
+from refgc.imaging.region import Region
+from refgc.imaging.warp import fitted, homography_map, pixel_grid, rescale_points, rescaling
+
+# The constants of this file were chosen by hand, not fitted.
+# Nodes along the longer side of the picture.
+NODES = 64
+# Each node's regression takes so many nearest matches. Its window reaches to this one of them, and at least so far, as
+# a share of the longer side.
+NEIGHBOURS = 32
+WINDOW_NEIGHBOUR = 12
+LEAST_REACH = 0.02
+# Residual in pixels of the generated picture's matching frame at which a match's weight has fallen to a quarter.
+RESIDUAL = 6.0
+REWEIGHTINGS = 4
+# Weight of no deviation, in units of one match in the middle of the window.
+PRIOR = 0.5
+# Ridge on the slopes, in units of the squared reach.
+SLOPE_RIDGE = 0.3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoarseMap:
+    """A map from the generated picture into the reference, both in pixels of the original pictures.
+
+    Attributes:
+        homography: 3x3.
+        deviation: (rows, columns, 2) over the whole generated picture, in reference pixels; None for a plane.
+        size: (width, height) of the generated picture.
+    """
+
+    homography: NDArray[np.float64]
+    deviation: Floats | None
+    size: Size
+
+    def over(self, region: Region, size: Size) -> Floats:
+        """The map (height, width, 2) on a grid of `size` over a region of the generated picture."""
+        to_picture = region.to_picture() @ rescaling(size, region.size)
+        plane = homography_map(self.homography @ to_picture, size)
+        if self.deviation is None:
+            return plane
+        points = cv2.perspectiveTransform(pixel_grid(size).reshape(-1, 1, 2), to_picture).reshape(size[1], size[0], 2)
+        nodes = rescale_points(np.asarray(points, np.float32), self.size, size_of(self.deviation))
+        bent = cv2.remap(self.deviation, nodes, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(plane + bent, np.float32)
+
+
+def fit_coarse_map(homography: NDArray[np.float64], matches: Matches, size: Size, tolerance: float) -> CoarseMap:
+    """The homography with its deviation, a robust local affine regression of the matches' residuals.
+
+    Args:
+        homography: 3x3, from generated to reference coordinates of the original pictures.
+        matches: that agree with each other, in the same coordinates.
+        size: (width, height) of the generated picture.
+        tolerance: pixels of the reference that one pixel of the generated picture's matching frame is.
+    """
+    here = matches.generated.astype(np.float64)
+    expected = cv2.perspectiveTransform(here.reshape(-1, 1, 2), homography).reshape(-1, 2)
+    residual = matches.reference - expected
+    nodes = fitted(size, NODES)
+    grid = rescale_points(pixel_grid(nodes).reshape(-1, 2), nodes, size).astype(np.float64)
+    deviation = _regressed(grid, here, residual, LEAST_REACH * max(size), RESIDUAL * tolerance)
+    return CoarseMap(homography, deviation.reshape(nodes[1], nodes[0], 2).astype(np.float32), size)
+
+
+def _regressed(
+    grid: NDArray[np.float64], here: NDArray[np.float64], residual: NDArray[np.float64], reach: float, scale: float
+) -> NDArray[np.float64]:
+    """The regression's value at each point of a grid (m, 2): (m, 2)."""
+    distance = ((here[None] - grid[:, None]) ** 2).sum(axis=2)
+    count = min(NEIGHBOURS, len(here))
+    nearest = np.argpartition(distance, count - 1, axis=1)[:, :count]
+    offset, residual = here[nearest] - grid[:, None], residual[nearest]
+    squared = (offset**2).sum(axis=2)
+    # Where matches are far, the window is wide, and what it holds says less.
+    neighbour = min(WINDOW_NEIGHBOUR, count) - 1
+    window = np.maximum(np.sqrt(np.partition(squared, neighbour, axis=1)[:, neighbour]), reach)[:, None]
+    near = np.exp(-2.0 * squared / window**2)
+    design = np.concatenate([np.ones((*offset.shape[:2], 1)), offset / window[..., None]], axis=2)
+    ridge = np.diag([PRIOR, SLOPE_RIDGE, SLOPE_RIDGE])
+    solution = np.zeros((len(grid), 3, 2))
+    weight = near
+    for _ in range(REWEIGHTINGS):
+        weighted = (design * weight[..., None]).transpose(0, 2, 1)
+        solution = np.linalg.solve(weighted @ design + ridge, weighted @ residual)
+        error = residual - design @ solution
+        weight = near / (1.0 + (error**2).sum(axis=2) / scale**2) ** 2
+    return solution[:, 0]

