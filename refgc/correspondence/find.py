@@ -118,7 +118,13 @@ class _Matching:
         networks = find_networks()
         if networks is None:
             return self._by_sift
-        learned = match_learned(*self._greys, networks, generated_mask=self._masks[0], reference_mask=self._masks[1])
+        learned = match_learned(
+            *self._greys,
+            networks,
+            enlargement=max(1.0, self._frame[0] / self._size[0]),
+            generated_mask=self._masks[0],
+            reference_mask=self._masks[1],
+        )
         return with_learned(self._by_sift, learned, self._frame, self._reference_frame)
 
     def object(self, placements: list[Placement]) -> Finding | None:

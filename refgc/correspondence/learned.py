@@ -13,8 +13,10 @@ from refgc.errors import InputError
 from refgc.imaging.arrays import Bytes, Floats
 from refgc.wheels import LEARNED_MATCHING, LIGHTERGLUE, XFEAT, are_kept, weights_folder
 
-# The most keypoints of one picture; matching costs four times as much for twice as many. Chosen by hand, not fitted.
+# The most keypoints of one picture, since matching costs four times as much for twice as many; and the fewest pixels of
+# the original picture for one keypoint. Chosen by hand, not fitted.
 FEATURE_LIMIT = 2048
+PIXELS_PER_FEATURE = 16
 # What is lost where the weights are not there.
 LOST_WITHOUT = "objects that have turned or have little print are found less often"
 
@@ -26,9 +28,16 @@ class Networks:
     xfeat: dict[str, Floats]
     lighterglue: dict[str, Floats]
 
-    def features(self, grey: Bytes, mask: Bytes | None) -> LearnedFeatures:
-        """The surest keypoints of a picture; see `find_learned_features`."""
-        return find_learned_features(grey, self.xfeat, FEATURE_LIMIT, mask)
+    def features(self, grey: Bytes, mask: Bytes | None, enlargement: float = 1.0) -> LearnedFeatures:
+        """The surest keypoints of a picture; see `find_learned_features`.
+
+        Args:
+            grey: uint8 (height, width).
+            mask: uint8 of the same shape, 0 where no features are wanted.
+            enlargement: the factor by which the picture was enlarged before; that gives it no more detail.
+        """
+        limit = int(grey.size / enlargement**2 / PIXELS_PER_FEATURE)
+        return find_learned_features(grey, self.xfeat, min(FEATURE_LIMIT, limit), mask)
 
     def matches(
         self, first: LearnedFeatures, second: LearnedFeatures

@@ -170,6 +170,7 @@ def match_learned(
     reference: Bytes,
     networks: Networks,
     *,
+    enlargement: float = 1.0,
     generated_mask: Bytes | None = None,
     reference_mask: Bytes | None = None,
 ) -> Matches:
@@ -179,12 +180,13 @@ def match_learned(
         generated: uint8 (height, width), grey.
         reference: uint8 (height, width), grey.
         networks: the weights of both.
+        enlargement: the factor by which the generated picture was enlarged before.
         generated_mask: uint8 of the shape of `generated`, 0 where no features are wanted.
         reference_mask: the same for `reference`.
     """
     with ThreadPoolExecutor(2) as threads:
         masks = generated_mask, reference_mask
-        first, second = threads.map(networks.features, (generated, reference), masks)
+        first, second = threads.map(networks.features, (generated, reference), masks, (enlargement, 1.0))
     i, j, probabilities = networks.matches(first, second)
     unknown = np.full(len(i), np.nan, np.float32)
     return Matches(first.points[i], second.points[j], unknown, unknown, 1.0 - probabilities)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -106,7 +107,10 @@ def _region_in_picture(image: Image, prompt: Prompt, survey: View) -> Bools:
 def _best(edges: EdgeMap, marks: Marks, regions: Sequence[Bools]) -> Bools:
     """The draft outline with the highest score, among those of the candidates with the highest scores."""
     scores = np.array([_score(edges, marks, region) for region in regions])
-    drafts = [_draft(edges, regions[index], marks) for index in np.argsort(-scores, kind="stable")[:DRAFTS]]
+    best = [regions[index] for index in np.argsort(-scores, kind="stable")[:DRAFTS]]
+    # OpenCV's minimum cut uses one core.
+    with ThreadPoolExecutor(2) as threads:
+        drafts = list(threads.map(lambda region: _draft(edges, region, marks), best))
     return max(drafts, key=lambda draft: _score(edges, marks, draft) if draft.any() else -np.inf)
 
 

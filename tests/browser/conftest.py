@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import PIL.Image
 import pillow_heif
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, Request, expect
 
-from tests.support.synthetic import make_synthetic_pair
+from tests.support.synthetic import TABLE, make_synthetic_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_CHROMIUM = Path("/usr/bin/chromium")
@@ -136,9 +137,10 @@ class Pair:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """One object from two views, both wider than high, so that a picture lying on its side is noticed."""
     folder = tmp_path_factory.mktemp("pair")
-    square = make_synthetic_pair(reference_side=640, generated_side=192)
+    square = make_synthetic_pair(reference_side=480, generated_side=192)
+    wide = cv2.copyMakeBorder(square.reference, 0, 0, 80, 80, cv2.BORDER_CONSTANT, value=TABLE)
     paths = Pair(folder / "reference.png", folder / "generated.png")
-    PIL.Image.fromarray(square.reference[80:560]).save(paths.reference)
+    PIL.Image.fromarray(wide).save(paths.reference)
     PIL.Image.fromarray(square.generated[24:168]).save(paths.generated)
     return paths
 

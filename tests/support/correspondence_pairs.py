@@ -18,7 +18,7 @@ from tests.support.synthetic import draw_card, make_synthetic_pair
 
 Pixels = NDArray[np.uint8]
 
-PAIR = make_synthetic_pair(reference_side=320, generated_side=80)
+PAIR = make_synthetic_pair(reference_side=320, generated_side=80, has_table=False)
 WHITE = (255, 255, 255)
 
 

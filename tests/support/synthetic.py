@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class SyntheticPair:
-    """A printed card seen from the front (reference) and placed in a scene.
+    """A printed card seen from the front on a plain table (reference) and placed in a scene.
 
     `reference` is (R, R, 3) and `truth` (4G, 4G, 3), RGB uint8; `generated` is `truth` at a quarter of its size,
     blurred as a generator would; `mask` is (G, G) uint8, 255 on the card.
@@ -21,6 +21,10 @@ class SyntheticPair:
     generated: NDArray[np.uint8]
     truth: NDArray[np.uint8]
     mask: NDArray[np.uint8]
+
+
+# A colour that the card has nowhere as a ground.
+TABLE = (70, 110, 90)
 
 
 def draw_card(side: int, seed: int) -> NDArray[np.uint8]:
@@ -40,13 +44,17 @@ def draw_card(side: int, seed: int) -> NDArray[np.uint8]:
     return card
 
 
-def make_synthetic_pair(seed: int = 0, *, reference_side: int = 512, generated_side: int = 128) -> SyntheticPair:
-    """The same seed gives the same pictures."""
-    card = draw_card(reference_side, seed)
+def make_synthetic_pair(
+    seed: int = 0, *, reference_side: int = 512, generated_side: int = 128, has_table: bool = True
+) -> SyntheticPair:
+    """The same seed gives the same pictures; without the table, the card fills the reference."""
+    margin = reference_side // 16 if has_table else 0
+    card = draw_card(reference_side - 2 * margin, seed)
+    reference = cv2.copyMakeBorder(card, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=TABLE)
     full = 4 * generated_side
     random = np.random.default_rng(seed + 1000)
     scene = cv2.resize(random.integers(90, 200, (9, 9, 3), dtype=np.uint8), (full, full), interpolation=cv2.INTER_CUBIC)
-    corners = np.array([[0, 0], [reference_side, 0], [reference_side, reference_side], [0, reference_side]], np.float32)
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * len(card)
     placed = np.array([[0.22, 0.2], [0.8, 0.24], [0.77, 0.82], [0.2, 0.76]], np.float32) * full
     placing = cv2.getPerspectiveTransform(corners, placed)
     warped = cv2.warpPerspective(card, placing, (full, full), flags=cv2.INTER_AREA)
@@ -56,4 +64,6 @@ def make_synthetic_pair(seed: int = 0, *, reference_side: int = 512, generated_s
     size = (generated_side, generated_side)
     generated = cv2.resize(cv2.GaussianBlur(truth, (0, 0), 1.5), size, interpolation=cv2.INTER_AREA)
     small_mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
-    return SyntheticPair(card, generated.astype(np.uint8), truth, small_mask.astype(np.uint8))
+    return SyntheticPair(
+        np.asarray(reference, np.uint8), generated.astype(np.uint8), truth, small_mask.astype(np.uint8)
+    )
