@@ -25,7 +25,7 @@ COPY examples examples
 COPY app.py ./
 
 USER 1000
-RUN refgc setup
+RUN refgc setup --surroundings
 
 # Uploads and results are deleted by age; weights stay, and want a volume: /home/refgc/.cache/huggingface
 ENV GRADIO_SERVER_NAME=0.0.0.0 \

@@ -238,8 +238,7 @@ def in_front_of_waves():
     return np.clip(PAIR.generated + waves[..., None], 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("method", ["fast", "best"])
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize(("method", "scale"), [("fast", 2), ("best", 4)])
 @pytest.mark.usefixtures("network")
 def test_surroundings_are_drawn_around_the_object_and_never_on_it(method, scale):
     generated = in_front_of_waves()
@@ -264,6 +263,33 @@ def test_where_nothing_is_placed_the_whole_picture_is_drawn():
     assert not unwanted.report.placed
     assert changed(absent).any()
     np.testing.assert_array_equal(absent.image.pixels, unwanted.image.pixels)
+
+
+@pytest.mark.usefixtures("network")
+def test_they_are_drawn_round_every_copy_in_sixteen_bits_and_with_the_pictures_transparency():
+    generated = np.hstack([in_front_of_waves()] * 2)
+    mask = np.hstack([PAIR.mask] * 2)
+    alpha = np.full(mask.shape, 255, np.uint8)
+    alpha[:12] = np.linspace(0, 255, 12, dtype=np.uint8)[:, None]
+    transparent = np.dstack([generated, alpha])
+    drawn = refine(PRODUCT_PHOTO, transparent, scale=2, bits=16, surroundings="fast")
+    plain = refine(PRODUCT_PHOTO, transparent, scale=2, bits=16)
+    assert len(drawn.report.objects) == len(plain.report.objects) == 2
+    assert drawn.image.deep is not None
+    assert plain.image.deep is not None
+    difference = np.abs(drawn.image.deep.astype(int) - plain.image.deep).max(axis=2) / 257
+    inside, outside = enlarged(mask == 255, 2), beside(enlarged(mask == 255, 2), 16)
+    for copy in (np.s_[:, :160], np.s_[:, 160:]):
+        assert difference[copy][inside[copy]].mean() < 0.2 * difference[copy][outside[copy]].mean()
+    assert len(np.unique(drawn.image.deep[outside] % 257)) > 200
+    assert drawn.image.alpha is not None
+    assert plain.image.alpha is not None
+    np.testing.assert_array_equal(drawn.image.alpha.values, plain.image.alpha.values)
+    seen = drawn.image.alpha.values
+    assert (difference[seen == 0] == 0).all()
+    own, own_of_plain = (without_white(image.pixels, seen).astype(int) for image in (drawn.image, plain.image))
+    edge = (seen > 0.05) & (seen < 0.6)
+    assert abs((own - own_of_plain)[edge].mean()) < 1.5
 
 
 @pytest.mark.usefixtures("network")
