@@ -163,7 +163,7 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                 generated_mask=given_mask(generated_mask, "generated mask"),
                 scale=scale,
                 strength=strength,
-                surroundings=given_choice(surroundings, Surroundings, "surroundings"),
+                surroundings=given_choice(surroundings, Surroundings, "kind of surroundings"),
                 seed=seed,
                 object_name=object_name,
                 engine=service.engine_for(chosen),

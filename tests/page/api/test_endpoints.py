@@ -187,7 +187,7 @@ def test_the_stages_are_told_on_the_way(client: Client, pair: dict[str, Any]) ->
         ({"profile": "adobe"}, "There is no profile called 'adobe'; use srgb or display-p3."),
         ({"bits": 12}, "The number of bits is 12; choose 8 or 16."),
         ({"engine": "magic"}, "There is no engine called 'magic'; use auto, correspondence or diffusion."),
-        ({"surroundings": "lovely"}, "There is no surroundings called 'lovely'; use plain, fast or best."),
+        ({"surroundings": "lovely"}, "There is no kind of surroundings called 'lovely'; use plain, fast or best."),
         ({"reference": None}, "There is no reference; upload the picture and give what the upload answers."),
         ({"generated": {"path": 5}}, "There is no generated picture; upload the picture"),
         ({"reference": "/etc/passwd"}, "The reference cannot be used: a picture was not uploaded here;"),
