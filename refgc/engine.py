@@ -22,7 +22,7 @@ from refgc.request import RefineRequest, Surroundings
 EngineName = Literal["correspondence", "diffusion"]
 
 # What every engine says where the strength is 0.
-NOT_WANTED = "Nothing of the reference was asked for (strength 0), so the result is a clean upscale."
+NOT_WANTED = "Nothing of the reference was asked for (strength 0), so the result is a plain enlargement."
 
 
 class Progress(Protocol):
@@ -91,7 +91,7 @@ class Report(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     engine: EngineName
-    placed: bool = Field(description="whether the reference was placed in the picture; false means a plain upscale")
+    placed: bool = Field(description="whether the reference was placed in the picture; false means a plain enlargement")
     message: str = Field(description="one sentence for the person who asked")
     confidence: float = Field(ge=0, le=1, description="how sure the engine is of the placement")
     coverage: float = Field(ge=0, le=1, description="share of the output's pixels that took detail from the reference")
@@ -144,7 +144,7 @@ def make_report(
         engine: that refined.
         request: what was asked for.
         message: one sentence for the person who asked.
-        taken: (height, width) of the output, true where detail came from the reference; None for a plain upscale.
+        taken: (height, width) of the output, true where detail came from the reference; None for a plain enlargement.
         confidence: of the placement, in [0, 1].
         matches: feature matches that agree with the placement.
         seconds: wall-clock seconds by stage.

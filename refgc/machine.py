@@ -1,4 +1,4 @@
-"""The machine: its GPUs, processor, cores and memory, and what the diffusion engine lacks; imports no torch."""
+"""The machine: GPUs, processor, cores, threads and memory, and what the diffusion engine lacks; imports no torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event, Lock, Thread
 
 from pydantic import BaseModel, Field
+from threadpoolctl import threadpool_limits
 
 from refgc.settings import settings
 
@@ -132,3 +136,58 @@ def silence_libraries() -> None:
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     for library in ("torchao", "torch.utils._pytree"):
         logging.getLogger(library).setLevel(logging.ERROR)
+
+
+class BlasThreads:
+    """The number of threads that a matrix product of NumPy and SciPy takes, which is the same for the whole process.
+
+    Threads of a product wait for each other by spinning. Where other work runs on the same cores they take ten times as
+    long as one thread does, and on an idle machine they save little.
+    """
+
+    def __init__(self) -> None:
+        """As many as the process has set."""
+        self._lock = Lock()
+        self._users = 0
+        self._over = Event()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Holds matrix products to one thread for as long as the context lasts.
+
+        Of contexts that overlap, in several threads, the first sets the limit and the last lifts it.
+        """
+        with self._lock:
+            if self._users == 0:
+                self._hold()
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._lift()
+
+    def _hold(self) -> None:
+        # Only the thread that has set a limit can lift it, and the first user may end before the last.
+        begun, self._over = Event(), Event()
+
+        def hold(over: Event) -> None:
+            try:
+                with threadpool_limits(1, user_api="blas"):
+                    begun.set()
+                    over.wait()
+            finally:
+                begun.set()
+
+        self._holder = Thread(target=hold, args=(self._over,), name="one BLAS thread", daemon=True)
+        self._holder.start()
+        begun.wait()
+
+    def _lift(self) -> None:
+        self._over.set()
+        self._holder.join()
+
+
+BLAS_THREADS = BlasThreads()

@@ -49,7 +49,7 @@ def refine(
         seed: seed of everything random; the same arguments give the same pixels.
         strength: how much of the reference to bring in, from 0 to 1.
         surroundings: how what lies around the object is enlarged: "plain" by interpolation,
-            "fast" or "best" by a network whose weights `refgc setup` gets.
+            "fast" or "best" by a network whose weights `refgc setup --surroundings` gets.
         bits: of each channel: 8, or 16 for `RefineResult.image.deep`, which `save_image` writes as a PNG of 16 bits.
             Only the correspondence engine makes them.
         progress: called as the stages begin and advance.

@@ -31,7 +31,7 @@ class RefineRequest:
         generated_mask: the object in `generated`, same size; None lets the engine find it.
         object_name: the object in words, used in the diffusion engine's prompt.
         seed: seed of everything random; the same request and seed give the same pixels.
-        strength: how much of the reference to bring in, from 0 (plain upscale) to 1.
+        strength: how much of the reference to bring in, from 0 (plain enlargement) to 1.
         surroundings: how what lies around the object is enlarged.
         bits: of each channel of the result, 8 or 16.
     """
@@ -74,9 +74,9 @@ def make_request(
         generated_mask: the same for the generated picture.
         object_name: the object in words, one line of at most 200 characters.
         seed: a whole number from 0 to 2**63 - 1.
-        strength: how much of the reference to bring in, from 0 (plain upscale) to 1.
+        strength: how much of the reference to bring in, from 0 (plain enlargement) to 1.
         surroundings: how what lies around the object is enlarged: "plain", or "fast" or "best"
-            by a network whose weights `refgc setup` gets.
+            by a network whose weights `refgc setup --surroundings` gets.
         bits: of each channel of the result: 8, or 16 for a picture that is rounded later. The given pictures are read
             with 8 bits either way.
 

@@ -24,7 +24,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
 def _show(examination: Examination) -> None:
     """Prints the examination as tables."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console(highlight=False)
 
@@ -54,7 +54,9 @@ def _show(examination: Examination) -> None:
     machine.add_row("GPU", "\n".join(gpus) or "no NVIDIA GPU")
     console.print(machine)
 
-    weights = Table("variable", "for", "from", "state", title="Weights", title_justify="left")
+    # Whole names, also in a narrow terminal, since they are there to be copied.
+    variable, source = Column("variable", no_wrap=True), Column("from", overflow="fold")
+    weights = Table(variable, "for", source, "state", title="Weights", title_justify="left")
     for named in examination.weights:
         missing = "not set, optional" if named.optional else "[yellow]missing[/]"
         weights.add_row(named.variable, named.needed_for, named.source or "-", "present" if named.present else missing)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,7 +37,7 @@ def serve(host: str | None = None, port: int | None = None) -> None:
 
     Args:
         host: the address to listen at; None leaves it to Gradio's variable GRADIO_SERVER_NAME and its default.
-        port: likewise with GRADIO_SERVER_PORT.
+        port: likewise with GRADIO_SERVER_PORT; where neither is given, it is the first free port from 7860 on.
 
     Raises:
         InputError: the libraries of the page are missing, a setting in the environment cannot be used, or the port is
@@ -44,6 +46,12 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         raise InputError(f"The page needs {', '.join(missing)}: pip install '.[demo]' in the project's folder.")
+    # Gradio's own folder is that of every Gradio program on the machine, and old files in this one are deleted.
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()).resolve() / "refgc"))
+    wanted = os.environ.get("GRADIO_SERVER_PORT", "")
+    if port is None and wanted.isdecimal():
+        # Without this, Gradio takes another port where the wanted one is taken.
+        port = int(wanted)
     from refgc.page.app import build_demo, launch_settings
     from refgc.page.service.gpu import prepare_for_lending
     from refgc.page.service.runs import Service

@@ -50,13 +50,13 @@ def refine(
     object_name: Annotated[str, typer.Option("--object", help="The object in words.")] = "object",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     strength: Annotated[
-        float, typer.Option(help="How much of the reference to bring in, from 0 (plain upscale) to 1.")
+        float, typer.Option(help="How much of the reference to bring in, from 0 (plain enlargement) to 1.")
     ] = 1.0,
     surroundings: Annotated[
         SurroundingsChoice,
         typer.Option(
-            help="How what lies around the object is enlarged: plain, or drawn by a network that `refgc setup` gets, "
-            "fast or best. docs/surroundings.md says what they gain."
+            help="How what lies around the object is enlarged: plain, or drawn by a network that "
+            "`refgc setup --surroundings` gets, fast or best. docs/surroundings.md says what they gain."
         ),
     ] = "plain",
     profile: Annotated[

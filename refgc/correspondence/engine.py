@@ -1,7 +1,6 @@
 """The correspondence engine: find, align, harmonise and fuse, from two pictures to one."""
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from refgc.correspondence import report
 from refgc.correspondence.align import align_object, align_scene
@@ -17,6 +16,7 @@ from refgc.imaging.levels import Words, to_bytes, to_words
 from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample
+from refgc.machine import BLAS_THREADS
 from refgc.request import RefineRequest
 from refgc.surroundings.enlarge import draw_surroundings, mix_with_object, object_alpha
 from refgc.surroundings.weights import check_weights
@@ -44,9 +44,7 @@ class CorrespondenceEngine:
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
         check_weights(request.surroundings)
-        # Threads of a matrix product wait for each other by spinning. Where other work runs on the same cores they take
-        # ten times as long as one thread does, and on an idle machine they save little.
-        with threadpool_limits(1, user_api="blas"):
+        with BLAS_THREADS.one():
             return self._refine(request, progress, viewer)
 
     def _refine(self, request: RefineRequest, progress: Progress, viewer: Viewer | None) -> RefineResult:

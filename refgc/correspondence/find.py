@@ -15,6 +15,7 @@ from refgc.correspondence.segment import object_at_matches, shows_one_scene
 from refgc.imaging.arrays import Bytes, Floats, Size, luma, resized, shrink, size_of
 from refgc.imaging.region import Region, object_region
 from refgc.imaging.warp import fitted, rescale_points, rescaling
+from refgc.machine import BLAS_THREADS
 from refgc.masks.plain_background import object_on_plain_background
 from refgc.request import RefineRequest
 
@@ -26,8 +27,10 @@ REFERENCE_SIDE = 1280
 MATCHING_ENLARGEMENT = 4.0
 # How many faces of one object are placed separately.
 FACES = 2
-# A placement whose log10 of false alarms is below this is not compared with the mirrored reference.
+# A placement whose log10 of false alarms is below this is not compared with the mirrored reference. An object that is
+# nearly its own mirror image matches both, so the mirrored one has to be so much surer.
 MIRROR_CHECK = -80.0
+MIRROR_MARGIN = 4.0
 # The most copies of an object beside the first, and the longer side at which their places are marked.
 COPIES = 3
 COPY_SIDE = 512
@@ -74,9 +77,10 @@ def find(request: RefineRequest, pair: ExposedPair | None = None) -> Finding | N
         request: the pictures and the masks.
         pair: the same pictures, prepared; None prepares them here.
     """
-    matching = _Matching(request, pair or expose(request.reference, request.generated))
-    placements = matching.placements()
-    return matching.object(placements) if placements else None
+    with BLAS_THREADS.one():
+        matching = _Matching(request, pair or expose(request.reference, request.generated))
+        placements = matching.placements()
+        return matching.object(placements) if placements else None
 
 
 def search(request: RefineRequest, pair: ExposedPair) -> Search:
@@ -107,7 +111,8 @@ class _Matching:
         given = request.reference_mask
         self._mask = given.values if given else object_on_plain_background(request.reference.pixels)
         marked = request.generated_mask.values if request.generated_mask else None
-        self._greys = luma(resized(pair.generated, self._frame)), luma(resized(pair.reference, self._reference_frame))
+        self._pictures = resized(pair.generated, self._frame), resized(pair.reference, self._reference_frame)
+        self._greys = luma(self._pictures[0]), luma(self._pictures[1])
         self._masks = _search_mask(marked, self._frame), _search_mask(self._mask, self._reference_frame)
         self._features = [find_features(grey, where) for grey, where in zip(self._greys, self._masks, strict=True)]
         self._matches = match_features(*self._features)
@@ -119,7 +124,7 @@ class _Matching:
         if networks is None:
             return self._by_sift
         learned = match_learned(
-            *self._greys,
+            *self._pictures,
             networks,
             enlargement=max(1.0, self._frame[0] / self._size[0]),
             generated_mask=self._masks[0],
@@ -140,14 +145,14 @@ class _Matching:
         return self._finding(placements, located, mask)
 
     def is_mirrored(self, placements: list[Placement]) -> bool:
-        """Whether the mirrored reference is placed with more certainty than the reference itself."""
+        """Whether the mirrored reference is placed with clearly more certainty than the reference itself."""
         surest = placements[0].log_false_alarms if placements else 0.0
         if surest < MIRROR_CHECK:
             return False
         grey, where = (None if field is None else field[:, ::-1].copy() for field in (self._greys[1], self._masks[1]))
         assert grey is not None
         mirrored = place_all(match_features(self._features[0], find_features(grey, where)), self._reference_frame, 1)
-        return bool(mirrored) and mirrored[0].log_false_alarms < surest
+        return bool(mirrored) and mirrored[0].log_false_alarms < surest - MIRROR_MARGIN
 
     def copies(self, first: Finding) -> list[Finding]:
         """Further copies of an object, each found with the features that lie on none before."""

@@ -28,16 +28,16 @@ class Networks:
     xfeat: dict[str, Floats]
     lighterglue: dict[str, Floats]
 
-    def features(self, grey: Bytes, mask: Bytes | None, enlargement: float = 1.0) -> LearnedFeatures:
+    def features(self, pixels: Bytes, mask: Bytes | None, enlargement: float = 1.0) -> LearnedFeatures:
         """The surest keypoints of a picture; see `find_learned_features`.
 
         Args:
-            grey: uint8 (height, width).
-            mask: uint8 of the same shape, 0 where no features are wanted.
+            pixels: uint8 RGB (height, width, 3).
+            mask: uint8 (height, width), 0 where no features are wanted.
             enlargement: the factor by which the picture was enlarged before; that gives it no more detail.
         """
-        limit = int(grey.size / enlargement**2 / PIXELS_PER_FEATURE)
-        return find_learned_features(grey, self.xfeat, min(FEATURE_LIMIT, limit), mask)
+        limit = int(pixels.size / 3 / enlargement**2 / PIXELS_PER_FEATURE)
+        return find_learned_features(pixels, self.xfeat, min(FEATURE_LIMIT, limit), mask)
 
     def matches(
         self, first: LearnedFeatures, second: LearnedFeatures

@@ -177,11 +177,11 @@ def match_learned(
     """Matches of XFeat's keypoints by LighterGlue.
 
     Args:
-        generated: uint8 (height, width), grey.
-        reference: uint8 (height, width), grey.
+        generated: uint8 RGB (height, width, 3).
+        reference: uint8 RGB (height, width, 3).
         networks: the weights of both.
         enlargement: the factor by which the generated picture was enlarged before.
-        generated_mask: uint8 of the shape of `generated`, 0 where no features are wanted.
+        generated_mask: uint8 (height, width) of `generated`, 0 where no features are wanted.
         reference_mask: the same for `reference`.
     """
     with ThreadPoolExecutor(2) as threads:

@@ -17,9 +17,9 @@ RECOLOURED = 0.5
 SMALL_MAGNIFICATION = 1.1
 # A reference that shows the object so much smaller, and not sharper, is the generated picture.
 SWAPPED_MAGNIFICATION = 0.8
-NOT_PLACED = "The reference could not be found in the picture with confidence, so the result is a clean upscale."
+NOT_PLACED = "The reference could not be found in the picture with confidence, so the result is a plain enlargement."
 NOT_TRUSTED = (
-    "The reference was found, but nowhere does it fit the picture well enough, so the result is a clean upscale."
+    "The reference was found, but nowhere does it fit the picture well enough, so the result is a plain enlargement."
 )
 LIBRARIES = ("opencv", "numpy")
 
@@ -46,7 +46,7 @@ class PlacedObject:
 def not_placed(
     request: RefineRequest, seconds: dict[str, float], why: str = NOT_PLACED, warnings: tuple[str, ...] = ()
 ) -> Report:
-    """The report of a plain upscale.
+    """The report of a plain enlargement.
 
     Args:
         request: what was asked for.

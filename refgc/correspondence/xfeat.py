@@ -41,17 +41,18 @@ class LearnedFeatures:
     size: Size
 
 
-def find_learned_features(grey: Bytes, weights: Weights, limit: int, mask: Bytes | None = None) -> LearnedFeatures:
+def find_learned_features(pixels: Bytes, weights: Weights, limit: int, mask: Bytes | None = None) -> LearnedFeatures:
     """Keypoints and descriptors of a picture.
 
     Args:
-        grey: uint8 (height, width), at least 32 pixels a side.
+        pixels: uint8 RGB (height, width, 3). As in training, the network sees the mean of the channels, not their luma.
         weights: of XFeat, by the names of the published file.
         limit: the largest number of keypoints.
-        mask: uint8 of the same shape, 0 where no features are wanted; None takes them everywhere.
+        mask: uint8 (height, width), 0 where no features are wanted; None takes them everywhere.
     """
-    width, height = (max(STEP, side // STEP * STEP) for side in size_of(grey))
-    picture = cv2.resize(grey.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    width, height = (max(STEP, side // STEP * STEP) for side in size_of(pixels))
+    grey = pixels.mean(axis=2, dtype=np.float32)
+    picture = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
     dense, logits, reliability = _network(picture[None], weights)
     dense /= np.linalg.norm(dense, axis=0, keepdims=True) + 1e-12
     corners = _keypoint_map(logits)
@@ -67,13 +68,13 @@ def find_learned_features(grey: Bytes, weights: Weights, limit: int, mask: Bytes
     points = points[order]
     descriptors = _sampled(dense, points, (width, height), bicubic=True)
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True) + 1e-12
-    factor = np.array(size_of(grey), np.float32) / np.array([width, height], np.float32)
+    factor = np.array(size_of(pixels), np.float32) / np.array([width, height], np.float32)
     return LearnedFeatures(
         # Pixel centres are at whole numbers in both sizes.
         ((points + np.float32(0.5)) * factor - np.float32(0.5)).astype(np.float32),
         scores[order].astype(np.float32),
         descriptors,
-        size_of(grey),
+        size_of(pixels),
     )
 
 

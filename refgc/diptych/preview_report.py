@@ -70,8 +70,8 @@ class PreviewReport(BaseModel):
     scene_mask: MaskRecord
     artifacts: ArtifactRecord | None = Field(description="what was simulated; null when nothing was")
     upscaled: Fidelity | None = Field(
-        description="how close the generated picture's clean upscale is to the truth; null when a model drew into a "
-        "composed scene, which is nobody's truth"
+        description="how close the generated picture's plain enlargement is to the truth; null when a model drew into "
+        "a composed scene, which is nobody's truth"
     )
     model: ModelRecord | None = Field(description="what the diffusion generator was made of; null when it did not run")
     seconds: dict[str, float] = Field(description="wall-clock seconds by stage")

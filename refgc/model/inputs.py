@@ -19,7 +19,7 @@ class Inputs:
 
     Attributes:
         windows: where the model works.
-        upscaled: the clean upscale of the whole generated picture, of the output's size.
+        upscaled: the plain enlargement of the whole generated picture, of the output's size.
         correspondence: the correspondence engine's result, of the same size; None where it was not asked for.
         reference: the reference window at `windows.reference_size`.
         start: what the noise is laid over, at `windows.working_size`.

@@ -85,7 +85,7 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
     """Refines the object in a generated picture (LRGI) after a sharp photo of it (HRRI).
 
     The transformer sees the text, the noise, the HRRI as IMG1 and the enlarged LRGI as IMG2. It works on a window
-    around the object, at the sizes Kontext was trained on; the window goes back into the LRGI's clean upscale.
+    around the object, at the sizes Kontext was trained on; the window goes back into the LRGI's plain enlargement.
 
     Attributes:
         freqmole: the experts in the transformer; None for the stock FLUX.1-Kontext.
@@ -183,8 +183,8 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             width: the same.
             num_inference_steps: of the whole noise schedule.
             guidance_scale: of the distilled guidance.
-            strength: how much of the redrawn object to bring in, from 0 (plain upscale) to 1. Unlike in other diffusers
-                pipelines it says nothing about the schedule; that is `noise`.
+            strength: how much of the redrawn object to bring in, from 0 (plain enlargement) to 1. Unlike in other
+                diffusers pipelines it says nothing about the schedule; that is `noise`.
             init: what the noise is laid over: "generated", the enlarged LRGI, or "correspondence", the correspondence
                 engine's result.
             noise: the share of the schedule that is run, in (0, 1]; None is 1 for the first `init`, 0.3 for the second.

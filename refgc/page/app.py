@@ -18,7 +18,8 @@ from refgc.page.gallery.tab import build_gallery_tab
 from refgc.page.marking.mask import ObjectSegmenter
 from refgc.page.preview.tab import REFINE_TAB, build_preview_tab
 from refgc.page.refine.tab import build_refine_tab
-from refgc.page.service.guard import guards
+from refgc.page.service.guard import NOT_FITTING, guards
+from refgc.page.service.logs import describe, logger
 from refgc.page.service.payload import UPLOAD_BYTES
 from refgc.page.service.runs import Service
 from refgc.page.service.server import MAX_SESSIONS, app_settings, deletion_schedule, max_threads, server_middleware
@@ -34,6 +35,27 @@ PROMISE = (
 MOST_EVENTS = 256
 
 
+class Page(gr.Blocks):
+    """Gradio's page, which prints no traceback of an event that a script made up.
+
+    Gradio prints one for everything that a component cannot make sense of, and what was sent stands in it.
+    """
+
+    async def process_api(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """What Gradio does for an event.
+
+        Raises:
+            gr.Error: it failed; the error tells one sentence, and the log has one line.
+        """
+        try:
+            return await super().process_api(*args, **options)
+        except gr.Error:
+            raise
+        except Exception as error:
+            logger.error("event failed", **describe(error))
+            raise gr.Error(NOT_FITTING, print_exception=False) from error
+
+
 def build_demo(service: Service) -> gr.Blocks:
     """Build the page. A visitor's browser loads nothing from other hosts.
 
@@ -41,7 +63,7 @@ def build_demo(service: Service) -> gr.Blocks:
         service: runs the engines for the visitors.
     """
     title = f"{TITLE}: true objects in generated pictures"
-    demo = gr.Blocks(title=title, analytics_enabled=False, delete_cache=deletion_schedule(service))
+    demo = Page(title=title, analytics_enabled=False, delete_cache=deletion_schedule(service))
     segmenter = ObjectSegmenter(service)
     # States name files, so they are kept as long as these.
     _, state_seconds = deletion_schedule(service)

@@ -97,7 +97,7 @@ def test_an_unrelated_reference_is_not_placed():
     assert list(result.stages) == ["upscaled"]
     assert (result.report.confidence, result.report.coverage, result.report.matches) == (0, 0, 0)
     assert result.report.object_box is None
-    assert "clean upscale" in result.report.message
+    assert "plain enlargement" in result.report.message
 
 
 def test_the_report_describes_the_result():

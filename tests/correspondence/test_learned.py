@@ -41,15 +41,11 @@ def test_a_convolution_is_that_of_torch(side: int, stride: int, monkeypatch: pyt
     assert _convolved(x, kernel, bias, stride) == pytest.approx(np.maximum(expected, 0), abs=1e-4)
 
 
-def grey(picture: np.ndarray) -> np.ndarray:
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
-
-
 def test_a_turned_card_is_matched_to_the_pixel(networks: Networks) -> None:
     card = draw_card(320, 0)
     homography = np.array([[0.8, 0.15, 30.0], [-0.12, 0.75, 60.0], [2e-4, 1e-4, 1]])
     seen = cv2.warpPerspective(card, homography, (320, 320), borderValue=(120, 120, 120))
-    matches = match_learned(grey(seen), grey(card), networks)
+    matches = match_learned(seen, card, networks)
     assert len(matches) > 60
     assert matches.learned.all()
     there = cv2.perspectiveTransform(matches.reference[:, None], homography)[:, 0]
@@ -59,16 +55,18 @@ def test_a_turned_card_is_matched_to_the_pixel(networks: Networks) -> None:
 
 
 def test_matches_of_unrelated_pictures_are_no_evidence(networks: Networks) -> None:
-    rough = np.random.default_rng(0).integers(0, 255, (20, 20), dtype=np.uint8)
+    rough = np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)
     noise = cv2.resize(rough, (320, 320), interpolation=cv2.INTER_CUBIC)
-    matches = match_learned(np.asarray(noise, np.uint8), grey(draw_card(320, 0)), networks)
-    assert log_chance(matches.subset(coherent(matches)), (320, 320), (320, 320)) > -4
+    matches = match_learned(np.asarray(noise, np.uint8), draw_card(320, 0), networks)
+    # In frames of the size in which matches are compared.
+    matches = matches.at(4 * matches.generated, 4 * matches.reference)
+    assert log_chance(matches.subset(coherent(matches)), (1280, 1280), (1280, 1280)) > -4
 
 
 def test_features_keep_to_the_mask_and_the_limit(networks: Networks) -> None:
     mask = np.zeros((320, 320), np.uint8)
     mask[:, 160:] = 255
-    features = find_learned_features(grey(draw_card(320, 0)), networks.xfeat, 50, mask)
+    features = find_learned_features(draw_card(320, 0), networks.xfeat, 50, mask)
     assert 20 < len(features.points) <= 50
     assert features.points[:, 0].min() >= 158
     assert np.linalg.norm(features.descriptors, axis=1) == pytest.approx(1, abs=1e-4)
@@ -76,8 +74,8 @@ def test_features_keep_to_the_mask_and_the_limit(networks: Networks) -> None:
 
 
 def test_a_picture_without_features_matches_nothing(networks: Networks) -> None:
-    flat = np.full((96, 64), 128, np.uint8)
-    assert len(match_learned(flat, grey(draw_card(160, 0)), networks)) == 0
+    flat = np.full((96, 64, 3), 128, np.uint8)
+    assert len(match_learned(flat, draw_card(160, 0), networks)) == 0
     nothing = LearnedFeatures(
         np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, 64), np.float32), (64, 64)
     )

@@ -1,4 +1,4 @@
-"""The clean upscale."""
+"""The plain enlargement."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from pathlib import Path
@@ -96,6 +97,29 @@ def test_links_within_the_repository_lead_somewhere(document: Path) -> None:
 def test_every_page_is_linked_from_the_readme() -> None:
     linked = {(ROOT / link.partition("#")[0]).resolve() for link in LINK.findall(prose_of(README))}
     assert set((ROOT / "docs").glob("*.md")) <= linked
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_rows_of_a_table_have_as_many_cells_as_its_head(document: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", prose_of(document), re.MULTILINE):
+        assert len({line.count("|") for line in table.splitlines()}) == 1, table
+
+
+def test_the_gains_of_our_examples_are_those_that_were_measured() -> None:
+    text = (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Our own examples\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    measured = json.loads((ROOT / "benchmarks" / "chain.json").read_text(encoding="utf-8"))["examples"]
+    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+    assert rows == [
+        f"| {' | '.join([one['example'].replace('_', ' '), *gains(one['with masks']), *gains(one['without masks'])])} |"
+        for one in measured
+    ]
+
+
+def gains(runs: dict[str, Any]) -> tuple[str, str, str]:
+    """Cells of the table: PSNR of each seed, their mean, and the mean SSIM."""
+    each = ", ".join(f"{gain:+.2f}" for gain in runs["psnr_gain_inside"])
+    return each, f"{runs['mean_psnr_gain_inside']:+.2f} dB", f"{runs['mean_ssim_gain_inside']:+.3f}"
 
 
 @pytest.mark.parametrize("code", blocks("python"))

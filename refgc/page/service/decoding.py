@@ -47,7 +47,8 @@ class StoppedError(Exception):
 class Decoder:
     """Decodes files in processes of their own; may be called from several threads at a time.
 
-    A process decodes one file and ends. Small pictures are kept, so that the same file is decoded once.
+    A process decodes one file and ends. Small pictures are kept where the caller expects to ask again, so that the same
+    file is decoded once.
     """
 
     def __init__(
@@ -74,23 +75,26 @@ class Decoder:
         self._kept = _Kept(cache_bytes)
         self._starter: _Forks | _Programs = _Forks(memory, seconds) if fork else _Programs(memory, seconds)
 
-    def image(self, path: Path, *, name: str, stop: threading.Event | None = None) -> Image:
+    def image(self, path: Path, *, name: str, stop: threading.Event | None = None, keep: bool = True) -> Image:
         """Open a picture file as `refgc.imaging.image.open_image` does.
 
         Args:
             path: the file.
             name: what the picture is called in an error sentence, such as "reference".
             stop: set by whoever asked when the picture is no longer wanted.
+            keep: whether the picture is kept for the next who asks. One that was kept before is given in either case.
 
         Raises:
             InputError: it cannot be used; the sentence says what to do.
             StoppedError: `stop` was set, or the decoder was closed.
         """
-        decoded = self._decoded(DecodeRequest("image", os.fspath(path), name), stop)
+        decoded = self._decoded(DecodeRequest("image", os.fspath(path), name), stop, keep)
         assert isinstance(decoded, Image)
         return decoded
 
-    def mask(self, path: Path, *, size: tuple[int, int], name: str, stop: threading.Event | None = None) -> Mask:
+    def mask(
+        self, path: Path, *, size: tuple[int, int], name: str, stop: threading.Event | None = None, keep: bool = True
+    ) -> Mask:
         """Open a mask file as `refgc.imaging.image.open_mask` does.
 
         Args:
@@ -98,12 +102,13 @@ class Decoder:
             size: (width, height) in pixels of the picture that the mask belongs to.
             name: what the mask is called in an error sentence, such as "reference mask".
             stop: set by whoever asked when the mask is no longer wanted.
+            keep: as for `image`.
 
         Raises:
             InputError: it cannot be used; the sentence says what to do.
             StoppedError: `stop` was set, or the decoder was closed.
         """
-        decoded = self._decoded(DecodeRequest("mask", os.fspath(path), name, size), stop)
+        decoded = self._decoded(DecodeRequest("mask", os.fspath(path), name, size), stop, keep)
         assert isinstance(decoded, Mask)
         return decoded
 
@@ -112,7 +117,7 @@ class Decoder:
         self._closed.set()
         self._starter.close()
 
-    def _decoded(self, request: DecodeRequest, stop: threading.Event | None) -> Decoded:
+    def _decoded(self, request: DecodeRequest, stop: threading.Event | None, keep: bool) -> Decoded:
         check_file(Path(request.path), request.name)
         key = _key(request)
         found = self._kept.get(key)
@@ -126,7 +131,7 @@ class Decoder:
         finally:
             self._turns.release()
         # The file may have been replaced while it was read.
-        if key is not None and key == _key(request):
+        if keep and key is not None and key == _key(request):
             self._kept.keep(key, decoded)
         return decoded
 

@@ -16,7 +16,7 @@ from structlog.typing import EventDict
 
 Outcome = Literal["done", "unplaced", "cancelled", "refused", "failed", "timeout", "busy"]
 
-# Everything that the package logs passes here; `logs_to` writes it.
+# The loggers of the package; `logs_to` writes what they are given.
 PACKAGE = "refgc"
 # The innermost calls, which say where an error came from.
 FRAMES = 8
@@ -35,7 +35,10 @@ logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
 
 @contextmanager
 def logs_to(stream: TextIO | None = None) -> Iterator[None]:
-    """Writes what the package logs for as long as the context lasts.
+    """Writes what the package logs, and the errors of libraries, for as long as the context lasts.
+
+    Libraries warn of each odd request, and what was sent stands in their text. Without a handler of the root logger
+    Python prints these warnings, and MCP's own adds one that prints every line of ours once more.
 
     Args:
         stream: None writes to stderr.
@@ -44,23 +47,25 @@ def logs_to(stream: TextIO | None = None) -> Iterator[None]:
     handler.setFormatter(
         ProcessorFormatter(
             processors=[
-                ProcessorFormatter.remove_processors_meta,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+                _foreign_without_text,
                 _error_without_text,
+                ProcessorFormatter.remove_processors_meta,
                 _in_order,
                 structlog.processors.JSONRenderer(serializer=_json),
             ],
             foreign_pre_chain=[structlog.stdlib.add_log_level],
         )
     )
-    package = logging.getLogger(PACKAGE)
+    handler.addFilter(lambda record: record.levelno >= logging.ERROR or _is_ours(record.name))
+    package, root = logging.getLogger(PACKAGE), logging.getLogger()
     level = package.level
-    package.addHandler(handler)
+    root.addHandler(handler)
     package.setLevel(logging.INFO)
     try:
         yield
     finally:
-        package.removeHandler(handler)
+        root.removeHandler(handler)
         package.setLevel(level)
 
 
@@ -115,6 +120,16 @@ def describe(error: BaseException) -> dict[str, Any]:
         "error": type(error).__name__,
         "passed": [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-FRAMES:]],
     }
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] == PACKAGE
+
+
+def _foreign_without_text(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Of a library's error its kind and place are kept; its text may hold what a visitor sent."""
+    name = event["_record"].name
+    return event if _is_ours(name) else {**event, "event": f"error in {name}"}
 
 
 def _error_without_text(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -45,13 +45,15 @@ def routes(*, tools: bool) -> tuple[Route, ...]:
     """
     # Sessions, events and functions are named in these letters; a control character is in no name.
     name, plain = r"[A-Za-z0-9._-]{1,64}", r"[^\x00-\x1f\x7f]+"
+    # Longer than the system allows in a path, a name is an error and not only unknown.
+    asset = r"[\x20-\x7e]{1,255}"
     api = "/gradio_api"
     paths: list[tuple[str, str, tuple[str, ...]]] = [
         ("page", r"/", ("GET", "HEAD")),
         ("page", r"/config/?", ("GET",)),
         ("page", rf"/(?:theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon)|{api}/theme\.css", ("GET",)),
         ("page", rf"{re.escape(HEALTH_PATH)}|{re.escape(EMBED_PATH)}", ("GET", "HEAD")),
-        ("page", rf"/(?:assets|static)/{plain}", ("GET", "HEAD")),
+        ("page", rf"/(?:assets|static)/{asset}", ("GET", "HEAD")),
         ("page", rf"{api}/(?:info/?|openapi\.json|app_id/?|login_check/?|startup-events)", ("GET",)),
         ("page", rf"{api}/heartbeat/{name}", ("GET",)),
         ("page", rf"{api}/upload_progress", ("GET",)),

@@ -122,11 +122,13 @@ class Reported(Protocol):
 class PictureDecoder(Protocol):
     """What opens visitors' files; see `refgc.page.service.decoding.Decoder`."""
 
-    def image(self, path: Path, *, name: str, stop: Event | None = None) -> Image:
-        """The picture in a file."""
+    def image(self, path: Path, *, name: str, stop: Event | None = None, keep: bool = True) -> Image:
+        """The picture in a file; `keep` says whether it will be asked for again."""
         ...
 
-    def mask(self, path: Path, *, size: tuple[int, int], name: str, stop: Event | None = None) -> Mask:
+    def mask(
+        self, path: Path, *, size: tuple[int, int], name: str, stop: Event | None = None, keep: bool = True
+    ) -> Mask:
         """The mask in a file, of a picture of the given width and height."""
         ...
 
@@ -385,12 +387,16 @@ class Service:
         yield from self._run(record, visit, address, work)
 
     def _opened(self, file: Path, name: str, mask_file: Path | None, cancelled: Event) -> tuple[Image, Mask | None]:
-        """A picture and its mask, decoded; `name` is "reference", "generated" or "scene"."""
+        """A picture and its mask, decoded; `name` is "reference", "generated" or "scene".
+
+        They are not kept in memory for the next run, since a run asks for each once.
+        """
         called = "generated picture" if name == "generated" else name
-        picture = self.decoder.image(file, name=called, stop=cancelled)
+        picture = self.decoder.image(file, name=called, stop=cancelled, keep=False)
         if mask_file is None:
             return picture, None
-        return picture, self.decoder.mask(mask_file, size=picture.size, name=f"{name} mask", stop=cancelled)
+        mask = self.decoder.mask(mask_file, size=picture.size, name=f"{name} mask", stop=cancelled, keep=False)
+        return picture, mask
 
     def _run(
         self,

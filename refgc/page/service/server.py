@@ -34,9 +34,10 @@ from refgc.settings import Settings
 
 # Every run that waits holds one of Gradio's threads; so many are left for clicks and uploads. Chosen by hand.
 OTHER_THREADS = 40
-# Gradio keeps about 230 kB for each session: every component's configuration. A session that comes back after so many
-# others loses its history, and nothing else.
+# A session that comes back after so many others loses its history, and nothing else.
 MAX_SESSIONS = 128
+# What Gradio copies for each session is dropped so often.
+COPIES_SECONDS = 1.0
 # Messages that a session has not read for so long are dropped. Chosen by hand: a client reads as they come.
 UNREAD_SECONDS = 600.0
 # Smaller answers are not worth compressing, and a higher level takes longer than it saves on the wire.
@@ -91,11 +92,15 @@ def lifespan_of(service: Service) -> Callable[[Starlette], AbstractAsyncContextM
         with logs_to():
             logger.info("started", version=__version__, **_limits_of(service.settings))
             stop = start_janitor(service.settings.keep_hours * HOUR, [cache.trim] if cache else [])
-            dropping = asyncio.create_task(drop_unread_messages(app.get_blocks()._queue))
+            dropping = [
+                asyncio.create_task(drop_unread_messages(app.get_blocks()._queue)),
+                asyncio.create_task(drop_copied_settings(app.state_holder)),
+            ]
             try:
                 yield
             finally:
-                dropping.cancel()
+                for task in dropping:
+                    task.cancel()
                 stop()
                 service.decoder.close()
                 logger.info("ended")
@@ -128,6 +133,24 @@ async def drop_unread_messages(queue: Any, *, unread_seconds: float = UNREAD_SEC
             if now - since >= unread_seconds:
                 queue.pending_messages_per_session.pop(session, None)
                 events.pop(session, None)
+
+
+async def drop_copied_settings(holder: Any, *, seconds: float = COPIES_SECONDS) -> None:
+    """Forgets the settings of the page's components that Gradio copies for each session, about 260 kB.
+
+    They only serve links that restore a page's state, which this page does not have. What a session's events need is
+    kept elsewhere: the components with their updates, and the values of its states. Gradio has no setting for this.
+    Emptied is a table of its `SessionState`, as it is in version 6.31; Gradio makes anew what it misses there.
+
+    Args:
+        holder: Gradio's `StateHolder`.
+        seconds: how often it looks after them.
+    """
+    while True:
+        await asyncio.sleep(seconds)
+        # New sessions may come in from other threads meanwhile.
+        for session in list(holder.session_data.values()):
+            session.config_values.clear()
 
 
 def _limits_of(settings: Settings) -> dict[str, object]:

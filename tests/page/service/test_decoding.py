@@ -312,6 +312,13 @@ def test_a_file_is_decoded_once(decoder, picture):
     assert decoder.mask(picture, size=(128, 96), name="mask").size == (128, 96)
 
 
+def test_a_file_that_nobody_will_ask_for_again_is_not_kept(decoder, picture):
+    first = decoder.image(picture, name="reference", keep=False)
+    second = decoder.image(picture, name="reference")
+    assert second is not first
+    assert decoder.image(picture, name="reference", keep=False) is second
+
+
 def test_a_changed_file_is_decoded_again(decoder, picture):
     first = decoder.image(picture, name="reference")
     status = picture.stat()

@@ -245,6 +245,18 @@ def test_limits_are_told_to_scripts(tmp_path: Path, large: tuple[bytes, bytes], 
     assert sorted(outcomes(server)) == ["busy", "busy", "cancelled", "cancelled"]
 
 
+def ask_amiss(address: str, value: Any) -> None:
+    """Sends events with too few values and with values that no component can take, and reads what they are told."""
+    with httpx.Client(base_url=f"{address}/gradio_api", timeout=PATIENCE_SECONDS) as http:
+        events = {event["api_name"]: event for event in http.get(f"{address}/config").json()["dependencies"]}
+        for name in ("refine", "submit", "follow"):
+            for values in ([value], [value] * len(events[name]["inputs"])):
+                asked = {"fn_index": events[name]["id"], "data": values, "session_hash": "amiss"}
+                http.post("/queue/join", json=asked).raise_for_status()
+                told = http.get("/queue/data", params={"session_hash": "amiss"}).text
+                assert '"success":false' in told
+
+
 def test_nothing_of_a_visitor_is_logged(tmp_path: Path, small: tuple[bytes, bytes]):
     with PageServer(tmp_path) as server:
         visitor = Visitor(server.address)
@@ -253,9 +265,11 @@ def test_nothing_of_a_visitor_is_logged(tmp_path: Path, small: tuple[bytes, byte
         visitor.refine(reference, generated, object_name="grandmother’s teapot")
         with pytest.raises(RefusedError):
             visitor.refine(reference, generated, object_name="grandmother’s teapot", strength=7)
+        ask_amiss(server.address, {"path": reference, "size": "grandmother’s teapot"})
     log = server.log.read_text(encoding="utf-8")
     assert outcomes(server) == ["done"]
     for secret in ("holiday", "birthday", "grandmother", "teapot", visitor.session, Path(reference).parent.name, "png"):
         assert secret not in log
     assert "127.0.0.1" not in "".join(line for line in log.splitlines() if line.startswith("{"))
     assert os.fspath(tmp_path) not in log
+    assert "Traceback" not in log

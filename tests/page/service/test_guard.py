@@ -550,6 +550,11 @@ def test_events_that_do_not_fit_the_page_are_told(site: Served, log: Lines) -> N
         assert told_once(site.post("/gradio_api/queue/join", json=content), 422, log) == NOT_FITTING
 
 
+def test_a_file_of_the_page_with_an_impossible_name_is_told(site: Served, log: Lines) -> None:
+    for name in ("a" * 300, "a" * 5000, "%C3%A9" * 200):
+        assert told_once(site.get(f"/assets/{name}"), 404, log) == NOTHING_HERE
+
+
 ODD_RANGES = (
     *("bytes=0-1,3-4", "bytes=5-1", "bytes=-", "bytes=", "bytes=a-b", "bytes=-0", "bytes=1000-", "bytes=0x1-2"),
     *("lines=1-2", "bytes=\u00b2-\u00b3", "bytes=0-" + "9" * 5000, "bytes=--1", "bytes 0-1", "", "bytes=1-2-3"),

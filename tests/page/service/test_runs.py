@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from refgc.engine import EngineName, Progress, RefineResult, Viewer
 from refgc.errors import EngineError, InputError
 from refgc.imaging.image import Image, Mask, open_image, open_mask
 from refgc.page.service.cache import ResultCache
-from refgc.page.service.decoding import StoppedError
+from refgc.page.service.decoding import Decoder, StoppedError
 from refgc.page.service.limits import BusyError
 from refgc.page.service.logs import logger, logs_to
 from refgc.page.service.queue import Finished, TooLongError, Working
@@ -48,11 +50,11 @@ class LocalDecoder:
     def __init__(self) -> None:
         self.decoded: list[str] = []
 
-    def image(self, path: Path, *, name: str, stop: threading.Event | None = None) -> Image:  # noqa: ARG002
+    def image(self, path: Path, *, name: str, **_: object) -> Image:
         self.decoded.append(name)
         return open_image(path, name=name)
 
-    def mask(self, path: Path, *, size: tuple[int, int], name: str, stop: object = None) -> Mask:  # noqa: ARG002
+    def mask(self, path: Path, *, size: tuple[int, int], name: str, **_: object) -> Mask:
         self.decoded.append(name)
         return open_mask(path, size=size, name=name)
 
@@ -80,6 +82,23 @@ def log() -> Iterator[io.StringIO]:
     written = io.StringIO()
     with logs_to(written):
         yield written
+
+
+LIBRARY_LOGS = """
+import logging
+from refgc.page.service.logs import logger, logs_to
+with logs_to():
+    logging.warning("sent by a visitor")
+    logging.getLogger("library.part").warning("sent by a visitor")
+    logging.getLogger("library.part").error("sent by a visitor: %s", "x")
+    logger.info("ours")
+"""
+
+
+def test_what_libraries_log_neither_tells_what_was_sent_nor_doubles_our_lines() -> None:
+    ended = subprocess.run([sys.executable, "-c", LIBRARY_LOGS], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["event"] for line in ended.stderr.splitlines()] == ["error in library.part", "ours"]
+    assert "visitor" not in ended.stderr
 
 
 def logged(log: io.StringIO) -> list[dict[str, Any]]:
@@ -252,14 +271,29 @@ def test_nothing_is_run_without_room(job: RefineJob, log: io.StringIO):
     assert decoded(service) == []
 
 
+def test_pictures_of_a_run_are_not_kept(job: RefineJob, tmp_path: Path):
+    marked = tmp_path / "marked.png"
+    PIL.Image.new("RGB", (64, 64), "red").save(marked)
+    time.sleep(0.06)
+    # There is room for one of them.
+    decoder = Decoder(cache_bytes=96 * 96 * 3)
+    service = Service(Settings.model_validate({"spare_megabytes": 0}), decoder=decoder, refine_with=Engine())
+    try:
+        kept = decoder.image(marked, name="reference")
+        end_of(service.refine(job, "a"))
+        assert decoder.image(marked, name="reference") is kept
+    finally:
+        decoder.close()
+
+
 @pytest.mark.parametrize("cancel", [True, False], ids=["cancelled", "too long"])
 def test_decoding_ends_with_the_run(job: RefineJob, cancel: bool):
     begun, ended = threading.Event(), threading.Event()
 
     class SlowDecoder(LocalDecoder):
-        def image(self, _: Path, *, name: str, stop: threading.Event | None = None) -> Image:  # noqa: ARG002
+        def image(self, path: Path, *, name: str, stop: object = None, **_: object) -> Image:  # noqa: ARG002
             begun.set()
-            assert stop is not None
+            assert isinstance(stop, threading.Event)
             assert stop.wait(30)
             ended.set()
             raise StoppedError

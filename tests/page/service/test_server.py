@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import subprocess
@@ -23,6 +24,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from refgc import __version__
+from refgc.page.refine.result import History
 from refgc.page.service.runs import Service
 from refgc.page.service.server import MAX_SESSIONS, drop_unread_messages, health_route, server_middleware
 from refgc.settings import Settings
@@ -243,3 +245,27 @@ def test_state_of_so_many_sessions_is_kept(uploads: Path):
             assert time.monotonic() < ends_at
             time.sleep(0.05)
         assert len(sessions) == MAX_SESSIONS
+
+
+def test_settings_that_gradio_copies_for_each_session_are_dropped(uploads: Path):
+    with served(uploads, service_with) as page:
+        number = next(number for number, function in page.demo.fns.items() if function.name == "open_page")
+
+        def open_page() -> dict[str, Any]:
+            body = {"data": [None], "fn_index": number, "session_hash": "visitor"}
+            assert page.post("/gradio_api/queue/join", json=body).status_code == 200
+            stream = page.get("/gradio_api/queue/data?session_hash=visitor").text
+            messages = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line]
+            return next(message for message in messages if message["msg"] == "process_completed")
+
+        first = open_page()
+        assert first["success"]
+        session = page.demo.state_holder["visitor"]
+        ends_at = time.monotonic() + 30
+        while session.config_values:
+            assert time.monotonic() < ends_at
+            time.sleep(0.05)
+        # What the visitor has done is still known, and the page still answers.
+        (history,) = (value for value in session.state_data.values() if isinstance(value, History))
+        assert history.current is not None
+        assert open_page()["output"]["data"] == first["output"]["data"]
