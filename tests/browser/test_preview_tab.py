@@ -186,6 +186,7 @@ def test_a_box_is_dragged_or_given_by_two_corners_or_by_the_keyboard(preview: Pa
     expect(frame).to_be_focused()
 
 
+@pytest.mark.slow
 def test_uploads_are_found_by_themselves_and_made_into_a_story(preview: Page) -> None:
     give(preview, "scene", EXAMPLE.scene.source)
     note = preview.locator("#preview-scene-note")
@@ -219,6 +220,8 @@ def test_a_finger_marks_by_a_tap_and_scrolls_unless_it_draws_a_box(browser: Brow
         frame = frame_of(page, "scene")
         page.touchscreen.tap(*place(frame, 0.5, 0.5))
         expect(frame.locator(".pad-object")).to_have_count(1)
+        # The answer draws the picture anew, which would end a swipe.
+        expect(page.locator("#preview-scene-note")).to_contain_text("is marked.")
         start = page.evaluate("window.scrollY")
         swipe(page, place(frame, 0.5, 0.5), (0, 12))
         page.wait_for_function(f"Math.abs(window.scrollY - {start}) > 30")
@@ -258,6 +261,7 @@ def test_what_is_missing_or_no_picture_is_said_in_a_sentence(preview: Page, card
     expect(problem).to_have_text("Add the scene first: the picture that the object is drawn into.")
 
 
+@pytest.mark.slow
 def test_fits_the_screen_in_both_themes(preview: Page, output_path: str) -> None:
     preview.get_by_role("button", name=EXAMPLE.meta.title, exact=True).click()
     expect(preview.locator("#preview-status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)

@@ -140,6 +140,7 @@ def test_cancelled_run_leaves_what_was_there_and_frees_the_engine(
     refine(opened)
 
 
+@pytest.mark.slow
 def test_visitor_who_waits_can_cancel(opened: Page, browser: Browser, server: str, large_pair, small_pair) -> None:
     with browser.new_context() as context:
         other = context.new_page()
@@ -157,6 +158,7 @@ def test_visitor_who_waits_can_cancel(opened: Page, browser: Browser, server: st
     refine(opened, "new generated.png")
 
 
+@pytest.mark.slow
 def test_visitor_who_leaves_makes_way(
     opened: Page, browser: Browser, server: str, server_log: Path, small_pair, large_pair
 ) -> None:
@@ -173,6 +175,7 @@ def test_visitor_who_leaves_makes_way(
     refine(opened, "new generated.png")
 
 
+@pytest.mark.slow
 def test_choosing_an_example_ends_the_run(opened: Page, server_log: Path, large_pair) -> None:
     before = endings(server_log)
     give_new(opened, large_pair)
@@ -203,6 +206,7 @@ def test_failure_is_a_sentence_and_the_page_goes_on(opened: Page, pair, tmp_path
     refine(opened)
 
 
+@pytest.mark.slow
 def test_earlier_results_are_shown_again_to_their_own_visitor_only(
     opened: Page, browser: Browser, server: str, pair, tmp_path: Path
 ) -> None:

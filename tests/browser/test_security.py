@@ -79,6 +79,7 @@ def test_a_drawing_with_a_script_is_refused_and_never_shown(opened: Page, server
     other.close()
 
 
+@pytest.mark.slow
 def test_words_for_the_preview_are_shown_as_text(opened: Page) -> None:
     opened.get_by_role("tab", name="DipRefGC preview").click()
     opened.locator("#preview-options").get_by_role("button").first.click()
