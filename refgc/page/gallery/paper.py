@@ -186,8 +186,8 @@ def _problem(missing: int, reason: str) -> str:
     if not missing:
         return ""
     if missing == len(PAPER_SETS):
-        return f"They are not shown now: {reason}. You find them on the project page."
-    return f"{missing} of {len(PAPER_SETS)} are not shown now: {reason}. You find them on the project page."
+        return f"They are not shown now: {reason}. See them on the project page."
+    return f"{missing} of {len(PAPER_SETS)} are not shown now: {reason}. See them on the project page."
 
 
 # A slow host is given up before a visitor has given up.
