@@ -28,6 +28,7 @@ SECONDS = 6.0
 AT_ONCE = 4
 # After a failure the host is left alone for a while.
 RETRY_SECONDS = 600.0
+# The small side is sharp on a phone's screen of two to three pixels a point.
 LARGE_SIDE, SMALL_SIDE = 1024, 512
 LARGE_QUALITY, SMALL_QUALITY = 90, 80
 
