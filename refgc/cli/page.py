@@ -15,7 +15,7 @@ from refgc.cli.streams import end_by_signals, tell
 from refgc.errors import InputError, quoted
 
 LIBRARIES = ("gradio", "httpx", "starlette")
-PORT, LAST_PORT = "GRADIO_SERVER_PORT", 65_535
+LAST_PORT = 65_535
 
 
 def page(
@@ -83,13 +83,13 @@ def port_of_environment() -> int | None:
     Raises:
         InputError: it names no port.
     """
-    wanted = os.environ.get(PORT, "").strip()
+    wanted = os.environ.get("GRADIO_SERVER_PORT", "").strip()
     if not wanted:
         # Gradio cannot read an empty one.
-        os.environ.pop(PORT, None)
+        os.environ.pop("GRADIO_SERVER_PORT", None)
         return None
     if not (wanted.isascii() and wanted.isdecimal() and 1 <= int(wanted[:6]) <= LAST_PORT):
-        raise InputError(f"{PORT} is {quoted(wanted)}; set it to a whole number from 1 to {LAST_PORT}.")
+        raise InputError(f"GRADIO_SERVER_PORT is {quoted(wanted)}; set it to a whole number from 1 to {LAST_PORT}.")
     return int(wanted)
 
 
