@@ -25,6 +25,8 @@ COPY examples examples
 COPY app.py ./
 
 USER 1000
+# A volume belongs to the owner of the folder that it is put in the place of.
+RUN mkdir -p /home/refgc/.cache/huggingface
 RUN refgc setup --surroundings
 
 # Uploads and results are deleted by age; weights stay, and want a volume: /home/refgc/.cache/huggingface

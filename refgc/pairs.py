@@ -198,13 +198,15 @@ def _lines(content: bytes, source: Path) -> Iterator[Line]:
     for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         if not line.strip():
             continue
-        if len(line) > MAX_LINE:
-            yield number, InputError(f"It has {len(line)} characters, and {MAX_LINE} are the limit; shorten it.")
-            continue
         try:
-            yield number, line.decode().removesuffix("\r")
+            text = line.decode().removesuffix("\r")
         except UnicodeDecodeError:
             yield number, InputError("It is not UTF-8 text; save the list as UTF-8.")
+            continue
+        if len(text) > MAX_LINE:
+            yield number, InputError(f"It has {len(text)} characters, and {MAX_LINE} are the limit; shorten it.")
+            continue
+        yield number, text
 
 
 def _csv_rows(lines: Iterator[Line], source: Path) -> Iterator[Row]:

@@ -114,6 +114,15 @@ def test_a_bad_line_is_an_entry_that_says_what_is_wrong(tmp_path: Path) -> None:
     ]
 
 
+def test_a_line_is_measured_in_characters(tmp_path: Path) -> None:
+    lines = [
+        '{"reference": "a.png", "generated": "b.png", "object": "' + "語" * count + '"}' for count in (19_900, 20_000)
+    ]
+    long_enough, too_long = read_pairs(write_list(tmp_path, "pairs.jsonl", *lines))
+    assert the_pair(long_enough).object == "語" * 19_900
+    assert the_problem(too_long) == f"It has {len(lines[1])} characters, and 20000 are the limit; shorten it."
+
+
 @pytest.mark.parametrize(
     ("name", "content", "part"),
     [

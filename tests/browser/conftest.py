@@ -127,7 +127,7 @@ def opened(page: Page, server: str, watch: Watch) -> Page:
 
 @dataclass(frozen=True)
 class Pair:
-    """Paths of a drawn pair: the reference is 640 x 480 pixels, the generated picture 192 x 144."""
+    """Paths of a drawn pair: the reference is 512 x 384 pixels, the generated picture 128 x 96."""
 
     reference: Path
     generated: Path
@@ -137,11 +137,11 @@ class Pair:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """One object from two views, both wider than high, so that a picture lying on its side is noticed."""
     folder = tmp_path_factory.mktemp("pair")
-    square = make_synthetic_pair(reference_side=480, generated_side=192)
-    wide = cv2.copyMakeBorder(square.reference, 0, 0, 80, 80, cv2.BORDER_CONSTANT, value=TABLE)
+    square = make_synthetic_pair(reference_side=384, generated_side=128)
+    wide = cv2.copyMakeBorder(square.reference, 0, 0, 64, 64, cv2.BORDER_CONSTANT, value=TABLE)
     paths = Pair(folder / "reference.png", folder / "generated.png")
     PIL.Image.fromarray(wide).save(paths.reference)
-    PIL.Image.fromarray(square.generated[24:168]).save(paths.generated)
+    PIL.Image.fromarray(square.generated[16:112]).save(paths.generated)
     return paths
 
 

@@ -56,6 +56,7 @@ def test_citation_is_marked_where_the_clipboard_is_shut(about: Page) -> None:
     assert about.evaluate("String(window.getSelection())").startswith("@misc{")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_fits_every_screen(page: Page, server: str, watch, theme: str) -> None:
     page.goto(f"{server}/?__theme={theme}", wait_until="domcontentloaded")

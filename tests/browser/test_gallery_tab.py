@@ -233,6 +233,7 @@ def test_example_opens_in_refine_with_the_theme_kept(page: Page, server: str, wa
     page.locator("#refine").wait_for()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_fits_every_screen(page: Page, server: str, watch, theme: str) -> None:
     page.goto(f"{server}/?__theme={theme}", wait_until="domcontentloaded")

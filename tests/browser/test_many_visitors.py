@@ -34,7 +34,7 @@ def large() -> SyntheticPair:
 @pytest.fixture
 def pairs(large: SyntheticPair, tmp_path: Path) -> Callable[..., SimpleNamespace]:
     """Makes pairs with pixels that were never given before."""
-    small = make_synthetic_pair()
+    small = make_synthetic_pair(reference_side=512, generated_side=128)
 
     def make(*, busy: bool = False) -> SimpleNamespace:
         drawn, name = large if busy else small, uuid4().hex

@@ -78,7 +78,7 @@ def test_upload_refine_compare_and_download(opened: Page, pair, tmp_path: Path) 
         opened.mouse.up()
         assert middle(handle)[0] == pytest.approx(x - 120, abs=4)
         assert pictures.nth(1).evaluate("picture => picture.style.clipPath") != revealed
-    assert shown_size(opened.locator("#whole img").nth(1)) == [768, 576]
+    assert shown_size(opened.locator("#whole img").nth(1)) == [512, 384]
 
     stages = opened.locator("#stages .thumbnail-item")
     assert stages.count() >= 3
@@ -91,15 +91,15 @@ def test_upload_refine_compare_and_download(opened: Page, pair, tmp_path: Path) 
     expect(summary.locator(".message")).not_to_be_empty()
     for figure in ("Confidence", "Matching points", "Time"):
         expect(summary).to_contain_text(figure)
-    expect(summary).to_contain_text("768 × 576 pixels")
+    expect(summary).to_contain_text("512 × 384 pixels")
 
     path = download(opened, tmp_path)
     with PIL.Image.open(path) as picture:
         assert picture.format == "PNG"
-        assert picture.size == (4 * 192, 4 * 144)
+        assert picture.size == (4 * 128, 4 * 96)
         report = json.loads(picture.info["refgc-report"])
     assert report["placed"]
-    assert report["output_size"] == [768, 576]
+    assert report["output_size"] == [512, 384]
     assert report["message"] == summary.locator(".message").inner_text()
 
 
@@ -156,17 +156,19 @@ def test_on_a_phone_the_last_example_is_reached_and_the_page_stays_in_place(page
         assert box["x"] + box["width"] <= 360
 
 
+@pytest.mark.slow
 def test_phone_files_are_read_upright(opened: Page, phone_pair, tmp_path: Path) -> None:
     clear_screen(opened, phone_pair)
-    assert shown_size(opened.locator("#reference-pad img")) == [640, 480]
-    assert shown_size(opened.locator("#generated-pad img")) == [192, 144]
+    assert shown_size(opened.locator("#reference-pad img")) == [512, 384]
+    assert shown_size(opened.locator("#generated-pad img")) == [128, 96]
     opened.get_by_label("2× the size").check()
     refine(opened, "generated.jpg")
     with PIL.Image.open(download(opened, tmp_path)) as picture:
-        assert picture.size == (2 * 192, 2 * 144)
+        assert picture.size == (2 * 128, 2 * 96)
         assert json.loads(picture.info["refgc-report"])["placed"]
 
 
+@pytest.mark.slow
 def test_options_reach_the_engine(opened: Page, pair, tmp_path: Path) -> None:
     clear_screen(opened, pair)
     open_options(opened)
@@ -187,6 +189,7 @@ def test_options_reach_the_engine(opened: Page, pair, tmp_path: Path) -> None:
     expect(opened.locator("#json")).to_contain_text("reference_size")
 
 
+@pytest.mark.slow
 def test_nothing_placed_is_said(opened: Page, pair, tmp_path: Path) -> None:
     plain = tmp_path / "plain.png"
     PIL.Image.new("RGB", (400, 400), (120, 140, 160)).save(plain)
@@ -205,6 +208,7 @@ def test_nothing_placed_is_said(opened: Page, pair, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_example_loads_and_shows_its_result(opened: Page) -> None:
     for example in EXAMPLES:
         choose(opened, example)
@@ -244,6 +248,7 @@ def test_text_named_png_is_refused_in_a_sentence(opened: Page, pair, tmp_path: P
     refine(opened)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_fits_the_screen_in_both_themes(page: Page, server: str, watch, pair, theme: str, output_path: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import pytest
 from playwright.sync_api import Page, expect
 
 from refgc.page.examples import EXAMPLES_FOLDER
@@ -27,6 +28,7 @@ from tests.browser.refine_page import (
 )
 
 
+@pytest.mark.slow
 def test_click_and_box_reach_the_engine_and_the_code_makes_the_very_result(opened: Page, pair, tmp_path: Path) -> None:
     odd = tmp_path / "given" / "it's the (real) photo, ünïcode.png"
     odd.parent.mkdir()
@@ -77,10 +79,11 @@ def test_click_and_box_reach_the_engine_and_the_code_makes_the_very_result(opene
         made.unlink()
 
 
+@pytest.mark.slow
 def test_given_mask_is_shown_and_a_useless_one_is_refused(opened: Page, pair, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
-    mask = PIL.Image.new("L", (192, 144))
-    mask.paste(255, (48, 36, 144, 108))
+    mask = PIL.Image.new("L", (128, 96))
+    mask.paste(255, (32, 24, 96, 72))
     mask.save(good)
     PIL.Image.new("L", (100, 300), 255).save(bad)
     clear_screen(opened, pair)
@@ -95,7 +98,7 @@ def test_given_mask_is_shown_and_a_useless_one_is_refused(opened: Page, pair, tm
     opened.locator("#code button").first.click()
     expect(opened.locator("#command textarea")).to_have_value(
         "refgc refine \\\n  --reference reference.png \\\n  --generated generated.png \\\n"
-        "  --generated-mask good.png \\\n  --output refined-4x-768x576.png \\\n  --engine correspondence\n"
+        "  --generated-mask good.png \\\n  --output refined-4x-512x384.png \\\n  --engine correspondence\n"
     )
     expect(opened.locator("#masks")).to_be_hidden()
 
@@ -104,7 +107,7 @@ def test_transparency_of_the_reference_is_shown(opened: Page, pair, tmp_path: Pa
     cut_out = tmp_path / "cut out.png"
     with PIL.Image.open(pair.reference) as picture:
         alpha = PIL.Image.new("L", picture.size)
-        alpha.paste(255, (160, 120, 480, 360))
+        alpha.paste(255, (128, 96, 384, 288))
         transparent = picture.convert("RGB")
         transparent.putalpha(alpha)
         transparent.save(cut_out)

@@ -219,10 +219,10 @@ def test_earlier_results_are_shown_again_to_their_own_visitor_only(
     expect(results).to_have_count(2)
     expect(results.nth(0)).to_contain_text("generated.png: 2×")
     expect(results.nth(1)).to_contain_text("generated.png: 4×")
-    expect(opened.locator("#summary")).to_contain_text("384 × 288 pixels")
+    expect(opened.locator("#summary")).to_contain_text("256 × 192 pixels")
 
     results.nth(1).click()
-    expect(opened.locator("#summary")).to_contain_text("768 × 576 pixels")
+    expect(opened.locator("#summary")).to_contain_text("512 × 384 pixels")
     expect(opened.locator("#download")).to_be_visible()
     (tmp_path / "again").mkdir()
     again = download(opened, tmp_path / "again")
@@ -230,7 +230,7 @@ def test_earlier_results_are_shown_again_to_their_own_visitor_only(
     expect(results).to_have_count(2)
     with PIL.Image.open(io.BytesIO(first.read_bytes())) as picture:
         assert json.loads(picture.info["refgc-report"])["scale"] == 4
-        assert np.asarray(picture).shape == (576, 768, 3)
+        assert np.asarray(picture).shape == (384, 512, 3)
 
     with browser.new_context() as context:
         other = context.new_page()

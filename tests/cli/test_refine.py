@@ -87,10 +87,10 @@ def refined(synthetic_pair: SyntheticPair, tmp_path_factory: pytest.TempPathFact
 def test_refine_writes_picture_and_report(refined: Refined) -> None:
     report = refined.report
     assert (refined.done.returncode, refined.done.stderr) == (0, "")
-    assert refined.done.stdout == f"{refined.place / 'out.png'} (256x256): {report.message}\n"
-    assert size_of(refined.place / "out.png") == report.output_size == (256, 256)
+    assert refined.done.stdout == f"{refined.place / 'out.png'} (192x192): {report.message}\n"
+    assert size_of(refined.place / "out.png") == report.output_size == (192, 192)
     assert (report.engine, report.scale, report.seed, report.strength) == ("correspondence", 2, 7, 0.5)
-    assert (report.generated_size, report.reference_size) == ((128, 128), (512, 512))
+    assert (report.generated_size, report.reference_size) == ((96, 96), (384, 384))
     assert names_in(refined.place) == ["out.png", "report.json", "stages"]
     assert names_in(refined.folder) == ["generated.png", "reference.png"]
 
@@ -123,7 +123,7 @@ def test_same_command_same_bytes_and_quiet_prints_nothing(refined: Refined, tmp_
     assert (tmp_path / "out.png").read_bytes() == (refined.place / "out.png").read_bytes()
 
 
-@pytest.mark.parametrize(("scale", "side"), [(1, 128), (4, 512)])
+@pytest.mark.parametrize(("scale", "side"), [(1, 96), (4, 384)])
 def test_scale(refined: Refined, tmp_path: Path, scale: int, side: int) -> None:
     output = tmp_path / "out.webp"
     assert run_inside(*refined.inputs, "--output", output, "--scale", str(scale)).returncode == 0
@@ -132,8 +132,8 @@ def test_scale(refined: Refined, tmp_path: Path, scale: int, side: int) -> None:
 
 def test_masks_are_taken(refined: Refined, tmp_path: Path) -> None:
     mask = tmp_path / "mask.png"
-    marked = np.zeros((128, 128), np.uint8)
-    marked[30:98, 30:98] = 255
+    marked = np.zeros((96, 96), np.uint8)
+    marked[22:74, 22:74] = 255
     PILImage.fromarray(marked).save(mask)
     report_file = tmp_path / "report.json"
     done = run_inside(
@@ -143,15 +143,15 @@ def test_masks_are_taken(refined: Refined, tmp_path: Path) -> None:
     box = Report.model_validate_json(report_file.read_text()).object_box
     slack = 8  # soft edges may reach a few generated pixels beyond the mask
     assert box is not None
-    assert min(box[:2]) >= 2 * 30 - slack
-    assert max(box[2:]) <= 2 * 98 + slack
+    assert min(box[:2]) >= 2 * 22 - slack
+    assert max(box[2:]) <= 2 * 74 + slack
 
 
 def test_a_transparent_picture_stays_transparent_and_a_jpeg_says_that_it_cannot(
     refined: Refined, tmp_path: Path
 ) -> None:
     with PILImage.open(refined.folder / "generated.png") as picture:
-        levels = np.dstack([np.asarray(picture), np.full((128, 128), 255, np.uint8)])
+        levels = np.dstack([np.asarray(picture), np.full((96, 96), 255, np.uint8)])
     levels[:, :30, 3] = 0
     PILImage.fromarray(levels).save(tmp_path / "cut-out.png")
     asked = [*refined.inputs, "--generated", tmp_path / "cut-out.png"]
@@ -160,12 +160,12 @@ def test_a_transparent_picture_stays_transparent_and_a_jpeg_says_that_it_cannot(
         assert done.returncode == 0
         assert done.stdout.endswith("so the picture is on white; write .png or .webp to keep it.\n") == (mode == "RGB")
         with PILImage.open(tmp_path / name) as picture:
-            assert (picture.mode, picture.size) == (mode, (256, 256))
+            assert (picture.mode, picture.size) == (mode, (192, 192))
             if mode == "RGBA":
-                assert picture.getchannel("A").crop((0, 0, 56, 256)).getextrema() == (0, 0)
-                assert picture.getchannel("A").crop((64, 0, 256, 256)).getextrema() == (255, 255)
+                assert picture.getchannel("A").crop((0, 0, 56, 192)).getextrema() == (0, 0)
+                assert picture.getchannel("A").crop((64, 0, 192, 192)).getextrema() == (255, 255)
             else:
-                assert min(low for low, _ in picture.crop((0, 0, 48, 256)).getextrema()) > 240  # type: ignore[misc]
+                assert min(low for low, _ in picture.crop((0, 0, 48, 192)).getextrema()) > 240  # type: ignore[misc]
 
 
 def test_profile_quality_and_bits(refined: Refined, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ BAD_INPUT: dict[str, tuple[Change, str]] = {
     "reference 1x1": (with_picture("--reference", (1, 1)), "1x1"),
     "generated 1x1": (with_picture("--generated", (1, 1)), "1x1"),
     "mask of another shape": (with_picture("--reference-mask", (90, 30)), "reference mask"),
-    "mask marks nothing": (with_picture("--generated-mask", (128, 128), 0), "marks nothing"),
+    "mask marks nothing": (with_picture("--generated-mask", (96, 96), 0), "marks nothing"),
     "mask missing": (with_value("--generated-mask", "FOLDER/absent.png"), "generated mask"),
     "scale 3": (with_value("--scale", "3"), "scale"),
     "scale no number": (with_value("--scale", "four"), "--scale"),

@@ -33,7 +33,7 @@ def segmenter(service: Service) -> ObjectSegmenter:
 def object_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reference and a scene that shows its object, with masks: reference.png, scene.png and their masks."""
     folder = tmp_path_factory.mktemp("objects")
-    pair = make_synthetic_pair(has_table=False)
+    pair = make_synthetic_pair(reference_side=512, generated_side=128, has_table=False)
     reference = np.full((640, 640, 3), 90, np.uint8)
     reference[64:576, 64:576] = pair.reference
     mask = np.zeros((640, 640), np.uint8)

@@ -45,7 +45,7 @@ def draw_card(side: int, seed: int) -> NDArray[np.uint8]:
 
 
 def make_synthetic_pair(
-    seed: int = 0, *, reference_side: int = 512, generated_side: int = 128, has_table: bool = True
+    seed: int = 0, *, reference_side: int = 384, generated_side: int = 96, has_table: bool = True
 ) -> SyntheticPair:
     """The same seed gives the same pictures; without the table, the card fills the reference."""
     margin = reference_side // 16 if has_table else 0

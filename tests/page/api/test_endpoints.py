@@ -70,7 +70,7 @@ def client(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Client:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("pair")
-    drawn = make_synthetic_pair(reference_side=320, generated_side=128)
+    drawn = make_synthetic_pair(reference_side=320, generated_side=96)
     PIL.Image.fromarray(drawn.reference).save(folder / "reference.png")
     PIL.Image.fromarray(drawn.generated).save(folder / "generated.png")
     return {name: handle_file(folder / f"{name}.png") for name in ("reference", "generated")}
@@ -271,7 +271,7 @@ def test_a_call_by_plain_http(site: Served, pair: dict[str, Any]) -> None:
     lines = site.get(f"/gradio_api/call/v2/refine/{event}").text.splitlines()
     last = lines.index("event: complete") + 1
     picture, report = json.loads(lines[last].removeprefix("data: "))
-    assert report["output_size"] == [128, 128]
+    assert report["output_size"] == [96, 96]
     assert site.client.get(picture["url"]).headers["content-type"] == "image/png"
 
 

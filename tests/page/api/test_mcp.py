@@ -70,7 +70,7 @@ def picture(answer: CallToolResult) -> PIL.Image.Image:
 
 @pytest.fixture(scope="module")
 def pair() -> dict[str, str]:
-    drawn = make_synthetic_pair(reference_side=320, generated_side=128)
+    drawn = make_synthetic_pair(reference_side=320, generated_side=96)
     return {"reference": data_address(drawn.reference), "generated": data_address(drawn.generated)}
 
 
@@ -108,7 +108,7 @@ def test_an_example_is_refined_by_its_addresses(site: Served) -> None:
 def test_pictures_may_come_within_the_call(site: Served, pair: dict[str, str]) -> None:
     answer = call(site, "refine", **pair, scale=1)
     assert not answer.isError, text(answer)
-    assert picture(answer).size == (128, 128)
+    assert picture(answer).size == (96, 96)
 
 
 def test_a_preview_tells_where_its_files_are(site: Served) -> None:
@@ -152,11 +152,11 @@ def test_progress_is_told_to_those_who_ask_for_it(site: Served, pair: dict[str, 
         told.append(message)
 
     answer = session(site, lambda asking: asking.call_tool("refine", {**pair, "scale": 1, "seed": 3}), hear)
-    assert picture(answer).size == (128, 128)
+    assert picture(answer).size == (96, 96)
     assert told == []
     arguments = {**pair, "scale": 1, "seed": 4}
     answer = session(site, lambda asking: asking.call_tool("refine", arguments, progress_callback=hear_progress))
-    assert picture(answer).size == (128, 128)
+    assert picture(answer).size == (96, 96)
     assert "Processing" in told
 
 

@@ -25,6 +25,8 @@ from refgc.page.words import OUR_FAULT
 from tests.support.running import served
 from tests.support.synthetic import make_synthetic_pair
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_SECONDS = 120.0
 # The server in a user's name space of its own, with a small disk of its own where its uploads are.
 ON_A_SMALL_DISK = 'mkdir -p "$0" && mount -t tmpfs -o size=24m tmpfs "$0" && exec "$@"'
