@@ -58,6 +58,7 @@ def test_a_large_picture_is_looked_at_smaller_and_its_mask_is_of_its_size():
     mask = object_on_plain_background(picture)
     truth = np.zeros(picture.shape[:2], bool)
     truth[301:900, 702:1901] = True
+    assert mask is not None
     assert mask.shape == truth.shape
     assert ((mask > 0) & truth).sum() / ((mask > 0) | truth).sum() > 0.99
 
