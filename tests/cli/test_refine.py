@@ -364,13 +364,11 @@ def test_an_engine_that_cannot_run_here_ends_with_status_1(pair_files: PairFiles
     assert not (tmp_path / "out.png").exists()
 
 
-def test_surroundings_without_their_weights_end_with_status_1(
-    pair_files: PairFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path / "nowhere"))
+def test_surroundings_without_their_weights_end_with_status_1(pair_files: PairFiles, tmp_path: Path) -> None:
     output = tmp_path / "out.png"
     arguments = ["--generated", str(pair_files[1]), "--output", str(output), "--surroundings", "best"]
-    done = run_inside("refine", "--reference", str(pair_files[0]), *arguments)
+    nowhere = str(tmp_path / "nowhere")
+    done = run_inside("refine", "--reference", str(pair_files[0]), *arguments, REFGC_WEIGHTS=nowhere)
     assert_one_sentence(done, 1, "run `refgc setup --surroundings`")
     assert not output.exists()
 

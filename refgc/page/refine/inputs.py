@@ -232,7 +232,7 @@ def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine
             choices,
             value=DEFAULT_SURROUNDINGS,
             label="Around the object",
-            info="Fast and best let a network draw fine detail; best takes some thirty times as long.",
+            info="Fast and best let a network draw fine detail; best takes thirty times as long.",
             visible=len(choices) > 1,
             elem_id="surroundings",
         )
