@@ -263,7 +263,7 @@ def test_nothing_is_decoded_before_the_turn_has_come(job: RefineJob):
 
 def test_nothing_is_run_without_room(job: RefineJob, log: io.StringIO):
     engine = Engine()
-    service = service_with(engine, spare_megabytes=1e12)
+    service = service_with(engine, spare_megabytes=1e9)
     with pytest.raises(NoRoomError, match="no room left for new pictures; please try again in a few minutes"):
         next(service.refine(job, "a"))
     assert outcomes(log) == ["failed"]
@@ -399,5 +399,5 @@ def test_room_is_made_from_the_cache_first(job: RefineJob, cache: ResultCache, t
     end_of(service_with(Engine(), cache).refine(job, "a"))
     assert len(list((tmp_path / "results" / "entries").iterdir())) == 1
     with pytest.raises(NoRoomError):
-        service_with(Engine(), cache, spare_megabytes=1e12).check_room()
+        service_with(Engine(), cache, spare_megabytes=1e9).check_room()
     assert list((tmp_path / "results" / "entries").iterdir()) == []
