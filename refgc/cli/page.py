@@ -88,9 +88,13 @@ def port_of_environment() -> int | None:
         # Gradio cannot read an empty one.
         os.environ.pop("GRADIO_SERVER_PORT", None)
         return None
-    if not (wanted.isascii() and wanted.isdecimal() and 1 <= int(wanted[:6]) <= LAST_PORT):
+    # Zeros in front are taken off first, so that a long text is never read as a number.
+    digits = wanted.lstrip("0")
+    if not (
+        digits.isascii() and digits.isdecimal() and len(digits) <= len(str(LAST_PORT)) and int(digits) <= LAST_PORT
+    ):
         raise InputError(f"GRADIO_SERVER_PORT is {quoted(wanted)}; set it to a whole number from 1 to {LAST_PORT}.")
-    return int(wanted)
+    return int(digits)
 
 
 def prepare_learned_matching() -> None:

@@ -8,12 +8,11 @@ from refgc.correspondence.blend_weights import object_weights, scene_weights
 from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer, fuse_layers
-from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha
+from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha, output_on_white
 from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of, smoothstep
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.levels import Words, to_bytes, to_words
-from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample
 from refgc.machine import BLAS_THREADS
@@ -81,7 +80,7 @@ class CorrespondenceEngine:
         if surroundings is not base:
             fused = mix_with_object(surroundings, fused, _object_area(request, objects))
             stages["surroundings"] = Image(to_bytes(surroundings))
-        return RefineResult(_image(_seen_on_white(base, fused, alpha), alpha), summary, stages)
+        return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages)
 
 
 def _enlarged(request: RefineRequest) -> Bytes | Words:
@@ -94,11 +93,6 @@ def _enlarged(request: RefineRequest) -> Bytes | Words:
 def _image(levels: Bytes | Words, alpha: Mask | None) -> Image:
     """A result of 8 or 16 bits."""
     return Image(to_bytes(levels), alpha, deep=to_words(levels) if levels.dtype == np.uint16 else None)
-
-
-def _seen_on_white(base: Bytes | Words, changed: Bytes | Words, alpha: Mask | None) -> Bytes | Words:
-    """What was made of a picture's enlargement, as it is seen on white where the picture is transparent."""
-    return changed if alpha is None or changed is base else changed_over_white(base, changed, alpha.values)
 
 
 def _surroundings(request: RefineRequest, base: Bytes | Words, watch: Stopwatch) -> Bytes | Words:
@@ -135,7 +129,7 @@ def _upscale_only(
     base: Bytes | Words, surroundings: Bytes | Words, alpha: Mask | None, summary: Report
 ) -> RefineResult:
     """The result where nothing is taken from the reference."""
-    picture = _image(_seen_on_white(base, surroundings, alpha), alpha)
+    picture = _image(output_on_white(base, surroundings, alpha), alpha)
     return RefineResult(picture, summary, {"upscaled": Image(to_bytes(base))})
 
 

@@ -20,6 +20,7 @@ from refgc.engine import (
     make_report,
     no_progress,
     output_alpha,
+    output_on_white,
 )
 from refgc.errors import EngineError, RefGCError
 from refgc.flux.memory import LoadedModel, ModelHolder, free_memory
@@ -29,7 +30,6 @@ from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image
-from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale
 from refgc.model import loading
 from refgc.model.loading import Folders, Sources
@@ -185,8 +185,7 @@ class DiffusionEngine:
         timer.end()
         report = self._report(request, loaded, refined, steps, timer.seconds)
         alpha = output_alpha(request)
-        if alpha is not None:
-            picture = changed_over_white(refined.stages["upscaled"], picture, alpha.values)
+        picture = output_on_white(refined.stages["upscaled"], picture, alpha)
         stages = {name: Image(pixels) for name, pixels in refined.stages.items()}
         return RefineResult(Image(picture, alpha), report, stages)
 
@@ -265,6 +264,4 @@ def _plain(request: RefineRequest) -> RefineResult:
     report = make_report("diffusion", request, NOT_WANTED, seconds={}, libraries=LIBRARIES)
     picture = draw_surroundings(request.generated.pixels, upscaled.pixels, request.surroundings)
     alpha = output_alpha(request)
-    if alpha is not None:
-        picture = changed_over_white(upscaled.pixels, picture, alpha.values)
-    return RefineResult(Image(picture, alpha), report, {"upscaled": upscaled})
+    return RefineResult(Image(output_on_white(upscaled.pixels, picture, alpha), alpha), report, {"upscaled": upscaled})

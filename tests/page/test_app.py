@@ -57,7 +57,7 @@ def test_a_taken_port_of_the_environment_is_not_replaced_and_the_folder_of_uploa
     assert not list(tmp_path.glob("gradio*"))
 
 
-@pytest.mark.parametrize("port", ["abc", "0", "-1", "70000", "9" * 5000])
+@pytest.mark.parametrize("port", ["abc", "0", "-1", "70000", "0000099999", "9" * 5000])
 def test_a_port_of_the_environment_that_is_none_is_told_in_one_sentence(port: str, tmp_path: Path) -> None:
     done = run_inside("page", GRADIO_SERVER_PORT=port, GRADIO_TEMP_DIR=str(tmp_path))
     assert_one_sentence(done, 2, "set it to a whole number from 1 to 65535")
