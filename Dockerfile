@@ -25,7 +25,9 @@ COPY examples examples
 COPY app.py ./
 
 USER 1000
-RUN refgc setup
+# A volume belongs to the owner of the folder that it is put in the place of.
+RUN mkdir -p /home/refgc/.cache/huggingface
+RUN refgc setup --surroundings
 
 # Uploads and results are deleted by age; weights stay, and want a volume: /home/refgc/.cache/huggingface
 ENV GRADIO_SERVER_NAME=0.0.0.0 \

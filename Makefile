@@ -67,9 +67,10 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module: install it, on Debian and Ubuntu with 'apt install python3-venv'." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-# The small networks of the correspondence engine, which works without them too.
+# The small networks of the correspondence engine, which works without them too. Those that draw surroundings are larger,
+# so the page's set-up leaves them to whoever wants them.
 weights: | $(if $(filter app,$(MAKECMDGOALS)),$(APP),$(TEST))
-	@$(BIN)/refgc setup || true
+	@$(BIN)/refgc setup$(if $(filter app,$(MAKECMDGOALS)),, --surroundings) || true
 
 # Debian's own Chromium where it can be installed, else the one that Playwright brings.
 chromium: $(TEST)

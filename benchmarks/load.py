@@ -218,7 +218,7 @@ def measure(clients: int, requests: int) -> dict[str, Any]:
         "clients": clients,
         "requests": asked,
         "served": tally.served,
-        "given_again": sum(bool(entry.get("again")) for entry in noted),
+        "given_again": sum(bool(entry.get("cached")) for entry in noted),
         "busy_answers": tally.busy,
         "problems": tally.problems,
         "most_waiting": tally.most_waiting,

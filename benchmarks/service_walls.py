@@ -43,8 +43,7 @@ SWEPT_SECONDS = 240.0
 
 REQUESTS, LARGE_SIDE = 10, 8000
 SAMPLING_SECONDS = 0.1
-# Of this, one run of the engine on a reference of 64 megapixels takes 3,300.
-MEMORY_BAR_MEGABYTES = 4000.0
+MEMORY_BAR_MEGABYTES = 2500.0
 
 LIMITS: dict[str, Any] = {"REFGC_ADDRESS_JOBS_PER_HOUR": 1_000_000, "REFGC_MAX_WAITING": 16}
 

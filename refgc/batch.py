@@ -14,7 +14,7 @@ from refgc.imaging.files import real_path
 from refgc.imaging.image import DEFAULT_OPTIONS
 from refgc.outputs.result import Destination, check_destination, check_folder, write_result
 from refgc.pairs import Entry, Pair
-from refgc.request import RefineRequest, make_request
+from refgc.request import RefineRequest, Surroundings, checked_surroundings, make_request
 
 # Where one of these stops one result, it stops the next ones too.
 DISK_FAULTS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG))
@@ -55,6 +55,7 @@ class Defaults:
     object_name: str = "object"
     seed: int = 0
     strength: float = 1.0
+    surroundings: Surroundings = "plain"
     file: FileOptions = DEFAULT_OPTIONS
 
 
@@ -88,6 +89,7 @@ def request_for(pair: Pair, defaults: Defaults) -> RefineRequest:
         object_name=defaults.object_name if pair.object is None else pair.object,
         seed=defaults.seed if pair.seed is None else pair.seed,
         strength=defaults.strength if pair.strength is None else pair.strength,
+        surroundings=defaults.surroundings if pair.surroundings is None else checked_surroundings(pair.surroundings),
         bits=file_options_for(pair, defaults).bits or 8,
     )
 

@@ -71,7 +71,7 @@ class EngineState(BaseModel):
 class PartState(BaseModel):
     """Whether an optional part can run here, and what is used without it."""
 
-    name: Literal["learned matching", "diptych generator", "SAM"]
+    name: Literal["learned matching", "surroundings", "diptych generator", "SAM"]
     ready: bool
     missing: list[str] = Field(description="one sentence for each thing that is missing")
     without: str = Field(description="what takes its place where it is not ready")
@@ -113,7 +113,7 @@ def examine() -> Examination:
         libraries=libraries,
         weights=[*engine, *diptych, sam],
         engines=[_correspondence_state(libraries), _diffusion_state(gpus, engine)],
-        parts=[_learned_matching_state(), _diptych_state(diptych), _sam_state()],
+        parts=[_learned_matching_state(), _surroundings_state(), _diptych_state(diptych), _sam_state()],
     )
 
 
@@ -136,10 +136,21 @@ def _diffusion_state(gpus: list[Gpu], weights: list[Weights]) -> EngineState:
 
 
 def _learned_matching_state() -> PartState:
-    from refgc.correspondence.learned import LOST_WITHOUT, are_there, weights_folder
+    from refgc.correspondence.learned import LOST_WITHOUT, are_there
+    from refgc.wheels import weights_folder
 
     missing = [] if are_there() else [f"Weights in {weights_folder()}: `refgc setup` fetches them (7 MB)."]
     return PartState(name="learned matching", ready=not missing, missing=missing, without=LOST_WITHOUT)
+
+
+def _surroundings_state() -> PartState:
+    from refgc.surroundings.weights import LOST_WITHOUT
+    from refgc.wheels import SURROUNDINGS, are_kept, weights_folder
+
+    folder = weights_folder()
+    sentence = f"Weights in {folder}: `refgc setup --surroundings` fetches them (35 MB)."
+    missing = [] if are_kept(SURROUNDINGS, folder) else [sentence]
+    return PartState(name="surroundings", ready=not missing, missing=missing, without=LOST_WITHOUT)
 
 
 def _diptych_state(weights: list[Weights]) -> PartState:

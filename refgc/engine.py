@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from refgc import __version__
 from refgc.imaging.image import Image, Mask
+from refgc.imaging.levels import Levels
+from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import upscale_alpha
-from refgc.request import RefineRequest
+from refgc.request import RefineRequest, Surroundings
 
 EngineName = Literal["correspondence", "diffusion"]
 
@@ -112,6 +114,7 @@ class Report(BaseModel):
     )
     scale: int = Field(description="output size over generated size")
     strength: float = Field(ge=0, le=1, description="how much of the reference was asked for")
+    surroundings: Surroundings = Field(default="plain", description="how what lies around the object was enlarged")
     seed: int = Field(description="seed of everything random")
     reference_size: tuple[int, int] = Field(description="width and height of the reference in pixels")
     generated_size: tuple[int, int] = Field(description="width and height of the generated picture in pixels")
@@ -167,6 +170,7 @@ def make_report(
         warnings=warnings,
         scale=request.scale,
         strength=request.strength,
+        surroundings=request.surroundings,
         seed=request.seed,
         reference_size=request.reference.size,
         generated_size=request.generated.size,
@@ -210,6 +214,17 @@ def output_alpha(request: RefineRequest) -> Mask | None:
     """The transparency of a request's result: that of the generated picture, enlarged; None where it is opaque."""
     alpha, (width, height) = request.generated.alpha, request.generated.size
     return alpha and Mask(upscale_alpha(alpha.values, (width * request.scale, height * request.scale)))
+
+
+def output_on_white(before: Levels, after: Levels, alpha: Mask | None) -> Levels:
+    """A request's result as it is seen on white; see `changed_over_white`.
+
+    Args:
+        before: uint8 or uint16 RGB (height, width, 3), the generated picture enlarged.
+        after: what was made of it, of the same type and shape.
+        alpha: as `output_alpha` returns it; where it is None, the result is `after`.
+    """
+    return after if alpha is None or after is before else changed_over_white(before, after, alpha.values)
 
 
 class Engine(Protocol):

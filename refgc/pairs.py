@@ -75,6 +75,7 @@ class Pair(BaseModel):
         object: the object in words.
         seed: seed of everything random.
         strength: how much of the reference to bring in.
+        surroundings: how what lies around the object is enlarged.
         profile: the colour space of the result's file.
         quality: of a JPEG or WebP.
         bits: of each channel of the result.
@@ -91,6 +92,7 @@ class Pair(BaseModel):
     object: str | None = None
     seed: WholeNumber | None = None
     strength: Number | None = None
+    surroundings: str | None = None
     profile: ProfileName | None = None
     quality: WholeNumber | None = None
     bits: WholeNumber | None = None
@@ -196,13 +198,15 @@ def _lines(content: bytes, source: Path) -> Iterator[Line]:
     for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         if not line.strip():
             continue
-        if len(line) > MAX_LINE:
-            yield number, InputError(f"It has {len(line)} characters, and {MAX_LINE} are the limit; shorten it.")
-            continue
         try:
-            yield number, line.decode().removesuffix("\r")
+            text = line.decode().removesuffix("\r")
         except UnicodeDecodeError:
             yield number, InputError("It is not UTF-8 text; save the list as UTF-8.")
+            continue
+        if len(text) > MAX_LINE:
+            yield number, InputError(f"It has {len(text)} characters, and {MAX_LINE} are the limit; shorten it.")
+            continue
+        yield number, text
 
 
 def _csv_rows(lines: Iterator[Line], source: Path) -> Iterator[Row]:

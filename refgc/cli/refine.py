@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from refgc.pairs import Pair
 
 EngineChoice = Literal["auto", "correspondence", "diffusion"]
+SurroundingsChoice = Literal["plain", "fast", "best"]
 ProfileChoice = Literal["srgb", "display-p3"]
 
 
@@ -51,6 +52,13 @@ def refine(
     strength: Annotated[
         float, typer.Option(help="How much of the reference to bring in, from 0 (plain enlargement) to 1.")
     ] = 1.0,
+    surroundings: Annotated[
+        SurroundingsChoice,
+        typer.Option(
+            help="How what lies around the object is enlarged: plain, or drawn by a network that "
+            "`refgc setup --surroundings` gets, fast or best. docs/surroundings.md says what they gain."
+        ),
+    ] = "plain",
     profile: Annotated[
         ProfileChoice, typer.Option(help="Colour space of the refined picture's file; its profile is embedded.")
     ] = "srgb",
@@ -89,7 +97,9 @@ def refine(
 
     file = FileOptions(profile, quality, bits)
     check_file_options(file)
-    defaults = Defaults(scale=scale, object_name=object_name, seed=seed, strength=strength, file=file)
+    defaults = Defaults(
+        scale=scale, object_name=object_name, seed=seed, strength=strength, surroundings=surroundings, file=file
+    )
     of_one_pair = {
         "reference": reference,
         "generated": generated,

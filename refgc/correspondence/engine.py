@@ -8,19 +8,28 @@ from refgc.correspondence.blend_weights import object_weights, scene_weights
 from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer, fuse_layers
-from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha
-from refgc.imaging.arrays import Bytes, enlarge, resized, size_of
+from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha, output_on_white
+from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of, smoothstep
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.levels import Words, to_bytes, to_words
-from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample
 from refgc.machine import BLAS_THREADS
 from refgc.request import RefineRequest
+from refgc.surroundings.enlarge import draw_surroundings, mix_with_object, object_alpha
+from refgc.surroundings.weights import check_weights
 
 # How many of the matches, the least ambiguous ones, the stage picture shows.
 MATCHES_SHOWN = 200
+# The stage in which the surroundings are drawn by a network, and the share of the run that is done when it begins.
+DRAWING, DRAWING_BEGINS = "drawing the surroundings", 0.85
+# Range of trust over which the reference, on the plain enlargement, takes the place of the drawn surroundings. Chosen
+# by hand, not fitted.
+TRUST_SHOWN = (0.0, 0.5)
+# Width of the transition from the object to its surroundings, in pixels of the generated picture. Chosen by hand, not
+# fitted.
+SOFTNESS = 2.0
 
 
 class CorrespondenceEngine:
@@ -33,6 +42,7 @@ class CorrespondenceEngine:
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
+        check_weights(request.surroundings)
         with BLAS_THREADS.one():
             return self._refine(request, progress, viewer)
 
@@ -48,7 +58,9 @@ class CorrespondenceEngine:
             found = search(request, pair)
         if not found.findings:
             warnings = ("mirrored",) if found.mirrored else ()
-            return _upscale_only(base, alpha, report.not_placed(request, watch.seconds, warnings=warnings))
+            surroundings = _surroundings(request, base, watch)
+            summary = report.not_placed(request, watch.seconds, warnings=warnings)
+            return _upscale_only(base, surroundings, alpha, summary)
         with watch.stage("aligning", 0.4):
             layers = [_layers(request, pair, one) for one in found.findings]
         if viewer is not None:
@@ -59,13 +71,16 @@ class CorrespondenceEngine:
                 report.PlacedObject(one, faces, fuse_layers(request, pair, one, faces, fused, aligned))
                 for one, faces in zip(found.findings, layers, strict=True)
             ]
-            if alpha is not None:
-                fused = changed_over_white(base, fused, alpha.values)
+        surroundings = _surroundings(request, base, watch)
         progress("done", 1.0)
         summary = report.placed(request, watch.seconds, objects)
         if not summary.placed:
-            return _upscale_only(base, alpha, summary)
-        return RefineResult(_image(fused, alpha), summary, _stages(request, objects, upscaled, aligned))
+            return _upscale_only(base, surroundings, alpha, summary)
+        stages = _stages(request, objects, upscaled, aligned)
+        if surroundings is not base:
+            fused = mix_with_object(surroundings, fused, _object_area(request, objects))
+            stages["surroundings"] = Image(to_bytes(surroundings))
+        return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages)
 
 
 def _enlarged(request: RefineRequest) -> Bytes | Words:
@@ -80,10 +95,42 @@ def _image(levels: Bytes | Words, alpha: Mask | None) -> Image:
     return Image(to_bytes(levels), alpha, deep=to_words(levels) if levels.dtype == np.uint16 else None)
 
 
-def _upscale_only(base: Bytes | Words, alpha: Mask | None, summary: Report) -> RefineResult:
+def _surroundings(request: RefineRequest, base: Bytes | Words, watch: Stopwatch) -> Bytes | Words:
+    """The whole picture enlarged as the surroundings are to be; `base` itself where they are plain."""
+    if request.surroundings == "plain":
+        return base
+    with watch.stage(DRAWING, DRAWING_BEGINS):
+        return draw_surroundings(
+            request.generated.pixels,
+            base,
+            request.surroundings,
+            advance=lambda done: watch.progress(DRAWING, DRAWING_BEGINS + (1.0 - DRAWING_BEGINS) * done),
+        )
+
+
+def _object_area(request: RefineRequest, objects: list[report.PlacedObject]) -> Floats:
+    """Where the plain enlargement with the reference is shown, (height, width) of the output in [0, 1].
+
+    What a network draws makes wrong print sharp, so nothing of it is shown on an object or a copy of it. Of a scene all
+    is shown that comes from the reference.
+    """
+    area = np.zeros_like(objects[0].trust)
+    outline = np.zeros((request.generated.size[1], request.generated.size[0]), np.float32)
+    for one in objects:
+        np.maximum(area, smoothstep(one.trust, *TRUST_SHOWN), out=area)
+        if one.found.object_mask is not None:
+            part = one.found.region.of(outline)
+            part[:] = np.maximum(part, enlarge(one.layers[0].weights.outline, one.found.region.size))
+    np.maximum(area, enlarge(outline, size_of(area)), out=area)
+    return object_alpha(area, SOFTNESS * request.scale)
+
+
+def _upscale_only(
+    base: Bytes | Words, surroundings: Bytes | Words, alpha: Mask | None, summary: Report
+) -> RefineResult:
     """The result where nothing is taken from the reference."""
-    picture = _image(base, alpha)
-    return RefineResult(picture, summary, {"upscaled": Image(picture.pixels)})
+    picture = _image(output_on_white(base, surroundings, alpha), alpha)
+    return RefineResult(picture, summary, {"upscaled": Image(to_bytes(base))})
 
 
 def _layers(request: RefineRequest, pair: ExposedPair, found: Finding) -> list[Layer]:

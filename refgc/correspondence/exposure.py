@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from refgc.imaging.arrays import Bytes, Floats, luma
@@ -15,7 +16,7 @@ BRIGHT_PERCENTILE = 98.0
 BRIGHT_LEVEL = 200.0
 LARGEST_FACTOR = 20.0
 # A picture is grey if in all but this share of it the channels differ by at most so many levels: codecs add some.
-GREY_PERCENTILE = 99.5
+COLOURED_SHARE = 0.005
 GREY_RANGE = 6
 
 
@@ -65,8 +66,9 @@ def brightened(pixels: Bytes, factor: float) -> Bytes:
 
 def is_grey(pixels: Bytes) -> bool:
     """Whether a picture (height, width, 3) has no colour."""
-    spread = pixels.max(axis=2) - pixels.min(axis=2)
-    return float(np.percentile(spread, GREY_PERCENTILE)) <= GREY_RANGE
+    red, green, blue = cv2.split(pixels)
+    spread = cv2.subtract(cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue))
+    return float((spread > GREY_RANGE).mean()) <= COLOURED_SHARE
 
 
 def grey(pixels: Bytes) -> Bytes:

@@ -3,22 +3,21 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refgc.correspondence.lighterglue import match_learned_features
 from refgc.correspondence.xfeat import LearnedFeatures, find_learned_features
-from refgc.errors import InputError
+from refgc.errors import EngineError
 from refgc.imaging.arrays import Bytes, Floats
-from refgc.settings import settings
-from refgc.wheels import LEARNED_MATCHING, LIGHTERGLUE, XFEAT, are_kept
+from refgc.wheels import DEFAULT_FOLDER, LEARNED_MATCHING, LIGHTERGLUE, XFEAT, are_kept, weights_folder
 
 # The most keypoints of one picture, since matching costs four times as much for twice as many; and the fewest pixels of
 # the original picture for one keypoint. Chosen by hand, not fitted.
 KEYPOINT_LIMIT = 2048
 PIXELS_PER_FEATURE = 8
-DEFAULT_FOLDER = "~/.cache/refgc/weights"
 # What is lost where the weights are not there.
 LOST_WITHOUT = "objects that have turned or have little print are found less often"
 
@@ -60,14 +59,9 @@ def find_networks() -> Networks | None:
     """The networks, read once per process, or None where the weights were not fetched.
 
     Raises:
-        InputError: the files are there and cannot be read.
+        EngineError: the files are there and cannot be read.
     """
     return _read(weights_folder()) if are_there() else None
-
-
-def weights_folder() -> Path:
-    """Where `refgc setup` keeps weights."""
-    return Path(settings().weights or DEFAULT_FOLDER).expanduser()
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +72,9 @@ def _read(folder: Path) -> Networks:
             with np.load(folder / name, allow_pickle=False) as file:
                 arrays.append({key: np.asarray(file[key], np.float32) for key in file.files})
         return Networks(*arrays)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"The weights in {str(folder)!r} cannot be read; delete the folder and run `refgc setup`."
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        # The folder is not named, since visitors of the page read this too.
+        raise EngineError(
+            f"The weights of learned matching cannot be read; delete {XFEAT} and {LIGHTERGLUE} in the folder of "
+            f"REFGC_WEIGHTS, or else in {DEFAULT_FOLDER}, and run `refgc setup`."
         ) from error

@@ -17,6 +17,8 @@ from refgc.errors import InputError, quoted
 
 # As disks, networks and file managers count.
 MEGABYTE = 1_000_000
+# Bytes of one name in a path, on nearly all file systems.
+LONGEST_NAME = 255
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
@@ -27,6 +29,9 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     """
     name = os.fspath(path)
     try:
+        # In a folder that is not there yet the system does not look at the length.
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(name).parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         Path(name).stat()
     except OSError as error:
         if error.errno == errno.ELOOP:
@@ -88,7 +93,10 @@ def write_files(files: Mapping[Path, Callable[[], bytes]]) -> None:
                 raise OSError(error.errno, error.strerror, str(place)) from error
             moves.append((draft, target))
         for draft, target in moves:
-            draft.replace(target)
+            try:
+                draft.replace(target)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(target)) from error
         made.pop_all()
 
 

@@ -3,10 +3,13 @@
 import cv2
 import numpy as np
 
-from refgc.imaging.arrays import Bytes, Floats
+from refgc.imaging.arrays import Bytes, Floats, resized, size_of
+from refgc.imaging.warp import fitted
 from refgc.masks import morphology
 
 # The constants of this file were chosen by hand, not fitted.
+# Longer side at which a larger picture is looked at: 64 megapixels took 19 seconds and 3 GB.
+LONGEST_SIDE = 2048
 # A background is plain if at least this fraction of the picture's border lies within so many levels of its median.
 PLAIN_FRACTION = 0.8
 PLAIN_TOLERANCE = 10
@@ -32,6 +35,10 @@ def object_on_plain_background(reference: Bytes) -> Floats | None:
     Returns:
         float32 (height, width), 0 or 1.
     """
+    size = size_of(reference)
+    if max(size) > LONGEST_SIDE:
+        found = object_on_plain_background(resized(reference, fitted(size, LONGEST_SIDE)))
+        return None if found is None else np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_NEAREST))
     border = np.concatenate([reference[0], reference[-1], reference[:, 0], reference[:, -1]]).astype(np.int16)
     colour = np.median(border, axis=0)
     if float(np.mean(np.abs(border - colour).max(axis=1) <= PLAIN_TOLERANCE)) < PLAIN_FRACTION:

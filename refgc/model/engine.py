@@ -7,6 +7,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 
 from refgc.engine import (
@@ -19,6 +20,7 @@ from refgc.engine import (
     make_report,
     no_progress,
     output_alpha,
+    output_on_white,
 )
 from refgc.errors import EngineError, RefGCError
 from refgc.flux.memory import LoadedModel, ModelHolder, free_memory
@@ -28,7 +30,6 @@ from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image
-from refgc.imaging.transparency import changed_over_white
 from refgc.imaging.upscale import clean_upscale
 from refgc.model import loading
 from refgc.model.loading import Folders, Sources
@@ -36,6 +37,8 @@ from refgc.model.pipeline import RefGCSR2Pipeline, Refined
 from refgc.model.settings import DenoisingSettings
 from refgc.request import RefineRequest
 from refgc.settings import settings as environment
+from refgc.surroundings.enlarge import draw_surroundings, mix_with_object
+from refgc.surroundings.weights import check_weights
 
 # A pixel counts as the model's work above this share of the strength. Chosen by hand, not fitted.
 DRAWN = 0.25
@@ -110,6 +113,7 @@ class DiffusionEngine:
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
         """See `refgc.engine.Engine`."""
+        check_weights(request.surroundings)
         if viewer is not None:
             viewer("upscaled", _upscaled(request))
         if request.strength == 0.0:
@@ -173,11 +177,15 @@ class DiffusionEngine:
             callback_on_step_end=count,
         )
         refined = loaded.pipeline.refine(request, settings, timer, timer.viewer)
+        picture = refined.picture
+        if request.surroundings != "plain":
+            timer("drawing the surroundings", 0.98)
+            drawn = draw_surroundings(request.generated.pixels, refined.stages["upscaled"], request.surroundings)
+            picture = mix_with_object(drawn, picture, np.asarray(refined.share / request.strength, np.float32))
         timer.end()
         report = self._report(request, loaded, refined, steps, timer.seconds)
-        picture, alpha = refined.picture, output_alpha(request)
-        if alpha is not None:
-            picture = changed_over_white(refined.stages["upscaled"], picture, alpha.values)
+        alpha = output_alpha(request)
+        picture = output_on_white(refined.stages["upscaled"], picture, alpha)
         stages = {name: Image(pixels) for name, pixels in refined.stages.items()}
         return RefineResult(Image(picture, alpha), report, stages)
 
@@ -252,6 +260,8 @@ def _upscaled(request: RefineRequest) -> Image:
 
 
 def _plain(request: RefineRequest) -> RefineResult:
-    picture = _upscaled(request)
+    upscaled = _upscaled(request)
     report = make_report("diffusion", request, NOT_WANTED, seconds={}, libraries=LIBRARIES)
-    return RefineResult(Image(picture.pixels, output_alpha(request)), report, {"upscaled": picture})
+    picture = draw_surroundings(request.generated.pixels, upscaled.pixels, request.surroundings)
+    alpha = output_alpha(request)
+    return RefineResult(Image(output_on_white(upscaled.pixels, picture, alpha), alpha), report, {"upscaled": upscaled})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import Progress
@@ -60,7 +60,8 @@ def prepare_inputs(request: RefineRequest, settings: DenoisingSettings, progress
     correspondence = None
     if settings.init == "correspondence":
         progress("placing the reference", 0.04)
-        correspondence = CorrespondenceEngine().refine(request).image.pixels
+        plain = replace(request, surroundings="plain")
+        correspondence = CorrespondenceEngine().refine(plain).image.pixels
     left, top, right, bottom = (side * request.scale for side in windows.generated_window)
     generated = crop(request.generated.pixels, windows.generated_window, windows.working_size)
     return Inputs(

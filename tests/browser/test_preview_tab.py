@@ -88,8 +88,10 @@ def test_from_example_to_refined_and_on_to_the_refine_tab(preview: Page) -> None
     for name in ("reference", "scene"):
         expect(frame_of(preview, name).locator("img")).to_be_visible()
         expect(preview.locator(f"#preview-{name}-note")).to_contain_text("The example’s own mask")
+    expect(preview.locator("#generate")).to_be_disabled()
     expect(preview.locator("#conditions .thumbnail-item")).to_have_count(3, timeout=RESULT_MILLISECONDS)
     expect(preview.locator("#preview-status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
+    expect(preview.locator("#generate")).to_be_enabled()
 
     story = preview.locator("#story .thumbnail-item")
     expect(story.locator(".caption-label")).to_have_text(

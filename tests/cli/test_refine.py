@@ -270,6 +270,7 @@ BAD_INPUT: dict[str, tuple[Change, str]] = {
     "strength too high": (with_value("--strength", "1.5"), "strength"),
     "strength not a number": (with_value("--strength", "nan"), "strength"),
     "strength no number": (with_value("--strength", "much"), "--strength"),
+    "surroundings unknown": (with_value("--surroundings", "lovely"), "--surroundings"),
     "seed negative": (with_value("--seed", "-1"), "seed"),
     "seed no whole number": (with_value("--seed", "1.5"), "--seed"),
     "quality of a PNG": (with_value("--quality", "90"), "has no quality"),
@@ -361,6 +362,15 @@ def test_an_engine_that_cannot_run_here_ends_with_status_1(pair_files: PairFiles
     )  # fmt: skip
     assert_one_sentence(done, 1, "The engine diffusion needs")
     assert not (tmp_path / "out.png").exists()
+
+
+def test_surroundings_without_their_weights_end_with_status_1(pair_files: PairFiles, tmp_path: Path) -> None:
+    output = tmp_path / "out.png"
+    arguments = ["--generated", str(pair_files[1]), "--output", str(output), "--surroundings", "best"]
+    nowhere = str(tmp_path / "nowhere")
+    done = run_inside("refine", "--reference", str(pair_files[0]), *arguments, REFGC_WEIGHTS=nowhere)
+    assert_one_sentence(done, 1, "run `refgc setup --surroundings`")
+    assert not output.exists()
 
 
 def test_a_disk_that_takes_no_more_leaves_everything_as_it_was(pair_files: PairFiles, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import RefineResult
+from refgc.errors import EngineError
 from refgc.imaging.image import Image
 from refgc.imaging.transparency import without_white
 from refgc.refinement import refine
@@ -27,6 +29,7 @@ from tests.support.correspondence_pairs import (
     upscaled,
     watched,
 )
+from tests.support.ncnn_files import write_weights
 from tests.support.pictures import assert_close
 from tests.support.synthetic import draw_card
 
@@ -217,6 +220,99 @@ def test_what_a_viewer_raises_ends_the_refinement(stop_at):
 
     with pytest.raises(InterruptedError, match=stop_at):
         CorrespondenceEngine().refine(make_request(PRODUCT_PHOTO, PAIR.generated), viewer=stop)
+
+
+# --- drawn surroundings ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of tiny networks that add faint detail everywhere."""
+    monkeypatch.setenv("REFGC_WEIGHTS", str(write_weights(tmp_path)))
+
+
+def in_front_of_waves():
+    """The generated picture of `PAIR` with a texture around the object."""
+    y, x = np.mgrid[: PAIR.mask.shape[0], : PAIR.mask.shape[1]]
+    waves = 60 * np.sin(x / 2.0) * np.cos(y / 2.5) * (PAIR.mask == 0)
+    return np.clip(PAIR.generated + waves[..., None], 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("method", "scale"), [("fast", 2), ("best", 4)])
+@pytest.mark.usefixtures("network")
+def test_surroundings_are_drawn_around_the_object_and_never_on_it(method, scale):
+    generated = in_front_of_waves()
+    drawn = refine(PRODUCT_PHOTO, generated, scale=scale, surroundings=method)
+    plain = refine(PRODUCT_PHOTO, generated, scale=scale)
+    difference = np.abs(drawn.image.pixels.astype(int) - plain.image.pixels).max(axis=2)
+    inside = enlarged(PAIR.mask == 255, scale)
+    outside = beside(inside, 8 * scale)
+    assert difference[inside].mean() < 0.2 * difference[outside].mean()
+    assert (difference[outside] > 3).mean() > 0.3
+    np.testing.assert_array_equal(drawn.image.pixels[outside], drawn.stages["surroundings"].pixels[outside])
+    np.testing.assert_array_equal(upscaled(drawn), upscaled(plain))
+    assert (drawn.report.surroundings, plain.report.surroundings) == (method, "plain")
+    assert drawn.report.placed
+
+
+@pytest.mark.usefixtures("network")
+def test_where_nothing_is_placed_the_whole_picture_is_drawn():
+    absent = refine(draw_card(300, 77), PAIR.generated, surroundings="fast")
+    unwanted = refine(PRODUCT_PHOTO, PAIR.generated, surroundings="fast", strength=0.0)
+    assert not absent.report.placed
+    assert not unwanted.report.placed
+    assert changed(absent).any()
+    np.testing.assert_array_equal(absent.image.pixels, unwanted.image.pixels)
+
+
+@pytest.mark.usefixtures("network")
+def test_they_are_drawn_round_every_copy_in_sixteen_bits_and_with_the_pictures_transparency():
+    generated = np.hstack([in_front_of_waves()] * 2)
+    mask = np.hstack([PAIR.mask] * 2)
+    alpha = np.full(mask.shape, 255, np.uint8)
+    alpha[:12] = np.linspace(0, 255, 12, dtype=np.uint8)[:, None]
+    transparent = np.dstack([generated, alpha])
+    drawn = refine(PRODUCT_PHOTO, transparent, scale=2, bits=16, surroundings="fast")
+    plain = refine(PRODUCT_PHOTO, transparent, scale=2, bits=16)
+    assert len(drawn.report.objects) == len(plain.report.objects) == 2
+    assert drawn.image.deep is not None
+    assert plain.image.deep is not None
+    difference = np.abs(drawn.image.deep.astype(int) - plain.image.deep).max(axis=2) / 257
+    inside, outside = enlarged(mask == 255, 2), beside(enlarged(mask == 255, 2), 16)
+    for copy in (np.s_[:, :160], np.s_[:, 160:]):
+        assert difference[copy][inside[copy]].mean() < 0.2 * difference[copy][outside[copy]].mean()
+    assert len(np.unique(drawn.image.deep[outside] % 257)) > 200
+    assert drawn.image.alpha is not None
+    assert plain.image.alpha is not None
+    np.testing.assert_array_equal(drawn.image.alpha.values, plain.image.alpha.values)
+    seen = drawn.image.alpha.values
+    assert (difference[seen == 0] == 0).all()
+    own, own_of_plain = (without_white(image.pixels, seen).astype(int) for image in (drawn.image, plain.image))
+    edge = (seen > 0.05) & (seen < 0.6)
+    assert abs((own - own_of_plain)[edge].mean()) < 1.5
+
+
+@pytest.mark.usefixtures("network")
+def test_progress_of_drawing_only_grows():
+    told = []
+    refine(
+        PRODUCT_PHOTO,
+        PAIR.generated,
+        surroundings="fast",
+        progress=lambda stage, fraction: told.append((stage, fraction)),
+    )
+    fractions = [fraction for _, fraction in told]
+    assert fractions == sorted(fractions)
+    assert "drawing the surroundings" in dict(told)
+    assert fractions[-1] == 1.0
+
+
+def test_surroundings_without_weights_are_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
+    told = []
+    with pytest.raises(EngineError, match="run `refgc setup --surroundings`"):
+        refine(PRODUCT_PHOTO, PAIR.generated, surroundings="best", progress=lambda *step: told.append(step))
+    assert not told
 
 
 # --- transparency and bits ------------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from refgc.correspondence import learned
 from refgc.correspondence.coherence import coherent, log_chance
 from refgc.correspondence.learned import Networks, find_networks
 from refgc.correspondence.lighterglue import match_learned_features
 from refgc.correspondence.match import match_learned
 from refgc.correspondence.xfeat import LearnedFeatures, _convolved, find_learned_features
-from refgc.errors import InputError
+from refgc.errors import EngineError
+from refgc.wheels import weights_folder
 from tests.support.synthetic import draw_card
 
 
@@ -23,7 +23,7 @@ from tests.support.synthetic import draw_card
 def networks() -> Networks:
     found = find_networks()
     if found is None:
-        pytest.skip(f"the weights are not in {learned.weights_folder()}; `refgc setup` fetches them")
+        pytest.skip(f"the weights are not in {weights_folder()}; `refgc setup` fetches them")
     return found
 
 
@@ -82,10 +82,13 @@ def test_a_picture_without_features_matches_nothing(networks: Networks) -> None:
     assert len(match_learned_features(nothing, nothing, networks.lighterglue)[0]) == 0
 
 
-def test_absent_and_damaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("content", [b"no arrays", b"", b"PK\x03\x04 the beginning of an archive"])
+def test_absent_and_damaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
     assert find_networks() is None
     for name in ("xfeat.npz", "lighterglue.npz"):
-        (tmp_path / name).write_bytes(b"no arrays")
-    with pytest.raises(InputError, match="refgc setup"):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(EngineError, match="refgc setup") as told:
         find_networks()
+    # Visitors of the page read the sentence too.
+    assert str(tmp_path) not in str(told.value)

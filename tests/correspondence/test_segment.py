@@ -52,6 +52,17 @@ def test_a_plain_picture_without_an_object_has_none():
     assert object_on_plain_background(np.full((100, 100, 3), 200, np.uint8)) is None
 
 
+def test_a_large_picture_is_looked_at_smaller_and_its_mask_is_of_its_size():
+    picture = np.full((1200, 2600, 3), 230, np.uint8)
+    picture[301:900, 702:1901] = (180, 40, 30)
+    mask = object_on_plain_background(picture)
+    truth = np.zeros(picture.shape[:2], bool)
+    truth[301:900, 702:1901] = True
+    assert mask is not None
+    assert mask.shape == truth.shape
+    assert ((mask > 0) & truth).sum() / ((mask > 0) | truth).sum() > 0.99
+
+
 def test_a_shadow_on_a_plain_ground_is_no_part_of_the_object():
     ground = np.full((200, 220, 3), 200, np.uint8)
     cv2.ellipse(ground, (110, 150), (80, 25), 0, 0, 360, (120, 120, 120), cv2.FILLED)

@@ -43,6 +43,27 @@ def test_a_name_of_the_greatest_length(tmp_path):
     assert names_in(tmp_path) == [name]
 
 
+def test_a_name_is_too_long_also_in_a_folder_that_is_not_there_yet(tmp_path):
+    first, place = tmp_path / "first", tmp_path / "new" / ("x" * 256)
+    with pytest.raises(InputError, match="too long"):
+        real_path(place)
+    with pytest.raises(InputError, match="too long"):
+        write_files({first: lambda: b"one", place: lambda: b"two"})
+    assert names_in(tmp_path) == []
+
+
+def test_a_place_that_is_taken_meanwhile_is_named_and_not_its_draft(tmp_path):
+    place = tmp_path / "place"
+
+    def content() -> bytes:
+        place.mkdir()
+        return b"content"
+
+    with pytest.raises(OSError, match="directory") as told:
+        write_files({place: content})
+    assert told.value.filename == str(place)
+
+
 def test_a_name_that_no_file_can_have(tmp_path):
     assert "no file can have" in refusal(lambda: write_whole(tmp_path / "a\0b", b"content"))
 

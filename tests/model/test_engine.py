@@ -31,6 +31,7 @@ from refgc.model.pipeline import RefGCSR2Pipeline
 from refgc.model.settings import DenoisingSettings
 from refgc.refinement import choose
 from refgc.request import RefineRequest
+from tests.support.ncnn_files import write_weights
 from tests.support.synthetic import SyntheticPair
 from tests.support.tiny_freqmole import teach
 from tests.support.tiny_models import tiny_transformer
@@ -64,6 +65,23 @@ def request_(synthetic_pair: SyntheticPair) -> RefineRequest:
         object_name="box",
         seed=3,
     )
+
+
+def test_surroundings_are_drawn_around_what_the_model_drew(
+    engine: DiffusionEngine, request_: RefineRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFGC_WEIGHTS", str(write_weights(tmp_path)))
+    texture = np.random.default_rng(2).integers(0, 256, request_.generated.pixels.shape, dtype=np.uint8)
+    textured = replace(request_, generated=Image(texture))
+    plain, drawn = engine.refine(textured), engine.refine(replace(textured, surroundings="fast"))
+    assert request_.generated_mask is not None
+    marked = request_.generated_mask.values.repeat(2, axis=0).repeat(2, axis=1) > 0
+    difference = np.abs(drawn.image.pixels.astype(int) - plain.image.pixels).max(axis=2)
+    assert (difference[marked] == 0).mean() > 0.9
+    assert (difference[:4] > 0).mean() > 0.5
+    assert (plain.report.surroundings, drawn.report.surroundings) == ("plain", "fast")
+    unwanted = engine.refine(replace(textured, surroundings="fast", strength=0.0))
+    assert (unwanted.image.pixels != unwanted.stages["upscaled"].pixels).any()
 
 
 def middle_of(image: Image) -> Mask:

@@ -92,3 +92,14 @@ def test_its_health_is_asked_where_the_page_tells(steps: list[tuple[str, str]]) 
     command = json.loads(check.partition("CMD ")[2])
     assert health.HEALTH_PATH in command[-1]
     compile(command[-1], "health check", "exec")
+
+
+def test_volumes_that_the_docs_name_can_be_written(steps: list[tuple[str, str]]) -> None:
+    """A volume takes the owner of the folder that it replaces; where there is none, it belongs to root."""
+    user = steps.index(("USER", all_of(steps, "USER")[-1]))
+    made = {
+        folder for name, rest in steps[user:] if name == "RUN" for folder in rest.split() if rest.startswith("mkdir")
+    }
+    volumes = re.findall(r"-v [\w-]+:(\S+)", (ROOT / "docs" / "hosting.md").read_text(encoding="utf-8"))
+    assert volumes
+    assert set(volumes) <= made

@@ -73,17 +73,21 @@ def test_the_wheel_holds_nothing_else(unpacked: Path) -> None:
 
 @pytest.fixture
 def visitor(unpacked: Path, tmp_path: Path) -> Iterator[httpx.Client]:
-    """A visitor of `refgc page`, which runs in an empty folder from the unpacked wheel."""
+    """A visitor of `refgc page`, which runs in an empty folder from the unpacked wheel; nobody reads its stdout."""
     log, folder, port = tmp_path / "log.txt", tmp_path / "empty", free_port()
     folder.mkdir()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("REFGC_", "GRADIO_", "PYTHON"))},
         "PYTHONPATH": str(unpacked),
+        "PYTHONUNBUFFERED": "1",  # as in the Docker image
         "GRADIO_TEMP_DIR": str(tmp_path / "uploads"),
     }
     command = [sys.executable, "-P", "-m", "refgc", "page", "--port", str(port)]
+    reader, writer = os.pipe()
+    os.close(reader)
     with log.open("w") as stream, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=stream, stderr=stream)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=writer, stderr=stream)
+        os.close(writer)
         try:
             wait_until_up(client, process, log)
             yield client

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import pytest
+
+from refgc.cli.page import port_of_environment
 from refgc.page.app import build_demo, launch_settings
 from refgc.page.service.runs import Service
 from refgc.webui.theme import build_theme
@@ -38,9 +43,30 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert_one_sentence(done, 2, f"The page cannot be served at 127.0.0.1, port {port}: it is taken")
 
 
-def test_a_taken_port_of_the_environment_is_not_replaced_and_the_folder_of_uploads_is_our_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("empty", [{}, {"GRADIO_TEMP_DIR": ""}], ids=["not set", "empty"])
+def test_a_taken_port_of_the_environment_is_not_replaced_and_the_folder_of_uploads_is_our_own(
+    empty: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Python looks at TMPDIR only once in a process.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = run_inside("page", "--host", "127.0.0.1", GRADIO_SERVER_PORT=port, TMPDIR=str(tmp_path))
+        done = run_inside("page", "--host", "127.0.0.1", GRADIO_SERVER_PORT=port, **empty)
     assert_one_sentence(done, 2, f"The page cannot be served at 127.0.0.1, port {port}: it is taken")
-    assert not (tmp_path / "gradio").exists()
+    assert {path.name for path in tmp_path.iterdir()} >= {"refgc-results"}
+    assert not list(tmp_path.glob("gradio*"))
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "-1", "70000", "0000099999", "9" * 5000])
+def test_a_port_of_the_environment_that_is_none_is_told_in_one_sentence(port: str, tmp_path: Path) -> None:
+    done = run_inside("page", GRADIO_SERVER_PORT=port, GRADIO_TEMP_DIR=str(tmp_path))
+    assert_one_sentence(done, 2, "set it to a whole number from 1 to 65535")
+    done = run_inside("page", "--port", "7869", GRADIO_SERVER_PORT=port, GRADIO_TEMP_DIR=str(tmp_path))
+    assert_one_sentence(done, 2, "set it to a whole number from 1 to 65535")
+
+
+def test_an_empty_port_of_the_environment_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "")
+    assert port_of_environment() is None
+    # Gradio reads the variable as a number when it is imported.
+    assert "GRADIO_SERVER_PORT" not in os.environ

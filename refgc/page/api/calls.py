@@ -28,6 +28,7 @@ from refgc.page.service.queue import Finished, Working
 from refgc.page.service.runs import PreviewJob, RefineJob, Service
 from refgc.page.words import sentence_for
 from refgc.refinement import EngineChoice
+from refgc.request import Surroundings
 
 Json: TypeAlias = dict[str, Any]
 Choice = TypeVar("Choice", bound=str)
@@ -125,6 +126,7 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
         generated_mask: FileData | None = None,
         object_name: str = "object",
         engine: EngineChoice = "auto",
+        surroundings: Surroundings = "plain",
         profile: ProfileName = "srgb",
         bits: int = 8,
     ) -> Iterator[tuple[Json | None, Json]]:
@@ -143,6 +145,7 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
             generated_mask: the object in the generated picture, white on black, of its size; without one it is found
             object_name: the object in a few words
             engine: auto takes the best that the server can run, correspondence needs no GPU, diffusion does
+            surroundings: how what lies around the object is enlarged: plain, or drawn by a network, fast or best
             profile: the PNG's colour space, srgb or display-p3
             bits: of each of its channels, 8 or 16
 
@@ -160,6 +163,7 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                 generated_mask=given_mask(generated_mask, "generated mask"),
                 scale=scale,
                 strength=strength,
+                surroundings=given_choice(surroundings, Surroundings, "kind of surroundings"),
                 seed=seed,
                 object_name=object_name,
                 engine=service.engine_for(chosen),

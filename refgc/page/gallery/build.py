@@ -23,6 +23,7 @@ from refgc.page.gallery.manifest import (
     GalleryManifest,
     content_hash,
 )
+from refgc.page.gallery.paper import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
 from refgc.page.pictures import Box
 from refgc.refinement import refine
 from refgc.simulator.artifacts import SimulatedPicture, Strengths, simulate, smaller
@@ -44,9 +45,6 @@ SHOWN_ON: dict[Artifact, tuple[str, ...]] = {
 SEED = 0
 # Room around the object on a card, as a share of its longer side.
 MARGIN = 0.1
-# Sharp on a phone's screen of two to three pixels a point.
-SMALL_SIDE = 512
-SMALL_QUALITY, LARGE_QUALITY = 80, 90
 BEFORE, AFTER, REFERENCE = "before", "after", "reference"
 
 

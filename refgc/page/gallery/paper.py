@@ -28,6 +28,7 @@ SECONDS = 6.0
 AT_ONCE = 4
 # After a failure the host is left alone for a while.
 RETRY_SECONDS = 600.0
+# The small side is sharp on a phone's screen of two to three pixels a point.
 LARGE_SIDE, SMALL_SIDE = 1024, 512
 LARGE_QUALITY, SMALL_QUALITY = 90, 80
 
@@ -186,8 +187,8 @@ def _problem(missing: int, reason: str) -> str:
     if not missing:
         return ""
     if missing == len(PAPER_SETS):
-        return f"They are not shown now: {reason}. You find them on the project page."
-    return f"{missing} of {len(PAPER_SETS)} are not shown now: {reason}. You find them on the project page."
+        return f"They are not shown now: {reason}. See them on the project page."
+    return f"{missing} of {len(PAPER_SETS)} are not shown now: {reason}. See them on the project page."
 
 
 # A slow host is given up before a visitor has given up.

@@ -166,7 +166,9 @@ class PreviewTab:
         """Make the generated picture and show it."""
         visit = request.session_hash or ""
         try:
-            yield {self.status: progress_line("Reading the pictures", 0.0), self.unrefined: None}
+            # One at a time: what a second press showed would mix with what this one shows.
+            busy = {self.button: gr.update(interactive=False)}
+            yield {self.status: progress_line("Reading the pictures", 0.0), self.unrefined: None, **busy}
             with closing(self.service.preview(self.read(values, visit), visit, address_of(request))) as events:
                 for event in events:
                     if isinstance(event, Working):
@@ -179,9 +181,10 @@ class PreviewTab:
             yield {self.status: problem_line(sentence_for(error), title="Not generated"), self.unrefined: None}
 
     def refine(self, shown: ShownPreview | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """Refine the picture that was just generated."""
+        """Refine the picture that was just generated, and free the button."""
+        free = {self.button: gr.update(interactive=True)}
         if shown is None:
-            yield {self.status: gr.skip()}
+            yield free
             return
         try:
             visit, address = request.session_hash or "", address_of(request)
@@ -191,9 +194,10 @@ class PreviewTab:
                         yield {self.status: progress_line(capitalised(event.stage), event.fraction)}
                     elif isinstance(event, Finished):
                         sentence = DONE if event.made.report.placed else ONLY_ENLARGED
-                        yield {self.status: status_line(sentence), **self.view.show_refinement(shown, event.made)}
+                        result = self.view.show_refinement(shown, event.made)
+                        yield {self.status: status_line(sentence), **result, **free}
         except Exception as error:
-            yield {self.status: problem_line(sentence_for(error))}
+            yield {self.status: problem_line(sentence_for(error)), **free}
 
     def choose(self, event: gr.SelectData) -> dict[Any, Any]:
         """Fill in the example that was clicked."""
@@ -291,12 +295,12 @@ def _attach_events(tab: PreviewTab) -> None:
         generating = trigger(
             tab.generate,
             inputs=tab.inputs,
-            outputs=[tab.status, tab.preview, tab.unrefined, *tab.view],
+            outputs=[tab.button, tab.status, tab.preview, tab.unrefined, *tab.view],
             **ENGINE_QUEUE,
             **settings,
         )
         generating.then(None, js=SCROLL_TO_PREVIEW, api_visibility="private").then(
-            tab.refine, inputs=tab.unrefined, outputs=[tab.status, *tab.view], **ENGINE_QUEUE, **settings
+            tab.refine, inputs=tab.unrefined, outputs=[tab.button, tab.status, *tab.view], **ENGINE_QUEUE, **settings
         )
     sending = tab.view.send.click(
         tab.send,

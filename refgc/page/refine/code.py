@@ -17,6 +17,7 @@ from refgc.page.refine.inputs import (
     DEFAULT_OBJECT_NAME,
     DEFAULT_SCALE,
     DEFAULT_STRENGTH,
+    DEFAULT_SURROUNDINGS,
     Submission,
 )
 from refgc.webui.components import DEFAULT_SEED
@@ -92,6 +93,7 @@ def _options(submission: Submission) -> tuple[tuple[str, object, object], ...]:
         ("object_name", submission.object_name, DEFAULT_OBJECT_NAME),
         ("seed", submission.seed, DEFAULT_SEED),
         ("strength", submission.strength, DEFAULT_STRENGTH),
+        ("surroundings", submission.surroundings, DEFAULT_SURROUNDINGS),
     )
 
 

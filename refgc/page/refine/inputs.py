@@ -20,9 +20,13 @@ from refgc.page.marking.pad import FILE_TYPES, MarkingPad, attach_marking, build
 from refgc.page.service.runs import RefineJob
 from refgc.page.words import capitalised, missing_pictures
 from refgc.refinement import EngineChoice
+from refgc.request import Surroundings
+from refgc.surroundings.weights import are_weights_here
 from refgc.webui.components import DEFAULT_SEED, build_seed_field
 
 DEFAULT_SCALE, DEFAULT_STRENGTH, DEFAULT_OBJECT_NAME = 4, 1.0, "object"
+DEFAULT_SURROUNDINGS: Surroundings = "plain"
+SURROUNDINGS: list[tuple[str, Surroundings]] = [("Plain", "plain"), ("Fast", "fast"), ("Best", "best")]
 ENGINES = [("The best here", "auto"), ("Diffusion", "diffusion"), ("Correspondence", "correspondence")]
 # An engine detects the object better than can be done here at once, so nothing is detected before.
 GENERATED_CAPTIONS: Mapping[MaskSource, str] = {
@@ -46,6 +50,7 @@ class Submission:
         title: what the result is called.
         scale: output size over generated size.
         strength: how much of the reference to bring in, from 0 to 1.
+        surroundings: how what lies around the object is enlarged.
         seed: seed of everything random.
         engine: the choice; "auto" is decided by the service.
         object_name: the object in words.
@@ -58,6 +63,7 @@ class Submission:
     title: str
     scale: int = DEFAULT_SCALE
     strength: float = DEFAULT_STRENGTH
+    surroundings: Surroundings = DEFAULT_SURROUNDINGS
     seed: int = DEFAULT_SEED
     engine: EngineChoice = "auto"
     object_name: str = DEFAULT_OBJECT_NAME
@@ -73,6 +79,7 @@ class Submission:
             generated_mask=self.generated.chosen_mask,
             scale=self.scale,
             strength=self.strength,
+            surroundings=self.surroundings,
             seed=self.seed,
             object_name=self.object_name,
             engine=engine,
@@ -92,6 +99,7 @@ class RefineInputs:
     generated: MarkingPad
     scale: gr.Radio
     strength: gr.Slider
+    surroundings: gr.Radio
     seed: gr.Number
     engine: gr.Radio
     object_name: gr.Textbox
@@ -99,7 +107,7 @@ class RefineInputs:
     @property
     def options(self) -> set[Any]:
         """Everything but the two pictures."""
-        return {self.scale, self.strength, self.seed, self.engine, self.object_name}
+        return {self.scale, self.strength, self.surroundings, self.seed, self.engine, self.object_name}
 
     @property
     def inputs(self) -> set[Any]:
@@ -129,6 +137,7 @@ class RefineInputs:
             title_of(generated.source),
             scale=values[self.scale],
             strength=values[self.strength],
+            surroundings=values[self.surroundings],
             seed=DEFAULT_SEED if values[self.seed] is None else values[self.seed],
             engine=values[self.engine],
             object_name=values[self.object_name],
@@ -156,6 +165,7 @@ class RefineInputs:
             **self.generated.fill(generated),
             self.scale: DEFAULT_SCALE,
             self.strength: DEFAULT_STRENGTH,
+            self.surroundings: DEFAULT_SURROUNDINGS,
             self.seed: DEFAULT_SEED,
             self.engine: "auto",
             self.object_name: DEFAULT_OBJECT_NAME,
@@ -217,6 +227,15 @@ def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine
             label="Strength",
             info="How much of the reference to bring in; 0 only enlarges.",
         )
+        choices = [choice for choice in SURROUNDINGS if are_weights_here(choice[1])]
+        surroundings = gr.Radio(
+            choices,
+            value=DEFAULT_SURROUNDINGS,
+            label="Around the object",
+            info="Fast and best let a network draw fine detail; best takes thirty times as long.",
+            visible=len(choices) > 1,
+            elem_id="surroundings",
+        )
         seed = build_seed_field()
         engine = gr.Radio(
             ENGINES,
@@ -245,7 +264,7 @@ def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine
                     pad.mask_file.render()  # type: ignore[no-untyped-call]
     for pad in (reference, generated):
         attach_marking(pad)
-    return RefineInputs(reference, generated, scale, strength, seed, engine, object_name)
+    return RefineInputs(reference, generated, scale, strength, surroundings, seed, engine, object_name)
 
 
 def _mask_upload(label: str, elem_id: str) -> gr.File:

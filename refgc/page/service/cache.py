@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from hashlib import blake2b, file_digest
@@ -32,6 +32,7 @@ from refgc.page.service.limits import HOUR
 from refgc.page.service.logs import logger
 from refgc.page.service.storage import remove
 from refgc.settings import Settings, setting
+from refgc.wheels import weights_folder
 
 RESULT_FILE = "result.json"
 # A folder that is younger may be one that another process is about to put into the index.
@@ -192,6 +193,10 @@ class ResultCache:
         try:
             index.execute("PRAGMA journal_mode = WAL")
             index.executescript(SCHEMA)
+            # Otherwise a page that is damaged would be noticed only by the query that needs it, and stay.
+            (found,) = index.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
         except sqlite3.Error:
             index.close()
             raise
@@ -215,9 +220,10 @@ def open_cache(settings: Settings) -> ResultCache | None:
 
 def engine_fingerprint(engine: EngineName) -> str:
     """An engine with its code, the installed packages and its weights: as long as this stays, so do its results."""
+    common = f"{engine} {_installed()} {_states(weights_folder().glob('*'))}"
     if engine == "correspondence":
-        return f"{engine} {_installed()}"
-    return f"{engine} {_installed()} {[setting(name) for name in ENGINE_SETTINGS]} {_weights()}"
+        return common
+    return f"{common} {[setting(name) for name in ENGINE_SETTINGS]} {_weights()}"
 
 
 @cache
@@ -231,7 +237,7 @@ def _installed() -> str:
 
 
 def _weights() -> str:
-    """Where the weights are, and the size and time of each file of them."""
+    """Where the weights of the diffusion engine are, and the state of each file of them."""
     found = []
     for variable, published, files in (
         (hub.BASE, hub.FLUX_KONTEXT, hub.PIPELINE_FILES),
@@ -239,9 +245,14 @@ def _weights() -> str:
     ):
         source = setting(variable) or published
         folder = hub.on_disk(source, files) if source else None
-        paths = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
-        found.append((source, [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]))
+        found.append((source, _states(folder.rglob("*") if folder else ())))
     return str(found)
+
+
+def _states(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Path, size and time of each file among the paths."""
+    files = sorted(path for path in paths if path.is_file())
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def _link(source: str, target: str) -> None:

@@ -218,9 +218,10 @@ def run_in_turn(
         TooLongError: the run took too long.
         Exception: what the work raised.
     """
-    events = _start(work, entry)
     last = Working("starting", 0.0)
     try:
+        # Within, so that a run whose thread cannot be started leaves the queue as well.
+        events = _start(work, entry)
         while True:
             left = _seconds_left(entry, run_seconds, wait_seconds)
             try:

@@ -37,9 +37,10 @@ from refgc.page.service.queue import (
 )
 from refgc.page.service.storage import NoRoomError, check_room, is_disk_full, new_folder, remove
 from refgc.refinement import EngineChoice, best_engine
-from refgc.request import RefineRequest, check_options, make_request
+from refgc.request import RefineRequest, Surroundings, check_options, make_request
 from refgc.settings import Settings
 from refgc.settings import settings as read_settings
+from refgc.surroundings.weights import check_weights
 
 # The scale that is logged of a run which enlarges nothing.
 SAME_SIZE = 1
@@ -58,6 +59,7 @@ class RefineJob:
         generated_mask: the same for the generated picture.
         scale: output size over generated size; 1, 2 or 4.
         strength: how much of the reference to bring in, from 0 to 1.
+        surroundings: how what lies around the object is enlarged.
         seed: seed of everything random.
         object_name: the object in words.
         engine: the engine that refines it.
@@ -71,6 +73,7 @@ class RefineJob:
     generated_mask: Path | None = None
     scale: int = 4
     strength: float = 1.0
+    surroundings: Surroundings = "plain"
     seed: int = 0
     object_name: str = "object"
     engine: EngineName = "correspondence"
@@ -263,7 +266,14 @@ class Service:
             NoRoomError: the disk is full.
             EngineError: it cannot be done here, or took too long.
         """
-        check_options(scale=job.scale, seed=job.seed, strength=job.strength, object_name=job.object_name)
+        check_options(
+            scale=job.scale,
+            seed=job.seed,
+            strength=job.strength,
+            surroundings=job.surroundings,
+            object_name=job.object_name,
+        )
+        check_weights(job.surroundings)
         file = FileOptions(job.profile, bits=job.bits)
         check_file_options(file)
         record = _Record("refine", job.engine, job.scale)
@@ -290,6 +300,7 @@ class Service:
                 object_name=job.object_name,
                 seed=job.seed,
                 strength=job.strength,
+                surroundings=job.surroundings,
                 bits=job.bits,
             )
             record.sizes = _sizes_of(request)
@@ -469,6 +480,7 @@ def _cache_key(cache: ResultCache, job: RefineJob) -> str:
     options = {
         "scale": job.scale,
         "strength": float(job.strength),
+        "surroundings": job.surroundings,
         "seed": job.seed,
         "object name": job.object_name,
         "engine": engine_fingerprint(job.engine),

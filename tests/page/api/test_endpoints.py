@@ -99,7 +99,7 @@ def test_every_parameter_and_result_has_a_type_and_a_description(client: Client)
     assert needed == ["reference", "generated"]
     assert set(parameters) == {
         *("reference", "generated", "scale", "strength", "seed"),
-        *("reference_mask", "generated_mask", "object_name", "engine", "profile", "bits"),
+        *("reference_mask", "generated_mask", "object_name", "engine", "surroundings", "profile", "bits"),
     }
     assert parameters["reference"]["python_type"]["type"] == "filepath"
     assert parameters["engine"]["python_type"]["type"] == "Literal['auto', 'correspondence', 'diffusion']"
@@ -187,6 +187,7 @@ def test_the_stages_are_told_on_the_way(client: Client, pair: dict[str, Any]) ->
         ({"profile": "adobe"}, "There is no profile called 'adobe'; use srgb or display-p3."),
         ({"bits": 12}, "The number of bits is 12; choose 8 or 16."),
         ({"engine": "magic"}, "There is no engine called 'magic'; use auto, correspondence or diffusion."),
+        ({"surroundings": "lovely"}, "There is no kind of surroundings called 'lovely'; use plain, fast or best."),
         ({"reference": None}, "There is no reference; upload the picture and give what the upload answers."),
         ({"generated": {"path": 5}}, "There is no generated picture; upload the picture"),
         ({"reference": "/etc/passwd"}, "The reference cannot be used: a picture was not uploaded here;"),

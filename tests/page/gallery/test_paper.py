@@ -184,7 +184,7 @@ def test_without_network_one_line_says_so_and_the_host_is_left_alone(tmp_path: P
     pictures = PaperPictures(tmp_path, decode, address=f"http://127.0.0.1:{port}/", seconds=2)
     outcome = get(pictures)
     assert outcome.sets == ()
-    assert outcome.problem == "They are not shown now: no connection to its server. You find them on the project page."
+    assert outcome.problem == "They are not shown now: no connection to its server. See them on the project page."
     with socket.create_server(("127.0.0.1", port)) as listening:
         listening.settimeout(0.3)
         assert get(pictures) == outcome

@@ -33,6 +33,7 @@ from refgc.page.refine.result import MOST_ENTRIES, Entry, History
 from refgc.page.refine.tab import DELETED, RefineTab, build_refine_tab
 from refgc.page.service.runs import Service
 from refgc.page.words import progress_line
+from tests.support.ncnn_files import write_weights
 from tests.support.pictures import overlap
 from tests.support.reports import make_report
 
@@ -66,13 +67,15 @@ def test_only_what_differs_from_the_defaults_is_written(tmp_path: Path) -> None:
         *("refgc", "refine", "--reference", "photo.jpg", "--generated", "generated.png"),
         *("--output", "out.png", "--engine", "correspondence"),
     ]
-    other = replace(SUBMISSION, scale=2, seed=17, strength=0.35, object_name="red 'teapot'")
+    other = replace(SUBMISSION, scale=2, seed=17, strength=0.35, surroundings="fast", object_name="red 'teapot'")
     code = code_for(other, "diffusion", "out.png", tmp_path)
     options = {"scale": 2, "seed": 17, "strength": 0.35, "object_name": "red 'teapot'", "engine": "diffusion"}
+    options["surroundings"] = "fast"
     assert arguments_of(code).items() >= options.items()
     words = words_of(code)
     assert words[words.index("--object") + 1] == "red 'teapot'"
     assert words[words.index("--strength") + 1] == "0.35"
+    assert words[words.index("--surroundings") + 1] == "fast"
 
 
 # What the server keeps of a name: no control characters, no slash.
@@ -157,13 +160,14 @@ def test_inputs_are_read_into_one_submission(tab: RefineTab) -> None:
     inputs = tab.inputs
     given = values(inputs, Path("/up/photo.jpg"), Path("/up/generated.png"))
     given |= {inputs.scale: 2, inputs.strength: 0.5, inputs.seed: None, inputs.object_name: "tin"}
-    given |= {inputs.engine: "diffusion", inputs.generated.mask_file: "/up/mask.png"}
+    given |= {inputs.engine: "diffusion", inputs.surroundings: "best", inputs.generated.mask_file: "/up/mask.png"}
     submission = inputs.read(given)
     job = submission.job("correspondence")
     assert (submission.title, submission.engine, job.engine) == ("generated.png", "diffusion", "correspondence")
     assert (job.reference, job.generated) == (Path("/up/photo.jpg"), Path("/up/generated.png"))
     assert (job.reference_mask, job.generated_mask) == (None, Path("/up/mask.png"))
     assert (job.scale, job.strength, job.seed, job.object_name) == (2, 0.5, 0, "tin")
+    assert job.surroundings == "best"
     assert inputs.read(given) != submission, "the same once more is another submission"
 
 
@@ -250,6 +254,20 @@ def test_engine_and_object_name_are_there_only_where_there_is_a_choice(
         inputs = build_inputs(*build_pads(segmenter), chooses_engine=chooses)
     assert (inputs.engine.visible, inputs.object_name.visible) == (chooses, chooses)
     assert inputs.engine.value == "auto"
+
+
+def test_surroundings_can_be_chosen_only_where_their_weights_are(
+    segmenter: ObjectSegmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
+    with gr.Blocks():
+        without = build_inputs(*build_pads(segmenter)).surroundings
+    write_weights(tmp_path)
+    with gr.Blocks():
+        with_weights = build_inputs(*build_pads(segmenter)).surroundings
+    assert (without.visible, with_weights.visible) == (False, True)
+    assert [value for _, value in with_weights.choices] == ["plain", "fast", "best"]
+    assert without.value == with_weights.value == "plain"
 
 
 def test_a_result_that_is_gone_is_not_shown_and_that_is_said(tab: RefineTab, tmp_path: Path) -> None:

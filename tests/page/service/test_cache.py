@@ -95,6 +95,10 @@ def test_fingerprint_changes_with_the_engine_and_its_weights(monkeypatch: pytest
     (adapter / "freqmole.safetensors").write_text("{ }")
     fingerprints.add(engine_fingerprint("diffusion"))
     assert len(fingerprints) == 4
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
+    without = engine_fingerprint("correspondence")
+    (tmp_path / "xfeat.npz").write_bytes(b"fetched by refgc setup")
+    assert engine_fingerprint("correspondence") != without
 
 
 # --- entries --------------------------------------------------------------------------------------------------------
@@ -181,6 +185,18 @@ def test_damaged_index_is_made_anew(cache: ResultCache, made: tuple[ShownResult,
     assert cache.get("key", tmp_path / "given") is None
     cache.put("key", *made)
     assert cache.get("key", tmp_path / "given") is not None
+
+
+def test_index_with_a_damaged_page_is_made_anew_at_the_next_start(tmp_path: Path, made: tuple[ShownResult, Path]):
+    open_cache(tmp_path).put("key", *made)
+    index = tmp_path / "results" / "index.sqlite"
+    content = index.read_bytes()
+    page = 4096  # the first one has the names of the tables and stays
+    index.write_bytes(content[:page] + b"\xff" * (len(content) - page))
+    again = open_cache(tmp_path)
+    assert again.get("key", tmp_path / "given") is None
+    again.put("key", *made)
+    assert again.get("key", tmp_path / "given") is not None
 
 
 def test_locked_index_is_a_miss(cache: ResultCache, made: tuple[ShownResult, Path], tmp_path: Path):

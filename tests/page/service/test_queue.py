@@ -327,3 +327,16 @@ def test_everyone_is_served_in_turn_and_one_at_a_time(queue: EngineQueue):
     assert made == list(range(20))
     assert order == list(range(20))
     assert most == 1
+
+
+def test_run_whose_thread_cannot_be_started_leaves_the_queue(queue: EngineQueue, monkeypatch: pytest.MonkeyPatch):
+    def no_more_threads(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", no_more_threads)
+        with pytest.raises(RuntimeError):
+            list(started(lambda progress, viewer: "never", queue))
+    assert queue.waiting == 0
+    *_, last = started(lambda progress, viewer: "made", queue, wait_seconds=5)
+    assert last.made == "made"

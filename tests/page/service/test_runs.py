@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import PIL.Image
 import pytest
 
 from refgc.engine import EngineName, Progress, RefineResult, Viewer
-from refgc.errors import InputError
+from refgc.errors import EngineError, InputError
 from refgc.imaging.image import Image, Mask, open_image, open_mask
 from refgc.page.service.cache import ResultCache
 from refgc.page.service.decoding import Decoder, StoppedError
@@ -29,6 +30,7 @@ from refgc.page.service.runs import RefineJob, Service
 from refgc.page.service.storage import NoRoomError
 from refgc.request import RefineRequest
 from refgc.settings import Settings
+from tests.support.ncnn_files import write_weights
 from tests.support.reports import make_report, make_result
 
 
@@ -131,6 +133,14 @@ def end_of(events: Iterator[object]) -> Finished[Any]:
     last = list(events)[-1]
     assert isinstance(last, Finished)
     return last
+
+
+def test_surroundings_without_weights_take_no_turn(job: RefineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
+    engine = Engine()
+    with pytest.raises(EngineError, match="refgc setup"):
+        end_of(service_with(engine).refine(replace(job, surroundings="fast"), "a"))
+    assert not engine.runs
 
 
 # --- the log line ---------------------------------------------------------------------------------------------------
@@ -253,7 +263,7 @@ def test_nothing_is_decoded_before_the_turn_has_come(job: RefineJob):
 
 def test_nothing_is_run_without_room(job: RefineJob, log: io.StringIO):
     engine = Engine()
-    service = service_with(engine, spare_megabytes=1e12)
+    service = service_with(engine, spare_megabytes=1e9)
     with pytest.raises(NoRoomError, match="no room left for new pictures; please try again in a few minutes"):
         next(service.refine(job, "a"))
     assert outcomes(log) == ["failed"]
@@ -353,7 +363,10 @@ def test_cached_result_is_counted_for_the_hour(job: RefineJob, cache: ResultCach
         next(service.refine(job, "a"))
 
 
-def test_other_options_or_files_are_made_anew(job: RefineJob, cache: ResultCache, tmp_path: Path):
+def test_other_options_or_files_are_made_anew(
+    job: RefineJob, cache: ResultCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("REFGC_WEIGHTS", str(write_weights(tmp_path / "weights")))
     mask = tmp_path / "mask.png"
     PIL.Image.new("L", (96, 96), 255).save(mask)
     small = tmp_path / "small.png"
@@ -364,6 +377,7 @@ def test_other_options_or_files_are_made_anew(job: RefineJob, cache: ResultCache
         {},
         {"scale": 2},
         {"strength": 0.5},
+        {"surroundings": "fast"},
         {"seed": 1},
         {"object_name": "teapot"},
         {"engine": "diffusion"},
@@ -385,5 +399,5 @@ def test_room_is_made_from_the_cache_first(job: RefineJob, cache: ResultCache, t
     end_of(service_with(Engine(), cache).refine(job, "a"))
     assert len(list((tmp_path / "results" / "entries").iterdir())) == 1
     with pytest.raises(NoRoomError):
-        service_with(Engine(), cache, spare_megabytes=1e12).check_room()
+        service_with(Engine(), cache, spare_megabytes=1e9).check_room()
     assert list((tmp_path / "results" / "entries").iterdir()) == []

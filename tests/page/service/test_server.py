@@ -97,7 +97,7 @@ def test_run_that_does_not_end_is_told_long_after_its_time_limit():
 
 
 def test_full_disk_is_told():
-    with asking(service_with(spare_megabytes=1e12)) as client:
+    with asking(service_with(spare_megabytes=1e9)) as client:
         answer = client.get("/healthz")
     assert answer.status_code == 503
     assert answer.json()["reason"] == "the disk with the folder for uploads is full"
