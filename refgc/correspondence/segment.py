@@ -19,7 +19,7 @@ SCENE_COVERAGE = 0.35
 MATCHES_ON_OBJECT = 0.9
 MATCH_MARGIN = 5
 # Nothing is known of an object farther from its matches than this, in square roots of the area of their convex hull.
-MATCH_REACH = 0.1
+MATCH_REACH = 0.5
 # Pictures are segmented at an exposure at which this percentile of the luma has this level.
 BRIGHT_PERCENTILE, BRIGHT_LEVEL = 98.0, 220.0
 # Longer side in pixels at which GrabCut runs: an outline in a generated picture is only as sharp as the picture.
