@@ -59,14 +59,16 @@ BINS = 10
 LEAST_SHARE = 0.005
 # Whether more of a feature may only speak for (1) or against (-1) the reference; in the order of their names.
 FEATURE_SIGNS = (-1, 1, 1, -1, -1, -1, 1, 1, 0, 0, -1, 1, 1, 1, 1, 1, 1, 1)
-# The least that these count for, against objects that are turned or show other print: the pairs hold too little of it.
-# Chosen by hand; they cost nothing in cross-validation.
+# The least that these count for or against, for objects that are turned or show other print or colours: the pairs hold
+# too little of it. Chosen by hand; they cost nothing in cross-validation.
 LEAST_COEFFICIENTS = {
     "correlation around": 0.2,
     "reliable near": 0.2,
     "reliable around": 0.2,
     "fit reliable": 0.3,
     "fit alike": 0.2,
+    "colour difference": 0.4,
+    "largest bending": 0.2,
 }
 CONFIDENCE_SIGNS = (1, 0, 1, -1, -1, 1)
 ARRAYS = ("features", "errors", "placed", "visible", "limits")
@@ -175,7 +177,7 @@ def logistic_regression(
     """Coefficients (1 + features,) of a ridge logistic regression on (n, features), the intercept first.
 
     Each coefficient has the sign in `signs` or is 0; 0 there leaves it free. What speaks against the reference must
-    never raise the trust, whatever the pairs have in common by chance. Positive ones are at least `least`.
+    never raise the trust, whatever the pairs have in common by chance. Its size is at least that in `least`.
     """
     columns = np.column_stack([np.ones(len(design)), design])
     weight = weight / weight.sum()
@@ -190,7 +192,7 @@ def logistic_regression(
     floors = least or (0.0,) * len(signs)
     bounds: list[tuple[float | None, float | None]] = [(None, None)]
     bounds += [
-        (floor if sign > 0 else None, 0.0 if sign < 0 else None) for sign, floor in zip(signs, floors, strict=True)
+        (floor if sign > 0 else None, -floor if sign < 0 else None) for sign, floor in zip(signs, floors, strict=True)
     ]
     return np.asarray(minimize(loss, np.zeros(columns.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x)
 

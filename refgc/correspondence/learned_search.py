@@ -134,7 +134,6 @@ class _Pictures:
             log_chance(moving, units, reference_units),
         )
 
-
     def of_object(self, found: LearnedEvidence) -> LearnedEvidence:
         """The evidence, or none where it lies at the reference's edge alone."""
         if self.reference_mask is not None or not len(found.matches):
