@@ -118,13 +118,15 @@ def with_learned(placements: list[Placement], moving: Matches, chance: float) ->
     surest = min((face.log_false_alarms for face in placements), default=0.0)
     if false_alarms > min(surest, LOG_FALSE_ALARMS_LIMIT):
         return placements
+    # Too few learned matches to place anything by themselves say nothing about the shape.
+    few = chance > LOG_FALSE_ALARMS_LIMIT
     explained = [consistent(moving, face.homography) for face in agreeing]
-    if explained and float(np.any(explained, axis=0).mean()) >= PLANAR_SHARE:
-        plane = placements[0]
+    if few or (explained and float(np.any(explained, axis=0).mean()) >= PLANAR_SHARE):
+        plane = agreeing[0]
         learned = moving.subset(consistent(moving, plane.homography))
         return [
             replace(plane, matches=Matches.joined([plane.matches, learned]), log_false_alarms=false_alarms),
-            *placements[1:],
+            *(face for face in placements if face is not plane),
         ]
     cv2.setRNGSeed(0)
     plane, _ = cv2.findHomography(matches.generated, matches.reference, cv2.USAC_MAGSAC, BENT_TOLERANCE)

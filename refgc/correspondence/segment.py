@@ -19,7 +19,7 @@ SCENE_COVERAGE = 0.35
 MATCHES_ON_OBJECT = 0.9
 MATCH_MARGIN = 5
 # Nothing is known of an object farther from its matches than this, in square roots of the area of their convex hull.
-MATCH_REACH = 0.5
+MATCH_REACH = 0.8
 # Pictures are segmented at an exposure at which this percentile of the luma has this level.
 BRIGHT_PERCENTILE, BRIGHT_LEVEL = 98.0, 220.0
 # Longer side in pixels at which GrabCut runs: an outline in a generated picture is only as sharp as the picture.
@@ -161,8 +161,8 @@ def _fraction_of_points(points: Floats, mask: Floats) -> float:
 def _around(points: Floats, reference: Bytes) -> Floats:
     """A mask of the reference, 1 where matches are near: inside their convex hull and a margin around it."""
     hull = _convex_hull(points, reference)
-    reach = round(MATCH_REACH * float(np.sqrt(hull.sum())))
-    return np.asarray(cv2.dilate(hull, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)), np.float32)
+    distance = cv2.distanceTransform((hull == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+    return (distance <= MATCH_REACH * float(np.sqrt(hull.sum()))).astype(np.float32)
 
 
 def _convex_hull(points: Floats, reference: Bytes) -> Floats:
