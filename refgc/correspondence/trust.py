@@ -23,25 +23,25 @@ PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
 # The same for an object: a logistic regression on standardised features. Printed by benchmarks/fit_trust.py, which
 # fitted it on 165 placed of 585 pairs of seven rendered products and five photographed objects. Each cell counts by
-# what a wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.08.
-OBJECT_INTERCEPT = -1.548
+# what a wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.07.
+OBJECT_INTERCEPT = -1.667
 OBJECT_MEANS = (
-    *(3.089, 0.472, 0.397, 0.076, -2.715, -1.657, 0.625, 0.608, 3.695),
-    *(3.441, 2.049, 0.822, 0.929, 0.879, 0.507, 0.881, 0.905, 0.843),
+    *(3.102, 0.440, 0.372, 0.156, -2.696, -1.633, 0.604, 0.586, 3.680),
+    *(3.400, 2.067, 0.818, 0.926, 0.882, 0.472, 0.863, 0.903, 0.839),
 )
 OBJECT_DEVIATIONS = (
-    *(0.564, 0.385, 0.250, 0.783, 0.796, 0.859, 0.323, 0.292, 0.451),
-    *(0.511, 0.813, 0.351, 0.224, 0.169, 0.205, 0.113, 0.083, 0.129),
+    *(0.576, 0.387, 0.255, 0.835, 0.798, 0.866, 0.335, 0.309, 0.472),
+    *(0.554, 0.816, 0.357, 0.228, 0.168, 0.211, 0.122, 0.085, 0.139),
 )
 OBJECT_COEFFICIENTS = (
-    *(0.000, 0.200, 0.200, 0.000, 0.000, -0.200, 0.000, 0.200, 0.683),
-    *(0.005, -0.400, 0.164, 0.000, 0.452, 0.300, 0.200, 0.000, 0.000),
+    *(0.000, 0.200, 0.200, 0.000, 0.000, -0.200, 0.000, 0.200, 0.699),
+    *(0.039, -0.400, 0.234, 0.000, 0.502, 0.300, 0.200, 0.000, 0.000),
 )
 # The confidence of an object as a whole, fitted on the same pairs, with the trust cross-validated.
-CONFIDENCE_INTERCEPT = 1.812
-CONFIDENCE_MEANS = (0.417, -1.526, 0.527, -2.853, -19.297, 0.846)
-CONFIDENCE_DEVIATIONS = (0.160, 0.861, 0.156, 0.539, 13.188, 0.125)
-CONFIDENCE_COEFFICIENTS = (0.000, -0.846, 0.120, -0.561, 0.000, 0.289)
+CONFIDENCE_INTERCEPT = 1.811
+CONFIDENCE_MEANS = (0.408, -1.608, 0.512, -2.823, -19.204, 0.846)
+CONFIDENCE_DEVIATIONS = (0.161, 0.894, 0.161, 0.546, 13.200, 0.132)
+CONFIDENCE_COEFFICIENTS = (0.000, -0.713, 0.054, -0.559, 0.000, 0.487)
 # Standardised features are limited to this, so that what was never seen in fitting does not count for more.
 STANDARD_LIMIT = 3.0
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,

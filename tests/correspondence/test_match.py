@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from refgc.correspondence.match import Features, Matches, find_features, match_features
-from refgc.correspondence.placement import consistent, middle_plane, place, place_all, sureness
+from refgc.correspondence.placement import consistent, middle_plane, place, place_all, sureness, with_learned
 from tests.support.synthetic import draw_card
 
 FRAME = (400, 400)
@@ -220,3 +220,17 @@ def test_several_features_of_one_spot_are_one_match():
     matches = match_features(features, features)
     assert len(matches) == 20
     assert np.array_equal(matches.generated, matches.reference)
+
+
+@pytest.mark.parametrize(("chance", "bent"), [(-1.0, False), (-12.0, True)])
+def test_learned_matches_bend_a_plane_only_where_they_are_sure(chance: float, bent: bool) -> None:
+    placements = place_all(following(TURNED_AND_SMALLER, 40, 0), FRAME, 1)
+    learned = following(TURNED_AND_SMALLER, 12, 1)
+    unknown = np.full(12, np.nan, np.float32)
+    # Far off the plane, as on a round object.
+    moved = replace(learned, size_ratios=unknown, turns=unknown, reference=learned.reference + np.float32(20))
+    (told,) = with_learned(placements, moved, chance)
+    assert told.is_bent == bent
+    assert told.log_false_alarms == pytest.approx(placements[0].log_false_alarms + chance)
+    if not bent:
+        assert np.array_equal(told.homography, placements[0].homography)
