@@ -1,4 +1,4 @@
-"""Learned matching from coarse to fine: small objects are found, and surroundings at a reference's edge do not count."""
+"""Learned matching from coarse to fine: small objects are found, and what is at a reference's edge does not count."""
 
 from __future__ import annotations
 
