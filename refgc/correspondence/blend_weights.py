@@ -45,6 +45,8 @@ WHOLE_RELIABLE, WHOLE_ALIKE = (0.1, 0.5), (0.9, 0.99)
 WHOLE_COVERED, WHOLE_INSIDE = (0.88, 1.0), (0.65, 0.95)
 WHOLE_UNCOVERED, WHOLE_OUTLINE = (0.5, 1.0), (0.3, 0.7)
 WHOLE_BENDING, WHOLE_RELIABLE_AROUND = (-0.5, -1.5), (0.1, 0.4)
+# Range of the outline in the generated picture over which an object is used: nothing is laid well beside it.
+USED_OUTLINE = (0.0, 0.3)
 # Range of confidence over which an object goes from unused to used.
 SURE_RANGE = (0.5, 0.9)
 # Local correlation from which on a placed object looks alike.
@@ -108,7 +110,7 @@ def object_strength(features: Floats, trust: Floats) -> Floats:
     whole = _wholeness(*(features[..., FEATURE_NAMES.index(name)] for name in names))
     untroubled = of("uncovered", WHOLE_UNCOVERED) * of("outline", WHOLE_OUTLINE)
     untroubled *= of("largest bending", WHOLE_BENDING) * of("reliable around", WHOLE_RELIABLE_AROUND)
-    return np.maximum(strength_of(trust), whole * untroubled)
+    return np.maximum(strength_of(trust), whole * untroubled) * of("outline", USED_OUTLINE)
 
 
 def _wholeness(reliable: Floats, alike: Floats, covered: Floats, inside: Floats) -> Floats:

@@ -23,8 +23,8 @@ PER_LOG_DEVIATION = -1.2
 PER_LOG_BENDING = -0.5
 # The same for an object: a logistic regression on standardised features. Printed by benchmarks/fit_trust.py, which
 # fitted it on 165 placed of 585 pairs of seven rendered products and five photographed objects. Each cell counts by
-# what a wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.07.
-OBJECT_INTERCEPT = -1.667
+# what a wrong decision costs there. Cross-validated over products and objects, its expected calibration error is 0.09.
+OBJECT_INTERCEPT = -1.767
 OBJECT_MEANS = (
     *(3.102, 0.440, 0.372, 0.156, -2.696, -1.633, 0.604, 0.586, 3.680),
     *(3.400, 2.067, 0.818, 0.926, 0.882, 0.472, 0.863, 0.903, 0.839),
@@ -34,14 +34,14 @@ OBJECT_DEVIATIONS = (
     *(0.554, 0.816, 0.357, 0.228, 0.168, 0.211, 0.122, 0.085, 0.139),
 )
 OBJECT_COEFFICIENTS = (
-    *(0.000, 0.200, 0.200, 0.000, 0.000, -0.200, 0.000, 0.200, 0.699),
-    *(0.039, -0.400, 0.234, 0.000, 0.502, 0.300, 0.200, 0.000, 0.000),
+    *(0.000, 0.200, 0.200, 0.000, 0.000, -0.200, 0.300, 0.300, 0.761),
+    *(-0.054, -0.400, 0.158, 0.000, 0.497, 0.300, 0.200, 0.000, 0.000),
 )
 # The confidence of an object as a whole, fitted on the same pairs, with the trust cross-validated.
-CONFIDENCE_INTERCEPT = 1.811
-CONFIDENCE_MEANS = (0.408, -1.608, 0.512, -2.823, -19.204, 0.846)
-CONFIDENCE_DEVIATIONS = (0.161, 0.894, 0.161, 0.546, 13.200, 0.132)
-CONFIDENCE_COEFFICIENTS = (0.000, -0.713, 0.054, -0.559, 0.000, 0.487)
+CONFIDENCE_INTERCEPT = 1.477
+CONFIDENCE_MEANS = (0.442, -1.599, 0.528, -2.820, -19.204, 0.846)
+CONFIDENCE_DEVIATIONS = (0.163, 0.925, 0.159, 0.549, 13.200, 0.132)
+CONFIDENCE_COEFFICIENTS = (0.000, -0.644, 0.064, -0.545, 0.000, 0.325)
 # Standardised features are limited to this, so that what was never seen in fitting does not count for more.
 STANDARD_LIMIT = 3.0
 # A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
