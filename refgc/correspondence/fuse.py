@@ -20,9 +20,10 @@ STRIP = 256
 # Range of the difference in trust over which a later layer replaces the earlier ones, wide enough for no visible seam.
 # Chosen by hand, not fitted.
 TAKEOVER = (-0.1, 0.1)
-# The same where the earlier layers are of another reference. Two photos never fit each other to the pixel, so that half
-# of each would be a blur: the later one has to be trusted more. Chosen by hand, not fitted.
-REPLACEMENT = (0.0, 0.2)
+# Where the earlier layers are of another reference: the range of the difference as a fraction of the later one's trust.
+# Two photos never fit each other to the pixel, and a mixture of both would be a blur, so that the later one has to be
+# trusted more. Chosen by hand, not fitted.
+REPLACEMENT = (0.0, 0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ def fuse_layers(
             trust = np.minimum(trust, cv2.resize(marked, size, interpolation=cv2.INTER_NEAREST))
         shown = np.ones_like(trust)
         if earlier is not None:
-            shown = smoothstep(np.asarray(trust - region.of(earlier, scale), np.float32), *REPLACEMENT)
+            lead = 1.0 - region.of(earlier, scale) / np.maximum(trust, np.float32(1e-6))
+            shown = smoothstep(np.asarray(lead, np.float32), *REPLACEMENT)
             trust = trust * shown
         alpha = trust
         if position > 0:

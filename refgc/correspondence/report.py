@@ -13,6 +13,9 @@ from refgc.request import MAX_REFERENCES, RefineRequest
 
 # A pixel whose trust is above this counts as taken from the reference. Chosen by hand, not fitted.
 TAKEN = 0.25
+# A reference that gives no more than this share of an object's detail does not count as used. Chosen by hand, not
+# fitted.
+USED_SHARE = 0.01
 # Below these a reference is told to be too blurred, of another colour, or too small. Chosen by hand, not fitted.
 BLURRED_DETAIL = 0.6
 RECOLOURED = 0.5
@@ -133,7 +136,9 @@ def placed(
     refined = [(one, told) for one in objects if (told := _refined(one, one.trust > TAKEN, sources)) is not None]
     if not refined:
         return not_placed(request, seconds, NOT_TRUSTED, (*warnings, *unused))
-    if len(refined) > 1:
+    references = [number for _, told in refined for number in told.references]
+    # Two references may show two sides of one object; copies are there where one reference is seen twice.
+    if len(references) > len(set(references)):
         warnings = (*warnings, "copies")
     warnings = (*warnings, *unused)
     taken = sum((one.trust > TAKEN for one, _ in refined[1:]), refined[0][0].trust > TAKEN)
@@ -150,13 +155,9 @@ def placed(
         seconds=seconds,
         libraries=LIBRARIES,
         objects=tuple(told for _, told in refined),
-        references_used=_numbers(sources),
+        references_used=tuple(sorted(set(references))),
         warnings=warnings,
     )
-
-
-def _numbers(sources: Bytes) -> tuple[int, ...]:
-    return tuple(int(number) for number in np.unique(sources) if number)
 
 
 def _matches(one: PlacedObject) -> int:
@@ -172,7 +173,8 @@ def _refined(one: PlacedObject, taken: Bools, sources: Bytes) -> RefinedObject |
     outline = enlarge(weights.outline, size_of(weights.trust)) > 0.5
     area = int(outline.sum())
     coverage = float(((_trust_of(one) > TAKEN) & outline).sum()) / area if area else 0.0
-    references = _numbers(np.where(taken, sources, np.uint8(0)))
+    shares = np.bincount(sources[taken], minlength=MAX_REFERENCES + 1) / taken.sum()
+    references = tuple(number for number in range(1, MAX_REFERENCES + 1) if shares[number] > USED_SHARE)
     return RefinedObject(box=box, confidence=weights.probability, coverage=coverage, references=references)
 
 
