@@ -8,7 +8,7 @@ from refgc.correspondence.blend_weights import object_weights, scene_weights
 from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer
-from refgc.correspondence.references import View, fuse_views, most_trusted_first
+from refgc.correspondence.references import View, fuse_views, unplaced, worth_blending
 from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha, output_on_white
 from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of, smoothstep
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
@@ -58,27 +58,26 @@ class CorrespondenceEngine:
             viewer("upscaled", Image(upscaled))
         with watch.stage("finding the object", FINDING_BEGINS):
             views = [_view(number, one, progress) for number, one in enumerate(request.by_reference(), 1)]
-        unplaced = {view.number: view.found.mirrored for view in views if not view.found.findings}
-        views = [view for view in views if view.found.findings]
-        if not views:
+        placed = [view for view in views if view.found.findings]
+        if not placed:
             surroundings = _surroundings(request, base, watch)
-            summary = report.none_placed(request, watch.seconds, unplaced)
+            summary = report.none_placed(request, watch.seconds, unplaced(views, placed))
             return _upscale_only(base, surroundings, alpha, summary)
         with watch.stage("aligning", ALIGNING_BEGINS):
-            for view in views:
+            for view in placed:
                 view.layers.extend(_layers(view.request, view.pair, one) for one in view.found.findings)
-            views = most_trusted_first(views)
+            placed = worth_blending(placed)
         if viewer is not None:
-            viewer("aligned reference", _aligned_preview(views[0]))
+            viewer("aligned reference", _aligned_preview(placed[0]))
         with watch.stage("fusing", 0.8):
             fused, aligned = base.copy(), np.full_like(upscaled, 255)
-            objects, sources = fuse_views(views, fused, aligned)
+            objects, sources = fuse_views(placed, fused, aligned)
         surroundings = _surroundings(request, base, watch)
         progress("done", 1.0)
-        summary = report.placed(request, watch.seconds, objects, sources, unplaced)
+        summary = report.placed(request, watch.seconds, objects, sources, unplaced(views, placed))
         if not summary.placed:
             return _upscale_only(base, surroundings, alpha, summary)
-        stages = _stages(views[0].request, objects, upscaled, aligned)
+        stages = _stages(placed[0].request, objects, upscaled, aligned)
         if surroundings is not base:
             fused = mix_with_object(surroundings, fused, _object_area(request, objects))
             stages["surroundings"] = Image(to_bytes(surroundings))

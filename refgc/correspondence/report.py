@@ -47,7 +47,8 @@ WARNINGS: Mapping[str, str] = {
         for number in range(1, MAX_REFERENCES + 1)
     },
     **{
-        f"{UNPLACED}_{number}": f"Reference {number} was not found in the picture, so nothing was taken from it."
+        f"{UNPLACED}_{number}": f"Nothing was taken from reference {number}, which was not found in the picture "
+        "or fits it nowhere well enough."
         for number in range(1, MAX_REFERENCES + 1)
     },
 }
@@ -94,12 +95,15 @@ def none_placed(request: RefineRequest, seconds: dict[str, float], unplaced: Map
     if not request.further_references:
         return not_placed(request, seconds, warnings=codes)
     mirrored = (WARNINGS[code] for code in codes if code.startswith(MIRRORED))
-    message = " ".join((NONE_PLACED, *mirrored))
-    return make_report("correspondence", request, message, seconds=seconds, libraries=LIBRARIES, warnings=codes)
+    return not_placed(request, seconds, " ".join((NONE_PLACED, *mirrored)), unused=codes)
 
 
 def not_placed(
-    request: RefineRequest, seconds: dict[str, float], why: str = NOT_PLACED, warnings: tuple[str, ...] = ()
+    request: RefineRequest,
+    seconds: dict[str, float],
+    why: str = NOT_PLACED,
+    warnings: tuple[str, ...] = (),
+    unused: tuple[str, ...] = (),
 ) -> Report:
     """The report of a plain enlargement.
 
@@ -108,9 +112,11 @@ def not_placed(
         seconds: by stage.
         why: the sentence that says why it is one.
         warnings: codes of what is wrong with the pictures; the first one's sentence replaces `why`.
+        unused: codes of single references, which the message does not repeat.
     """
     message = WARNINGS[warnings[0]] if warnings else why
-    return make_report("correspondence", request, message, seconds=seconds, libraries=LIBRARIES, warnings=warnings)
+    codes = (*warnings, *unused)
+    return make_report("correspondence", request, message, seconds=seconds, libraries=LIBRARIES, warnings=codes)
 
 
 def placed(
@@ -135,7 +141,7 @@ def placed(
         return not_placed(request, seconds, NOT_WANTED)
     refined = [(one, told) for one in objects if (told := _refined(one, one.trust > TAKEN, sources)) is not None]
     if not refined:
-        return not_placed(request, seconds, NOT_TRUSTED, (*warnings, *unused))
+        return not_placed(request, seconds, NOT_TRUSTED, warnings, unused)
     references = [number for _, told in refined for number in told.references]
     # Two references may show two sides of one object; copies are there where one reference is seen twice.
     if len(references) > len(set(references)):
