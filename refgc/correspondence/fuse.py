@@ -22,8 +22,8 @@ STRIP = 256
 TAKEOVER = (-0.1, 0.1)
 # Where the earlier layers are of another reference: the range of the difference as a fraction of the later one's trust.
 # Two photos never fit each other to the pixel, and a mixture of both would be a blur, so that the later one has to be
-# trusted more. Chosen by hand, not fitted.
-REPLACEMENT = (0.0, 0.25)
+# trusted clearly more. Chosen by hand on photographs of one can; narrower or lower ranges lost up to 0.2 dB there.
+REPLACEMENT = (0.25, 0.5)
 
 
 @dataclass(frozen=True, slots=True)

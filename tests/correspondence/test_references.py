@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import cv2
 import numpy as np
 import pytest
 
+from refgc.correspondence.align import align_object
+from refgc.correspondence.blend_weights import object_weights
+from refgc.correspondence.exposure import expose
+from refgc.correspondence.find import Search, search
+from refgc.correspondence.fuse import Layer
+from refgc.correspondence.references import View, fuse_views, worth_blending
 from refgc.engine import RefineResult
+from refgc.imaging.image import Image
 from refgc.refinement import refine
+from refgc.request import RefineRequest
 from tests.support.correspondence_pairs import (
     PAIR,
     PRODUCT_PHOTO,
@@ -148,3 +157,56 @@ def test_progress_of_several_references_only_grows() -> None:
     shares = [share for _, share in told]
     assert shares == sorted(shares)
     assert [stage for stage, _ in told].count("finding the object") == 2
+
+
+# --- which reference is taken at one place --------------------------------------------------------------------------
+
+
+@cache
+def view() -> View:
+    """The one reference of `PAIR`, aligned."""
+    request = RefineRequest(Image(PRODUCT_PHOTO), Image(PAIR.generated), scale=1)
+    pair = expose(request.reference, request.generated)
+    (found,) = search(request, pair).findings
+    assert found.object_mask is not None
+    seen = found.region.of(pair.generated)
+    alignment = align_object(seen, pair.reference, found.maps[0], found.region, found.object_mask)
+    weights = object_weights(seen, pair.reference, alignment, found.object_mask, None, found.log_false_alarms)
+    return View(1, request, pair, Search((found,)), [[Layer(alignment, weights)]])
+
+
+def half_trusted(number: int, left: bool, log_false_alarms: float, confidence: float = 0.9) -> View:
+    """The same reference as another one that is placed so surely, and trusted in one half only."""
+    weights = view().layers[0][0].weights
+    trust = np.zeros_like(weights.trust)
+    middle = trust.shape[1] // 2
+    trust[:, slice(middle) if left else slice(middle, None)] = 0.8
+    layer = replace(view().layers[0][0], weights=replace(weights, trust=trust, probability=confidence))
+    found = replace(view().found.findings[0], log_false_alarms=log_false_alarms)
+    return replace(view(), number=number, found=Search((found,)), layers=[[layer]])
+
+
+def numbers_used(*views: View) -> list[int]:
+    picture = PAIR.generated.copy()
+    _, sources = fuse_views(worth_blending(list(views)), picture, np.full_like(picture, 255))
+    return [int(number) for number in np.unique(sources) if number]
+
+
+def test_a_sure_reference_adds_what_the_first_one_does_not_give() -> None:
+    assert numbers_used(half_trusted(1, True, -200), half_trusted(2, False, -100)) == [1, 2]
+
+
+def test_an_unsure_one_adds_nothing_where_a_surer_one_is() -> None:
+    assert numbers_used(half_trusted(1, True, -200), half_trusted(2, False, -40)) == [1]
+    assert numbers_used(half_trusted(1, True, -30), half_trusted(2, False, -40)) == [2]
+
+
+def test_one_that_fits_worse_adds_nothing_however_surely_it_is_placed() -> None:
+    assert numbers_used(half_trusted(1, True, -100), half_trusted(2, False, -500, confidence=0.8)) == [1]
+
+
+def test_one_that_gives_nothing_makes_way_for_another() -> None:
+    nothing = half_trusted(1, True, -500)
+    weights = replace(nothing.layers[0][0].weights, trust=np.zeros_like(nothing.layers[0][0].weights.trust))
+    nothing = replace(nothing, layers=[[replace(nothing.layers[0][0], weights=weights)]])
+    assert numbers_used(nothing, half_trusted(2, False, -40)) == [2]
