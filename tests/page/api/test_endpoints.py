@@ -244,8 +244,9 @@ def test_a_file_that_is_no_usable_picture_is_told(
     file = tmp_path / "picture.png"
     file.write_bytes(content)
     begun = time.monotonic()
-    with pytest.raises(AppError, match=sentence):
-        client.predict(**{**pair, "reference": handle_file(file)}, api_name="/refine")
+    for given in ({"reference": handle_file(file)}, {"further_references": [handle_file(file)]}):
+        with pytest.raises(AppError, match=sentence):
+            client.predict(**{**pair, **given}, api_name="/refine")
     assert time.monotonic() - begun < 30
 
 

@@ -408,7 +408,7 @@ def test_further_references_are_decoded_as_the_first_one_is(job: RefineJob, log:
     assert isinstance(service.decoder, LocalDecoder)
     assert service.decoder.decoded == ["reference", "generated picture", "reference 2", "reference 3"]
     assert [one.picture.size for one in engine.runs[0].further_references] == [engine.runs[0].reference.size, (70, 80)]
-    assert logged(log)[-1]["sizes"]["reference 3"] == [70, 80]
+    assert logged(log)[-1]["reference 3"] == [70, 80]
     side.write_bytes(b"no picture")
     with pytest.raises(InputError, match="reference 2"):
         end_of(service.refine(replace(job, further_references=(side,)), "a"))
