@@ -167,7 +167,8 @@ class Pair(BaseModel):
     @property
     def inputs(self) -> list[Path]:
         """Every file the result is made from."""
-        given = (*(path for one in self.references for path in one), self.generated, self.generated_mask)
+        photos, masks = zip(*self.references, strict=True)
+        given = (*photos, self.generated, *masks, self.generated_mask)
         return [path for path in given if path is not None]
 
     @property

@@ -256,7 +256,7 @@ def test_several_references(pair_files: PairFiles, tmp_path: Path) -> None:
     reference, generated = pair_files
     other = tmp_path / "other.png"
     PILImage.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(other)
-    files = ["--reference", other, "--reference", reference, "--generated", generated]
+    files: list[str | Path] = ["--reference", other, "--reference", reference, "--generated", generated]
     done = run_inside(
         "refine", *files, "--scale", "1", "--output", tmp_path / "out.png", "--report", tmp_path / "r.json"
     )
@@ -273,7 +273,8 @@ def test_several_references(pair_files: PairFiles, tmp_path: Path) -> None:
 def test_too_many_references_or_too_few_masks(
     pair_files: PairFiles, tmp_path: Path, references: int, masks: int, part: str
 ) -> None:
-    options = ["--reference", pair_files[0]] * references + ["--reference-mask", pair_files[0]] * masks
+    options: list[str | Path] = ["--reference", pair_files[0]] * references
+    options += ["--reference-mask", pair_files[0]] * masks
     done = run_inside("refine", *options, "--generated", pair_files[1], "--output", tmp_path / "out.png")
     assert_one_sentence(done, 2, part)
     assert not (tmp_path / "out.png").exists()
@@ -282,7 +283,7 @@ def test_too_many_references_or_too_few_masks(
 def test_an_output_over_the_second_reference_is_refused(pair_files: PairFiles, tmp_path: Path) -> None:
     second = tmp_path / "second.png"
     second.write_bytes(pair_files[0].read_bytes())
-    options = ["--reference", pair_files[0], "--reference", second, "--generated", pair_files[1]]
+    options: list[str | Path] = ["--reference", pair_files[0], "--reference", second, "--generated", pair_files[1]]
     done = run_inside("refine", *options, "--output", second)
     assert_one_sentence(done, 2, "overwrite")
     assert second.read_bytes() == pair_files[0].read_bytes()
