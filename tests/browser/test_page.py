@@ -170,6 +170,7 @@ def test_more_photos_of_the_object_are_taken_and_an_example_clears_them(
     opened.locator("#more-photos").screenshot(path=str(Path(output_path) / "more-photos.png"))
     refine(opened)
     expect(opened.locator("#summary")).to_contain_text("Nothing was taken from reference 2")
+    opened.locator("#code button").first.click()
     expect(opened.locator("#command textarea")).to_have_value(re.compile("--reference back.png"))
     choose(opened, EXAMPLES[1])
     shows(opened, EXAMPLES[1])
