@@ -80,11 +80,12 @@ def request_for(pair: Pair, defaults: Defaults) -> RefineRequest:
     Raises:
         InputError: a picture, mask or option cannot be used.
     """
+    references, masks = zip(*pair.references, strict=True)
     return make_request(
-        pair.reference,
+        references,
         pair.generated,
         scale=defaults.scale if pair.scale is None else pair.scale,
-        reference_mask=pair.reference_mask,
+        reference_mask=masks,
         generated_mask=pair.generated_mask,
         object_name=defaults.object_name if pair.object is None else pair.object,
         seed=defaults.seed if pair.seed is None else pair.seed,

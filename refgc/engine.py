@@ -85,6 +85,9 @@ class RefinedObject(BaseModel):
     box: tuple[int, int, int, int] = Field(description="left, top, right, bottom in output pixels")
     confidence: float = Field(ge=0, le=1, description="how sure the engine is of it")
     coverage: float = Field(ge=0, le=1, description="share of the object that took detail from the reference")
+    references: tuple[int, ...] = Field(
+        default=(), description="numbers, from 1, of the references whose detail it has; empty where it is not known"
+    )
 
 
 class Report(BaseModel):
@@ -107,16 +110,20 @@ class Report(BaseModel):
     object_coverage: float | None = Field(
         default=None, ge=0, le=1, description="share of the object that took detail; null where it is not known"
     )
+    references_used: tuple[int, ...] = Field(
+        default=(), description="numbers, from 1, of the references that detail was taken from"
+    )
     warnings: tuple[str, ...] = Field(
         default=(),
         description="codes of what is wrong with the pictures, which `message` says in words: mirrored, copies, "
-        "colours, swapped, blurred, small",
+        "colours, swapped, blurred, small; of several references mirrored_2, unplaced_2 and so on, by their numbers; "
+        "first_reference where only the first one could be used",
     )
     scale: int = Field(description="output size over generated size")
     strength: float = Field(ge=0, le=1, description="how much of the reference was asked for")
     surroundings: Surroundings = Field(default="plain", description="how what lies around the object was enlarged")
     seed: int = Field(description="seed of everything random")
-    reference_size: tuple[int, int] = Field(description="width and height of the reference in pixels")
+    reference_size: tuple[int, int] = Field(description="width and height of the first reference in pixels")
     generated_size: tuple[int, int] = Field(description="width and height of the generated picture in pixels")
     output_size: tuple[int, int] = Field(description="width and height of the result in pixels")
     seconds: dict[str, float] = Field(description="wall-clock seconds by stage")
@@ -138,6 +145,7 @@ def make_report(
     libraries: tuple[str, ...],
     diffusion: DiffusionDetails | None = None,
     objects: tuple[RefinedObject, ...] = (),
+    references_used: tuple[int, ...] = (1,),
     warnings: tuple[str, ...] = (),
 ) -> Report:
     """The report of one refinement.
@@ -153,6 +161,7 @@ def make_report(
         libraries: that made the pixels, as for `versions_of`.
         diffusion: how the diffusion engine ran.
         objects: what was refined, the surest first.
+        references_used: numbers, from 1, of the references that detail was taken from, where it was.
         warnings: codes of what is wrong with the pictures.
     """
     width, height = request.generated.size
@@ -167,6 +176,7 @@ def make_report(
         object_box=box,
         objects=objects,
         object_coverage=objects[0].coverage if objects else None,
+        references_used=() if box is None else references_used,
         warnings=warnings,
         scale=request.scale,
         strength=request.strength,

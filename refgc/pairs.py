@@ -13,12 +13,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from refgc.errors import InputError, quoted
 from refgc.imaging.files import MEGABYTE, real_path
 from refgc.imaging.profiles import ProfileName
+from refgc.request import MAX_REFERENCES, check_reference_count
 
+# What further references of a pair, and their masks, are called.
+FURTHER = tuple((f"reference_{number}", f"reference_mask_{number}") for number in range(2, MAX_REFERENCES + 1))
 # What a picture's file may be called, with its role in the pair.
 ROLES = {
     "reference": "reference",
@@ -29,6 +40,12 @@ ROLES = {
     "hrri_mask": "reference_mask",
     "generated_mask": "generated_mask",
     "lrgi_mask": "generated_mask",
+    **{
+        role.replace("reference", called): role
+        for roles in FURTHER
+        for role in roles
+        for called in ("reference", "hrri")
+    },
 }
 FLAT_NAME = re.compile(rf"(?P<name>.+?)_(?P<role>{'|'.join(ROLES)})", re.IGNORECASE)
 # JSON may spell one half of a character that takes two; no text and no UTF-8 file name can hold it.
@@ -71,6 +88,8 @@ class Pair(BaseModel):
         output: the name of the result in the batch's output folder; derived from `generated` when None.
         reference_mask: the object in the reference.
         generated_mask: the object in the generated picture.
+        reference_2: another photo of the same object, such as its back; so are `reference_3` and `reference_4`.
+        reference_mask_2: the object in that photo; so with the other two.
         scale: output size over generated size.
         object: the object in words.
         seed: seed of everything random.
@@ -88,6 +107,12 @@ class Pair(BaseModel):
     output: PicturePath | None = None
     reference_mask: PicturePath | None = None
     generated_mask: PicturePath | None = None
+    reference_2: PicturePath | None = None
+    reference_3: PicturePath | None = None
+    reference_4: PicturePath | None = None
+    reference_mask_2: PicturePath | None = None
+    reference_mask_3: PicturePath | None = None
+    reference_mask_4: PicturePath | None = None
     scale: WholeNumber | None = None
     object: str | None = None
     seed: WholeNumber | None = None
@@ -97,6 +122,27 @@ class Pair(BaseModel):
     quality: WholeNumber | None = None
     bits: WholeNumber | None = None
 
+    @classmethod
+    def of(
+        cls, references: list[Path], generated: Path, reference_masks: list[Path], generated_mask: Path | None
+    ) -> Pair:
+        """The pair of one picture.
+
+        Args:
+            references: photos of the object, one to `MAX_REFERENCES`.
+            generated: the LRGI.
+            reference_masks: none, one for the first reference, or one for each.
+            generated_mask: the object in the generated picture.
+
+        Raises:
+            InputError: there are too many references, or the masks are too few or too many.
+        """
+        check_reference_count(len(references), len(reference_masks))
+        roles = (("reference", "reference_mask"), *FURTHER)
+        photos = dict(zip((role for role, _ in roles), references, strict=False))
+        masks = dict(zip((role for _, role in roles), reference_masks, strict=False))
+        return cls.model_validate({"generated": generated, "generated_mask": generated_mask, **photos, **masks})
+
     @field_validator("output")
     @classmethod
     def _check_output(cls, output: Path | None) -> Path | None:
@@ -104,10 +150,25 @@ class Pair(BaseModel):
             raise ValueError("it should be the name of a file")
         return output
 
+    @field_validator(*(mask for _, mask in FURTHER))
+    @classmethod
+    def _check_further_mask(cls, mask: Path | None, info: ValidationInfo) -> Path | None:
+        reference = str(info.field_name).replace("_mask", "")
+        if mask is not None and info.data.get(reference) is None:
+            raise ValueError(f"it should have its {reference} beside it")
+        return mask
+
+    @property
+    def references(self) -> list[tuple[Path, Path | None]]:
+        """The photos of the object with their masks, the first one first."""
+        further = ((getattr(self, reference), getattr(self, mask)) for reference, mask in FURTHER)
+        return [(self.reference, self.reference_mask), *(one for one in further if one[0] is not None)]
+
     @property
     def inputs(self) -> list[Path]:
         """Every file the result is made from."""
-        given = (self.reference, self.generated, self.reference_mask, self.generated_mask)
+        photos, masks = zip(*self.references, strict=True)
+        given = (*photos, self.generated, *masks, self.generated_mask)
         return [path for path in given if path is not None]
 
     @property
@@ -145,6 +206,7 @@ def read_pairs(source: Path) -> list[Entry]:
         source: a .csv file with a header or a .jsonl file of objects, both UTF-8 with the columns of `Pair`, one pair a
             line, and with paths relative to the file; or a folder, in which each subfolder holds reference.* (or
             hrri.*) and generated.* (or lrgi.*), or in which files are called NAME_reference.* and NAME_generated.*.
+            Further photos of the object are called reference_2.* (or hrri_2.*) and so on.
 
     Raises:
         InputError: the list as a whole cannot be used: not found, too long, no pairs, a CSV header that is no header,
@@ -305,7 +367,7 @@ def _entry(number: int, row: Mapping[str, Any] | InputError, source: Path) -> En
         return Entry(label, InputError(f"The {column} is {quoted(first['input'])}; {wanted}."))
     beside_the_list = {
         column: source.parent / path
-        for column in ("reference", "generated", "reference_mask", "generated_mask")
+        for column in dict.fromkeys(ROLES.values())
         if (path := getattr(pair, column)) is not None
     }
     return Entry(label, pair.model_copy(update=beside_the_list))
@@ -345,4 +407,7 @@ def _found(label: str, pictures: list[tuple[str, Path]]) -> Entry:
     for role, example in (("reference", "hrri"), ("generated", "lrgi")):
         if role not in roles:
             return Entry(label, InputError(f"The {role} picture is missing; add it as {role}.* or {example}.*."))
+    for reference, mask in FURTHER:
+        if mask in roles and reference not in roles:
+            return Entry(label, InputError(f"There is a {mask} without its {reference}; add the picture."))
     return Entry(label, Pair.model_validate(dict(pictures)))

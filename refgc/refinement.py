@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from refgc.correspondence.engine import CorrespondenceEngine
@@ -21,12 +22,12 @@ EngineChoice = Literal["auto", "correspondence", "diffusion"]
 
 
 def refine(
-    reference: ImageSource,
+    reference: ImageSource | Sequence[ImageSource],
     generated: ImageSource,
     *,
     scale: int = 4,
     engine: EngineChoice = "auto",
-    reference_mask: ImageSource | None = None,
+    reference_mask: ImageSource | Sequence[ImageSource | None] | None = None,
     generated_mask: ImageSource | None = None,
     object_name: str = "object",
     seed: int = 0,
@@ -38,12 +39,14 @@ def refine(
     """Bring the reference's true object back into the generated picture, at `scale` times its size.
 
     Args:
-        reference: the HRRI, the sharp photo of the object; `make_request` tells what each argument may be.
+        reference: the HRRI, the sharp photo of the object, or a list of one to four photos of it, such as front and
+            back; `make_request` tells what each argument may be. The correspondence engine takes each part of the
+            object from the photo that fits it best, the diffusion engine takes the first photo.
         generated: the LRGI, the generated picture to refine.
         scale: output size over generated size; 1, 2 or 4.
         engine: "correspondence" works without weights, "diffusion" is the paper's model, "auto" takes the best one
             that this machine can run.
-        reference_mask: the object in the reference.
+        reference_mask: the object in the first reference, or a list with a mask or None for each.
         generated_mask: the object in the generated picture.
         object_name: the object in words.
         seed: seed of everything random; the same arguments give the same pixels.

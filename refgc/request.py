@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast, get_args
 
 from refgc.errors import InputError, quoted
 from refgc.imaging.encode import checked_bits, checked_whole_number
@@ -14,9 +15,23 @@ Surroundings = Literal["plain", "fast", "best"]
 """How what lies around the object is enlarged: by interpolation, or drawn by one of two networks."""
 
 MAX_OBJECT_NAME = 200
+MAX_REFERENCES = 4
 SCALES = (1, 2, 4)
 # Random generators of every library in use take seeds of 63 bits.
 SEED_LIMIT = 2**63
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """One photo of the object.
+
+    Attributes:
+        picture: the photo.
+        mask: the object in it, same size; None lets the engine find it.
+    """
+
+    picture: Image
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +49,7 @@ class RefineRequest:
         strength: how much of the reference to bring in, from 0 (plain enlargement) to 1.
         surroundings: how what lies around the object is enlarged.
         bits: of each channel of the result, 8 or 16.
+        further_references: more photos of the same object, such as its back; up to three.
     """
 
     reference: Image
@@ -46,14 +62,21 @@ class RefineRequest:
     strength: float = 1.0
     surroundings: Surroundings = "plain"
     bits: int = 8
+    further_references: tuple[Reference, ...] = ()
+
+    def by_reference(self) -> tuple[RefineRequest, ...]:
+        """The same request once for each reference, with that one alone; the first reference comes first."""
+        alone = replace(self, further_references=())
+        further = (replace(alone, reference=one.picture, reference_mask=one.mask) for one in self.further_references)
+        return (alone, *further)
 
 
 def make_request(
-    reference: ImageSource | Image,
+    reference: ImageSource | Image | Sequence[ImageSource | Image],
     generated: ImageSource | Image,
     *,
     scale: int = 4,
-    reference_mask: ImageSource | Mask | None = None,
+    reference_mask: ImageSource | Mask | Sequence[ImageSource | Mask | None] | None = None,
     generated_mask: ImageSource | Mask | None = None,
     object_name: str = "object",
     seed: int = 0,
@@ -64,13 +87,15 @@ def make_request(
     """Open and check everything one refinement needs; pictures and masks that are opened already are taken as they are.
 
     Args:
-        reference: the HRRI, the sharp photo of the object. Where it is partly transparent, its transparency serves as
-            the reference mask unless one is given.
+        reference: the HRRI, the sharp photo of the object; or a list or tuple of one to `MAX_REFERENCES` photos of it,
+            such as front and back. Where one is partly transparent, its transparency serves as its mask unless one is
+            given.
         generated: the LRGI, the generated picture to refine.
         scale: output size over generated size; 1, 2 or 4. The output may have at most
             `refgc.imaging.image.MAX_PIXELS` pixels and sides of at most `refgc.imaging.image.MAX_SIDE`.
         reference_mask: the object in the reference, bright on dark, of the same size or aspect ratio; None lets the
-            engine find it.
+            engine find it. One mask belongs to the first reference; a list or tuple has as many as there are
+            references, where None stands for a mask that is not given.
         generated_mask: the same for the generated picture.
         object_name: the object in words, one line of at most 200 characters.
         seed: a whole number from 0 to 2**63 - 1.
@@ -89,27 +114,65 @@ def make_request(
     checked_method = checked_surroundings(surroundings)
     name = checked_object_name(object_name)
     whole_bits = checked_bits(bits)
-    reference_image = open_image(reference, name="reference")
+    sources, masks = _listed(reference), _listed(reference_mask)
+    check_reference_count(len(sources), len(masks))
+    reference_images = [open_image(source, name=_numbered("reference", at)) for at, source in enumerate(sources, 1)]
     generated_image = open_image(generated, name="generated picture")
     _check_output_size(generated_image.size, whole_scale)
-    checked_reference_mask = reference_image.alpha
-    if reference_mask is not None:
-        checked_reference_mask = open_mask(reference_mask, size=reference_image.size, name="reference mask")
+    masks += [None] * (len(sources) - len(masks))
+    first, *further = (
+        Reference(image, _reference_mask(mask, image, _numbered("reference mask", at)))
+        for at, (image, mask) in enumerate(zip(reference_images, masks, strict=True), 1)
+    )
     checked_generated_mask = None
     if generated_mask is not None:
         checked_generated_mask = open_mask(generated_mask, size=generated_image.size, name="generated mask")
     return RefineRequest(
-        reference=reference_image,
+        reference=first.picture,
         generated=generated_image,
         scale=whole_scale,
-        reference_mask=checked_reference_mask,
+        reference_mask=first.mask,
         generated_mask=checked_generated_mask,
         object_name=name,
         seed=whole_seed,
         strength=checked_strength,
         surroundings=checked_method,
         bits=whole_bits,
+        further_references=tuple(further),
     )
+
+
+def _listed(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _numbered(name: str, number: int) -> str:
+    """What a reference or its mask is called in an error sentence."""
+    return name if number == 1 else f"{name} {number}"
+
+
+def _reference_mask(given: ImageSource | Mask | None, image: Image, name: str) -> Mask | None:
+    return image.alpha if given is None else open_mask(given, size=image.size, name=name)
+
+
+def check_reference_count(references: int, masks: int = 1) -> None:
+    """Checks how many references and masks of references are given, before any is opened.
+
+    Args:
+        references: how many photos of the object.
+        masks: how many masks of them; one belongs to the first reference.
+
+    Raises:
+        InputError: there is no reference, there are too many, or the masks are neither one nor one for each.
+    """
+    if not 1 <= references <= MAX_REFERENCES:
+        there = f"There are {references} references" if references else "There is no reference"
+        raise InputError(f"{there}; give one to {MAX_REFERENCES} photos of the object.")
+    if masks > 1 and masks != references:
+        raise InputError(
+            f"There are {masks} reference masks for {references} reference{'s' if references > 1 else ''}; give one, "
+            "for the first reference, or one for each."
+        )
 
 
 def check_options(

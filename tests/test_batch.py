@@ -74,6 +74,34 @@ def test_jsonl_is_read_as_csv_is(tmp_path: Path) -> None:
     assert [entry.pair for entry in read_pairs(jsonl)] == [entry.pair for entry in read_pairs(csv)]
 
 
+def test_further_references_have_columns_of_their_own(tmp_path: Path) -> None:
+    source = write_list(
+        tmp_path,
+        "pairs.csv",
+        "reference,generated,reference_2,reference_mask_2,reference_4,reference_mask",
+        "front.jpg,scene.png,back.jpg,back.png,side.jpg,front.png",
+        "front.jpg,scene.png,,back.png,,",
+    )
+    first, second = read_pairs(source)
+    expected = [("front.jpg", "front.png"), ("back.jpg", "back.png"), ("side.jpg", None)]
+    assert the_pair(first).references == [
+        (tmp_path / photo, None if mask is None else tmp_path / mask) for photo, mask in expected
+    ]
+    assert len(the_pair(first).inputs) == 6
+    assert the_problem(second) == "The reference_mask_2 is 'back.png'; it should have its reference_2 beside it."
+
+
+def test_further_references_of_a_folder(tmp_path: Path) -> None:
+    touch(*(tmp_path / "mug" / name for name in ("hrri.jpg", "lrgi.png", "hrri_2.jpg", "hrri_mask_2.png")))
+    touch(*(tmp_path / f"can_{name}.png" for name in ("reference", "generated", "reference_3")))
+    touch(*(tmp_path / f"cup_{name}.png" for name in ("reference", "generated", "reference_mask_2")))
+    mug, can, cup = read_pairs(tmp_path)
+    assert [photo.name for photo, _ in the_pair(mug).references] == ["hrri.jpg", "hrri_2.jpg"]
+    assert the_pair(mug).references[1][1] == tmp_path / "mug" / "hrri_mask_2.png"
+    assert [photo.name for photo, _ in the_pair(can).references] == ["can_reference.png", "can_reference_3.png"]
+    assert the_problem(cup) == "There is a reference_mask_2 without its reference_2; add the picture."
+
+
 def test_a_list_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
     source = tmp_path / "pairs.csv"
     source.write_bytes("reference,generated\r\nä.png,ö.png\r\n".encode("utf-8-sig"))

@@ -36,6 +36,50 @@ def test_every_kind_of_source_makes_the_same_request(tmp_path):
         np.testing.assert_array_equal(make_request(source, GENERATED).reference.pixels, REFERENCE)
 
 
+def test_further_references_come_with_their_masks():
+    mask = np.zeros((80, 96), bool)
+    mask[10:40, 20:50] = True
+    transparent = np.dstack([REFERENCE, np.where(mask, 255, 0).astype(np.uint8)])
+    request = make_request([REFERENCE, REFERENCE[::-1], transparent], GENERATED, reference_mask=[None, mask, None])
+    assert request.reference_mask is None
+    second, third = request.further_references
+    np.testing.assert_array_equal(second.picture.pixels, REFERENCE[::-1])
+    assert second.mask is not None
+    assert third.mask is not None
+    np.testing.assert_array_equal(second.mask.values, mask)
+    np.testing.assert_array_equal(third.mask.values, mask)
+    alone = request.by_reference()
+    assert [one.further_references for one in alone] == [(), (), ()]
+    assert [one.reference for one in alone] == [request.reference, second.picture, third.picture]
+    assert [one.reference_mask for one in alone] == [None, second.mask, third.mask]
+
+
+def test_one_mask_belongs_to_the_first_of_several_references():
+    mask = np.ones((80, 96), bool)
+    for given in (mask, [mask]):
+        request = make_request((REFERENCE, REFERENCE), GENERATED, reference_mask=given)
+        assert request.reference_mask is not None
+        assert request.further_references[0].mask is None
+
+
+@pytest.mark.parametrize(
+    ("references", "masks", "sentence"),
+    [
+        ([], None, "There is no reference; give one to 4 photos of the object."),
+        ([REFERENCE] * 5, None, "There are 5 references; give one to 4 photos of the object."),
+        (
+            [REFERENCE] * 3,
+            [np.ones((80, 96))] * 2,
+            "There are 2 reference masks for 3 references; give one, for the first reference, or one for each.",
+        ),
+        ([REFERENCE, "absent.png"], None, "reference 2"),
+        ([REFERENCE, REFERENCE], [None, np.ones((80, 20))], "reference mask 2"),
+    ],
+)
+def test_references_that_cannot_be_used_are_refused(references, masks, sentence):
+    assert sentence in refusal(lambda: make_request(references, GENERATED, reference_mask=masks))
+
+
 def test_masks_belong_to_their_pictures():
     reference_mask = np.zeros((80, 96), bool)
     reference_mask[10:40, 20:50] = True

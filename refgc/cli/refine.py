@@ -24,7 +24,12 @@ ProfileChoice = Literal["srgb", "display-p3"]
 
 def refine(
     *,
-    reference: Annotated[Path | None, typer.Option(help="The sharp photo of the object (HRRI).")] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The sharp photo of the object (HRRI); up to four times, for more photos of the same object."
+        ),
+    ] = None,
     generated: Annotated[Path | None, typer.Option(help="The generated picture to refine (LRGI).")] = None,
     output: Annotated[
         Path,
@@ -42,7 +47,10 @@ def refine(
         typer.Option(help="correspondence needs no weights; auto takes the best that `refgc doctor` finds ready."),
     ] = "auto",
     reference_mask: Annotated[
-        Path | None, typer.Option(help="The object in the reference, white on black; found when not given.")
+        list[Path] | None,
+        typer.Option(
+            help="The object in the first reference, white on black; found when not given. Or once for each reference."
+        ),
     ] = None,
     generated_mask: Annotated[
         Path | None, typer.Option(help="The object in the generated picture; found when not given.")
@@ -101,21 +109,20 @@ def refine(
         scale=scale, object_name=object_name, seed=seed, strength=strength, surroundings=surroundings, file=file
     )
     of_one_pair = {
-        "reference": reference,
-        "generated": generated,
-        "reference_mask": reference_mask,
-        "generated_mask": generated_mask,
+        "--reference": reference,
+        "--generated": generated,
+        "--reference-mask": reference_mask,
+        "--generated-mask": generated_mask,
     }
-    given = {name: path for name, path in of_one_pair.items() if path is not None}
+    given = [option for option, paths in of_one_pair.items() if paths]
     if pairs is None:
-        if reference is None or generated is None:
+        if not reference or generated is None:
             raise InputError("Give --reference and --generated for one picture, or --pairs for many.")
-        destination = Destination(output, report, stages)
-        _refine_one(Pair.model_validate(given), destination, defaults, engine, speed, quiet)
+        pair = Pair.of(reference, generated, reference_mask or [], generated_mask)
+        _refine_one(pair, Destination(output, report, stages), defaults, engine, speed, quiet)
     else:
         if given:
-            option = "--" + next(iter(given)).replace("_", "-")
-            raise InputError(f"With --pairs the list names the pictures; leave {option} out.")
+            raise InputError(f"With --pairs the list names the pictures; leave {given[0]} out.")
         _refine_many(pairs, Folders(output, report, stages), defaults, engine, speed, overwrite, allow_outside, quiet)
 
 

@@ -1,4 +1,4 @@
-"""The correspondence engine: find, align, harmonise and fuse, from two pictures to one."""
+"""The correspondence engine: find, align, harmonise and fuse, from a picture and its references to one picture."""
 
 import numpy as np
 
@@ -7,7 +7,8 @@ from refgc.correspondence.align import align_object, align_scene
 from refgc.correspondence.blend_weights import object_weights, scene_weights
 from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.find import Finding, search
-from refgc.correspondence.fuse import Layer, fuse_layers
+from refgc.correspondence.fuse import Layer
+from refgc.correspondence.references import View, fuse_views, unplaced, worth_blending
 from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha, output_on_white
 from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of, smoothstep
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
@@ -16,12 +17,14 @@ from refgc.imaging.levels import Words, to_bytes, to_words
 from refgc.imaging.upscale import clean_upscale, deep_upscale
 from refgc.imaging.warp import prefilter, sample
 from refgc.machine import BLAS_THREADS
-from refgc.request import RefineRequest
+from refgc.request import MAX_REFERENCES, RefineRequest
 from refgc.surroundings.enlarge import draw_surroundings, mix_with_object, object_alpha
 from refgc.surroundings.weights import check_weights
 
 # How many of the matches, the least ambiguous ones, the stage picture shows.
 MATCHES_SHOWN = 200
+# The shares of the run that are done when the search and the alignment begin.
+FINDING_BEGINS, ALIGNING_BEGINS = 0.05, 0.4
 # The stage in which the surroundings are drawn by a network, and the share of the run that is done when it begins.
 DRAWING, DRAWING_BEGINS = "drawing the surroundings", 0.85
 # Range of trust over which the reference, on the plain enlargement, takes the place of the drawn surroundings. Chosen
@@ -53,34 +56,42 @@ class CorrespondenceEngine:
             upscaled = to_bytes(base)
         if viewer is not None:
             viewer("upscaled", Image(upscaled))
-        with watch.stage("finding the object", 0.05):
-            pair = expose(request.reference, request.generated)
-            found = search(request, pair)
-        if not found.findings:
-            warnings = ("mirrored",) if found.mirrored else ()
+        with watch.stage("finding the object", FINDING_BEGINS):
+            views = [_view(number, one, progress) for number, one in enumerate(request.by_reference(), 1)]
+        placed = [view for view in views if view.found.findings]
+        if not placed:
             surroundings = _surroundings(request, base, watch)
-            summary = report.not_placed(request, watch.seconds, warnings=warnings)
+            summary = report.none_placed(request, watch.seconds, unplaced(views, placed))
             return _upscale_only(base, surroundings, alpha, summary)
-        with watch.stage("aligning", 0.4):
-            layers = [_layers(request, pair, one) for one in found.findings]
+        with watch.stage("aligning", ALIGNING_BEGINS):
+            for view in placed:
+                view.layers.extend(_layers(view.request, view.pair, one) for one in view.found.findings)
+            placed = worth_blending(placed)
         if viewer is not None:
-            viewer("aligned reference", _aligned_preview(request, pair, found.findings[0], layers[0][0]))
+            viewer("aligned reference", _aligned_preview(placed[0]))
         with watch.stage("fusing", 0.8):
             fused, aligned = base.copy(), np.full_like(upscaled, 255)
-            objects = [
-                report.PlacedObject(one, faces, fuse_layers(request, pair, one, faces, fused, aligned))
-                for one, faces in zip(found.findings, layers, strict=True)
-            ]
+            objects, sources = fuse_views(placed, fused, aligned)
         surroundings = _surroundings(request, base, watch)
         progress("done", 1.0)
-        summary = report.placed(request, watch.seconds, objects)
+        summary = report.placed(request, watch.seconds, objects, sources, unplaced(views, placed))
         if not summary.placed:
             return _upscale_only(base, surroundings, alpha, summary)
-        stages = _stages(request, objects, upscaled, aligned)
+        stages = _stages(placed[0].request, objects, upscaled, aligned)
         if surroundings is not base:
             fused = mix_with_object(surroundings, fused, _object_area(request, objects))
             stages["surroundings"] = Image(to_bytes(surroundings))
         return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages)
+
+
+def _view(number: int, request: RefineRequest, progress: Progress) -> View:
+    """What is found of one reference, whose number is from 1; the request has no other."""
+    if number > 1:
+        progress(
+            "finding the object", FINDING_BEGINS + (ALIGNING_BEGINS - FINDING_BEGINS) * (number - 1) / MAX_REFERENCES
+        )
+    pair = expose(request.reference, request.generated)
+    return View(number, request, pair, search(request, pair))
 
 
 def _enlarged(request: RefineRequest) -> Bytes | Words:
@@ -155,9 +166,10 @@ def _layer(request: RefineRequest, pair: ExposedPair, found: Finding, face: int)
     return Layer(alignment, weights)
 
 
-def _aligned_preview(request: RefineRequest, pair: ExposedPair, found: Finding, layer: Layer) -> Image:
+def _aligned_preview(view: View) -> Image:
     """The placed reference on white at the flow frame's detail, shown before the full size is computed."""
-    reference, scale = pair.reference, min(request.scale, 2)
+    request, found, layer = view.request, view.found.findings[0], view.layers[0][0]
+    reference, scale = view.pair.reference, min(request.scale, 2)
     small = prefilter(reference, layer.alignment.scale)
     placed = np.asarray(sample(small, layer.alignment.mapping, size_of(reference)), np.uint8)
     width, height = request.generated.size

@@ -20,6 +20,10 @@ STRIP = 256
 # Range of the difference in trust over which a later layer replaces the earlier ones, wide enough for no visible seam.
 # Chosen by hand, not fitted.
 TAKEOVER = (-0.1, 0.1)
+# Where the earlier layers are of another reference: the range of the difference as a fraction of the later one's trust.
+# Two photos never fit each other to the pixel, and a mixture of both would be a blur, so that the later one has to be
+# trusted clearly more. Chosen by hand on photographs of one can; narrower or lower ranges lost up to 0.2 dB there.
+REPLACEMENT = (0.25, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,13 @@ class Layer:
 
 
 def fuse_layers(
-    request: RefineRequest, pair: ExposedPair, found: Finding, layers: list[Layer], fused: Levels, aligned: Bytes
+    request: RefineRequest,
+    pair: ExposedPair,
+    found: Finding,
+    layers: list[Layer],
+    fused: Levels,
+    aligned: Bytes,
+    earlier: Floats | None = None,
 ) -> Floats:
     """Blend all faces of an object into a picture.
 
@@ -42,6 +52,8 @@ def fuse_layers(
         layers: the faces, the surest first.
         fused: uint8 or uint16 RGB of the output size, the upscaled picture at first; the object is blended into it.
         aligned: uint8 RGB of the output size, white at first; the placed reference is drawn into it.
+        earlier: (height, width) of the output, the trust of other references that are blended in already; they stay
+            where this one is not trusted more. None where there are none.
 
     Returns:
         The trust (height, width) in [0, 1], before the strength, with which each pixel was taken from the reference.
@@ -57,10 +69,15 @@ def fuse_layers(
             # The mask is obeyed to the pixel; trust on its coarser grid would reach beyond it.
             marked = np.asarray(region.of(request.generated_mask.values), np.float32)
             trust = np.minimum(trust, cv2.resize(marked, size, interpolation=cv2.INTER_NEAREST))
+        shown = np.ones_like(trust)
+        if earlier is not None:
+            lead = 1.0 - region.of(earlier, scale) / np.maximum(trust, np.float32(1e-6))
+            shown = smoothstep(np.asarray(lead, np.float32), *REPLACEMENT)
+            trust = trust * shown
         alpha = trust
         if position > 0:
             takeover = smoothstep(np.asarray(trust - part_trust, np.float32), *TAKEOVER)
-            alpha = trust * takeover
+            alpha, shown = trust * takeover, shown * takeover
         blended, placed = fuse(
             part,
             prefilter(reference, layer.alignment.scale * size_of(layer.alignment.mapping)[0] / size[0]),
@@ -71,7 +88,8 @@ def fuse_layers(
             luminance_only=pair.luminance_only,
         )
         part[:] = blended
-        part_aligned[:] = placed if position == 0 else np.where((takeover > 0.5)[..., None], placed, part_aligned)
+        is_first = position == 0 and earlier is None
+        part_aligned[:] = placed if is_first else np.where((shown > 0.5)[..., None], placed, part_aligned)
         np.maximum(part_trust, trust, out=part_trust)
     return total_trust
 

@@ -42,6 +42,9 @@ from refgc.surroundings.weights import check_weights
 
 # A pixel counts as the model's work above this share of the strength. Chosen by hand, not fitted.
 DRAWN = 0.25
+# The warning where more references were given, and its code.
+FIRST_REFERENCE = "first_reference"
+ONLY_FIRST = "The diffusion engine takes one reference, so only the first was used."
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy")
 
 PipelineLoader = Callable[[Folders, Placement, SpeedOptions], RefGCSR2Pipeline]
@@ -112,7 +115,7 @@ class DiffusionEngine:
     def refine(
         self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
     ) -> RefineResult:
-        """See `refgc.engine.Engine`."""
+        """See `refgc.engine.Engine`; of several references the first is taken, and the report says so."""
         check_weights(request.surroundings)
         if viewer is not None:
             viewer("upscaled", _upscaled(request))
@@ -200,10 +203,12 @@ class DiffusionEngine:
         placement = loaded.placement
         taken = refined.share > DRAWN * request.strength
         on_gpu = placement.device.type == "cuda"
+        message = _message(loaded.pipeline.freqmole is not None, refined.windows.found, float(taken.mean()))
+        warnings = (FIRST_REFERENCE,) if request.further_references else ()
         return make_report(
             "diffusion",
             request,
-            _message(loaded.pipeline.freqmole is not None, refined.windows.found, float(taken.mean())),
+            f"{message} {ONLY_FIRST}" if warnings else message,
             taken=taken,
             confidence=refined.windows.confidence,
             matches=refined.windows.matches,
@@ -218,6 +223,7 @@ class DiffusionEngine:
                 steps=steps,
                 peak_memory_gib=torch.cuda.max_memory_allocated(placement.device) / GIB if on_gpu else None,
             ),
+            warnings=warnings,
         )
 
 

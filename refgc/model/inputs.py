@@ -60,7 +60,7 @@ def prepare_inputs(request: RefineRequest, settings: DenoisingSettings, progress
     correspondence = None
     if settings.init == "correspondence":
         progress("placing the reference", 0.04)
-        plain = replace(request, surroundings="plain")
+        plain = replace(request, surroundings="plain", further_references=())
         correspondence = CorrespondenceEngine().refine(plain).image.pixels
     left, top, right, bottom = (side * request.scale for side in windows.generated_window)
     generated = crop(request.generated.pixels, windows.generated_window, windows.working_size)

@@ -157,6 +157,27 @@ def test_on_a_phone_the_last_example_is_reached_and_the_page_stays_in_place(page
 
 
 @pytest.mark.slow
+def test_more_photos_of_the_object_are_taken_and_an_example_clears_them(
+    opened: Page, pair, tmp_path: Path, output_path: str
+) -> None:
+    other = tmp_path / "back.png"
+    PIL.Image.effect_noise((200, 160), 60).save(other)
+    clear_screen(opened, pair)
+    expect(opened.locator("#further-references")).to_be_hidden()
+    opened.locator("#more-photos button").first.click()
+    upload(opened, "further-references", other)
+    expect(opened.locator("#further-references")).to_contain_text("back")
+    opened.locator("#more-photos").screenshot(path=str(Path(output_path) / "more-photos.png"))
+    refine(opened)
+    expect(opened.locator("#summary")).to_contain_text("Nothing was taken from reference 2")
+    opened.locator("#code button").first.click()
+    expect(opened.locator("#command textarea")).to_have_value(re.compile("--reference back.png"))
+    choose(opened, EXAMPLES[1])
+    shows(opened, EXAMPLES[1])
+    expect(opened.locator("#further-references")).not_to_contain_text("back")
+
+
+@pytest.mark.slow
 def test_phone_files_are_read_upright(opened: Page, phone_pair, tmp_path: Path) -> None:
     clear_screen(opened, phone_pair)
     assert shown_size(opened.locator("#reference-pad img")) == [512, 384]

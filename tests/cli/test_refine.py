@@ -252,6 +252,43 @@ def reference_among_the_stages(folder: Path, options: dict[str, str]) -> None:
     options["--reference"], options["--stages"] = str(moved), str(folder / "stages")
 
 
+def test_several_references(pair_files: PairFiles, tmp_path: Path) -> None:
+    reference, generated = pair_files
+    other = tmp_path / "other.png"
+    PILImage.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(other)
+    files: list[str | Path] = ["--reference", other, "--reference", reference, "--generated", generated]
+    done = run_inside(
+        "refine", *files, "--scale", "1", "--output", tmp_path / "out.png", "--report", tmp_path / "r.json"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    report = Report.model_validate_json((tmp_path / "r.json").read_text(), strict=True)
+    assert (report.references_used, report.warnings) == ((2,), ("unplaced_1",))
+    assert "Nothing was taken from reference 1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("references", "masks", "part"),
+    [(5, 0, "There are 5 references; give one to 4"), (3, 2, "There are 2 reference masks for 3 references; give one")],
+)
+def test_too_many_references_or_too_few_masks(
+    pair_files: PairFiles, tmp_path: Path, references: int, masks: int, part: str
+) -> None:
+    options: list[str | Path] = ["--reference", pair_files[0]] * references
+    options += ["--reference-mask", pair_files[0]] * masks
+    done = run_inside("refine", *options, "--generated", pair_files[1], "--output", tmp_path / "out.png")
+    assert_one_sentence(done, 2, part)
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_an_output_over_the_second_reference_is_refused(pair_files: PairFiles, tmp_path: Path) -> None:
+    second = tmp_path / "second.png"
+    second.write_bytes(pair_files[0].read_bytes())
+    options: list[str | Path] = ["--reference", pair_files[0], "--reference", second, "--generated", pair_files[1]]
+    done = run_inside("refine", *options, "--output", second)
+    assert_one_sentence(done, 2, "overwrite")
+    assert second.read_bytes() == pair_files[0].read_bytes()
+
+
 BAD_INPUT: dict[str, tuple[Change, str]] = {
     "reference missing": (with_value("--reference", "FOLDER/absent.png"), "absent.png"),
     "generated missing": (with_value("--generated", "FOLDER/absent.png"), "absent.png"),

@@ -30,7 +30,7 @@ from refgc.model.loading import Sources
 from refgc.model.pipeline import RefGCSR2Pipeline
 from refgc.model.settings import DenoisingSettings
 from refgc.refinement import choose
-from refgc.request import RefineRequest
+from refgc.request import Reference, RefineRequest
 from tests.support.ncnn_files import write_weights
 from tests.support.synthetic import SyntheticPair
 from tests.support.tiny_freqmole import teach
@@ -142,6 +142,18 @@ def test_it_gives_what_the_pipeline_gives(
     assert list(result.stages) == list(refined.stages)
     assert next(iter(result.stages)) == "upscaled"
     assert not np.array_equal(result.image.pixels, result.stages["upscaled"].pixels)
+
+
+def test_of_several_references_the_first_is_taken_and_that_is_said(
+    engine: DiffusionEngine, request_: RefineRequest
+) -> None:
+    several = replace(request_, further_references=(Reference(request_.generated),))
+    result, alone = engine.refine(several), engine.refine(request_)
+    assert np.array_equal(result.image.pixels, alone.image.pixels)
+    assert result.report.warnings == ("first_reference",)
+    assert "only the first was used" in result.report.message
+    assert (result.report.references_used, alone.report.references_used) == ((1,), (1,))
+    assert alone.report.warnings == ()
 
 
 def test_the_report_tells_how_it_ran(engine: DiffusionEngine, request_: RefineRequest) -> None:

@@ -28,7 +28,7 @@ from refgc.page.service.queue import Finished, Working
 from refgc.page.service.runs import PreviewJob, RefineJob, Service
 from refgc.page.words import sentence_for
 from refgc.refinement import EngineChoice
-from refgc.request import Surroundings
+from refgc.request import Surroundings, check_reference_count
 
 Json: TypeAlias = dict[str, Any]
 Choice = TypeVar("Choice", bound=str)
@@ -80,6 +80,20 @@ def given_mask(given: Any, name: str) -> Path | None:
     return None if given is None else given_path(given, name)
 
 
+def given_references(given: Any) -> tuple[Path, ...]:
+    """The files of more photos of the object, of which there may be none.
+
+    Raises:
+        InputError: they are no list or too many, or one of them is not the caller's to give.
+    """
+    if given is None:
+        return ()
+    if not isinstance(given, list):
+        raise InputError("The further references are no list; give a list of uploaded pictures, or leave it out.")
+    check_reference_count(1 + len(given))
+    return tuple(given_path(one, f"reference {number}") for number, one in enumerate(given, start=2))
+
+
 def given_choice(given: Choice, choices: Any, name: str) -> Choice:
     """One of several words; what a script sends may be any.
 
@@ -129,6 +143,7 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
         surroundings: Surroundings = "plain",
         profile: ProfileName = "srgb",
         bits: int = 8,
+        further_references: list[FileData] | None = None,
     ) -> Iterator[tuple[Json | None, Json]]:
         """Brings the reference's true object back into a generated picture, at up to four times its size.
 
@@ -148,6 +163,7 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
             surroundings: how what lies around the object is enlarged: plain, or drawn by a network, fast or best
             profile: the PNG's colour space, srgb or display-p3
             bits: of each of its channels, 8 or 16
+            further_references: up to three more photos of the same object, such as its back; a mask is for the first
 
         Returns:
             the refined picture as PNG, with the report in its metadata; tools get a smaller copy to look at
@@ -169,6 +185,7 @@ def refine_endpoint(service: Service) -> Callable[..., Iterator[Any]]:
                 engine=service.engine_for(chosen),
                 profile=given_choice(profile, ProfileName, "profile"),
                 bits=bits,
+                further_references=given_references(further_references),
             )
             with closing(service.refine(job, asking.visit, asking.address)) as notes:
                 for note in notes:

@@ -71,12 +71,16 @@ def code_for(submission: Submission, engine: EngineName, output: str, folder: Pa
         names[f"{role}_mask"] = _unused(f"{role}-mask.png", names)
         folder.mkdir(parents=True, exist_ok=True)
         masks.append(Path(shutil.copy(mask, folder / names[f"{role}_mask"])))
+    further = [f"reference_{number}" for number, _ in enumerate(submission.further_references, start=2)]
+    for role, file in zip(further, submission.further_references, strict=True):
+        name_file(role, _name(file))
     if masks:
         sentences.append("Put the masks below into the same folder.")
     options = {name: value for name, value, default in _options(submission) if value != default}
+    references = [names.pop(role) for role in ("reference", *further)]
     return Code(
-        _python(names, options, engine, output),
-        _command(names, options, engine, output),
+        _python(references, names, options, engine, output),
+        _command(references, names, options, engine, output),
         " ".join(sentences),
         tuple(masks),
     )
@@ -97,8 +101,11 @@ def _options(submission: Submission) -> tuple[tuple[str, object, object], ...]:
     )
 
 
-def _python(names: dict[str, str], options: dict[str, object], engine: EngineName, output: str) -> str:
-    values = {**names, "engine": engine, **options}
+def _python(
+    references: list[str], names: dict[str, str], options: dict[str, object], engine: EngineName, output: str
+) -> str:
+    reference = references if len(references) > 1 else references[0]
+    values = {"reference": reference, **names, "engine": engine, **options}
     arguments = "".join(f"    {name}={value!r},\n" for name, value in values.items())
     return (
         "from refgc import refine\n"
@@ -109,12 +116,14 @@ def _python(names: dict[str, str], options: dict[str, object], engine: EngineNam
     )
 
 
-def _command(names: dict[str, str], options: dict[str, object], engine: EngineName, output: str) -> str:
-    files = {**{name: _shell_name(file) for name, file in names.items()}, "output": _shell_name(output)}
-    options = {"engine": engine, **options}
+def _command(
+    references: list[str], names: dict[str, str], options: dict[str, object], engine: EngineName, output: str
+) -> str:
+    files = [(name, _shell_name(file)) for name, file in names.items()]
+    files = [*(("reference", _shell_name(file)) for file in references), *files, ("output", _shell_name(output))]
     parts = [
         f"--{SWITCHES.get(name, name.replace('_', '-'))} {shlex.quote(str(value))}"
-        for name, value in {**files, **options}.items()
+        for name, value in (*files, ("engine", engine), *options.items())
     ]
     return " \\\n  ".join(["refgc refine", *parts]) + "\n"
 
@@ -132,7 +141,7 @@ def _shell_name(file: str) -> str:
 def _unused(name: str, names: dict[str, str]) -> str:
     """`name`, or with a number where it is taken already."""
     stem, suffix = Path(name).stem, Path(name).suffix
-    candidates = (name, *(f"{stem}-{number}{suffix}" for number in range(2, 6)))
+    candidates = (name, *(f"{stem}-{number}{suffix}" for number in range(2, 8)))
     return next(candidate for candidate in candidates if candidate not in names.values())
 
 

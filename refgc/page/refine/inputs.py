@@ -20,7 +20,7 @@ from refgc.page.marking.pad import FILE_TYPES, MarkingPad, attach_marking, build
 from refgc.page.service.runs import RefineJob
 from refgc.page.words import capitalised, missing_pictures
 from refgc.refinement import EngineChoice
-from refgc.request import Surroundings
+from refgc.request import MAX_REFERENCES, Surroundings
 from refgc.surroundings.weights import are_weights_here
 from refgc.webui.components import DEFAULT_SEED, build_seed_field
 
@@ -54,6 +54,7 @@ class Submission:
         seed: seed of everything random.
         engine: the choice; "auto" is decided by the service.
         object_name: the object in words.
+        further_references: more photos of the same object.
         number: tells the submission from an earlier one that is the same in everything else.
         submitted_at: in seconds of `time.monotonic`.
     """
@@ -67,6 +68,7 @@ class Submission:
     seed: int = DEFAULT_SEED
     engine: EngineChoice = "auto"
     object_name: str = DEFAULT_OBJECT_NAME
+    further_references: tuple[Path, ...] = ()
     number: str = field(default_factory=lambda: uuid4().hex)
     submitted_at: float = field(default_factory=monotonic)
 
@@ -83,6 +85,7 @@ class Submission:
             seed=self.seed,
             object_name=self.object_name,
             engine=engine,
+            further_references=self.further_references,
         )
 
 
@@ -103,11 +106,20 @@ class RefineInputs:
     seed: gr.Number
     engine: gr.Radio
     object_name: gr.Textbox
+    further_references: gr.File
 
     @property
     def options(self) -> set[Any]:
         """Everything but the two pictures."""
-        return {self.scale, self.strength, self.surroundings, self.seed, self.engine, self.object_name}
+        return {
+            self.scale,
+            self.strength,
+            self.surroundings,
+            self.seed,
+            self.engine,
+            self.object_name,
+            self.further_references,
+        }
 
     @property
     def inputs(self) -> set[Any]:
@@ -131,6 +143,9 @@ class RefineInputs:
         reference, generated = self.reference.read(values), self.generated.read(values)
         if reference is None or generated is None:
             raise InputError(missing_pictures(reference, generated))
+        further = tuple(map(Path, values[self.further_references] or ()))
+        if len(further) >= MAX_REFERENCES:
+            raise InputError(f"These are {len(further)} more photos of the object; keep at most {MAX_REFERENCES - 1}.")
         return Submission(
             reference,
             generated,
@@ -141,6 +156,7 @@ class RefineInputs:
             seed=DEFAULT_SEED if values[self.seed] is None else values[self.seed],
             engine=values[self.engine],
             object_name=values[self.object_name],
+            further_references=further,
         )
 
     def complete(self, submission: Submission, visit: str) -> Submission:
@@ -169,6 +185,7 @@ class RefineInputs:
             self.seed: DEFAULT_SEED,
             self.engine: "auto",
             self.object_name: DEFAULT_OBJECT_NAME,
+            self.further_references: None,
         }
 
 
@@ -218,6 +235,19 @@ def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine
         info="Measured against the generated picture.",
         elem_id="scale",
     )
+    with gr.Accordion("More photos of the same object", open=False, elem_id="more-photos"):
+        gr.HTML(
+            '<p class="hint">Up to three, such as its back or its side. Each part of the object is taken from the '
+            "photo that fits it best.</p>"
+        )
+        with gr.Column(elem_classes="upload"):
+            further_references = gr.File(
+                label="More reference photos",
+                file_types=FILE_TYPES,
+                file_count="multiple",
+                height=140,
+                elem_id="further-references",
+            )
     with gr.Accordion("Options", open=False, elem_id="options"):
         strength = gr.Slider(
             0,
@@ -264,7 +294,9 @@ def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine
                     pad.mask_file.render()  # type: ignore[no-untyped-call]
     for pad in (reference, generated):
         attach_marking(pad)
-    return RefineInputs(reference, generated, scale, strength, surroundings, seed, engine, object_name)
+    return RefineInputs(
+        reference, generated, scale, strength, surroundings, seed, engine, object_name, further_references
+    )
 
 
 def _mask_upload(label: str, elem_id: str) -> gr.File:

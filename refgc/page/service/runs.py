@@ -37,7 +37,7 @@ from refgc.page.service.queue import (
 )
 from refgc.page.service.storage import NoRoomError, check_room, is_disk_full, new_folder, remove
 from refgc.refinement import EngineChoice, best_engine
-from refgc.request import RefineRequest, Surroundings, check_options, make_request
+from refgc.request import RefineRequest, Surroundings, check_options, check_reference_count, make_request
 from refgc.settings import Settings
 from refgc.settings import settings as read_settings
 from refgc.surroundings.weights import check_weights
@@ -65,6 +65,7 @@ class RefineJob:
         engine: the engine that refines it.
         profile: the colour space of the file to keep.
         bits: of each of its channels, 8 or 16.
+        further_references: files of more photos of the same object, up to three.
     """
 
     reference: Path
@@ -79,6 +80,7 @@ class RefineJob:
     engine: EngineName = "correspondence"
     profile: ProfileName = "srgb"
     bits: int = 8
+    further_references: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,7 @@ class Service:
             surroundings=job.surroundings,
             object_name=job.object_name,
         )
+        check_reference_count(1 + len(job.further_references))
         check_weights(job.surroundings)
         file = FileOptions(job.profile, bits=job.bits)
         check_file_options(file)
@@ -291,8 +294,12 @@ class Service:
             progress("reading the pictures", 0.0)
             reference, reference_mask = self._opened(job.reference, "reference", job.reference_mask, cancelled)
             generated, generated_mask = self._opened(job.generated, "generated", job.generated_mask, cancelled)
+            further = [
+                self._opened(file, f"reference {number}", None, cancelled)[0]
+                for number, file in enumerate(job.further_references, start=2)
+            ]
             request = make_request(
-                reference,
+                [reference, *further],
                 generated,
                 scale=job.scale,
                 reference_mask=reference_mask,
@@ -387,7 +394,7 @@ class Service:
         yield from self._run(record, visit, address, work)
 
     def _opened(self, file: Path, name: str, mask_file: Path | None, cancelled: Event) -> tuple[Image, Mask | None]:
-        """A picture and its mask, decoded; `name` is "reference", "generated" or "scene".
+        """A picture and its mask, decoded; `name` is "reference", "reference 2", "generated" or "scene".
 
         They are not kept in memory for the next run, since a run asks for each once.
         """
@@ -476,6 +483,7 @@ def _cache_key(cache: ResultCache, job: RefineJob) -> str:
         "generated": job.generated,
         "reference mask": job.reference_mask,
         "generated mask": job.generated_mask,
+        **{f"reference {number}": file for number, file in enumerate(job.further_references, start=2)},
     }
     options = {
         "scale": job.scale,
@@ -494,7 +502,8 @@ def _cache_key(cache: ResultCache, job: RefineJob) -> str:
 
 
 def _sizes_of(request: RefineRequest) -> Sizes:
-    return {"reference": request.reference.size, "generated": request.generated.size}
+    further = {f"reference {at}": one.picture.size for at, one in enumerate(request.further_references, start=2)}
+    return {"reference": request.reference.size, "generated": request.generated.size, **further}
 
 
 def _outcome_of(error: Exception) -> Outcome:

@@ -100,7 +100,10 @@ def test_every_parameter_and_result_has_a_type_and_a_description(client: Client)
     assert set(parameters) == {
         *("reference", "generated", "scale", "strength", "seed"),
         *("reference_mask", "generated_mask", "object_name", "engine", "surroundings", "profile", "bits"),
+        "further_references",
     }
+    assert list(parameters)[-1] == "further_references"
+
     assert parameters["reference"]["python_type"]["type"] == "filepath"
     assert parameters["engine"]["python_type"]["type"] == "Literal['auto', 'correspondence', 'diffusion']"
 
@@ -146,6 +149,16 @@ def test_refining_gives_the_picture_and_the_report_of_the_library(client: Client
     assert report.model_copy(update={"seconds": {}}) == expected.report.model_copy(update={"seconds": {}})
 
 
+def test_more_photos_of_the_object_are_taken(client: Client, pair: dict[str, Any], tmp_path: Path) -> None:
+    other = np.random.default_rng(0).integers(0, 255, (9, 9, 3), dtype=np.uint8)
+    PIL.Image.fromarray(other).resize((200, 200)).save(tmp_path / "other.png")
+    photos = [handle_file(tmp_path / "other.png"), pair["reference"]]
+    given = {"reference": photos[0], "generated": pair["generated"], "further_references": [photos[1]], "scale": 1}
+    _, told = client.predict(**given, api_name="/refine")
+    assert told["references_used"] == [2]
+    assert told["warnings"] == ["unplaced_1"]
+
+
 def test_a_transparent_picture_keeps_its_transparency_and_comes_in_the_profile_and_bits_asked_for(
     client: Client, pair: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -188,6 +201,10 @@ def test_the_stages_are_told_on_the_way(client: Client, pair: dict[str, Any]) ->
         ({"bits": 12}, "The number of bits is 12; choose 8 or 16."),
         ({"engine": "magic"}, "There is no engine called 'magic'; use auto, correspondence or diffusion."),
         ({"surroundings": "lovely"}, "There is no kind of surroundings called 'lovely'; use plain, fast or best."),
+        ({"further_references": [None]}, "There is no reference 2; upload the picture"),
+        ({"further_references": ["/etc/passwd"]}, "The reference 2 cannot be used: a picture was not uploaded here;"),
+        ({"further_references": "/etc/passwd"}, "The further references are no list; give a list"),
+        ({"further_references": [None] * 4}, "There are 5 references; give one to 4 photos of the object."),
         ({"reference": None}, "There is no reference; upload the picture and give what the upload answers."),
         ({"generated": {"path": 5}}, "There is no generated picture; upload the picture"),
         ({"reference": "/etc/passwd"}, "The reference cannot be used: a picture was not uploaded here;"),
@@ -227,8 +244,9 @@ def test_a_file_that_is_no_usable_picture_is_told(
     file = tmp_path / "picture.png"
     file.write_bytes(content)
     begun = time.monotonic()
-    with pytest.raises(AppError, match=sentence):
-        client.predict(**{**pair, "reference": handle_file(file)}, api_name="/refine")
+    for given in ({"reference": handle_file(file)}, {"further_references": [handle_file(file)]}):
+        with pytest.raises(AppError, match=sentence):
+            client.predict(**{**pair, **given}, api_name="/refine")
     assert time.monotonic() - begun < 30
 
 

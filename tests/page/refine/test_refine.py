@@ -98,6 +98,15 @@ def test_any_name_reaches_shell_and_python_as_it_is(reference: str, generated: s
         assert not words[words.index(f"--{role}") + 1].startswith("-")
 
 
+def test_more_photos_of_the_object_are_in_the_code(tmp_path: Path) -> None:
+    further = (Path("/up/3/back.jpg"), Path("/up/4/photo.jpg"))
+    code = code_for(replace(SUBMISSION, further_references=further), "correspondence", "out.png", tmp_path)
+    assert arguments_of(code)["reference"] == ["photo.jpg", "back.jpg", "photo-2.jpg"]
+    words = words_of(code)
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--reference"] == arguments_of(code)["reference"]
+    assert "Two files are called photo.jpg: give one of them the name photo-2.jpg." in code.hint
+
+
 def test_files_that_are_called_alike_are_told_apart(tmp_path: Path) -> None:
     submission = replace(
         SUBMISSION, reference=Marking(Path("/up/1/image.png")), generated=Marking(Path("/up/2/image.png"))
@@ -169,6 +178,24 @@ def test_inputs_are_read_into_one_submission(tab: RefineTab) -> None:
     assert (job.scale, job.strength, job.seed, job.object_name) == (2, 0.5, 0, "tin")
     assert job.surroundings == "best"
     assert inputs.read(given) != submission, "the same once more is another submission"
+
+
+def test_more_photos_of_the_object_are_read_and_not_too_many(tab: RefineTab) -> None:
+    given = values(tab.inputs, Path("/up/photo.jpg"), Path("/up/generated.png"))
+    assert tab.inputs.read(given).job("correspondence").further_references == ()
+    given[tab.inputs.further_references] = ["/up/back.jpg", "/up/side.jpg"]
+    job = tab.inputs.read(given).job("correspondence")
+    assert job.further_references == (Path("/up/back.jpg"), Path("/up/side.jpg"))
+    given[tab.inputs.further_references] = ["/up/back.jpg"] * 4
+    updates = tab.submit(given)
+    assert set(updates) == {tab.status}
+    assert "These are 4 more photos of the object; keep at most 3." in updates[tab.status]
+
+
+def test_an_example_takes_the_place_of_more_photos(tab: RefineTab) -> None:
+    example = find_examples(EXAMPLES_FOLDER)[0]
+    updates = tab.inputs.fill(Marking(example.reference), Marking(example.generated))
+    assert updates[tab.inputs.further_references] is None
 
 
 def test_marks_go_before_a_mask_file() -> None:

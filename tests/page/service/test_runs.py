@@ -385,6 +385,10 @@ def test_other_options_or_files_are_made_anew(
         {"generated_mask": small},
         {"generated": other},
         {"reference": job.generated, "generated": job.reference},
+        {"further_references": (other,)},
+        {"further_references": (job.generated,)},
+        {"further_references": (other, job.generated)},
+        {"further_references": (job.generated, other)},
     ]
     engine = Engine()
     service = service_with(engine, cache)
@@ -393,6 +397,24 @@ def test_other_options_or_files_are_made_anew(
             given = {"reference": job.reference, "generated": job.generated, **change}
             end_of(service.refine(RefineJob(**given), "a"))
     assert len(engine.runs) == len(changes)
+
+
+def test_further_references_are_decoded_as_the_first_one_is(job: RefineJob, log: io.StringIO, tmp_path: Path):
+    side = tmp_path / "side.png"
+    PIL.Image.new("RGB", (70, 80), "teal").save(side)
+    engine = Engine()
+    service = service_with(engine)
+    end_of(service.refine(replace(job, further_references=(job.reference, side)), "a"))
+    assert isinstance(service.decoder, LocalDecoder)
+    assert service.decoder.decoded == ["reference", "generated picture", "reference 2", "reference 3"]
+    assert [one.picture.size for one in engine.runs[0].further_references] == [engine.runs[0].reference.size, (70, 80)]
+    assert logged(log)[-1]["reference 3"] == [70, 80]
+    side.write_bytes(b"no picture")
+    with pytest.raises(InputError, match="reference 2"):
+        end_of(service.refine(replace(job, further_references=(side,)), "a"))
+    with pytest.raises(InputError, match="There are 5 references"):
+        next(service.refine(replace(job, further_references=(side,) * 4), "a"))
+    assert len(engine.runs) == 1
 
 
 def test_room_is_made_from_the_cache_first(job: RefineJob, cache: ResultCache, tmp_path: Path):
