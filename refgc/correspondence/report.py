@@ -77,14 +77,15 @@ def placed(request: RefineRequest, seconds: dict[str, float], objects: list[Plac
     taken = sum((one.trust > TAKEN for one, _ in refined[1:]), refined[0][0].trust > TAKEN)
     what = "scene" if refined[0][0].found.object_mask is None else "object"
     share = f"{refined[0][1].coverage:.0%} of it" if what == "object" else f"{taken.mean():.0%} of the result"
-    message = f"The reference's {what} was found in the picture; {share} has its detail."
+    how = " by its outline" if refined[0][0].found.silhouette is not None else ""
+    message = f"The reference's {what} was found in the picture{how}; {share} has its detail."
     return make_report(
         "correspondence",
         request,
         " ".join((message, *(WARNINGS[code] for code in warnings))),
         taken=taken,
         confidence=refined[0][1].confidence,
-        matches=sum(len(one.found.matches) for one, _ in refined),
+        matches=sum(len(one.found.matches) for one, _ in refined if one.found.silhouette is None),
         seconds=seconds,
         libraries=LIBRARIES,
         objects=tuple(told for _, told in refined),
