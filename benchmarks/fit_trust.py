@@ -81,7 +81,8 @@ def gather_case(case: Case) -> dict[str, NDArray[Any]] | None:
     request = RefineRequest(Image(case.reference), Image(case.generated), SCALE)
     pair = expose(request.reference, request.generated)
     findings = search(request, pair).findings
-    if not findings or (mask := findings[0].object_mask) is None:
+    # An object that was found by its outline has a trust of its own.
+    if not findings or findings[0].silhouette is not None or (mask := findings[0].object_mask) is None:
         return None
     found = findings[0]
     seen = np.asarray(found.region.of(pair.generated), np.uint8)

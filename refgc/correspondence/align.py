@@ -50,6 +50,9 @@ MINIMUM_CONTRAST = 4.0
 # Weight of the fitted surface against an object's flow, in units of one reliable neighbour, and radius in nodes of the
 # local regression. It is smaller than a scene's, since an object is smaller and bends sooner.
 OBJECT_PRIOR = 0.05
+# The same of an object that was found by its outline. It has little texture, so its flow follows noise and the shading
+# of another light, and would make waves in its relief.
+SILHOUETTE_PRIOR = 1.0
 OBJECT_RADIUS = 20
 # Standard deviation of the gain's window, as a fraction of the frame's longer side.
 GAIN_SIGMA = 0.05
@@ -98,7 +101,14 @@ def align_scene(generated: Bytes, reference: Bytes, start: CoarseMap, region: Re
     return search(aligned.mapping) if displacement > RESTART_DISPLACEMENT else aligned
 
 
-def align_object(generated: Bytes, reference: Bytes, start: CoarseMap, region: Region, mask: Floats) -> Alignment:
+def align_object(
+    generated: Bytes,
+    reference: Bytes,
+    start: CoarseMap,
+    region: Region,
+    mask: Floats,
+    prior: float = OBJECT_PRIOR,
+) -> Alignment:
     """Dense map of an object that stands in another scene than in the reference.
 
     The placed object is composited over the generated picture before the flow is estimated. The two pictures then
@@ -110,6 +120,7 @@ def align_object(generated: Bytes, reference: Bytes, start: CoarseMap, region: R
         start: the coarse map of the whole picture.
         region: where `generated` lies in it.
         mask: the object in the reference, (height, width) in [0, 1].
+        prior: weight of the fitted surface against the flow, in units of one reliable neighbour.
     """
     picture, base, scale, sharpness = _flow_frame(generated, start, region, OBJECT_SIDE)
     seen = picture.astype(np.float32)
@@ -138,9 +149,9 @@ def align_object(generated: Bytes, reference: Bytes, start: CoarseMap, region: R
     if start.deviation is not None:
         for _ in range(BENT_PASSES):
             flow, reliable = search(base, finest=1)
-            base = regularise(flow, base, reliable, picture, scale, OBJECT_RADIUS, OBJECT_PRIOR)
+            base = regularise(flow, base, reliable, picture, scale, OBJECT_RADIUS, prior)
     flow, reliable = search(base, finest=0)
-    mapping = regularise(flow, base, reliable, picture, scale, OBJECT_RADIUS, OBJECT_PRIOR)
+    mapping = regularise(flow, base, reliable, picture, scale, OBJECT_RADIUS, prior)
     return Alignment(mapping, flow, reliable, scale)
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from refgc.correspondence import report
-from refgc.correspondence.align import align_object, align_scene
-from refgc.correspondence.blend_weights import object_weights, scene_weights
+from refgc.correspondence.align import SILHOUETTE_PRIOR, align_object, align_scene
+from refgc.correspondence.blend_weights import object_weights, scene_weights, silhouette_weights
 from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer
@@ -161,6 +161,12 @@ def _layer(request: RefineRequest, pair: ExposedPair, found: Finding, face: int)
     if found.object_mask is None:
         alignment = align_scene(seen, reference, start, found.region)
         return Layer(alignment, scene_weights(seen, reference, alignment))
+    if found.silhouette is not None:
+        alignment = align_object(seen, reference, start, found.region, found.object_mask, SILHOUETTE_PRIOR)
+        outline = np.asarray(found.region.of(found.silhouette.outline), np.float32)
+        outline = outline if marked is None else np.minimum(outline, marked)
+        probability = found.silhouette.probability
+        return Layer(alignment, silhouette_weights(seen, reference, alignment, found.object_mask, outline, probability))
     alignment = align_object(seen, reference, start, found.region, found.object_mask)
     weights = object_weights(seen, reference, alignment, found.object_mask, marked, found.log_false_alarms)
     return Layer(alignment, weights)

@@ -13,6 +13,7 @@ from refgc.correspondence.learned_search import find_learned_evidence
 from refgc.correspondence.match import Matches, find_features, match_features, search_mask
 from refgc.correspondence.placement import Placement, middle_plane, place_all, placement_scale, with_learned
 from refgc.correspondence.segment import object_at_matches, shows_one_scene
+from refgc.correspondence.silhouette import LOG_FALSE_ALARMS, SilhouettePlacement, place_by_silhouette
 from refgc.imaging.arrays import Floats, luma, resized, size_of
 from refgc.imaging.region import Region, object_region
 from refgc.imaging.warp import fitted, rescale_points, rescaling
@@ -49,6 +50,7 @@ class Finding:
         log_false_alarms: of the surest placement, log10 of what is expected by chance.
         region: the part of the generated picture to work on.
         object_mask: (height, width) of the reference in [0, 1], or None where both pictures show one scene.
+        silhouette: the placement of an object that was found by its outline; None where matches placed it.
     """
 
     maps: tuple[CoarseMap, ...]
@@ -56,6 +58,7 @@ class Finding:
     log_false_alarms: float
     region: Region
     object_mask: Floats | None
+    silhouette: SilhouettePlacement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +98,9 @@ def search(request: RefineRequest, pair: ExposedPair) -> Search:
     placements = matching.placements()
     if matching.is_mirrored(placements):
         return Search((), mirrored=True)
-    first = matching.object(placements) if placements else None
-    if first is None:
-        return Search(())
+    first = matching.object(placements) if placements else matching.by_silhouette()
+    if first is None or first.silhouette is not None:
+        return Search(() if first is None else (first,))
     return Search((first, *matching.copies(first)))
 
 
@@ -148,6 +151,19 @@ class _Matching:
         if mask is None:
             mask = object_at_matches(self._reference, located.reference)
         return self._finding(placements, located, mask)
+
+    def by_silhouette(self) -> Finding | None:
+        """The object by its outline, for one without texture; None where that is not certain enough."""
+        placed = place_by_silhouette(self._generated, self._reference, self._marked, self._mask)
+        if placed is None:
+            return None
+        region = object_region(placed.map.homography, placed.mask, self._size, MARGIN)
+        if region is None:
+            return None
+        here, there = placed.points
+        unknown, certain = np.full(len(here), np.nan, np.float32), np.zeros(len(here), np.float32)
+        matches = Matches(here, there, unknown, unknown, certain)
+        return Finding((placed.map,), matches, LOG_FALSE_ALARMS, region, placed.mask, placed)
 
     def is_mirrored(self, placements: list[Placement]) -> bool:
         """Whether the mirrored reference is placed with clearly more certainty than the reference itself."""

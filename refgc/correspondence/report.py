@@ -150,7 +150,8 @@ def placed(
     taken = sum((one.trust > TAKEN for one, _ in refined[1:]), refined[0][0].trust > TAKEN)
     what = "scene" if refined[0][0].found.object_mask is None else "object"
     share = f"{refined[0][1].coverage:.0%} of it" if what == "object" else f"{taken.mean():.0%} of the result"
-    message = f"The reference's {what} was found in the picture; {share} has its detail."
+    how = " by its outline" if refined[0][0].found.silhouette is not None else ""
+    message = f"The reference's {what} was found in the picture{how}; {share} has its detail."
     return make_report(
         "correspondence",
         request,
@@ -167,7 +168,9 @@ def placed(
 
 
 def _matches(one: PlacedObject) -> int:
-    return sum(len(found.matches) for found in (one.found, *(found for found, _ in one.others)))
+    """How many features matched; points on an outline are none."""
+    everything = (one.found, *(found for found, _ in one.others))
+    return sum(len(found.matches) for found in everything if found.silhouette is None)
 
 
 def _refined(one: PlacedObject, taken: Bools, sources: Bytes) -> RefinedObject | None:
