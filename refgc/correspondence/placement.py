@@ -133,7 +133,10 @@ def with_learned(placements: list[Placement], moving: Matches, chance: float) ->
     if plane is None or not _is_plausible(plane):
         cv2.setRNGSeed(0)
         affine, _ = cv2.estimateAffine2D(matches.generated, matches.reference, ransacReprojThreshold=BENT_TOLERANCE)
-        if affine is None or not _is_plausible(plane := np.vstack([affine, [0.0, 0.0, 1.0]])):
+        if affine is None:
+            return placements
+        plane = np.vstack([affine, [0.0, 0.0, 1.0]]).astype(np.float64)
+        if not _is_plausible(plane):
             return placements
     apart = [face for face in placements if not any(face is one for one in agreeing)]
     return [Placement(np.asarray(plane), matches, false_alarms, is_bent=True), *apart]

@@ -162,7 +162,7 @@ def _around(points: Floats, reference: Bytes) -> Floats:
     """A mask of the reference, 1 where matches are near: inside their convex hull and a margin around it."""
     hull = _convex_hull(points, reference)
     distance = cv2.distanceTransform((hull == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    return (distance <= MATCH_REACH * float(np.sqrt(hull.sum()))).astype(np.float32)
+    return np.asarray(distance <= MATCH_REACH * float(np.sqrt(hull.sum())), np.float32)
 
 
 def _convex_hull(points: Floats, reference: Bytes) -> Floats:
