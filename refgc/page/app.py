@@ -23,6 +23,7 @@ from refgc.page.service.logs import describe, logger
 from refgc.page.service.payload import UPLOAD_BYTES
 from refgc.page.service.runs import Service
 from refgc.page.service.server import MAX_SESSIONS, app_settings, deletion_schedule, max_threads, server_middleware
+from refgc.webui import viewer
 from refgc.webui.theme import build_theme
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -101,14 +102,15 @@ def launch_settings(service: Service) -> dict[str, Any]:
     Raises:
         InputError: a setting in the environment cannot be used.
     """
-    script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "marking.js", "gallery.js"))
+    scripts = (*(ASSETS / name for name in ("page.js", "marking.js", "gallery.js")), viewer.SCRIPT)
+    script = "".join(path.read_text(encoding="utf-8") for path in scripts)
     tools = set_up_tools()
     *proxies, compression = server_middleware(service)
     # What the guard refuses is not worth compressing.
     guarded = [*guards(service.settings, service.check_room, tools=tools), *tool_middleware(tools=tools)]
     return {
         "theme": build_theme(),
-        "css_paths": [ASSETS / name for name in ("page.css", "gallery.css", "about.css")],
+        "css_paths": [*(ASSETS / name for name in ("page.css", "gallery.css", "about.css")), viewer.STYLE],
         "head": f'<meta name="description" content="{PROMISE}"><script>{script}</script>',
         "favicon_path": ASSETS / "logo.svg",
         "footer_links": [],

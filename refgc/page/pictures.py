@@ -5,9 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import PIL.Image
+from gradio.utils import get_upload_folder
 
 from refgc.diptych.comparison import Comparison, compare
 from refgc.diptych.preview import PreviewRequest, PreviewResult
@@ -18,14 +20,15 @@ from refgc.imaging.image import DEFAULT_OPTIONS, MARKED, Image, Mask, open_image
 from refgc.outputs.preview import GENERATED, PICTURES, REPORT, write_preview
 from refgc.outputs.result import image_text
 from refgc.page.examples import THUMBNAIL_SIDE
-from refgc.page.words import capitalised
+from refgc.page.words import ONLY_ENLARGED, capitalised
+from refgc.webui.viewer import AFTER, BEFORE, PLACE, Box, ViewedPicture, ViewedReference, viewer_html
 
-Box = tuple[int, int, int, int]
-
-# A 4096 pixel PNG is tens of megabytes; 2048 pixels fill any screen, and the object's window is cut before scaling.
+# A 4096 pixel PNG is tens of megabytes. Pictures of this longest side come first; those with every pixel are loaded
+# when the visitor zooms in. JPEG is written ten times as fast as WebP.
 LONGEST_SIDE = 2048
 LONGEST_STAGE_SIDE = 1280
-CLOSE_UPS = "close-up-before.webp", "close-up-after.webp"
+FULL_QUALITY = 95
+REFERENCE = "reference.webp"
 # What a stage picture shows, in a visitor's words; a stage that is not named here keeps its own name.
 STAGE_CAPTIONS = {
     "upscaled": "The picture, only enlarged",
@@ -36,9 +39,6 @@ STAGE_CAPTIONS = {
     "object in the reference": "Object found in the reference",
     "object in the picture": "Object found in the picture",
 }
-# Of the object's longer side, and the widest and tallest shapes of the window; chosen by hand, not fitted.
-MARGIN = 0.12
-WIDEST, TALLEST = 16 / 9, 3 / 4
 REFINED = "refined.png"
 CONDITIONS = {
     "condition picture": "What to draw: the object, and the scene without it",
@@ -53,16 +53,35 @@ class ShownPictures:
     """Files of one result to look at, ready for the page.
 
     Attributes:
-        whole: upscaled generated picture and result, whole frame.
-        close_up: the same two, cut to the object; None when nothing was placed.
+        whole: upscaled generated picture and result, of at most `LONGEST_SIDE` pixels.
+        full: the same two with every pixel; None where `whole` has them all.
+        reference: the reference photo, of at most `LONGEST_SIDE` pixels.
         thumbnail: the result, small.
         report: what happened.
     """
 
     whole: tuple[Path, Path]
-    close_up: tuple[Path, Path] | None
+    full: tuple[Path, Path] | None
+    reference: Path
     thumbnail: Path
     report: Report
+
+    def viewer(self, title: str) -> str:
+        """The markup of the viewer of both pictures, for `refgc.webui.components.html_with_files`."""
+        before, after = (
+            ViewedPicture(address_in_uploads(light), address_in_uploads(full) if full else None)
+            for light, full in zip(self.whole, self.full or (None, None), strict=True)
+        )
+        report = self.report
+        return viewer_html(
+            before,
+            after,
+            report.output_size,
+            title=title,
+            box=report.object_box,
+            reference=ViewedReference(ViewedPicture(address_in_uploads(self.reference)), report.reference_size),
+            labels=(BEFORE, AFTER if report.placed else ONLY_ENLARGED),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +97,26 @@ class ShownResult(ShownPictures):
     download: Path
 
 
-def write_result(result: RefineResult, folder: Path, options: FileOptions = DEFAULT_OPTIONS) -> ShownResult:
-    """Write the files of a result into `folder`, which is made if missing; `options` are those of the download."""
+def address_in_uploads(path: Path) -> str:
+    """The address of a file in Gradio's folder of uploads, for `refgc.webui.components.html_with_files`."""
+    return PLACE + quote(path.relative_to(get_upload_folder()).as_posix())
+
+
+def write_result(
+    result: RefineResult, reference: Image, folder: Path, options: FileOptions = DEFAULT_OPTIONS
+) -> ShownResult:
+    """Write the files of a result into `folder`, which is made if missing.
+
+    Args:
+        result: what the engine made.
+        reference: the photo that it was made with.
+        folder: in Gradio's folder of uploads.
+        options: of the download.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     report = result.report
     download = folder / download_name(report)
     before, after = to_pil(result.stages["upscaled"]), to_pil(result.image)
-    window = object_window(report.object_box, after.size) if report.placed and report.object_box else None
     # Compressing a large PNG takes seconds of one core and does not hold Python's lock, so the others are written at
     # the same time.
     with ThreadPoolExecutor(max_workers=1) as beside:
@@ -95,7 +127,10 @@ def write_result(result: RefineResult, folder: Path, options: FileOptions = DEFA
             write_picture(before, folder / "before.webp", LONGEST_SIDE),
             write_picture(after, folder / "after.webp", LONGEST_SIDE),
         )
-        close_up = window and write_close_up(before, after, window, folder)
+        full = None
+        if max(after.size) > LONGEST_SIDE:
+            full = _write_full(before, folder / "before-full.jpg"), _write_full(after, folder / "after-full.jpg")
+        shown_reference = write_picture(to_pil(reference), folder / REFERENCE, LONGEST_SIDE)
         thumbnail = write_picture(after, folder / "thumbnail.webp", THUMBNAIL_SIDE)
         stages = tuple(
             (write_stage(picture, folder / f"stage-{number}.webp"), STAGE_CAPTIONS.get(name, capitalised(name)))
@@ -103,16 +138,19 @@ def write_result(result: RefineResult, folder: Path, options: FileOptions = DEFA
         )
         saving.result()
     return ShownResult(
-        whole=whole, close_up=close_up, thumbnail=thumbnail, stages=stages, download=download, report=report
+        whole=whole,
+        full=full,
+        reference=shown_reference,
+        thumbnail=thumbnail,
+        stages=stages,
+        download=download,
+        report=report,
     )
 
 
-def write_close_up(before: PIL.Image.Image, after: PIL.Image.Image, window: Box, folder: Path) -> tuple[Path, Path]:
-    """Write the windows of two pictures of the same size."""
-    return (
-        write_picture(before.crop(window), folder / CLOSE_UPS[0], LONGEST_SIDE),
-        write_picture(after.crop(window), folder / CLOSE_UPS[1], LONGEST_SIDE),
-    )
+def _write_full(picture: PIL.Image.Image, path: Path) -> Path:
+    picture.convert("RGB").save(path, "JPEG", quality=FULL_QUALITY, subsampling=0)
+    return path
 
 
 def download_name(report: Report) -> str:
@@ -132,28 +170,6 @@ def write_picture(picture: PIL.Image.Image, path: Path, longest_side: int) -> Pa
     shown.thumbnail((longest_side, longest_side), PIL.Image.Resampling.LANCZOS)
     shown.save(path, "WEBP", quality=92, method=2)
     return path
-
-
-def object_window(object_box: Box, size: tuple[int, int]) -> Box:
-    """Returns (left, top, right, bottom) in pixels: `object_box` with a margin, inside a picture of `size`.
-
-    The margin is 12% of the object's longer side. A very flat or very tall window is opened along its short side, as
-    far as the picture goes, so that the slider shows it at a readable size.
-    """
-    left, top, right, bottom = object_box
-    margin = MARGIN * max(right - left, bottom - top)
-    width = right - left + 2 * margin
-    height = bottom - top + 2 * margin
-    left, right = _span((left + right) / 2, max(width, height * TALLEST), size[0])
-    top, bottom = _span((top + bottom) / 2, max(height, width / WIDEST), size[1])
-    return left, top, right, bottom
-
-
-def _span(centre: float, length: float, limit: int) -> tuple[int, int]:
-    """An interval of `length` about `centre`, moved and if need be cut so that it lies in [0, limit]."""
-    whole = min(limit, max(1, round(length)))
-    start = min(max(0, round(centre - whole / 2)), limit - whole)
-    return start, start + whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +212,25 @@ class ShownRefinement:
 
     Attributes:
         story: reference, generated picture, refined picture and, where it is known, the truth, with captions.
-        close_up: the generated picture only enlarged and the refined picture, cut to the object.
+        whole: the generated picture only enlarged and the refined picture.
+        box: (left, top, right, bottom), the object in pixels of both.
         download: the refined picture as PNG.
         comparison: both against the truth; None where it is not known.
         report: what the engine did.
     """
 
     story: tuple[Picture, ...]
-    close_up: tuple[Path, Path]
+    whole: tuple[Path, Path]
+    box: Box
     download: Path
     comparison: Comparison | None
     report: Report
+
+    def viewer(self, title: str) -> str:
+        """The markup of the viewer of both pictures, for `refgc.webui.components.html_with_files`."""
+        before, after = (ViewedPicture(address_in_uploads(path)) for path in self.whole)
+        labels = (BEFORE, AFTER if self.report.placed else ONLY_ENLARGED)
+        return viewer_html(before, after, self.report.output_size, title=title, box=self.box, labels=labels)
 
 
 def write_shown(result: PreviewResult, request: PreviewRequest, reference: Path, folder: Path) -> ShownPreview:
@@ -231,10 +255,9 @@ def write_refinement(shown: ShownPreview, refined: RefineResult) -> ShownRefinem
     folder, report = shown.folder, refined.report
     before, after = to_pil(refined.stages["upscaled"]), to_pil(refined.image)
     mask = open_mask(shown.masks[1], size=refined.image.size, name="object’s mask")
-    window = object_window(_bounds(mask), after.size)
-    close_up = (
-        write_picture(before.crop(window), folder / "close-up-before.webp", LONGEST_SIDE),
-        write_picture(after.crop(window), folder / "close-up-after.webp", LONGEST_SIDE),
+    whole = (
+        write_picture(before, folder / "before.webp", LONGEST_SIDE),
+        write_picture(after, folder / "after.webp", LONGEST_SIDE),
     )
     picture = (write_picture(after, folder / "refined.webp", LONGEST_STAGE_SIDE), _refined(report))
     comparison = None
@@ -243,7 +266,7 @@ def write_refinement(shown: ShownPreview, refined: RefineResult) -> ShownRefinem
         comparison = compare(truth, refined.stages["upscaled"], refined.image, mask)
     save_image(refined.image, folder / REFINED, text=image_text(report))
     story = (*shown.story[:2], picture, *shown.story[2:])
-    return ShownRefinement(story, close_up, folder / REFINED, comparison, report)
+    return ShownRefinement(story, whole, _bounds(mask), folder / REFINED, comparison, report)
 
 
 def _generated(report: PreviewReport) -> str:

@@ -19,6 +19,9 @@ ENGINE_QUEUE: dict[str, Any] = {"concurrency_limit": None}
 # Scrolls to the result where it is off the screen; defined in assets/page.js.
 SCROLL_TO_RESULT = "() => window.refgcShowResult()"
 
+# The label of a result into which nothing was brought.
+ONLY_ENLARGED = "After: only enlarged"
+
 OUR_FAULT = (
     "Something went wrong on our side and the pictures are not to blame; try again, and if it happens again, "
     "try smaller pictures."

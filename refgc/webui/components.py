@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
+from gradio.data_classes import FileData
 
 from refgc.request import SEED_LIMIT
+from refgc.webui.viewer import PLACE
 
 DEFAULT_SEED = 0
-# Of a comparison, in pixels; a taller picture is shown smaller.
-MAX_HEIGHT = 720
+# The value is HTML written by this package. In its attributes the placeholder is replaced by the folder's address.
+TEMPLATE = f"""${{value.replaceAll('="{PLACE}', '="' + folder.url + '/')}}"""
 # Browsers count in floating point, which holds whole numbers exactly up to here.
 LARGEST_SEED = min(SEED_LIMIT, 2**53) - 1
 
@@ -52,18 +56,21 @@ def thumbnail_gallery(pictures: list[Any], *, label: str, columns: int, elem_id:
     )
 
 
-def comparison_slider(label: str, elem_id: str) -> gr.ImageSlider:
-    """Add a picture before and after, with a divider to drag.
+def html_with_files(value: str, folder: Path, elem_id: str, script: str | None = None) -> gr.HTML:
+    """Add HTML whose attributes name files by `PLACE` and their path in `folder`.
 
     Args:
-        label: stands over the picture.
+        value: HTML written by this package.
+        folder: files that the server may hand out.
         elem_id: identity in the page.
+        script: run once when the component is there.
     """
-    return gr.ImageSlider(
-        label=label,
-        interactive=False,
-        buttons=["fullscreen"],
-        max_height=MAX_HEIGHT,
+    address = FileData(path=str(folder), url=f"/gradio_api/file={quote(str(folder))}")
+    return gr.HTML(
+        value,
+        html_template=TEMPLATE,
+        js_on_load=script,
+        apply_default_css=False,
         elem_id=elem_id,
-        elem_classes="comparison",
+        folder=address.model_dump(),
     )

@@ -43,20 +43,12 @@ def start(page: Page) -> None:
 
 
 def refine(page: Page, title: str = "generated.png") -> None:
-    shown = page.locator("#whole img").nth(1)
+    shown = page.locator("#comparison .viewer-after")
     earlier = shown.get_attribute("src") or ""
     page.locator("#refine").click()
     expect(page.locator("#status .done")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
     expect(shown).not_to_have_attribute("src", earlier)
     expect(page.locator("#caption")).to_have_text(title)
-    # The divider finds its place once the pictures have arrived.
-    page.wait_for_function(
-        """() => {
-            const middle = part => { const box = part.getBoundingClientRect(); return box.left + box.width / 2; };
-            const slider = document.querySelector("#whole .slider-wrap");
-            return Math.abs(middle(slider) - middle(slider.querySelector("[data-testid=slider]"))) < 2;
-        }"""
-    )
 
 
 def shows(page: Page, example: Example) -> None:

@@ -115,12 +115,12 @@ def test_every_card_has_a_reference_and_a_named_slider(cards: Page) -> None:
     names = [
         slider.get_attribute("aria-label") or "" for slider in cards.locator("#gallery-cards input[type=range]").all()
     ]
-    assert all(": divider between generated and " in name for name in names)
+    assert all(": divider between before and " in name for name in names)
     for number in (0, len(CARDS) - 1):
         alts = [part.get_attribute("alt") or "" for part in card(cards, number).locator("img").all()]
         title = found.nth(number).locator("h3").inner_text()
         assert alts[0] == f"{title}, reference photo"
-        assert set(alts[1:]) == {f"{title}, refined", f"{title}, generated"}
+        assert set(alts[1:]) == {f"{title}, after", f"{title}, before"}
         expect(found.nth(number)).to_contain_text("Simulated")
 
 
@@ -200,6 +200,7 @@ def test_looking_closely_loads_the_large_pictures(page: Page, gallery: Page) -> 
     opener.click()
     closely = gallery.get_by_role("dialog", name="Paperback")
     expect(closely).to_be_visible()
+    closely.get_by_role("button", name="Show the reference photo beside it").click()
     for picture in closely.locator("img").all():
         assert picture.evaluate("async one => { await one.decode(); return one.naturalWidth; }") == 1024
     assert {url.rsplit("/", 1)[-1] for url in asked if "assets/gallery" in url} == {
@@ -209,9 +210,12 @@ def test_looking_closely_loads_the_large_pictures(page: Page, gallery: Page) -> 
     }
     for words in ("PSNR inside the object", "Report", "1024 × 1024 pixels"):
         expect(closely).to_contain_text(words)
-    closely.locator("input[type=range]").focus()
+    line = closely.get_by_role("slider")
+    line.focus()
     gallery.keyboard.press("Home")
-    assert divider(closely.locator(".reveal")) == pytest.approx(0, abs=0.01)
+    expect(line).to_have_attribute("aria-valuenow", "0")
+    closely.get_by_role("button", name="Show the object alone").click()
+    expect(closely.locator("refgc-viewer")).to_have_attribute("data-zoomed", "")
     gallery.keyboard.press("Escape")
     expect(closely).to_have_count(0)
     expect(opener).to_be_focused()

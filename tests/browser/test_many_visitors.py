@@ -126,7 +126,7 @@ def test_page_of_a_killed_server_says_so_and_comes_back_with_it(
         give(page, pair)
         start(page)
         expect(page.locator("#status .done")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
-        result = page.locator("#whole img").nth(1)
+        result = page.locator("#comparison .viewer-after")
         assert result.evaluate("async picture => { await picture.decode(); return picture.naturalWidth; }") == 512
         page.locator("#refine").click()
         expect(page.locator("#status .done")).to_contain_text("This very result had been made before")

@@ -29,14 +29,13 @@ from tests.browser.refine_page import (
 )
 
 
-def handle_of(page: Page, slider: str) -> Locator:
-    return page.locator(f"#{slider} [data-testid=slider]")
+def divider_of(page: Page) -> Locator:
+    return page.locator("#comparison .viewer-divider")
 
 
 def body_of(page: Page, number: int) -> bytes:
     """The file behind the first (0) or second (1) picture of the comparison."""
-    address = page.locator("#whole img").nth(number).get_attribute("src")
-    assert address is not None
+    address = page.locator("#comparison .viewer-comparison img").nth(number).evaluate("picture => picture.src")
     return page.request.get(address).body()
 
 
@@ -58,27 +57,26 @@ def test_page_opens_whole_and_quiet(opened: Page) -> None:
 
 def test_first_example_is_shown_from_the_start(opened: Page) -> None:
     shows(opened, EXAMPLES[0])
-    expect(opened.locator("#whole img").first).to_be_visible()
+    expect(opened.locator("#comparison .viewer-before")).to_be_visible()
 
 
 def test_upload_refine_compare_and_download(opened: Page, pair, tmp_path: Path) -> None:
     clear_screen(opened, pair)
     refine(opened)
 
-    for slider in ("whole", "close-up"):
-        handle = handle_of(opened, slider)
-        handle.scroll_into_view_if_needed()
-        pictures = opened.locator(f"#{slider} img")
-        assert shown_size(pictures.nth(0)) == shown_size(pictures.nth(1))
-        x, y = middle(handle)
-        revealed = pictures.nth(1).evaluate("picture => picture.style.clipPath")
-        opened.mouse.move(x, y)
-        opened.mouse.down()
-        opened.mouse.move(x - 120, y, steps=6)
-        opened.mouse.up()
-        assert middle(handle)[0] == pytest.approx(x - 120, abs=4)
-        assert pictures.nth(1).evaluate("picture => picture.style.clipPath") != revealed
-    assert shown_size(opened.locator("#whole img").nth(1)) == [512, 384]
+    divider = divider_of(opened)
+    divider.scroll_into_view_if_needed()
+    settle(opened)
+    pictures = opened.locator("#comparison .viewer-comparison img")
+    assert shown_size(pictures.nth(0)) == shown_size(pictures.nth(1)) == [512, 384]
+    x, y = middle(divider)
+    revealed = pictures.nth(1).evaluate("picture => picture.style.clipPath")
+    opened.mouse.move(x, y)
+    opened.mouse.down()
+    opened.mouse.move(x - 120, y, steps=6)
+    opened.mouse.up()
+    assert middle(divider)[0] == pytest.approx(x - 120, abs=4)
+    assert pictures.nth(1).evaluate("picture => picture.style.clipPath") != revealed
 
     stages = opened.locator("#stages .thumbnail-item")
     assert stages.count() >= 3
@@ -106,22 +104,22 @@ def test_upload_refine_compare_and_download(opened: Page, pair, tmp_path: Path) 
 def test_slider_obeys_the_arrow_keys(opened: Page) -> None:
     shows(opened, EXAMPLES[0])
     settle(opened)
-    handle = opened.get_by_role("slider", name=re.compile("Whole picture"))
+    handle = opened.get_by_role("slider", name=f"{EXAMPLES[0].meta.title}: divider between Before and After")
     before = middle(handle)[0]
     handle.focus()
     for _ in range(5):
         opened.keyboard.press("ArrowLeft")
-    width = opened.locator("#whole .slider-wrap").evaluate("element => element.clientWidth")
+    width = opened.locator("#comparison .viewer-comparison").evaluate("element => element.clientWidth")
     assert before - middle(handle)[0] == pytest.approx(0.1 * width, abs=6)
     expect(handle).to_have_attribute("aria-valuenow", "40")
 
 
 def test_wheel_over_a_slider_scrolls_the_page(opened: Page) -> None:
     shows(opened, EXAMPLES[0])
-    opened.locator("#whole").scroll_into_view_if_needed()
+    opened.locator("#comparison").scroll_into_view_if_needed()
     settle(opened)
-    opened.mouse.move(*middle(opened.locator("#whole .slider-wrap")))
-    opened.mouse.move(100 + middle(opened.locator("#whole .slider-wrap"))[0], middle(opened.locator("#whole"))[1])
+    x, y = middle(opened.locator("#comparison .viewer-comparison"))
+    opened.mouse.move(x + 100, y)
     start = opened.evaluate("window.scrollY")
     opened.mouse.wheel(0, 200)
     opened.wait_for_function(f"window.scrollY > {start} + 50")
@@ -132,9 +130,9 @@ def test_finger_drags_the_handle_and_scrolls_over_the_picture(browser: Browser, 
         page = context.new_page()
         page.goto(server)
         shows(page, EXAMPLES[0])
-        page.locator("#whole").scroll_into_view_if_needed()
+        page.locator("#comparison").scroll_into_view_if_needed()
         settle(page)
-        handle = handle_of(page, "whole")
+        handle = divider_of(page)
         x, y = middle(handle)
         swipe(page, (x, y), (-10, 0))
         assert middle(handle)[0] == pytest.approx(x - 80, abs=4)
@@ -149,7 +147,7 @@ def test_on_a_phone_the_last_example_is_reached_and_the_page_stays_in_place(page
     shows(page, EXAMPLES[0])
     choose(page, EXAMPLES[-1])
     shows(page, EXAMPLES[-1])
-    for part in ("refine", "whole"):
+    for part in ("refine", "comparison"):
         box = page.locator(f"#{part}").bounding_box()
         assert box is not None
         assert box["x"] >= 0
@@ -219,14 +217,10 @@ def test_nothing_placed_is_said(opened: Page, pair, tmp_path: Path) -> None:
     upload(opened, "reference", plain)
     frame_of(opened, "reference")
     refine(opened)
-    expect(opened.locator("#no-close-up")).to_be_visible()
-    expect(opened.locator("#close-up")).to_be_hidden()
     expect(opened.locator("#summary .unplaced")).to_be_visible()
     expect(opened.locator("#status")).to_contain_text("only enlarged")
-    assert (
-        opened.locator("#whole .slider-wrap").evaluate("slider => getComputedStyle(slider, '::after').content")
-        == '"Result, not refined"'
-    )
+    expect(opened.locator("#comparison .viewer-label.right")).to_have_text("After: only enlarged")
+    expect(opened.locator("#comparison").get_by_text("Object", exact=True)).to_have_count(0)
 
 
 @pytest.mark.slow
@@ -237,7 +231,7 @@ def test_every_example_loads_and_shows_its_result(opened: Page) -> None:
         for name in ("reference", "generated"):
             expect(frame_of(opened, name).locator("img")).to_be_visible()
         expect(opened.locator("#status")).to_contain_text(example.meta.description)
-        assert min(shown_size(opened.locator("#whole img").nth(1))) > 0
+        assert min(shown_size(opened.locator("#comparison .viewer-after"))) > 0
     expect(opened.locator("#results .thumbnail-item")).to_have_count(len(EXAMPLES))
 
 
@@ -294,7 +288,7 @@ def fits(page: Page, width: int, theme: str) -> None:
     assert (lightness < 60) == (theme == "dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     cut_off = page.evaluate(
-        """() => [...document.querySelectorAll('#refine, #whole, #close-up, #summary dd, #download, .upload')]
+        """() => [...document.querySelectorAll('#refine, #comparison, #summary dd, #download, .upload')]
             .filter(part => part.getBoundingClientRect().right > innerWidth || part.scrollWidth > part.clientWidth + 1)
             .map(part => part.outerHTML)"""
     )
@@ -305,4 +299,4 @@ def fits(page: Page, width: int, theme: str) -> None:
                 < stage.querySelector('img').getBoundingClientRect().bottom - 1).length"""
     )
     assert covered == 0
-    expect(page.locator("#whole")).to_be_in_viewport()
+    expect(page.locator("#comparison")).to_be_in_viewport()

@@ -1,66 +1,32 @@
-"""The files of a result, and the window around its object."""
+"""The files of a result, and the viewer that shows them."""
 
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from refgc.page.pictures import LONGEST_SIDE, MARGIN, object_window, write_picture, write_result
+from refgc.imaging.image import Image
+from refgc.page.pictures import LONGEST_SIDE, write_picture, write_result
 from tests.support.reports import make_report, make_result
 
-
-def test_window_has_a_margin_all_around() -> None:
-    assert object_window((400, 300, 500, 400), (1000, 1000)) == (388, 288, 512, 412)
+REFERENCE = Image(np.full((90, 120, 3), 200, np.uint8))
 
 
-def test_window_at_the_edge_stays_inside() -> None:
-    left, top, right, bottom = object_window((0, 900, 100, 1000), (1000, 1000))
-    assert (left, bottom) == (0, 1000)
-    assert right - left == bottom - top == round(100 * (1 + 2 * MARGIN))
-
-
-def test_window_of_a_flat_object_is_opened() -> None:
-    left, top, right, bottom = object_window((100, 500, 900, 520), (1000, 1000))
-    assert (right - left) / (bottom - top) == pytest.approx(16 / 9, rel=0.02)
-
-
-boxes = st.tuples(st.integers(16, 5000), st.integers(16, 5000)).flatmap(
-    lambda size: st.tuples(
-        st.just(size),
-        st.tuples(st.integers(0, size[0] - 1), st.integers(0, size[1] - 1)).flatmap(
-            lambda corner: st.tuples(
-                st.just(corner[0]),
-                st.just(corner[1]),
-                st.integers(corner[0] + 1, size[0]),
-                st.integers(corner[1] + 1, size[1]),
-            )
-        ),
-    )
-)
-
-
-@given(boxes)
-def test_window_holds_the_object_and_lies_in_the_picture(
-    case: tuple[tuple[int, int], tuple[int, int, int, int]],
-) -> None:
-    size, box = case
-    left, top, right, bottom = object_window(box, size)
-    assert 0 <= left <= box[0]
-    assert 0 <= top <= box[1]
-    assert box[2] <= right <= size[0]
-    assert box[3] <= bottom <= size[1]
+@pytest.fixture(autouse=True)
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
 
 
 def test_result_files_are_exact_and_complete(tmp_path: Path) -> None:
     report = make_report()
     result = make_result(report)
-    shown = write_result(result, tmp_path / "new")
+    shown = write_result(result, REFERENCE, tmp_path / "new")
     with PIL.Image.open(shown.download) as picture:
         assert np.array_equal(np.asarray(picture), result.image.pixels)
         assert json.loads(picture.info["refgc-report"]) == report.model_dump(mode="json", exclude={"seconds"})
@@ -68,24 +34,49 @@ def test_result_files_are_exact_and_complete(tmp_path: Path) -> None:
     for path in shown.whole:
         with PIL.Image.open(path) as picture:
             assert (picture.format, picture.size) == ("WEBP", (200, 160))
-    assert shown.close_up is not None
-    left, top, right, bottom = object_window((40, 40, 120, 100), (200, 160))
-    for path in shown.close_up:
-        with PIL.Image.open(path) as picture:
-            assert picture.size == (right - left, bottom - top)
+    assert shown.full is None
+    with PIL.Image.open(shown.reference) as picture:
+        assert picture.size == REFERENCE.size
     assert [caption for _, caption in shown.stages] == ["The picture, only enlarged", "Object mask"]
 
 
 def test_before_and_after_are_not_exchanged(tmp_path: Path) -> None:
     result = make_result(make_report())
-    shown = write_result(result, tmp_path)
+    shown = write_result(result, REFERENCE, tmp_path)
     for path, pixels in zip(shown.whole, (255 - result.image.pixels, result.image.pixels), strict=True):
         with PIL.Image.open(path) as picture:
             assert np.corrcoef(np.asarray(picture).ravel(), pixels.ravel())[0, 1] > 0.5
 
 
-def test_result_that_placed_nothing_has_no_close_up(tmp_path: Path) -> None:
-    assert write_result(make_result(make_report(placed=False, object_box=None)), tmp_path).close_up is None
+def test_viewer_names_the_files_and_the_object(tmp_path: Path) -> None:
+    shown = write_result(make_result(make_report()), REFERENCE, tmp_path / "refined")
+    markup = shown.viewer('<b>"my" picture')
+    assert re.findall(r'<img class="viewer-(\w+)" src="(.*?)"', markup) == [
+        ("before", "folder:refined/before.webp"),
+        ("after", "folder:refined/after.webp"),
+        ("photo", "folder:refined/reference.webp"),
+    ]
+    assert 'data-size="200 160" data-box="40 40 120 100"' in markup
+    assert "<b>" not in markup
+    assert 'alt="&lt;b&gt;&quot;my&quot; picture, Before"' in markup
+
+
+def test_viewer_of_a_result_that_placed_nothing_says_so(tmp_path: Path) -> None:
+    markup = write_result(make_result(make_report(placed=False, object_box=None)), REFERENCE, tmp_path).viewer("Cup")
+    assert "data-box" not in markup
+    assert 'data-do="object"' not in markup
+    assert '<span class="viewer-label right">After: only enlarged</span>' in markup
+
+
+def test_large_result_has_light_pictures_and_those_with_every_pixel(tmp_path: Path) -> None:
+    large = Image(np.random.default_rng(0).integers(0, 256, (64, 2064, 3), np.uint8))
+    result = replace(make_result(make_report(output_size=(2064, 64))), image=large, stages={"upscaled": large})
+    shown = write_result(result, REFERENCE, tmp_path)
+    assert shown.full is not None
+    for light, full in zip(shown.whole, shown.full, strict=True):
+        assert PIL.Image.open(light).width == 2048
+        assert PIL.Image.open(full).size == (2064, 64)
+    assert 'data-full="folder:after-full.jpg"' in shown.viewer("Cup")
 
 
 def test_large_picture_is_shown_smaller(tmp_path: Path) -> None:

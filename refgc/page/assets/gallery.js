@@ -3,10 +3,9 @@
   function enlarged(card) {
     const copy = card.querySelector("article").cloneNode(true);
     copy.className = "closely";
-    for (const picture of copy.querySelectorAll("img")) {
-      picture.loading = "eager";
-      picture.src = picture.dataset.large;
-    }
+    copy.querySelector(".card-reference").remove();
+    copy.querySelector(".reveal").replaceWith(copy.querySelector(".card-viewer").content.cloneNode(true));
+    copy.querySelector(".card-viewer").remove();
     copy.querySelector(".card-open").remove();
     return copy;
   }

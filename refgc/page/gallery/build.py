@@ -24,9 +24,9 @@ from refgc.page.gallery.manifest import (
     content_hash,
 )
 from refgc.page.gallery.paper import LARGE_QUALITY, SMALL_QUALITY, SMALL_SIDE
-from refgc.page.pictures import Box
 from refgc.refinement import refine
 from refgc.simulator.artifacts import SimulatedPicture, Strengths, simulate, smaller
+from refgc.webui.viewer import Box
 
 # How strong each artifact is where it stands alone: clearly seen, and still the same object.
 STRENGTHS: dict[Artifact, float] = {

@@ -10,9 +10,7 @@ from pathlib import Path
 from refgc.page.examples import Example
 from refgc.page.gallery.manifest import GalleryCard, GalleryManifest
 from refgc.page.gallery.paper import LARGE_SIDE, PROJECT_PAGE, SMALL_SIDE, Outcome, PaperSet
-
-# Placeholder of the folder's address, which only the browser knows.
-PLACE = "folder:"
+from refgc.webui.viewer import AFTER, BEFORE, PLACE, Box, ViewedPicture, ViewedReference, viewer_html
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +27,8 @@ class Card:
         labels: on the two sides of the slider.
         details: (name, value) shown beside the large pictures.
         sizes: (width, height) in pixels of the small pictures' frame and of the large ones', for the layout.
+        reference_size: (width, height) in pixels of the large reference.
+        box: (left, top, right, bottom), the object in pixels of the large pictures; None where it is not known.
         link: (address, words) of a link to the Refine tab; None for none.
     """
 
@@ -40,6 +40,8 @@ class Card:
     labels: tuple[str, str]
     details: Sequence[tuple[str, str]]
     sizes: tuple[tuple[int, int], tuple[int, int]]
+    reference_size: tuple[int, int]
+    box: Box | None = None
     link: tuple[str, str] | None = None
 
 
@@ -52,7 +54,7 @@ def _render(card: Card) -> str:
     title = escape(card.title)
     reference, before, after = card.pictures
     first, second = (escape(label) for label in card.labels)
-    (width, height), (large_width, large_height) = card.sizes
+    width, height = card.sizes[0]
     picture = f'{title}, {{}}" width="{width}" height="{height}" loading="lazy" decoding="async" draggable="false"'
     details = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in card.details)
     link = f'<a class="card-link" href="{escape(card.link[0])}">{escape(card.link[1])}</a>' if card.link else ""
@@ -61,12 +63,13 @@ def _render(card: Card) -> str:
         f'<div class="card-words"><h3>{title}</h3><p class="card-tag">{escape(card.tag)}</p>{card.words}</div>'
         f'<figure class="card-reference"><img {_sources(reference)} alt="{picture.format("reference photo")}>'
         "<figcaption>Reference</figcaption></figure>"
-        f'<div class="reveal" style="--large-ratio:{large_width / large_height:.4f}">'
+        f'<div class="reveal">'
         f'<img {_sources(after)} alt="{picture.format(second.lower())}>'
         f'<img class="reveal-before" {_sources(before)} alt="{picture.format(first.lower())}>'
         f'<span class="reveal-label">{first}</span><span class="reveal-label">{second}</span>'
         f'<input type="range" min="0" max="100" value="50" aria-label="{title}: divider between '
         f'{first.lower()} and {second.lower()}"><i></i></div>'
+        f'<template class="card-viewer">{_viewer(card)}</template>'
         f'<dl class="card-details">{details}</dl>'
         f'<p class="card-actions"><button type="button" class="card-open" aria-label="{title}: look closely">'
         f'Look closely</button>{link}<a class="card-file" href="{PLACE}{escape(after)}.webp" target="_blank" '
@@ -75,15 +78,27 @@ def _render(card: Card) -> str:
     )
 
 
+def _viewer(card: Card) -> str:
+    """The large pictures; nothing of them is loaded before the card is opened."""
+    reference, before, after = (ViewedPicture(f"{PLACE}{name}.webp") for name in card.pictures)
+    return viewer_html(
+        before,
+        after,
+        card.sizes[1],
+        title=card.title,
+        box=card.box,
+        reference=ViewedReference(reference, card.reference_size),
+        labels=card.labels,
+    )
+
+
 def _sources(name: str) -> str:
-    name = escape(name)
-    return f'src="{PLACE}{name}-small.webp" data-large="{PLACE}{name}.webp"'
+    return f'src="{PLACE}{escape(name)}-small.webp"'
 
 
 EVERYTHING, ALL_FOUR = "everything", "all_four"
 # The same frame for every card's small pictures and for its large ones, in pixels.
 SIZES = ((512, 512), (1024, 1024))
-LABELS = ("Generated", "Refined")
 # Name and description of each choice of the filter, in their order.
 KINDS: dict[str, tuple[str, str]] = {
     EVERYTHING: (
@@ -154,9 +169,11 @@ def _card(card: GalleryCard, example: Example) -> Card:
         tag=_tag(card),
         words=words,
         pictures=(f"{card.example}/reference", f"{card.name}/before", f"{card.name}/after"),
-        labels=LABELS if card.report.placed else (LABELS[0], "Only enlarged"),
+        labels=(BEFORE, AFTER if card.report.placed else "After: only enlarged"),
         details=_details(card, example),
         sizes=SIZES,
+        reference_size=card.report.reference_size,
+        box=card.report.object_box,
         link=(f"?example={card.example}", "Try it in Refine" if card.artifact is None else "This object in Refine"),
     )
 
@@ -210,9 +227,10 @@ def _cards(sets: Sequence[PaperSet]) -> list[Card]:
             tag=wanted.origin,
             words="",
             pictures=(Path(wanted.files[0]).stem, Path(wanted.files[1]).stem, Path(wanted.files[2]).stem),
-            labels=("Generated", "Paper’s result"),
+            labels=(BEFORE, "After: the paper’s result"),
             details=[("Source", "CMLab, Chung-Ang University, project page of RefGC-SR², CC BY-SA 4.0")],
             sizes=((SMALL_SIDE, SMALL_SIDE), (LARGE_SIDE, LARGE_SIDE)),
+            reference_size=(LARGE_SIDE, LARGE_SIDE),
         )
         for wanted in sets
     ]

@@ -30,7 +30,7 @@ REFINE_TAB = "refine"
 DEFAULT_NAME = "object"
 REFINING = "The generated picture is there; now it is refined."
 DONE = "Done: from the reference to the refined picture."
-ONLY_ENLARGED = "Done, but the picture was only enlarged; beside the close-up is why."
+ONLY_ENLARGED = "Done, but the picture was only enlarged; beside the pictures is why."
 SENT = "These come from the preview, with their masks. Press Refine."
 FORGOTTEN = "This preview has been deleted, as everything here is after some hours; generate it again."
 # Defined in assets/page.js.

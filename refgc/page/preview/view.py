@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from refgc.diptych.comparison import Comparison
 from refgc.diptych.preview_report import PreviewReport
 from refgc.engine import Report
 from refgc.page.marking.mask import Marking
 from refgc.page.pictures import ShownPreview, ShownRefinement
-from refgc.webui.components import comparison_slider
+from refgc.webui.components import html_with_files
 
 
 class PreviewView(NamedTuple):
@@ -24,7 +26,7 @@ class PreviewView(NamedTuple):
     summary: gr.HTML
     send: gr.Button
     closeness: gr.Row
-    close_up: gr.ImageSlider
+    comparison: gr.HTML
     figures: gr.HTML
     files: gr.File
     report: gr.JSON
@@ -46,7 +48,7 @@ class PreviewView(NamedTuple):
         return {
             self.story: gr.update(value=list(refined.story), selected_index=None),
             self.closeness: gr.update(visible=True),
-            self.close_up: gr.update(value=refined.close_up, slider_position=50),
+            self.comparison: refined.viewer("Preview"),
             self.figures: gr.update(value=figures(refined.comparison, refined.report)),
             self.files: gr.update(value=[str(file) for file in (*shown.files, refined.download)]),
         }
@@ -65,15 +67,15 @@ def build_preview_view() -> PreviewView:
             send = gr.Button("Send to the Refine tab", scale=1, min_width=240, elem_id="send")
         with gr.Row(visible=False, elem_id="closeness") as closeness:
             with gr.Column(min_width=320):
-                gr.HTML("<h2>The object, close up</h2>")
-                close_up = comparison_slider("Close-up", "preview-close-up")
+                gr.HTML("<h2>Before and after</h2>")
+                comparison = html_with_files("", Path(get_upload_folder()), "preview-comparison")
             with gr.Column(min_width=320):
                 gr.HTML("<h2>How close it comes to the truth</h2>")
                 numbers = gr.HTML("", apply_default_css=False, elem_id="figures")
         with gr.Accordion("All files and the full report", open=False, elem_id="preview-files"):
             files = gr.File(label="Files", file_count="multiple", interactive=False)
             report = gr.JSON(label="Report")
-    return PreviewView(everything, conditions, story, summary, send, closeness, close_up, numbers, files, report)
+    return PreviewView(everything, conditions, story, summary, send, closeness, comparison, numbers, files, report)
 
 
 def _gallery(label: str, elem_id: str, *, columns: int) -> gr.Gallery:
@@ -153,5 +155,5 @@ def _table(comparison: Comparison) -> str:
             ("SSIM, whole picture", one.ssim, other.ssim, 3, ""),
         )
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Against the truth", "Only enlarged", "Refined", "Gain"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Against the truth", "Before", "After", "Gain"))
     return f'<table class="figures"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'

@@ -8,13 +8,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import gradio as gr
-import PIL.Image
 from gradio.utils import get_upload_folder
 
 from refgc.page.examples import Example, thumbnail
 from refgc.page.gallery.manifest import GALLERY_FOLDER, GalleryCard, content_hash, read_manifest
 from refgc.page.marking.mask import Marking
-from refgc.page.pictures import CLOSE_UPS, ShownPictures, object_window, write_close_up
+from refgc.page.pictures import REFERENCE, ShownPictures
 from refgc.page.refine.code import code_for
 from refgc.page.refine.inputs import Submission
 from refgc.page.refine.result import Entry
@@ -78,26 +77,23 @@ def show_result(card: GalleryCard, folder: Path = GALLERY_FOLDER) -> ShownPictur
     """The pictures of a card, copied to where the page may show them from, unless they are there already."""
     # Named after the content, so that pictures of an earlier gallery are never taken for these.
     folder_shown = Path(get_upload_folder()) / "examples" / card.pictures[f"{card.name}/{AFTER}"][:16]
-    names = [BEFORE, AFTER, SMALL, *(CLOSE_UPS if card.report.object_box else ())]
-    if not all((folder_shown / name).is_file() for name in names):
-        _copy(card, folder / card.name, folder_shown)
+    if not all((folder_shown / name).is_file() for name in (BEFORE, AFTER, SMALL, REFERENCE)):
+        _copy(folder / card.name, folder_shown)
     return ShownPictures(
         whole=(folder_shown / BEFORE, folder_shown / AFTER),
-        close_up=(folder_shown / CLOSE_UPS[0], folder_shown / CLOSE_UPS[1]) if card.report.object_box else None,
+        full=None,
+        reference=folder_shown / REFERENCE,
         thumbnail=folder_shown / SMALL,
         report=card.report,
     )
 
 
-def _copy(card: GalleryCard, source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> None:
     """Copy each file whole or not at all, since another visitor may be looking at it."""
     fresh = target.with_name(f"{target.name}-{uuid4().hex}")
     fresh.mkdir(parents=True)
-    for name in (BEFORE, AFTER, SMALL):
+    for name in (BEFORE, AFTER, SMALL, REFERENCE):
         shutil.copyfile(source / name, fresh / name)
-    if card.report.object_box:
-        with PIL.Image.open(source / BEFORE) as before, PIL.Image.open(source / AFTER) as after:
-            write_close_up(before, after, object_window(card.report.object_box, after.size), fresh)
     target.mkdir(exist_ok=True)
     for path in fresh.iterdir():
         path.replace(target / path.name)

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
-from refgc.page.pictures import ShownPictures, ShownResult
+from refgc.page.pictures import ShownPictures, ShownResult, address_in_uploads
 from refgc.page.refine.code import Code, CodeView, build_code_view
 from refgc.page.words import report_summary
-from refgc.webui.components import comparison_slider, thumbnail_gallery
+from refgc.webui.components import html_with_files, thumbnail_gallery
+from refgc.webui.viewer import BEFORE, Size, ViewedPicture, viewer_html
 
-NOTHING_PLACED = (
-    "There is no close-up, because nothing was brought in. A reference that shows the same side of the object, sharp "
-    "and with lettering or texture on it, can be found more easily; so can an object that is large in both pictures."
-)
+NO_RESULT = '<p class="no-result">The comparison comes here: before on the left, after on the right.</p>'
 FROM_THE_GALLERY = "Shown from the gallery. For every step and the PNG, choose the example and press <b>Refine</b>."
-NOT_YET = "The object, close up, comes with the result."
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +25,7 @@ class ResultView:
     """Every component that a result changes."""
 
     caption: gr.HTML
-    whole: gr.ImageSlider
-    close_up: gr.ImageSlider
-    no_close_up: gr.HTML
+    comparison: gr.HTML
     summary: gr.HTML
     download: gr.DownloadButton
     no_download: gr.HTML
@@ -42,21 +38,18 @@ class ResultView:
     @property
     def outputs(self) -> list[Any]:
         """The components that `show` and `show_stage` change."""
-        result = [self.caption, self.whole, self.close_up, self.no_close_up, self.summary]
+        result = [self.caption, self.comparison, self.summary]
         kept = [self.download, self.no_download]
         return [*result, *kept, self.details, self.steps, self.stages, self.report, *self.code]
 
     def show(self, entry: Entry | None) -> dict[Any, Any]:
         """The updates that put a result on the page; None takes off what is there."""
         if entry is None:
-            nothing = dict.fromkeys((self.whole, self.close_up), gr.update(value=None, visible=True))
-            return {self.caption: "<h2>Result</h2>", **nothing, **self._without_text(), self.no_close_up: _hidden()}
+            return {self.caption: "<h2>Result</h2>", self.comparison: NO_RESULT, **self._without_text()}
         shown = entry.shown
         updates = {
             self.caption: f"<h2>{escape(entry.title)}</h2>",
-            self.whole: gr.update(value=shown.whole, slider_position=50),
-            self.close_up: gr.update(value=shown.close_up, visible=shown.close_up is not None, slider_position=50),
-            self.no_close_up: gr.update(value=_hint(NOTHING_PLACED), visible=shown.close_up is None),
+            self.comparison: shown.viewer(entry.title),
             self.summary: report_summary(shown.report),
             self.details: gr.update(visible=True),
             self.report: gr.update(value=shown.report.model_dump(mode="json")),
@@ -75,13 +68,12 @@ class ResultView:
             self.steps: gr.update(visible=False),
         }
 
-    def show_stage(self, enlarged: Path, newest: Path, title: str) -> dict[Any, Any]:
-        """The updates that show an intermediate picture, beside the picture that is only enlarged."""
+    def show_stage(self, enlarged: Path, newest: Path, size: Size, title: str) -> dict[Any, Any]:
+        """The updates that show an intermediate picture, beside the picture that is only enlarged; both of `size`."""
+        before, after = (ViewedPicture(address_in_uploads(path)) for path in (enlarged, newest))
         return {
             self.caption: f'<h2 class="in-the-making">{escape(title)}</h2>',
-            self.whole: gr.update(value=(enlarged, newest)),
-            self.close_up: gr.update(visible=False),
-            self.no_close_up: gr.update(value=_hint(NOT_YET), visible=True),
+            self.comparison: viewer_html(before, after, size, title=title, labels=(BEFORE, "In progress")),
             **self._without_text(),
         }
 
@@ -92,12 +84,7 @@ class ResultView:
 def build_result() -> tuple[ResultView, HistoryView]:
     """Adds it, with the history, to the page being built."""
     caption = gr.HTML("<h2>Result</h2>", elem_id="caption")
-    with gr.Row(elem_classes="comparisons"):
-        with gr.Column(min_width=280):
-            whole = comparison_slider("Whole picture", "whole")
-        with gr.Column(min_width=280):
-            close_up = comparison_slider("Object, close up", "close-up")
-            no_close_up = gr.HTML(_hint(NOT_YET), visible=False, elem_id="no-close-up")
+    comparison = html_with_files(NO_RESULT, Path(get_upload_folder()), "comparison")
     summary = gr.HTML("", elem_id="summary")
     download = gr.DownloadButton("Download PNG", variant="primary", visible=False, elem_id="download")
     no_download = gr.HTML(_hint(FROM_THE_GALLERY), visible=False, elem_id="no-download")
@@ -119,9 +106,7 @@ def build_result() -> tuple[ResultView, HistoryView]:
                 elem_id="stages",
                 elem_classes="pictures",
             )
-    view = ResultView(
-        caption, whole, close_up, no_close_up, summary, download, no_download, details, steps, stages, report, code
-    )
+    view = ResultView(caption, comparison, summary, download, no_download, details, steps, stages, report, code)
     return view, past
 
 

@@ -212,6 +212,7 @@ class RefineTab:
         job = submission.job(self.service.engine_for(submission.engine))
         folder = new_folder("stages")
         enlarged: Path | None = None
+        size = (1, 1)
         with closing(self.service.refine(job, visit, address)) as events:
             for event in events:
                 match event:
@@ -219,9 +220,10 @@ class RefineTab:
                         yield {self.status: progress_line(capitalised(stage), fraction)}
                     case Seen(stage, picture):
                         newest = _write_stage(picture, folder)
-                        enlarged = enlarged or newest
+                        if enlarged is None:
+                            enlarged, size = newest, picture.size
                         title = STAGE_CAPTIONS.get(stage, capitalised(stage))
-                        yield self.result.show_stage(enlarged, newest, title)
+                        yield self.result.show_stage(enlarged, newest, size, title)
                     case Finished(result, cache_hit):
                         yield self._finished(submission, result, cache_hit, history)
 

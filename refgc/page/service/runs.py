@@ -314,7 +314,7 @@ class Service:
             try:
                 result = self._refine_with(job.engine, request, progress, viewer)
                 progress("saving the pictures", 1.0)
-                shown = write_result(result, folder, file)
+                shown = write_result(result, reference, folder, file)
             except BaseException:
                 remove(folder)
                 raise

@@ -213,6 +213,6 @@ def test_what_is_shown_credits_the_authors() -> None:
     shown = render_paper(Outcome(PAPER_SETS[:2], "5 of 7 are <missing>."))
     assert shown.count('<li class="card"') == 2
     assert "&lt;missing&gt;" in shown
-    assert 'data-large="folder:gemini_HRRI.webp"' in shown
+    assert 'src="folder:gemini_HRRI.webp"' in shown
     assert shown.count("CC BY-SA 4.0") == 2
     assert '<li class="card"' not in render_paper(Outcome((), "None."))

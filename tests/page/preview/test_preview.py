@@ -80,8 +80,10 @@ def test_masks_that_are_sent_fit_their_pictures(made: ShownPreview, object_folde
 def test_refinement_is_shown_beside_the_truth(made: ShownPreview, refined: RefineResult) -> None:
     shown = write_refinement(made, refined)
     assert [caption.split(":")[0] for _, caption in shown.story][2:] == ["Refined", "Truth (HRGT)"]
-    before, after = (PIL.Image.open(picture) for picture in shown.close_up)
-    assert before.size == after.size < (512, 512)
+    assert [PIL.Image.open(picture).size for picture in shown.whole] == [refined.image.size] * 2
+    left, top, right, bottom = shown.box
+    assert 0 < right - left < 512
+    assert 0 < bottom - top < 512
     assert shown.comparison is not None
     assert shown.comparison.psnr_gain_inside > 1
     with PIL.Image.open(shown.download) as picture:

@@ -12,6 +12,7 @@ import gradio as gr
 import numpy as np
 import PIL.Image
 import pytest
+from gradio.utils import get_upload_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -241,7 +242,7 @@ def entry(tmp_path: Path, number: int) -> Entry:
     pictures = tmp_path / f"{number}-before.webp", tmp_path / f"{number}-after.webp"
     for path in pictures:
         path.write_bytes(b"")
-    shown = ShownPictures(whole=pictures, close_up=None, thumbnail=pictures[1], report=make_report())
+    shown = ShownPictures(whole=pictures, full=None, reference=pictures[0], thumbnail=pictures[1], report=make_report())
     return Entry(f"picture {number}", shown, Code("", "", "", ()))
 
 
@@ -297,8 +298,10 @@ def test_surroundings_can_be_chosen_only_where_their_weights_are(
     assert without.value == with_weights.value == "plain"
 
 
-def test_a_result_that_is_gone_is_not_shown_and_that_is_said(tab: RefineTab, tmp_path: Path) -> None:
-    there, gone = entry(tmp_path, 1), entry(tmp_path, 2)
+def test_a_result_that_is_gone_is_not_shown_and_that_is_said(tab: RefineTab) -> None:
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    there, gone = entry(folder, 1), entry(folder, 2)
     history = History().with_entry(there).with_entry(gone)
     gone.shown.whole[0].unlink()
     second = gr.SelectData(None, {"index": 1, "value": None})
@@ -311,7 +314,7 @@ def test_a_result_that_is_gone_is_not_shown_and_that_is_said(tab: RefineTab, tmp
         assert gone not in updates[tab.history].entries
 
 
-def test_examples_are_shown_from_the_gallery_with_a_close_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_are_shown_from_the_gallery_with_their_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     examples = find_examples(EXAMPLES_FOLDER)
     results = find_results(examples)
@@ -320,10 +323,8 @@ def test_examples_are_shown_from_the_gallery_with_a_close_up(tmp_path: Path, mon
     shown = show_result(card)
     assert shown.whole[1].read_bytes() == (GALLERY_FOLDER / card.name / "after.webp").read_bytes()
     assert all(path.is_relative_to(tmp_path) for path in (*shown.whole, shown.thumbnail))
-    assert shown.close_up is not None
-    with PIL.Image.open(shown.close_up[0]) as before, PIL.Image.open(shown.close_up[1]) as after:
-        assert before.size == after.size
-        assert before.width < 1024
+    assert card.report.object_box is not None
+    assert f'data-box="{" ".join(map(str, card.report.object_box))}"' in shown.viewer("Paperback")
 
 
 def test_gallery_of_other_pictures_is_not_shown(tmp_path: Path) -> None:

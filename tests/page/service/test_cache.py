@@ -36,7 +36,8 @@ def made(tmp_path: Path) -> tuple[ShownResult, Path]:
 
 def make(tmp_path: Path, name: str) -> tuple[ShownResult, Path]:
     folder = tmp_path / "uploads" / name
-    return write_result(make_result(make_report(message=f"This is {name}.")), folder), folder
+    result = make_result(make_report(message=f"This is {name}."))
+    return write_result(result, result.image, folder), folder
 
 
 def entries(tmp_path: Path) -> list[Path]:
@@ -116,7 +117,7 @@ def test_cached_result_comes_in_files_of_its_own(cache: ResultCache, made: tuple
     assert given.report == shown.report
     assert [caption for _, caption in given.stages] == [caption for _, caption in shown.stages]
     assert given.download == target / shown.download.name
-    assert all(path.is_file() for path in (*given.whole, *(given.close_up or ()), given.download))
+    assert all(path.is_file() for path in (*given.whole, given.reference, given.download))
     shutil.rmtree(target)
     assert cache.get("key", target) == given
 
