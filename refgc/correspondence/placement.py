@@ -122,11 +122,11 @@ def with_learned(placements: list[Placement], moving: Matches, chance: float) ->
     few = chance > LOG_FALSE_ALARMS_LIMIT
     explained = [consistent(moving, face.homography) for face in agreeing]
     if few or (explained and float(np.any(explained, axis=0).mean()) >= PLANAR_SHARE):
-        plane = agreeing[0]
-        learned = moving.subset(consistent(moving, plane.homography))
+        flat = agreeing[0]
+        learned = moving.subset(consistent(moving, flat.homography))
         return [
-            replace(plane, matches=Matches.joined([plane.matches, learned]), log_false_alarms=false_alarms),
-            *(face for face in placements if face is not plane),
+            replace(flat, matches=Matches.joined([flat.matches, learned]), log_false_alarms=false_alarms),
+            *(face for face in placements if face is not flat),
         ]
     cv2.setRNGSeed(0)
     plane, _ = cv2.findHomography(matches.generated, matches.reference, cv2.USAC_MAGSAC, BENT_TOLERANCE)

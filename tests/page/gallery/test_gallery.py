@@ -17,9 +17,10 @@ from refgc.imaging.image import Image, open_image, open_mask
 from refgc.page.app import about_html
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.gallery.build import SEED, SHOWN_ON, STRENGTHS, draw_artifact
-from refgc.page.gallery.cards import ALL_FOUR, EVERYTHING, KINDS, PLACE, Card, render_cards, render_ours
+from refgc.page.gallery.cards import ALL_FOUR, EVERYTHING, KINDS, Card, render_cards, render_ours
 from refgc.page.gallery.manifest import GALLERY_FOLDER, MANIFEST, Artifact, GalleryCard, content_hash, read_manifest
 from refgc.refinement import refine
+from refgc.webui.viewer import PLACE
 
 EXAMPLES = find_examples(EXAMPLES_FOLDER)
 CARDS = read_manifest().cards
