@@ -109,7 +109,7 @@ KINDS: dict[str, tuple[str, str]] = {
         "All four at once",
         (
             "Our examples as they are: every artifact in each of them, always as strong. The plain vase is the hard "
-            "case: there is nothing on it to recognise, so it is only enlarged."
+            "case: there is next to nothing on it to recognise, so hardly anything is refined."
         ),
     ),
     "identity_distortion": (
