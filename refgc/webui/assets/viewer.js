@@ -14,7 +14,19 @@
 
   class Viewer extends HTMLElement {
     connectedCallback() {
-      if (this.panes) return;
+      if (!this.watching) {
+        // The page may put another result into this same element.
+        this.watching = new MutationObserver(() => this.bind());
+        const attributeFilter = ["data-size", "data-box", "data-reference-size", "data-reference-box"];
+        this.watching.observe(this, { childList: true, subtree: true, attributes: true, attributeFilter });
+        this.addEventListener("click", (event) => this.press(event.target.closest("button")));
+        this.addEventListener("keydown", (event) => this.key(event));
+        this.addEventListener("pointerleave", () => (this.active = false));
+      }
+      this.bind();
+    }
+
+    bind() {
       this.size = numbers(this.dataset.size);
       this.box = numbers(this.dataset.box);
       this.referenceSize = numbers(this.dataset.referenceSize);
@@ -28,10 +40,12 @@
       // What is looked at: "whole", "object", or "free" with a scale and a centre in pixels of the picture.
       this.mode = "whole";
       this.pointers = new Map();
-      this.addEventListener("click", (event) => this.press(event.target.closest("button")));
-      this.addEventListener("keydown", (event) => this.key(event));
-      for (const pane of this.querySelectorAll(".viewer-pane")) this.listen(pane);
-      this.addEventListener("pointerleave", () => (this.active = false));
+      for (const pane of this.querySelectorAll(".viewer-pane")) {
+        if (!pane.dataset.bound) this.listen(pane);
+        pane.dataset.bound = "yes";
+      }
+      document.removeEventListener("fullscreenchange", this.onFullScreen);
+      this.resizing?.disconnect();
       document.addEventListener("fullscreenchange", this.onFullScreen = () => {
         const full = document.fullscreenElement === this;
         this.button("screen")?.setAttribute("aria-pressed", String(full));
