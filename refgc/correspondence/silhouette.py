@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from refgc.correspondence.coarse_map import CoarseMap
 from refgc.correspondence.shape import (
+    EXTENT,
     ROUGH_ITERATIONS,
     Shape,
     ShapeAlignment,
@@ -164,6 +165,9 @@ def place_by_silhouette(
     if pair is None:
         return None
     seen, shown = pair[0].shape(), pair[1].shape()
+    # Of wires and specks the canonical frame shows too little.
+    if min(np.count_nonzero(shape.solid) for shape in (seen, shown)) < EXTENT**2 / 2:
+        return None
     aligned = align_shapes(seen, shown)
     likeness = compare_insides(generated, reference, seen, shown, aligned)
     if probability_of(likeness) < LEAST_PROBABILITY:

@@ -139,6 +139,14 @@ def test_a_picture_without_an_object_gives_nothing():
     assert place_by_silhouette(flat[:3, :5], flat[:2, :2], None, None) is None
 
 
+def test_marks_too_thin_for_an_outline_give_nothing():
+    wire = np.zeros((128, 128), np.float32)
+    wire[10:118, 60] = 1.0
+    empty = np.zeros_like(wire)
+    for mark in (wire, empty):
+        assert place_by_silhouette(generated_from(SCENE), REFERENCE.picture, mark, None) is None
+
+
 def test_a_marked_object_is_placed_by_its_mark():
     marked = cv2.resize(SCENE.mask.astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA)
     scene = generated_from(SCENE)
