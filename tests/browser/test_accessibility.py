@@ -169,8 +169,8 @@ def test_everything_is_reached_and_worked_by_the_keyboard(opened: Page) -> None:
         ),
         *("Refine", "4× the size", "Options", "range slider for Strength", "Seed"),
         *(example.meta.title for example in EXAMPLES),
-        "Whole picture: divider between before and after",
-        "Object, close up: divider between before and after",
+        f"{EXAMPLES[0].meta.title}: divider between Before and After",
+        *("Zoom in", "Fit the whole picture", "Show the object alone", "Full screen"),
         *("Use as code", "Full report (JSON)"),
     ]
     left = iter(reached)
@@ -187,7 +187,7 @@ def test_everything_is_reached_and_worked_by_the_keyboard(opened: Page) -> None:
             "DipRefGC preview",
             ["Reference photo: Drop File Here - or - Click to Upload", "Generate and refine", "Options"],
         ),
-        ("Gallery", [f"{EXAMPLES[0].meta.title}: divider between generated and refined"]),
+        ("Gallery", [f"{EXAMPLES[0].meta.title}: divider between before and after"]),
         ("About", ["BibTeX entry", "Copy BibTeX"]),
     ):
         opened.get_by_role("tab", name=tab, exact=True).focus()

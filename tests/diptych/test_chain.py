@@ -67,11 +67,12 @@ def test_refining_comes_closer_to_the_truth_inside_the_object(name, seed, gain):
     assert comparison.upscaled == made.report.upscaled
 
 
-def test_what_has_no_texture_is_only_enlarged():
+def test_what_has_hardly_any_texture_is_hardly_touched():
     made, refined, comparison = chain("vase", 0)
     assert made.report.truth == "scene"
-    assert not refined.report.placed
-    assert comparison.psnr_gain_inside == comparison.ssim_gain_inside == 0
+    assert (refined.report.object_coverage or 0) < 0.05
+    assert comparison.psnr_gain_inside >= 0
+    assert comparison.ssim_gain_inside >= 0
 
 
 # A camera whose lens stands elsewhere, a mug with print on a part of it, a box whose other side is seen longer.
