@@ -88,7 +88,7 @@ def viewer_html(
         f"{_picture('viewer-before', before, f'{name}, {first}')}{_picture('viewer-after', after, f'{name}, {second}')}"
         f'</div><span class="viewer-label left">{first}</span><span class="viewer-label right">{second}</span>'
         '<div class="viewer-divider" role="slider" tabindex="0" aria-valuemin="0" aria-valuemax="100"'
-        f' aria-valuenow="50" aria-label="{name}: divider between {first} and {second}"></div>'
+        f' aria-valuenow="50" aria-label="{name}: divider between {first} and {second}"><i></i></div>'
         f'<span class="viewer-hint" aria-hidden="true">{HINT}</span></div>{_reference(name, reference)}</div>'
         f'<div class="viewer-bar">{"".join(buttons)}</div></refgc-viewer>'
     )
