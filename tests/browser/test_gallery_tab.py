@@ -230,7 +230,7 @@ def test_example_opens_in_refine_with_the_theme_kept(page: Page, server: str, wa
     assert page.evaluate("document.body.classList.contains('dark')")
     # A page that is left while it waits for an answer complains; this one waits for its first result.
     expect(page.locator("#comparison .viewer-after")).to_be_attached()
-    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(1000)
     link = card(open_gallery(page)).get_by_role("link", name="Try it in Refine")
     expect(page.locator("#paper-cards")).not_to_contain_text("Fetching")
     assert (link.get_attribute("href") or "").endswith("?example=paperback")
