@@ -38,7 +38,7 @@ class PreviewView(NamedTuple):
             self.conditions: gr.update(value=list(shown.conditions), selected_index=None),
             self.story: gr.update(value=list(shown.story), selected_index=None),
             self.summary: gr.update(value=preview_summary(shown.report)),
-            self.closeness: gr.update(visible=False),
+            self.closeness: gr.update(visible="hidden"),
             self.files: gr.update(value=[str(file) for file in shown.files]),
             self.report: gr.update(value=shown.report.model_dump(mode="json")),
         }
@@ -56,7 +56,7 @@ class PreviewView(NamedTuple):
 
 def build_preview_view() -> PreviewView:
     """Adds it to the tab being built, hidden until there is something to show."""
-    with gr.Column(visible=False, elem_id="preview-result") as everything:
+    with gr.Column(visible="hidden", elem_id="preview-result") as everything:
         gr.HTML("<h2>What the generator is given</h2>")
         conditions = _gallery("Conditions", "conditions", columns=3)
         gr.HTML("<h2>From the reference to the refined picture</h2>")
@@ -65,7 +65,7 @@ def build_preview_view() -> PreviewView:
             with gr.Column(scale=3, min_width=320):
                 summary = gr.HTML("", elem_id="preview-summary")
             send = gr.Button("Send to the Refine tab", scale=1, min_width=240, elem_id="send")
-        with gr.Row(visible=False, elem_id="closeness") as closeness:
+        with gr.Row(visible="hidden", elem_id="closeness") as closeness:
             with gr.Column(min_width=320):
                 gr.HTML("<h2>Before and after</h2>")
                 comparison = html_with_files("", Path(get_upload_folder()), "preview-comparison")
