@@ -54,9 +54,10 @@ WHOLE_UNCOVERED, WHOLE_OUTLINE = (0.5, 1.0), (0.3, 0.7)
 WHOLE_BENDING, WHOLE_RELIABLE_AROUND = (-0.5, -1.5), (0.1, 0.4)
 # Range of the outline in the generated picture over which an object is used: nothing is laid well beside it.
 USED_OUTLINE = (0.0, 0.3)
-# Range of confidence over which an object goes from unused to used, one that was found by its matches and one that was
-# found by its outline. Trust already limits the former where it disagrees; nothing but its probability limits the latter.
-SURE_RANGE, PROBABLE_RANGE = (0.3, 0.6), (0.5, 0.9)
+# Ranges over which an object goes from unused to used: of the confidence of one that was found by its matches, and of
+# the probability of one that was found by its outline. Half of an object that is not sure comes nearer to the truth
+# than all of it: of a toy car at a confidence of 0.69, all of it loses 0.6 dB and half of it nothing.
+SURE_RANGE, PROBABLE_RANGE = (0.45, 0.95), (0.5, 0.9)
 # Local correlation from which on a placed object looks alike.
 ALIKE = 0.2
 # An object is placed as a whole if so large a fraction of it is used with so much strength.

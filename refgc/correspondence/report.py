@@ -11,8 +11,9 @@ from refgc.engine import NOT_WANTED, RefinedObject, Report, box_of, make_report
 from refgc.imaging.arrays import Bools, Bytes, Floats, enlarge, shrink, size_of
 from refgc.request import MAX_REFERENCES, RefineRequest
 
-# A pixel whose trust is above this counts as taken from the reference. Chosen by hand, not fitted.
-TAKEN = 0.25
+# A pixel whose trust is above this counts as taken from the reference. Chosen by hand, not fitted: well under the half
+# strength of an object that is not sure, so that what counts does not hang on its confidence.
+TAKEN = 0.1
 # A reference that gives no more than this share of an object's detail does not count as used. Chosen by hand, not
 # fitted.
 USED_SHARE = 0.01
