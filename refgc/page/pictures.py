@@ -20,8 +20,8 @@ from refgc.imaging.image import DEFAULT_OPTIONS, MARKED, Image, Mask, open_image
 from refgc.outputs.preview import GENERATED, PICTURES, REPORT, write_preview
 from refgc.outputs.result import image_text
 from refgc.page.examples import THUMBNAIL_SIDE
-from refgc.page.words import ONLY_ENLARGED, capitalised
-from refgc.webui.viewer import AFTER, BEFORE, PLACE, Box, ViewedPicture, ViewedReference, viewer_html
+from refgc.page.words import capitalised
+from refgc.webui.viewer import PLACE, Box, ViewedPicture, ViewedReference, viewer_html
 
 # A 4096 pixel PNG is tens of megabytes. Pictures of this longest side come first; those with every pixel are loaded
 # when the visitor zooms in. JPEG is written ten times as fast as WebP.
@@ -80,7 +80,6 @@ class ShownPictures:
             title=title,
             box=report.object_box,
             reference=ViewedReference(ViewedPicture(address_in_uploads(self.reference)), report.reference_size),
-            labels=(BEFORE, AFTER if report.placed else ONLY_ENLARGED),
         )
 
 
@@ -229,8 +228,7 @@ class ShownRefinement:
     def viewer(self, title: str) -> str:
         """The markup of the viewer of both pictures, for `refgc.webui.components.html_with_files`."""
         before, after = (ViewedPicture(address_in_uploads(path)) for path in self.whole)
-        labels = (BEFORE, AFTER if self.report.placed else ONLY_ENLARGED)
-        return viewer_html(before, after, self.report.output_size, title=title, box=self.box, labels=labels)
+        return viewer_html(before, after, self.report.output_size, title=title, box=self.box)
 
 
 def write_shown(result: PreviewResult, request: PreviewRequest, reference: Path, folder: Path) -> ShownPreview:

@@ -19,8 +19,17 @@ ENGINE_QUEUE: dict[str, Any] = {"concurrency_limit": None}
 # Scrolls to the result where it is off the screen; defined in assets/page.js.
 SCROLL_TO_RESULT = "() => window.refgcShowResult()"
 
-# The label of a result into which nothing was brought.
-ONLY_ENLARGED = "After: only enlarged"
+# Share of the object from which on a result counts as refined, not partly refined. Chosen by hand, not fitted.
+MOSTLY_REFINED = 0.4
+# Words of a result's state, by the class of its line.
+REFINED, PARTLY_REFINED, ENLARGED = "refined", "partly", "enlarged"
+HEADLINES = {REFINED: "Refined", PARTLY_REFINED: "Partly refined", ENLARGED: "Only enlarged"}
+ADVICE = (
+    "{share} of the object could be refined: mark the object in both pictures, or try another photo, taken from "
+    "a more similar side."
+)
+# What a warning's button says and which part of the page it presses, by the warning's code.
+REMEDIES = {"swapped": ("Swap the two pictures", "#swap")}
 
 OUR_FAULT = (
     "Something went wrong on our side and the pictures are not to blame; try again, and if it happens again, "
@@ -44,9 +53,8 @@ def progress_line(stage: str, fraction: float) -> str:
     return f'<div class="status working"><span role="status">{escape(stage)}</span>{bar}</div>'
 
 
-def problem_line(sentence: str, title: str = "Not refined") -> str:
-    """The status after a problem. Screen readers announce it at once, and a notice over the page repeats it."""
-    gr.Warning(sentence, title=title)
+def problem_line(sentence: str) -> str:
+    """The status after a problem. Screen readers announce it at once; assets/page.js brings it into view."""
     return f'<p class="status problem" role="alert">{escape(sentence)}</p>'
 
 
@@ -59,26 +67,51 @@ def missing_pictures(reference: object | None, generated: object | None) -> str:
     return "Add the generated picture first: the one to refine."
 
 
+def outcome_of(report: Report) -> str:
+    """`REFINED`, `PARTLY_REFINED` or `ENLARGED`."""
+    if not report.placed:
+        return ENLARGED
+    # A diffusion model redraws the whole picture and knows no share of the object.
+    share = report.object_coverage
+    return REFINED if share is None or share >= MOSTLY_REFINED else PARTLY_REFINED
+
+
 def report_summary(report: Report) -> str:
-    """The report's message, then confidence, refined area, size, time and engine, as HTML."""
+    """How a result turned out and what to do about it, then the report's figures, as HTML."""
+    outcome = outcome_of(report)
+    advice = ADVICE.format(share=_share(report.object_coverage or 0.0, "About")) if outcome == PARTLY_REFINED else ""
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in (advice, report.message) if sentence)
+    remedies = "".join(
+        f'<button type="button" class="remedy" data-press="{part}">{escape(words)}</button>'
+        for words, part in (REMEDIES[code] for code in report.warnings if code in REMEDIES)
+    )
     figures = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _figures(report))
-    state = "placed" if report.placed else "unplaced"
-    return f'<div class="report {state}"><p class="message">{escape(report.message)}</p><dl>{figures}</dl></div>'
+    return (
+        f'<div class="report {outcome}"><p class="outcome">{HEADLINES[outcome]}</p>'
+        f'<div class="message">{sentences}{remedies}</div><dl>{figures}</dl></div>'
+    )
 
 
 def _figures(report: Report) -> list[tuple[str, str]]:
     width, height = report.output_size
-    placement = [
-        ("Confidence", _percent(report.confidence)),
-        ("Refined area", f"{_percent(report.coverage)} of the picture"),
-        ("Matching points", f"{report.matches:,}"),
-    ]
+    outcome = outcome_of(report)
+    placement = []
+    if outcome != ENLARGED and report.object_coverage is not None:
+        placement.append(("Refined", f"{_share(report.object_coverage)} of the object"))
+    # Beside an object that is hardly changed the probability that what was changed is better would mislead.
+    if outcome == REFINED:
+        placement.append(("Confidence", _percent(report.confidence)))
     return [
-        *(placement if report.placed else []),
+        *placement,
         ("Size", f"{width} × {height} pixels"),
         ("Time", f"{sum(report.seconds.values()):.1f} s"),
         ("Engine", report.engine.capitalize()),
     ]
+
+
+def _share(share: float, about: str = "") -> str:
+    """A share in words; `about` stands before a figure."""
+    return f"{'Less' if about else 'less'} than 1%" if share < 0.01 else f"{about} {_percent(share)}".strip()
 
 
 def _percent(share: float) -> str:

@@ -56,7 +56,6 @@ def viewer_html(
     title: str,
     box: Box | None = None,
     reference: ViewedReference | None = None,
-    labels: tuple[str, str] = (BEFORE, AFTER),
 ) -> str:
     """The markup of one viewer.
 
@@ -67,9 +66,8 @@ def viewer_html(
         title: what both show, as plain text.
         box: (left, top, right, bottom), the object in pixels of the full pictures; None leaves its button out.
         reference: shown beside them when the visitor asks for it; None leaves its button out.
-        labels: on the two sides of the divider, as plain text.
     """
-    name, (first, second) = escape(title), (escape(label) for label in labels)
+    name = escape(title)
     buttons = [
         _button("wider", "−", "Zoom out"),
         _button("closer", "+", "Zoom in"),
@@ -80,15 +78,15 @@ def viewer_html(
         _button("screen", "Full screen", "Full screen", pressed=False),
     ]
     return (
-        f'<refgc-viewer role="group" aria-label="{name}: {first} and {second}" style="--ratio:{size[0] / size[1]:.4f}"'
+        f'<refgc-viewer role="group" aria-label="{name}: {BEFORE} and {AFTER}" style="--ratio:{size[0] / size[1]:.4f}"'
         f"{_numbers('size', size)}{_numbers('box', box)}"
         f"{_numbers('reference-size', reference.size if reference else None)}"
         f"{_numbers('reference-box', reference.box if reference else None)}>"
         '<div class="viewer-panes"><div class="viewer-pane viewer-comparison"><div class="viewer-canvas">'
-        f"{_picture('viewer-before', before, f'{name}, {first}')}{_picture('viewer-after', after, f'{name}, {second}')}"
-        f'</div><span class="viewer-label left">{first}</span><span class="viewer-label right">{second}</span>'
+        f"{_picture('viewer-before', before, f'{name}, {BEFORE}')}{_picture('viewer-after', after, f'{name}, {AFTER}')}"
+        f'</div><span class="viewer-label left">{BEFORE}</span><span class="viewer-label right">{AFTER}</span>'
         '<div class="viewer-divider" role="slider" tabindex="0" aria-valuemin="0" aria-valuemax="100"'
-        f' aria-valuenow="50" aria-label="{name}: divider between {first} and {second}"><i></i></div>'
+        f' aria-valuenow="50" aria-label="{name}: divider between {BEFORE} and {AFTER}"><i></i></div>'
         f'<span class="viewer-hint" aria-hidden="true">{HINT}</span></div>{_reference(name, reference)}</div>'
         f'<div class="viewer-bar">{"".join(buttons)}</div></refgc-viewer>'
     )

@@ -11,14 +11,15 @@ from tests.support.reports import make_report
 
 def test_summary_says_the_message_first_and_the_figures_after() -> None:
     summary = report_summary(make_report())
-    parts = ["The reference was placed.", "91%", "30% of the picture", "1,431", "200 × 160 pixels", "1.2 s"]
+    parts = ["Refined", "The reference was placed.", "91%", "200 × 160 pixels", "1.2 s"]
     assert [summary.index(part) for part in parts] == sorted(summary.index(part) for part in parts)
 
 
 def test_summary_of_a_plain_upscale_claims_no_placement() -> None:
     summary = report_summary(make_report(placed=False, object_box=None, confidence=0.2, matches=3))
     assert "Confidence" not in summary
-    assert "unplaced" in summary
+    assert 'class="report enlarged"' in summary
+    assert "Only enlarged" in summary
     assert "200 × 160 pixels" in summary
 
 
@@ -37,3 +38,25 @@ def test_foreseen_errors_are_told_and_others_are_not(caplog: pytest.LogCaptureFi
     assert sentence_for(InputError("Give a picture.")) == "Give a picture."
     assert sentence_for(ZeroDivisionError("secret")) == OUR_FAULT
     assert "secret" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("coverage", "outcome", "says", "confidence"),
+    [
+        (0.9, "refined", "90% of the object", True),
+        (0.1, "partly", "About 10% of the object could be refined: mark the object", False),
+        (0.001, "partly", "Less than 1% of the object could be refined", False),
+    ],
+)
+def test_a_result_that_is_hardly_changed_does_not_look_like_success(
+    coverage: float, outcome: str, says: str, confidence: bool
+) -> None:
+    summary = report_summary(make_report(object_coverage=coverage))
+    assert f'class="report {outcome}"' in summary
+    assert says in summary
+    assert ("Confidence" in summary) == confidence
+
+
+def test_the_swap_is_offered_where_the_pictures_look_swapped() -> None:
+    assert 'data-press="#swap"' in report_summary(make_report(warnings=("swapped",)))
+    assert "data-press" not in report_summary(make_report(warnings=("blurred",)))

@@ -34,14 +34,29 @@
     event.target.closest(".reveal")?.style.setProperty("--at", `${event.target.value}%`);
   }
 
+  // Chooses the card's example in the Refine tab, so that the visitor's own pictures and results stay; false where that
+  // tab was never open, and nothing can be lost.
+  function tryHere(link) {
+    const title = link.closest("article").querySelector("h3").textContent;
+    const thumbnails = [...document.querySelectorAll("#examples .thumbnail-item")];
+    const thumbnail = thumbnails.find((one) => one.querySelector(".caption-label")?.textContent.trim() === title);
+    const tab = [...document.querySelectorAll("[role=tab]")].find((one) => one.textContent.trim() === "Refine");
+    if (!thumbnail || !tab) return false;
+    link.closest("dialog")?.close();
+    tab.click();
+    thumbnail.click();
+    return true;
+  }
+
   function connect(element) {
     element.addEventListener("input", reveal);
     element.addEventListener("click", (event) => {
       const opener = event.target.closest(".card-open");
       if (opener) open(opener.closest(".card"));
       const link = event.target.closest(".card-link");
+      if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey && tryHere(link)) event.preventDefault();
       // What the address already says, such as the theme, holds on the page that opens.
-      if (link) {
+      else if (link) {
         const address = new URL(window.location.href);
         address.searchParams.delete("tab");
         for (const [name, value] of new URL(link.href).searchParams) address.searchParams.set(name, value);

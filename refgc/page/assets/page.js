@@ -1,4 +1,4 @@
-// Names for screen readers that Gradio leaves out, and scrolling to a result.
+// Names for screen readers that Gradio leaves out, and scrolling to a result or a problem.
 (() => {
   function labelOf(part) {
     return part.closest(".block")?.querySelector("[data-testid=block-label]")?.textContent.trim();
@@ -39,8 +39,25 @@
   window.refgcShowResult = () => bringIntoView(found("#status .done"), "#comparison", "#result");
   window.refgcShowPreview = () => bringIntoView(!found("#preview-status .problem"), "#conditions", "#preview-result");
 
+  // A problem is told once, beside what it is about; it must not be told off the screen.
+  const shown = new WeakSet();
+  function showProblems() {
+    for (const problem of document.querySelectorAll(".status.problem")) {
+      if (shown.has(problem)) continue;
+      shown.add(problem);
+      problem.scrollIntoView({ behavior: "smooth", block: "nearest" });
+    }
+  }
+
+  // A remedy under a result presses the part of the page that it names.
+  document.addEventListener("click", (event) => {
+    const remedy = event.target.closest?.("[data-press]");
+    if (remedy) document.querySelector(remedy.dataset.press)?.click();
+  });
+
   new MutationObserver(() => {
     nameControls();
     simplifyNotices();
+    showProblems();
   }).observe(document.documentElement, { childList: true, subtree: true });
 })();

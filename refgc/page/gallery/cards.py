@@ -19,12 +19,11 @@ class Card:
 
     Attributes:
         title: what the object is called.
-        kind: the artifact by which the filter finds it.
+        kinds: by which the filter finds it.
         tag: a few words on where its generated picture comes from.
         words: sentences under the title, as HTML.
         pictures: file names without ending of reference, picture before and picture after; each also exists with
             `-small`, for the card.
-        labels: on the two sides of the slider.
         details: (name, value) shown beside the large pictures.
         sizes: (width, height) in pixels of the small pictures' frame and of the large ones', for the layout.
         reference_size: (width, height) in pixels of the large reference.
@@ -33,11 +32,10 @@ class Card:
     """
 
     title: str
-    kind: str
+    kinds: tuple[str, ...]
     tag: str
     words: str
     pictures: tuple[str, str, str]
-    labels: tuple[str, str]
     details: Sequence[tuple[str, str]]
     sizes: tuple[tuple[int, int], tuple[int, int]]
     reference_size: tuple[int, int]
@@ -53,22 +51,21 @@ def render_cards(cards: Sequence[Card]) -> str:
 def _render(card: Card) -> str:
     title = escape(card.title)
     reference, before, after = card.pictures
-    first, second = (escape(label) for label in card.labels)
     width, height = card.sizes[0]
     picture = f'{title}, {{}}" width="{width}" height="{height}" loading="lazy" decoding="async" draggable="false"'
     details = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in card.details)
     link = f'<a class="card-link" href="{escape(card.link[0])}">{escape(card.link[1])}</a>' if card.link else ""
     return (
-        f'<li class="card" data-kind="{escape(card.kind)}"><article>'
+        f'<li class="card" data-kind="{" ".join(card.kinds)}"><article>'
         f'<div class="card-words"><h3>{title}</h3><p class="card-tag">{escape(card.tag)}</p>{card.words}</div>'
         f'<figure class="card-reference"><img {_sources(reference)} alt="{picture.format("reference photo")}>'
         "<figcaption>Reference</figcaption></figure>"
         f'<div class="reveal">'
-        f'<img {_sources(after)} alt="{picture.format(second.lower())}>'
-        f'<img class="reveal-before" {_sources(before)} alt="{picture.format(first.lower())}>'
-        f'<span class="reveal-label">{first}</span><span class="reveal-label">{second}</span>'
+        f'<img {_sources(after)} alt="{picture.format(AFTER.lower())}>'
+        f'<img class="reveal-before" {_sources(before)} alt="{picture.format(BEFORE.lower())}>'
+        f'<span class="reveal-label">{BEFORE}</span><span class="reveal-label">{AFTER}</span>'
         f'<input type="range" min="0" max="100" value="50" aria-label="{title}: divider between '
-        f'{first.lower()} and {second.lower()}"><i></i></div>'
+        f'{BEFORE.lower()} and {AFTER.lower()}"><i></i></div>'
         f'<template class="card-viewer">{_viewer(card)}</template>'
         f'<dl class="card-details">{details}</dl>'
         f'<p class="card-actions"><button type="button" class="card-open" aria-label="{title}: look closely">'
@@ -88,7 +85,6 @@ def _viewer(card: Card) -> str:
         title=card.title,
         box=card.box,
         reference=ViewedReference(reference, card.reference_size),
-        labels=card.labels,
     )
 
 
@@ -96,27 +92,30 @@ def _sources(name: str) -> str:
     return f'src="{PLACE}{escape(name)}-small.webp"'
 
 
-EVERYTHING, ALL_FOUR = "everything", "all_four"
+EXAMPLES, ALL_FOUR = "examples", "all_four"
+# The gallery opens with the examples that come so much nearer to the truth inside the object, in dB; the others are
+# behind the filter, which says why they are hard.
+GOOD_GAIN = 0.3
 # The same frame for every card's small pictures and for its large ones, in pixels.
 SIZES = ((512, 512), (1024, 1024))
 # Name and description of each choice of the filter, in their order.
 KINDS: dict[str, tuple[str, str]] = {
-    EVERYTHING: (
-        "Everything",
-        "First with all four artifacts, then with one alone.",
+    EXAMPLES: (
+        "Examples",
+        "Each generated picture has all four kinds of faults at once. Choose a kind to see it alone.",
     ),
     ALL_FOUR: (
-        "All four at once",
+        "All, hard ones too",
         (
-            "Our examples as they are: every artifact in each of them, always as strong. The plain vase is the hard "
-            "case: there is next to nothing on it to recognise, so hardly anything is refined."
+            "The plain vase is the hard case: there is next to nothing on it to recognise, so hardly anything is "
+            "refined."
         ),
     ),
     "identity_distortion": (
         "Identity distortion",
         (
             "The object’s shape bends and its parts move. Lettering and texture come back, but the correspondence "
-            "engine leaves the shape as it was generated, which PSNR punishes."
+            "engine leaves the shape as it was generated."
         ),
     ),
     "detail_inconsistency": ("Detail inconsistency", "Lettering and pattern are bent and mixed up, beyond reading."),
@@ -128,7 +127,8 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 INTRODUCTION = (
     "Our own products and scenes; the generated pictures are <b>simulated</b>. The results were made once, by the "
-    "correspondence engine. The figures tell how much closer to the truth the object comes than by enlarging alone."
+    "correspondence engine. Since there is a true picture to compare with, each card says how much closer to it the object "
+    "comes than by enlarging alone."
 )
 
 
@@ -142,7 +142,7 @@ def render_ours(examples: Sequence[Example], manifest: GalleryManifest) -> str:
     named = {example.name: example for example in examples}
     cards = [_card(card, named[card.example]) for card in manifest.cards if card.example in named]
     choices = "".join(
-        f'<label><input type="radio" name="gallery-filter" value="{kind}"{" checked" if kind == EVERYTHING else ""}>'
+        f'<label><input type="radio" name="gallery-filter" value="{kind}"{" checked" if kind == EXAMPLES else ""}>'
         f"<span>{escape(name)} <small>({_count(cards, kind)})</small></span></label>"
         for kind, (name, _) in KINDS.items()
     )
@@ -155,21 +155,20 @@ def render_ours(examples: Sequence[Example], manifest: GalleryManifest) -> str:
 
 
 def _count(cards: list[Card], kind: str) -> int:
-    return sum(kind in (EVERYTHING, card.kind) for card in cards)
+    return sum(kind in card.kinds for card in cards)
 
 
 def _card(card: GalleryCard, example: Example) -> Card:
-    psnr, ssim = card.closeness.psnr_gain_inside, card.closeness.ssim_gain_inside
-    words = f"<p><b>{_signed(psnr, 2)} dB</b>, SSIM&nbsp;<b>{_signed(ssim, 2)}</b></p>"
-    if not card.report.placed:
-        words = "<p>Not placed: only enlarged</p>"
+    gain = card.closeness.psnr_gain_inside
+    kinds: tuple[str, ...] = (card.artifact or ALL_FOUR,)
+    if card.artifact is None and gain >= GOOD_GAIN:
+        kinds = (EXAMPLES, *kinds)
     return Card(
         title=example.meta.title,
-        kind=card.artifact or ALL_FOUR,
+        kinds=kinds,
         tag=_tag(card),
-        words=words,
+        words=f"<p>{_closer(gain)}</p>" if card.report.placed else "<p>Not found in the picture, so only enlarged</p>",
         pictures=(f"{card.example}/reference", f"{card.name}/before", f"{card.name}/after"),
-        labels=(BEFORE, AFTER if card.report.placed else "After: only enlarged"),
         details=_details(card, example),
         sizes=SIZES,
         reference_size=card.report.reference_size,
@@ -199,10 +198,12 @@ def _details(card: GalleryCard, example: Example) -> list[tuple[str, str]]:
     ]
 
 
-def _signed(value: float, digits: int) -> str:
-    """The value with its sign, a true minus; a value that rounds to zero has the sign ±."""
-    text = f"{value:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else f"±{0:.{digits}f}"
+def _closer(gain: float) -> str:
+    """By how much the error inside the object, its root mean square, fell or rose; from the PSNR gain in dB."""
+    change = 100 * (1 - 10 ** (-gain / 20))
+    if abs(change) < 1:
+        return "As close to the truth as by enlarging alone"
+    return f"<b>{abs(change):.0f}% {'closer to' if change > 0 else 'farther from'}</b> the truth inside the object"
 
 
 CREDIT = (
@@ -223,11 +224,10 @@ def _cards(sets: Sequence[PaperSet]) -> list[Card]:
     return [
         Card(
             title=wanted.title,
-            kind="paper",
+            kinds=("paper",),
             tag=wanted.origin,
             words="",
             pictures=(Path(wanted.files[0]).stem, Path(wanted.files[1]).stem, Path(wanted.files[2]).stem),
-            labels=(BEFORE, "After: the paper’s result"),
             details=[("Source", "CMLab, Chung-Ang University, project page of RefGC-SR², CC BY-SA 4.0")],
             sizes=((SMALL_SIDE, SMALL_SIDE), (LARGE_SIDE, LARGE_SIDE)),
             reference_size=(LARGE_SIDE, LARGE_SIDE),

@@ -26,10 +26,9 @@ CAPTIONS: Mapping[MaskSource, str] = {
     "marks": "{} is marked.",
     "file": "The example’s own mask: {}. What you mark takes its place.",
     "transparency": "The picture’s own transparency: {}. What you mark takes its place.",
-    "detection": "Found by itself: {}. If that is not the object, click it or drag a box around it.",
+    "detection": "We found the object ourselves; it takes up {}. If that is wrong, click the object or drag a box around it.",
     "none": INVITATION,
 }
-NOT_USED, NOT_MARKED = "Cannot be used", "Not marked"
 KEYS = "Arrow keys move the cross, with Shift in small steps; Enter marks."
 # assets/marking.js draws the picture and the marks.
 SKELETON = (
@@ -162,9 +161,19 @@ class MarkingPad:
             updates[self.mask_file] = _text(marking.mask_file)
         return updates | self.show(self.segmenter.segment(marking, self.name, automatic=self.captions.keys()))
 
+    def put(self, marking: Marking | None, visit: str) -> dict[Any, Any]:
+        """The updates that put a visitor's picture there with its marks; None empties the pad; raises as `segment` does."""
+        if marking is None:
+            emptied = {self.file: None} if self.mask_file is None else {self.file: None, self.mask_file: None}
+            return {**emptied, **self.empty()}
+        updates: dict[Any, Any] = {self.file: str(marking.source)}
+        if self.mask_file is not None:
+            updates[self.mask_file] = _text(marking.mask_file)
+        return updates | self.show(self.segment(replace(marking, mask=None), visit))
+
     def empty(self, problem: str = "") -> dict[Any, Any]:
         """The updates that take the picture off the page, and say why if there is a reason."""
-        note = problem_line(problem, title=NOT_USED) if problem else ""
+        note = problem_line(problem) if problem else ""
         return {
             self.surface: gr.update(value=None, drawing=None, visible=False),
             self.tools: gr.update(visible=False),
@@ -206,7 +215,7 @@ class MarkingPad:
         }
         updates: dict[Any, Any] = {
             self.surface: gr.update(refusal=refusal),
-            self.note: problem_line(problem, title=NOT_MARKED),
+            self.note: problem_line(problem),
         }
         if self.mask_file is not None and wanted.mask_file != shown.mask_file:
             updates[self.mask_file] = _text(shown.mask_file)
@@ -277,7 +286,7 @@ def build_marking_pad(
             gr.Radio(
                 MODES,
                 value="object",
-                label="A click marks",
+                label="What to mark",
                 info="A box is drawn by dragging, or by a click on two of its corners.",
                 interactive=True,
                 elem_id=f"{elem_id}-mode",

@@ -178,7 +178,7 @@ class PreviewTab:
                         states = {self.preview: shown, self.unrefined: shown}
                         yield {self.status: status_line(REFINING), **states, **self.view.show_preview(shown)}
         except Exception as error:
-            yield {self.status: problem_line(sentence_for(error), title="Not generated"), self.unrefined: None}
+            yield {self.status: problem_line(sentence_for(error)), self.unrefined: None}
 
     def refine(self, shown: ShownPreview | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Refine the picture that was just generated, and free the button."""
@@ -214,7 +214,7 @@ class PreviewTab:
         """Fill the generated picture into the Refine tab, with its reference and their masks, and open that tab."""
         # The server forgets the preview of a page that was left open for long, and its files are deleted.
         if shown is None or not all(path.is_file() for path in (shown.reference, shown.generated, *shown.masks)):
-            return {self.status: problem_line(FORGOTTEN, title="Not sent")}
+            return {self.status: problem_line(FORGOTTEN)}
         reference_mask, generated_mask = shown.masks
         pictures = (
             Marking(shown.reference, mask_file=reference_mask),

@@ -40,7 +40,7 @@ class ExampleResults:
             return None
         submission, shown = submission_of(example), show_result(self.cards[example.name])
         code = code_for(submission, shown.report.engine, "refined.png", new_folder("masks"))
-        return Entry(submission.title, shown, code)
+        return Entry(submission, shown, code)
 
 
 def submission_of(example: Example) -> Submission:

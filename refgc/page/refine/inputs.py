@@ -176,22 +176,40 @@ class RefineInputs:
 
     def fill(self, reference: Marking, generated: Marking) -> dict[Any, Any]:
         """The updates that put two of the page's own pictures there, and set every option as at first."""
+        pads = {**self.reference.fill(reference), **self.generated.fill(generated)}
+        return {**pads, **self._set(Submission(reference, generated, ""))}
+
+    def restore(self, submission: Submission, visit: str) -> dict[Any, Any]:
+        """The updates that put back what was submitted earlier; raises as `MarkingPad.put` does."""
+        pads = {
+            **self.reference.put(submission.reference, visit),
+            **self.generated.put(submission.generated, visit),
+        }
+        return {**pads, **self._set(submission)}
+
+    def swap(self, values: Mapping[Any, Any], visit: str) -> dict[Any, Any]:
+        """The updates that let the two pictures change places, each with its marks; raises as `MarkingPad.put` does."""
+        reference, generated = self.reference.read(values), self.generated.read(values)
+        return {**self.reference.put(generated, visit), **self.generated.put(reference, visit)}
+
+    def _set(self, submission: Submission) -> dict[Any, Any]:
+        """The updates of the options."""
         return {
-            **self.reference.fill(reference),
-            **self.generated.fill(generated),
-            self.scale: DEFAULT_SCALE,
-            self.strength: DEFAULT_STRENGTH,
-            self.surroundings: DEFAULT_SURROUNDINGS,
-            self.seed: DEFAULT_SEED,
-            self.engine: "auto",
-            self.object_name: DEFAULT_OBJECT_NAME,
-            self.further_references: None,
+            self.scale: submission.scale,
+            self.strength: submission.strength,
+            self.surroundings: submission.surroundings,
+            self.seed: submission.seed,
+            self.engine: submission.engine,
+            self.object_name: submission.object_name,
+            self.further_references: list(map(str, submission.further_references)) or None,
         }
 
 
-def build_pads(segmenter: ObjectSegmenter) -> tuple[MarkingPad, MarkingPad]:
-    """Reference and generated picture, side by side, and what each is for; the uploads of masks come later."""
-    gr.HTML("<h2>Your two pictures</h2>")
+def build_pads(segmenter: ObjectSegmenter) -> tuple[MarkingPad, MarkingPad, gr.Button]:
+    """Reference and generated picture, side by side, and a button that swaps them; the uploads of masks come later."""
+    with gr.Row(elem_classes="pads-head"):
+        gr.HTML("<h2>Your two pictures</h2>")
+        swap = gr.Button("⇄ Swap", size="sm", scale=0, min_width=96, elem_id="swap")
     with gr.Row(elem_classes="pads"):
         reference = build_marking_pad(
             segmenter,
@@ -216,7 +234,7 @@ def build_pads(segmenter: ObjectSegmenter) -> tuple[MarkingPad, MarkingPad]:
         "an image generator made of it: right scene, wrong details. JPEG, PNG, WebP, HEIC, AVIF or TIFF, up to 100 MB "
         "each.</p>"
     )
-    return reference, generated
+    return reference, generated, swap
 
 
 def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine: bool | None = None) -> RefineInputs:

@@ -12,9 +12,10 @@ from gradio.utils import get_upload_folder
 
 from refgc.page.pictures import ShownPictures, ShownResult, address_in_uploads
 from refgc.page.refine.code import Code, CodeView, build_code_view
-from refgc.page.words import report_summary
+from refgc.page.refine.inputs import Submission
+from refgc.page.words import HEADLINES, REFINED, outcome_of, report_summary
 from refgc.webui.components import html_with_files, thumbnail_gallery
-from refgc.webui.viewer import BEFORE, Size, ViewedPicture, viewer_html
+from refgc.webui.viewer import Size, ViewedPicture, viewer_html
 
 NO_RESULT = '<p class="no-result">The comparison comes here: before on the left, after on the right.</p>'
 FROM_THE_GALLERY = "Shown from the gallery. For every step and the PNG, choose the example and press <b>Refine</b>."
@@ -73,7 +74,7 @@ class ResultView:
         before, after = (ViewedPicture(address_in_uploads(path)) for path in (enlarged, newest))
         return {
             self.caption: f'<h2 class="in-the-making">{escape(title)}</h2>',
-            self.comparison: viewer_html(before, after, size, title=title, labels=(BEFORE, "In progress")),
+            self.comparison: viewer_html(before, after, size, title=title),
             **self._without_text(),
         }
 
@@ -123,18 +124,24 @@ MOST_ENTRIES = 12
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One result, its title, and the code that makes it without the page."""
+    """One result, what was submitted for it, and the code that makes it without the page."""
 
-    title: str
+    submission: Submission
     shown: ShownPictures
     code: Code
+
+    @property
+    def title(self) -> str:
+        """What the result is called."""
+        return self.submission.title
 
     @property
     def caption(self) -> str:
         """The text under its thumbnail."""
         report = self.shown.report
         caption = f"{self.title}: {report.scale}×, {sum(report.seconds.values()):.1f} s"
-        return caption if report.placed else f"{caption}, only enlarged"
+        outcome = outcome_of(report)
+        return caption if outcome == REFINED else f"{caption}, {HEADLINES[outcome].lower()}"
 
     @property
     def is_there(self) -> bool:
@@ -165,7 +172,8 @@ class History:
 
     def without_deleted(self) -> History:
         """The same without the results whose files have been deleted."""
-        return History(tuple(entry for entry in self.entries if entry.is_there), self.current)
+        current = self.current if self.current is not None and self.current.is_there else None
+        return History(tuple(entry for entry in self.entries if entry.is_there), current)
 
 
 class HistoryView(NamedTuple):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
-from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -22,53 +19,40 @@ from refgc.page.refine.code import code_for
 from refgc.page.refine.examples import ExampleResults, build_example_gallery, find_results, submission_of
 from refgc.page.refine.inputs import RefineInputs, Submission, build_inputs, build_pads
 from refgc.page.refine.result import Entry, History, HistoryView, ResultView, build_result
+from refgc.page.refine.visits import Cancellations, KeptResults
 from refgc.page.service.limits import address_of
 from refgc.page.service.queue import Finished, Seen, Working
 from refgc.page.service.runs import Service
 from refgc.page.service.storage import new_folder
 from refgc.page.words import (
     ENGINE_QUEUE,
+    ENLARGED,
+    PARTLY_REFINED,
+    REFINED,
     SCROLL_TO_RESULT,
     capitalised,
+    outcome_of,
     problem_line,
     progress_line,
     sentence_for,
     status_line,
 )
 
-DONE = "Done. Drag the handles to compare."
-ONLY_ENLARGED = "Done, but only enlarged; the report below the picture says why."
+# What the status says of each outcome; more stands under the picture.
+DONE = {
+    REFINED: "Done. Drag the handle to compare.",
+    PARTLY_REFINED: "Done, but only a part of the object could be refined; under the picture is what helps.",
+    ENLARGED: "Done, but the picture was only enlarged; under it is why.",
+}
 CACHE_HIT = " This very result had been made before, so it is here at once."
-CANCELLED = "Cancelled. Nothing of it is kept."
+CANCELLED = "Cancelled. You see what was there before."
 SCROLL_WHEN_DONE = "() => document.querySelector('#status .done') && window.refgcShowResult()"
 DELETED = "That result has been deleted, as everything here is after some hours; refine it again."
-# A run ends soon after it is cancelled, long before this many other visits have cancelled something.
-MOST_VISITS = 10_000
-
-
-class Cancellations:
-    """When each visit last cancelled.
-
-    A run looks here, and ends its own answers. Where Gradio ends the event from outside, an answer that is under way to
-    the browser may arrive after the answer to Cancel, and take its place.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._times: OrderedDict[str, float] = OrderedDict()
-
-    def cancel(self, visit: str) -> None:
-        """Cancel everything that the visit has submitted until now."""
-        with self._lock:
-            self._times[visit] = monotonic()
-            self._times.move_to_end(visit)
-            if len(self._times) > MOST_VISITS:
-                self._times.popitem(last=False)
-
-    def covers(self, visit: str, submitted_at: float) -> bool:
-        """Whether the visit has cancelled since the time `submitted_at`, in seconds of `time.monotonic`."""
-        with self._lock:
-            return self._times.get(visit, submitted_at) > submitted_at
+SWAPPED = "The two pictures have changed places."
+# A problem is taken off when its cause may be gone; anything else stays.
+FORGIVE = "(status) => status.includes('status problem') ? '' : status"
+# Under this key the browser keeps the token by which its results are found again. It is no secret of the server.
+TOKEN_KEY = "refgc-results"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +74,10 @@ class RefineTab:
         history: the `History` of the visit.
         examples: to be clicked.
         example_gallery: their thumbnails; None where there are none.
+        swap_button: lets the two pictures change places.
+        token: the browser's, see `KeptResults`.
         cancellations: of all visits.
+        kept: the results of all visits.
     """
 
     service: Service
@@ -104,7 +91,10 @@ class RefineTab:
     history: gr.State
     examples: ExampleResults
     example_gallery: gr.Gallery | None
+    swap_button: gr.Button
+    token: gr.BrowserState
     cancellations: Cancellations = field(default_factory=Cancellations)
+    kept: KeptResults = field(default_factory=KeptResults)
 
     @property
     def outputs(self) -> list[Any]:
@@ -121,7 +111,9 @@ class RefineTab:
     def submit(self, values: dict[Any, Any]) -> dict[Any, Any]:
         """Read the inputs once and start a run."""
         try:
-            return {self.submission: self.inputs.read(values), **self.running()}
+            # Shown until the run itself says more, so that something happens at once.
+            status = progress_line("Sending the pictures", 0.0)
+            return {self.submission: self.inputs.read(values), self.status: status, **self.running()}
         except Exception as error:
             return {self.status: problem_line(sentence_for(error))}
 
@@ -148,17 +140,29 @@ class RefineTab:
         self.cancellations.cancel(request.session_hash or "")
         return {**self.cancelled(history), **self.resting()}
 
-    def pick(self, event: gr.SelectData, history: History) -> dict[Any, Any]:
-        """Show an earlier result again."""
+    def swap(self, values: dict[Any, Any], request: gr.Request) -> dict[Any, Any]:
+        """Let the two pictures change places."""
+        try:
+            return {self.status: status_line(SWAPPED), **self.inputs.swap(values, request.session_hash or "")}
+        except Exception as error:
+            return {self.status: problem_line(sentence_for(error))}
+
+    def pick(self, event: gr.SelectData, history: History, request: gr.Request) -> dict[Any, Any]:
+        """Show an earlier result again, and what was submitted for it."""
         number = int(event.index)
         # The server forgets the history of a page that was left open for long.
         entry = history.entries[number] if number < len(history.entries) else None
         if entry is None or not entry.is_there:
             later = history.without_deleted()
             return {self.status: problem_line(DELETED), self.history: later, **self.history_view.show(later)}
+        try:
+            inputs = self.inputs.restore(entry.submission, request.session_hash or "")
+        except Exception as error:
+            inputs = {self.status: problem_line(sentence_for(error))}
         return {
             self.history: history.showing(entry),
             self.history_view.gallery: gr.update(selected_index=None),
+            **inputs,
             **self.result.show(entry),
         }
 
@@ -169,16 +173,20 @@ class RefineTab:
             **self._fill(self.examples.examples[int(event.index)], history),
         }
 
-    def open_page(self, history: History, request: gr.Request) -> dict[Any, Any]:
-        """Fill in the example that the address names; without one show the first result, and leave the inputs empty."""
+    def open_page(self, token: object, request: gr.Request) -> dict[Any, Any]:
+        """Fill in the example that the address names, or show what this browser has seen last, or the first result."""
+        token, history = self.kept.open(request.session_hash or "", token)
+        updates = {self.token: token, self.history: history, **self.history_view.show(history)}
         named = self.examples.named(request.query_params.get("example", ""))
         if named is not None:
-            return self._fill(named, history)
+            return updates | self._fill(named, history)
+        if history.current is not None:
+            return updates | self.result.show(history.current)
         first = self.examples.examples[0]
         entry = self.examples.entry(first)
         if entry is None:
-            return {self.submission: submission_of(first), **self.running()}
-        return {self.history: history.showing(entry), **self.result.show(entry)}
+            return updates | {self.submission: submission_of(first), **self.running()}
+        return updates | {self.history: history.showing(entry), **self.result.show(entry)}
 
     def running(self) -> dict[Any, Any]:
         """The updates for the time of a run."""
@@ -192,9 +200,10 @@ class RefineTab:
         """The updates that put the result before the cancelled run back."""
         return {self.status: status_line(CANCELLED), **self.result.show(history.current)}
 
-    def show(self, entry: Entry, history: History) -> dict[Any, Any]:
+    def show(self, entry: Entry, history: History, visit: str) -> dict[Any, Any]:
         """The updates that put a result on the page, as the newest of the history."""
         later = history.without_deleted().with_entry(entry)
+        self.kept.keep(visit, later)
         return {self.history: later, **self.history_view.show(later), **self.result.show(entry)}
 
     def _fill(self, example: Example, history: History) -> dict[Any, Any]:
@@ -203,7 +212,8 @@ class RefineTab:
         updates[self.status] = status_line(example.meta.description, done=entry is not None)
         if entry is None:
             return {**updates, self.submission: submission_of(example), **self.running()}
-        return {**updates, **self.show(entry, history), **self.resting()}
+        # Made by us, so it is not among the visitor's results.
+        return {**updates, self.history: history.showing(entry), **self.result.show(entry), **self.resting()}
 
     def _run(
         self, submission: Submission, history: History, visit: str, address: str
@@ -225,15 +235,15 @@ class RefineTab:
                         title = STAGE_CAPTIONS.get(stage, capitalised(stage))
                         yield self.result.show_stage(enlarged, newest, size, title)
                     case Finished(result, cache_hit):
-                        yield self._finished(submission, result, cache_hit, history)
+                        yield self._finished(submission, result, cache_hit, history, visit)
 
     def _finished(
-        self, submission: Submission, result: ShownResult, cache_hit: bool, history: History
+        self, submission: Submission, result: ShownResult, cache_hit: bool, history: History, visit: str
     ) -> dict[Any, Any]:
         code = code_for(submission, result.report.engine, result.download.name, new_folder("masks"))
-        sentence = (DONE if result.report.placed else ONLY_ENLARGED) + (CACHE_HIT if cache_hit else "")
-        entry = Entry(submission.title, result, code)
-        return {self.status: status_line(sentence, done=True), **self.resting(), **self.show(entry, history)}
+        sentence = DONE[outcome_of(result.report)] + (CACHE_HIT if cache_hit else "")
+        entry = Entry(submission, result, code)
+        return {self.status: status_line(sentence, done=True), **self.resting(), **self.show(entry, history, visit)}
 
 
 def build_refine_tab(
@@ -250,7 +260,7 @@ def build_refine_tab(
     """
     with gr.Row():
         with gr.Column(scale=5, min_width=400):
-            pads = build_pads(segmenter)
+            *pads, swap = build_pads(segmenter)
             with gr.Row(elem_classes="buttons"):
                 button = gr.Button("Refine", variant="primary", size="lg", scale=3, min_width=120, elem_id="refine")
                 cancel = gr.Button("Cancel", size="lg", scale=1, min_width=100, visible=False, elem_id="cancel")
@@ -271,8 +281,11 @@ def build_refine_tab(
         history=gr.State(History(), time_to_live=state_seconds),
         examples=ExampleResults(examples, find_results(examples)),
         example_gallery=gallery,
+        swap_button=swap,
+        token=gr.BrowserState("", storage_key=TOKEN_KEY, secret=TOKEN_KEY),
     )
     run = _attach_run(tab)
+    _attach_inputs(tab)
     _attach_examples(demo, tab, run)
     return tab
 
@@ -293,17 +306,34 @@ def _attach_run(tab: RefineTab) -> Any:
         outputs=tab.outputs,
         api_visibility="private",
         trigger_mode="multiple",
-        show_progress_on=[tab.status],
+        show_progress="hidden",
         **ENGINE_QUEUE,
     )
     run.then(None, js=SCROLL_WHEN_DONE, api_visibility="private")
     # Past the queue, so that the answer is there at once. The run ends with the same answer, after all its others.
     tab.cancel_button.click(tab.cancel, inputs=tab.history, outputs=tab.outputs, queue=False, **settings)
     picking = tab.history_view.gallery.select(
-        tab.pick, inputs=tab.history, outputs=tab.outputs, concurrency_limit=None, **settings
+        tab.pick,
+        inputs=tab.history,
+        outputs=[*tab.inputs.outputs, *tab.outputs],
+        concurrency_limit=None,
+        **settings,
     )
     picking.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
     return run
+
+
+def _attach_inputs(tab: RefineTab) -> None:
+    """Let the two pictures change places, and take a problem off when another picture or option may have mended it."""
+    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    inputs = tab.inputs
+    tab.swap_button.click(
+        tab.swap, inputs=inputs.inputs, outputs=[*inputs.outputs, tab.status], concurrency_limit=None, **settings
+    )
+    files = (inputs.reference.file, inputs.generated.file, inputs.further_references)
+    mended = [event for file in files for event in (file.upload, file.clear)]
+    mended += [option.input for option in (inputs.scale, inputs.strength, inputs.seed, inputs.engine)]
+    gr.on(mended, None, inputs=tab.status, outputs=tab.status, js=FORGIVE, **settings)
 
 
 def _attach_examples(demo: gr.Blocks, tab: RefineTab, run: Any) -> None:
@@ -318,7 +348,7 @@ def _attach_examples(demo: gr.Blocks, tab: RefineTab, run: Any) -> None:
         tab.choose, inputs=tab.history, outputs=[gallery, *outputs], cancels=[run], queue=False, **settings
     )
     choosing.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
-    demo.load(tab.open_page, inputs=tab.history, outputs=outputs, concurrency_limit=None, **settings)
+    demo.load(tab.open_page, inputs=tab.token, outputs=[*outputs, tab.token], concurrency_limit=None, **settings)
 
 
 def _write_stage(picture: Image, folder: Path) -> Path:

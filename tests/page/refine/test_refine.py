@@ -243,7 +243,10 @@ def entry(tmp_path: Path, number: int) -> Entry:
     for path in pictures:
         path.write_bytes(b"")
     shown = ShownPictures(whole=pictures, full=None, reference=pictures[0], thumbnail=pictures[1], report=make_report())
-    return Entry(f"picture {number}", shown, Code("", "", "", ()))
+    example = find_examples(EXAMPLES_FOLDER)[0]
+    marked = Marking(example.reference), Marking(example.generated)
+    submission = Submission(*marked, f"picture {number}", scale=2, seed=number, further_references=(example.reference,))
+    return Entry(submission, shown, Code("", "", "", ()))
 
 
 def test_history_is_bounded_newest_first_and_without_doubles(tmp_path: Path) -> None:
@@ -266,6 +269,8 @@ def test_caption_tells_results_apart(tmp_path: Path) -> None:
     report = make_report(placed=False, object_box=None)
     unplaced = replace(one, shown=replace(one.shown, report=report))
     assert unplaced.caption == "picture 1: 4×, 1.2 s, only enlarged"
+    partly = replace(one, shown=replace(one.shown, report=make_report(object_coverage=0.1)))
+    assert partly.caption == "picture 1: 4×, 1.2 s, partly refined"
 
 
 def test_progress_names_the_stage_and_no_stage_becomes_markup() -> None:
@@ -279,7 +284,7 @@ def test_engine_and_object_name_are_there_only_where_there_is_a_choice(
     segmenter: ObjectSegmenter, chooses: bool
 ) -> None:
     with gr.Blocks():
-        inputs = build_inputs(*build_pads(segmenter), chooses_engine=chooses)
+        inputs = build_inputs(*build_pads(segmenter)[:2], chooses_engine=chooses)
     assert (inputs.engine.visible, inputs.object_name.visible) == (chooses, chooses)
     assert inputs.engine.value == "auto"
 
@@ -289,10 +294,10 @@ def test_surroundings_can_be_chosen_only_where_their_weights_are(
 ) -> None:
     monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
     with gr.Blocks():
-        without = build_inputs(*build_pads(segmenter)).surroundings
+        without = build_inputs(*build_pads(segmenter)[:2]).surroundings
     write_weights(tmp_path)
     with gr.Blocks():
-        with_weights = build_inputs(*build_pads(segmenter)).surroundings
+        with_weights = build_inputs(*build_pads(segmenter)[:2]).surroundings
     assert (without.visible, with_weights.visible) == (False, True)
     assert [value for _, value in with_weights.choices] == ["plain", "fast", "best"]
     assert without.value == with_weights.value == "plain"
@@ -305,11 +310,16 @@ def test_a_result_that_is_gone_is_not_shown_and_that_is_said(tab: RefineTab) -> 
     history = History().with_entry(there).with_entry(gone)
     gone.shown.whole[0].unlink()
     second = gr.SelectData(None, {"index": 1, "value": None})
-    assert tab.pick(second, history)[tab.history].current == there
+    updates = tab.pick(second, history, gr.Request(session_hash="visit"))
+    assert updates[tab.history].current == there
+    # What was submitted for it is filled in again.
+    assert updates[tab.inputs.reference.file] == str(there.submission.reference.source)
+    assert (updates[tab.inputs.scale], updates[tab.inputs.seed]) == (2, 1)
+    assert updates[tab.inputs.further_references] == [str(there.submission.reference.source)]
     first = gr.SelectData(None, {"index": 0, "value": None})
     # The server has deleted the files, or has forgotten the whole visit.
     for remembered in (history, History()):
-        updates = tab.pick(first, remembered)
+        updates = tab.pick(first, remembered, gr.Request(session_hash="visit"))
         assert DELETED in updates[tab.status]
         assert gone not in updates[tab.history].entries
 

@@ -1,0 +1,80 @@
+"""What the server remembers of the visits to the Refine tab: what each cancelled, and its results."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+from time import monotonic
+from typing import TypeVar
+from uuid import uuid4
+
+from refgc.page.refine.result import History
+
+# A run ends soon after it is cancelled, long before this many other visits have cancelled something.
+MOST_VISITS = 10_000
+Value = TypeVar("Value")
+
+
+class Cancellations:
+    """When each visit last cancelled.
+
+    A run looks here, and ends its own answers. Where Gradio ends the event from outside, an answer that is under way to
+    the browser may arrive after the answer to Cancel, and take its place.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._times: OrderedDict[str, float] = OrderedDict()
+
+    def cancel(self, visit: str) -> None:
+        """Cancel everything that the visit has submitted until now."""
+        with self._lock:
+            self._times[visit] = monotonic()
+            self._times.move_to_end(visit)
+            if len(self._times) > MOST_VISITS:
+                self._times.popitem(last=False)
+
+    def covers(self, visit: str, submitted_at: float) -> bool:
+        """Whether the visit has cancelled since the time `submitted_at`, in seconds of `time.monotonic`."""
+        with self._lock:
+            return self._times.get(visit, submitted_at) > submitted_at
+
+
+class KeptResults:
+    """The results of each browser, so that a page that is loaded again shows them again.
+
+    The browser keeps a token that nobody can guess. What is kept here names files only; those are deleted after some
+    hours, and results without files are left out.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._tokens: OrderedDict[str, str] = OrderedDict()
+        self._histories: OrderedDict[str, History] = OrderedDict()
+
+    def open(self, visit: str, token: object) -> tuple[str, History]:
+        """The token and the results of a browser that has opened the page; a browser without results gets a new token.
+
+        Args:
+            visit: the visitor's session.
+            token: what the browser had kept.
+        """
+        with self._lock:
+            known = token if isinstance(token, str) and token in self._histories else uuid4().hex
+            _put(self._tokens, visit, known)
+            return known, self._histories.get(known, History()).without_deleted()
+
+    def keep(self, visit: str, history: History) -> None:
+        """Keep the results of a visit; a visit that was never opened, or long ago, has none kept."""
+        with self._lock:
+            token = self._tokens.get(visit)
+            if token is not None:
+                _put(self._histories, token, history)
+
+
+def _put(kept: OrderedDict[str, Value], key: str, value: Value) -> None:
+    """Remember the value as the newest; the oldest of too many is forgotten."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > MOST_VISITS:
+        kept.popitem(last=False)
