@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from urllib.parse import quote
 
 import numpy as np
@@ -113,7 +114,7 @@ def write_result(
         options: of the download.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    report = result.report
+    begun, report = monotonic(), result.report
     download = folder / download_name(report)
     before, after = to_pil(result.stages["upscaled"]), to_pil(result.image)
     # Compressing a large PNG takes seconds of one core and does not hold Python's lock, so the others are written at
@@ -136,6 +137,8 @@ def write_result(
             for number, (name, picture) in enumerate(result.stages.items(), start=1)
         )
         saving.result()
+    # The visitor waits for the files, too. They cannot tell it themselves.
+    seconds = {**report.seconds, "saving": round(monotonic() - begun, 4)}
     return ShownResult(
         whole=whole,
         full=full,
@@ -143,7 +146,7 @@ def write_result(
         thumbnail=thumbnail,
         stages=stages,
         download=download,
-        report=report,
+        report=report.model_copy(update={"seconds": seconds}),
     )
 
 

@@ -6,8 +6,6 @@ import logging
 from html import escape
 from typing import Any
 
-import gradio as gr
-
 from refgc.engine import Report
 from refgc.errors import RefGCError
 

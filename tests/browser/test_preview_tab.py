@@ -194,11 +194,11 @@ def test_a_box_is_dragged_or_given_by_two_corners_or_by_the_keyboard(preview: Pa
 def test_uploads_are_found_by_themselves_and_made_into_a_story(preview: Page) -> None:
     give(preview, "scene", EXAMPLE.scene.source)
     note = preview.locator("#preview-scene-note")
-    expect(note).to_contain_text("Found by itself")
+    expect(note).to_contain_text("We looked for the object")
     give(preview, "reference", EXAMPLE.reference.source)
-    expect(preview.locator("#preview-reference-note")).to_contain_text("Found by itself: 36%")
+    expect(preview.locator("#preview-reference-note")).to_contain_text("it takes up 36%")
     # Now that the reference is there, its object is looked for.
-    expect(note).to_contain_text("Found by itself: 22%")
+    expect(note).to_contain_text("it takes up 22%")
     preview.locator("#generate").click()
     expect(preview.locator("#preview-status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
     assert gain(preview) > 1

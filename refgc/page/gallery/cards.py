@@ -127,8 +127,8 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 INTRODUCTION = (
     "Our own products and scenes; the generated pictures are <b>simulated</b>. The results were made once, by the "
-    "correspondence engine. Since there is a true picture to compare with, each card says how much closer to it the object "
-    "comes than by enlarging alone."
+    "correspondence engine. The truth is known, so each card says how much closer to it the object comes than by "
+    "enlarging alone."
 )
 
 

@@ -26,7 +26,7 @@ CAPTIONS: Mapping[MaskSource, str] = {
     "marks": "{} is marked.",
     "file": "The example’s own mask: {}. What you mark takes its place.",
     "transparency": "The picture’s own transparency: {}. What you mark takes its place.",
-    "detection": "We found the object ourselves; it takes up {}. If that is wrong, click the object or drag a box around it.",
+    "detection": "We looked for the object; it takes up {}. If that is wrong, click it or drag a box around it.",
     "none": INVITATION,
 }
 KEYS = "Arrow keys move the cross, with Shift in small steps; Enter marks."
@@ -162,7 +162,7 @@ class MarkingPad:
         return updates | self.show(self.segmenter.segment(marking, self.name, automatic=self.captions.keys()))
 
     def put(self, marking: Marking | None, visit: str) -> dict[Any, Any]:
-        """The updates that put a visitor's picture there with its marks; None empties the pad; raises as `segment` does."""
+        """The updates that put a visitor's picture there with its marks, or empty the pad; raises as `segment` does."""
         if marking is None:
             emptied = {self.file: None} if self.mask_file is None else {self.file: None, self.mask_file: None}
             return {**emptied, **self.empty()}

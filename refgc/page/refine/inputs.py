@@ -187,6 +187,14 @@ class RefineInputs:
         }
         return {**pads, **self._set(submission)}
 
+    def own(self, values: Mapping[Any, Any]) -> tuple[Marking | None, Marking | None] | None:
+        """The visitor's own reference and generated picture with their marks; None where there are none."""
+        try:
+            markings = self.reference.read(values), self.generated.read(values)
+        except InputError:
+            return None
+        return markings if any(marking is not None and not is_ours(marking.source) for marking in markings) else None
+
     def swap(self, values: Mapping[Any, Any], visit: str) -> dict[Any, Any]:
         """The updates that let the two pictures change places, each with its marks; raises as `MarkingPad.put` does."""
         reference, generated = self.reference.read(values), self.generated.read(values)

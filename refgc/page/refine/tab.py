@@ -75,6 +75,8 @@ class RefineTab:
         examples: to be clicked.
         example_gallery: their thumbnails; None where there are none.
         swap_button: lets the two pictures change places.
+        own: the visitor's own two pictures with their marks while an example is in their place; else None.
+        own_button: puts them back.
         token: the browser's, see `KeptResults`.
         cancellations: of all visits.
         kept: the results of all visits.
@@ -92,6 +94,8 @@ class RefineTab:
     examples: ExampleResults
     example_gallery: gr.Gallery | None
     swap_button: gr.Button
+    own: gr.State
+    own_button: gr.Button
     token: gr.BrowserState
     cancellations: Cancellations = field(default_factory=Cancellations)
     kept: KeptResults = field(default_factory=KeptResults)
@@ -155,23 +159,33 @@ class RefineTab:
         if entry is None or not entry.is_there:
             later = history.without_deleted()
             return {self.status: problem_line(DELETED), self.history: later, **self.history_view.show(later)}
-        try:
-            inputs = self.inputs.restore(entry.submission, request.session_hash or "")
-        except Exception as error:
-            inputs = {self.status: problem_line(sentence_for(error))}
         return {
             self.history: history.showing(entry),
             self.history_view.gallery: gr.update(selected_index=None),
-            **inputs,
+            self.status: "",
+            **self._restored(entry, request),
             **self.result.show(entry),
         }
 
-    def choose(self, event: gr.SelectData, history: History) -> dict[Any, Any]:
-        """Fill in the example that was clicked, and show its result."""
+    def choose(self, event: gr.SelectData, values: dict[Any, Any]) -> dict[Any, Any]:
+        """Fill in the example that was clicked, and show its result; the visitor's own pictures can be put back."""
+        own = self.inputs.own(values) or values[self.own]
         return {
             self.example_gallery: gr.update(selected_index=None),
-            **self._fill(self.examples.examples[int(event.index)], history),
+            self.own: own,
+            self.own_button: gr.update(visible=own is not None),
+            **self._fill(self.examples.examples[int(event.index)], values[self.history]),
         }
+
+    def put_back(self, own: tuple[Marking | None, Marking | None], request: gr.Request) -> dict[Any, Any]:
+        """Put the visitor's own pictures back in the place of an example's."""
+        try:
+            reference, generated = own
+            visit = request.session_hash or ""
+            inputs = {**self.inputs.reference.put(reference, visit), **self.inputs.generated.put(generated, visit)}
+            return {self.status: "", self.own: None, self.own_button: gr.update(visible=False), **inputs}
+        except Exception as error:
+            return {self.status: problem_line(sentence_for(error))}
 
     def open_page(self, token: object, request: gr.Request) -> dict[Any, Any]:
         """Fill in the example that the address names, or show what this browser has seen last, or the first result."""
@@ -181,7 +195,7 @@ class RefineTab:
         if named is not None:
             return updates | self._fill(named, history)
         if history.current is not None:
-            return updates | self.result.show(history.current)
+            return updates | self._restored(history.current, request) | self.result.show(history.current)
         first = self.examples.examples[0]
         entry = self.examples.entry(first)
         if entry is None:
@@ -205,6 +219,13 @@ class RefineTab:
         later = history.without_deleted().with_entry(entry)
         self.kept.keep(visit, later)
         return {self.history: later, **self.history_view.show(later), **self.result.show(entry)}
+
+    def _restored(self, entry: Entry, request: gr.Request) -> dict[Any, Any]:
+        """The updates that fill in what was submitted for a result, as far as the files are still there."""
+        try:
+            return self.inputs.restore(entry.submission, request.session_hash or "")
+        except Exception as error:
+            return {self.status: problem_line(sentence_for(error))}
 
     def _fill(self, example: Example, history: History) -> dict[Any, Any]:
         updates = self.inputs.fill(Marking(example.reference), Marking(example.generated))
@@ -261,6 +282,7 @@ def build_refine_tab(
     with gr.Row():
         with gr.Column(scale=5, min_width=400):
             *pads, swap = build_pads(segmenter)
+            own_button = gr.Button("Put my own pictures back", size="sm", visible=False, elem_id="own")
             with gr.Row(elem_classes="buttons"):
                 button = gr.Button("Refine", variant="primary", size="lg", scale=3, min_width=120, elem_id="refine")
                 cancel = gr.Button("Cancel", size="lg", scale=1, min_width=100, visible=False, elem_id="cancel")
@@ -282,6 +304,8 @@ def build_refine_tab(
         examples=ExampleResults(examples, find_results(examples)),
         example_gallery=gallery,
         swap_button=swap,
+        own=gr.State(None, time_to_live=state_seconds),
+        own_button=own_button,
         token=gr.BrowserState("", storage_key=TOKEN_KEY, secret=TOKEN_KEY),
     )
     run = _attach_run(tab)
@@ -330,6 +354,13 @@ def _attach_inputs(tab: RefineTab) -> None:
     tab.swap_button.click(
         tab.swap, inputs=inputs.inputs, outputs=[*inputs.outputs, tab.status], concurrency_limit=None, **settings
     )
+    tab.own_button.click(
+        tab.put_back,
+        inputs=tab.own,
+        outputs=[*inputs.outputs, tab.status, tab.own, tab.own_button],
+        concurrency_limit=None,
+        **settings,
+    )
     files = (inputs.reference.file, inputs.generated.file, inputs.further_references)
     mended = [event for file in files for event in (file.upload, file.clear)]
     mended += [option.input for option in (inputs.scale, inputs.strength, inputs.seed, inputs.engine)]
@@ -345,7 +376,12 @@ def _attach_examples(demo: gr.Blocks, tab: RefineTab, run: Any) -> None:
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     # Past the queue: ending the run closes the stream of answers from there, and this one's could be lost with it.
     choosing = gallery.select(
-        tab.choose, inputs=tab.history, outputs=[gallery, *outputs], cancels=[run], queue=False, **settings
+        tab.choose,
+        inputs=tab.inputs.inputs | {tab.history, tab.own},
+        outputs=[gallery, *outputs, tab.own, tab.own_button],
+        cancels=[run],
+        queue=False,
+        **settings,
     )
     choosing.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
     demo.load(tab.open_page, inputs=tab.token, outputs=[*outputs, tab.token], concurrency_limit=None, **settings)

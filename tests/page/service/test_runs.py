@@ -152,6 +152,7 @@ def test_run_is_logged_with_its_figures(job: RefineJob, log: io.StringIO):
     (entry,) = logged(log)
     assert (entry["event"], entry["outcome"], entry["engine"]) == ("refine", "done", "correspondence")
     assert (entry["scale"], entry["reference"], entry["generated"]) == (4, [96, 96], [64, 64])
+    assert entry["seconds"].pop("saving") > 0
     assert entry["seconds"] == {"matching": 0.75, "fusing": 0.5}
     assert 0 <= entry["waited"] <= 10
     assert 0 <= entry["ran"] <= 10
