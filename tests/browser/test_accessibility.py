@@ -50,28 +50,11 @@ def judge(page: Page, state: str) -> list[str]:
     return wrong
 
 
-# Whether the notice over the page is there and whole.
-WHOLE = "notices => notices.length === 1 && getComputedStyle(notices[0]).opacity === '1'"
-
-
-def judge_with_notice(page: Page, where: str) -> list[str]:
-    """As `judge`, with the notice that nothing was given.
-
-    The notice goes away by itself, on a slow machine while it is judged; then it is called again.
-    """
-    notice = page.get_by_test_id("toast-body")
-    for _ in range(5):
-        page.locator("#refine").click()
-        expect(page.locator("#status .problem")).to_be_visible()
-        expect(notice).to_have_css("opacity", "1")
-        expect(notice.get_by_test_id("toast-text")).to_be_visible()
-        found = judge(page, where)
-        if notice.evaluate_all(WHOLE):
-            page.get_by_test_id("toast-close").click()
-            expect(notice).to_have_count(0)
-            return found
-        expect(notice).to_have_count(0)
-    raise AssertionError(f"{where}: the notice was never judged whole.")
+def judge_with_problem(page: Page, where: str) -> list[str]:
+    """As `judge`, with the sentence that nothing was given."""
+    page.locator("#refine").click()
+    expect(page.locator("#status .problem")).to_be_visible()
+    return judge(page, where)
 
 
 def open_tab(page: Page, name: str) -> None:
@@ -123,7 +106,7 @@ def test_every_tab_is_accessible_empty_and_with_a_result(page: Page, server: str
         page.evaluate("window.scrollTo(0, 0)")
         expect(page.locator("#refine")).to_be_in_viewport(ratio=1)
     for screen in screens(page):
-        wrong += judge_with_notice(page, f"Refine, with nothing given, {screen}")
+        wrong += judge_with_problem(page, f"Refine, with nothing given, {screen}")
     choose(page, EXAMPLES[1])
     shows(page, EXAMPLES[1])
     page.locator("#refine").click()

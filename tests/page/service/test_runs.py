@@ -200,7 +200,7 @@ def test_cancelled_run_is_logged_and_the_queue_is_free(job: RefineJob, log: io.S
     engine = Engine(go_on_for_ever)
     service = service_with(engine)
     running = service.refine(job, "a")
-    next(event for event in running if event == Working("for ever", 0.5))
+    next(event for event in running if isinstance(event, Working) and event.stage == "for ever")
     running.close()
     assert outcomes(log) == ["cancelled"]
     engine._work = lambda progress: None
@@ -424,3 +424,18 @@ def test_room_is_made_from_the_cache_first(job: RefineJob, cache: ResultCache, t
     with pytest.raises(NoRoomError):
         service_with(Engine(), cache, spare_megabytes=1e9).check_room()
     assert list((tmp_path / "results" / "entries").iterdir()) == []
+
+
+def test_the_bar_is_not_full_before_the_files_are_written(job: RefineJob) -> None:
+    def work(progress: Progress) -> None:
+        progress("fusing", 0.5)
+        progress("done", 1.0)
+
+    events = list(service_with(Engine(work)).refine(job, "visit"))
+    stages = [(event.stage, event.fraction) for event in events if isinstance(event, Working)]
+    fractions = [fraction for _, fraction in stages]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] < 1
+    assert ("fusing", 0.44) in [(stage, round(fraction, 2)) for stage, fraction in stages]
+    assert stages[-1][0] == "saving the pictures"
+    assert "done" not in dict(stages)
