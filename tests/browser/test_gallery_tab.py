@@ -228,19 +228,20 @@ def test_looking_closely_loads_the_large_pictures(page: Page, gallery: Page) -> 
     expect(closely).to_have_count(0)
 
 
-def test_example_opens_in_refine_with_the_theme_kept(page: Page, server: str, watch) -> None:
-    page.goto(f"{server}/?__theme=dark", wait_until="domcontentloaded")
-    page.locator("#refine").wait_for()
+def test_example_opens_in_refine_and_the_page_stays(page: Page, server: str, watch) -> None:
+    page.goto(f"{server}/?__theme=dark&tab=gallery", wait_until="domcontentloaded")
+    page.locator("#refine").wait_for(state="attached")
     assert page.evaluate("document.body.classList.contains('dark')")
-    # A page that is left while it waits for an answer complains; this one waits for its first result.
-    expect(page.locator("#comparison .viewer-after")).to_be_attached()
-    page.wait_for_timeout(1000)
-    link = card(open_gallery(page)).get_by_role("link", name="Try it in Refine")
+    expect(page.get_by_role("tab", name="Gallery", exact=True)).to_have_attribute("aria-selected", "true")
+    link = card(page).get_by_role("link", name="Try it in Refine")
     expect(page.locator("#paper-cards")).not_to_contain_text("Fetching")
+    # For a click that opens another window.
     assert (link.get_attribute("href") or "").endswith("?example=paperback")
+    page.evaluate("window.stayed = true")
     link.click()
-    page.wait_for_url(lambda url: "example=paperback" in url and "__theme=dark" in url)
-    page.locator("#refine").wait_for()
+    expect(page.locator("#generated .file-preview")).to_be_visible()
+    expect(page.locator("#caption")).to_have_text("Paperback")
+    assert page.evaluate("window.stayed")
 
 
 @pytest.mark.slow
