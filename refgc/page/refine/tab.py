@@ -17,11 +17,11 @@ import gradio as gr
 from refgc.imaging.image import Image, to_pil
 from refgc.page.examples import Example
 from refgc.page.marking.mask import Marking, ObjectSegmenter
-from refgc.page.pictures import LONGEST_SIDE, STAGE_CAPTIONS, ShownResult, write_picture
+from refgc.page.pictures import LONGEST_SIDE, STAGE_CAPTIONS, ShownResult, refined_name, stem_of, write_picture
 from refgc.page.refine.code import code_for
 from refgc.page.refine.examples import ExampleResults, build_example_gallery, find_results, submission_of
-from refgc.page.refine.inputs import RefineInputs, Submission, build_inputs, build_pads
-from refgc.page.refine.result import Entry, History, HistoryView, ResultView, build_result
+from refgc.page.refine.inputs import RefineInputs, Submission, attach_link_button, build_inputs, build_pads
+from refgc.page.refine.result import FIRST_FORMAT, Entry, History, HistoryView, ResultView, build_result
 from refgc.page.service.limits import address_of
 from refgc.page.service.queue import Finished, Seen, Working
 from refgc.page.service.runs import Service
@@ -39,9 +39,13 @@ from refgc.page.words import (
 DONE = "Done. Drag the handles to compare."
 ONLY_ENLARGED = "Done, but only enlarged; the report below the picture says why."
 CACHE_HIT = " This very result had been made before, so it is here at once."
+LINKED = "The settings of this link are filled in; press Refine to see what they make."
+NO_SUCH_SETTING = "This link names a setting that cannot be chosen here; it stays as it is at first."
 CANCELLED = "Cancelled. Nothing of it is kept."
 SCROLL_WHEN_DONE = "() => document.querySelector('#status .done') && window.refgcShowResult()"
 DELETED = "That result has been deleted, as everything here is after some hours; refine it again."
+# Writing a large picture keeps a core busy for seconds.
+FORMAT_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "format"}
 # A run ends soon after it is cancelled, long before this many other visits have cancelled something.
 MOST_VISITS = 10_000
 
@@ -162,6 +166,19 @@ class RefineTab:
             **self.result.show(entry),
         }
 
+    def keep(self, file_format: str, history: History) -> Iterator[dict[Any, Any]]:
+        """Offer the result's file in another format, which takes a moment to make."""
+        entry, view = history.current, self.result
+        if entry is None or not entry.is_there:
+            yield {self.status: problem_line(DELETED, title="Not made")}
+            return
+        yield {view.download: gr.update(label=f"Making the {file_format} …", interactive=False)}
+        try:
+            yield view.keep(entry, file_format)
+        except Exception as error:
+            problem = problem_line(sentence_for(error), title="Not made")
+            yield {self.status: problem, **view.keep(entry, FIRST_FORMAT)}
+
     def choose(self, event: gr.SelectData, history: History) -> dict[Any, Any]:
         """Fill in the example that was clicked, and show its result."""
         return {
@@ -170,15 +187,24 @@ class RefineTab:
         }
 
     def open_page(self, history: History, request: gr.Request) -> dict[Any, Any]:
-        """Fill in the example that the address names; without one show the first result, and leave the inputs empty."""
+        """Fill in the example and the options that the address names.
+
+        Without an example the first result is shown, and the pictures are left empty.
+        """
+        options, all_possible = self.inputs.linked(request.query_params)
+        if not all_possible:
+            gr.Info(NO_SUCH_SETTING)
+        said = {self.status: status_line(LINKED)} if options else {}
+        if not self.examples.examples:
+            return {**options, **said}
         named = self.examples.named(request.query_params.get("example", ""))
         if named is not None:
-            return self._fill(named, history)
+            return {**self._fill(named, history), **options, **said}
         first = self.examples.examples[0]
         entry = self.examples.entry(first)
         if entry is None:
-            return {self.submission: submission_of(first), **self.running()}
-        return {self.history: history.showing(entry), **self.result.show(entry)}
+            return {self.submission: submission_of(first), **self.running(), **options, **said}
+        return {self.history: history.showing(entry), **self.result.show(entry), **options, **said}
 
     def running(self) -> dict[Any, Any]:
         """The updates for the time of a run."""
@@ -230,9 +256,10 @@ class RefineTab:
     def _finished(
         self, submission: Submission, result: ShownResult, cache_hit: bool, history: History
     ) -> dict[Any, Any]:
-        code = code_for(submission, result.report.engine, result.download.name, new_folder("masks"))
+        stem = stem_of(submission.generated.source)
+        code = code_for(submission, result.report.engine, refined_name(stem), new_folder("masks"))
         sentence = (DONE if result.report.placed else ONLY_ENLARGED) + (CACHE_HIT if cache_hit else "")
-        entry = Entry(submission.title, result, code)
+        entry = Entry(submission.title, result, code, stem)
         return {self.status: status_line(sentence, done=True), **self.resting(), **self.show(entry, history)}
 
 
@@ -256,6 +283,7 @@ def build_refine_tab(
                 cancel = gr.Button("Cancel", size="lg", scale=1, min_width=100, visible=False, elem_id="cancel")
             status = gr.HTML("", elem_id="status", elem_classes="status-line")
             inputs = build_inputs(*pads)
+            attach_link_button(inputs, examples)
             gallery = build_example_gallery(examples) if examples else None
         with gr.Column(scale=7, min_width=440, elem_id="result"):
             result, history_view = build_result()
@@ -303,22 +331,29 @@ def _attach_run(tab: RefineTab) -> Any:
         tab.pick, inputs=tab.history, outputs=tab.outputs, concurrency_limit=None, **settings
     )
     picking.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
+    tab.result.file_format.input(
+        tab.keep,
+        inputs=[tab.result.file_format, tab.history],
+        outputs=[tab.status, tab.result.download, tab.result.file_format],
+        **FORMAT_QUEUE,
+        **settings,
+    )
     return run
 
 
 def _attach_examples(demo: gr.Blocks, tab: RefineTab, run: Any) -> None:
     """A click shows an example's result, and the page opens with one, so that a visitor sees what is promised."""
     gallery = tab.example_gallery
-    if gallery is None:
-        return
     outputs = [*tab.inputs.outputs, *tab.outputs, tab.submission]
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    demo.load(tab.open_page, inputs=tab.history, outputs=outputs, concurrency_limit=None, **settings)
+    if gallery is None:
+        return
     # Past the queue: ending the run closes the stream of answers from there, and this one's could be lost with it.
     choosing = gallery.select(
         tab.choose, inputs=tab.history, outputs=[gallery, *outputs], cancels=[run], queue=False, **settings
     )
     choosing.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
-    demo.load(tab.open_page, inputs=tab.history, outputs=outputs, concurrency_limit=None, **settings)
 
 
 def _write_stage(picture: Image, folder: Path) -> Path:
