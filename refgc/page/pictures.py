@@ -175,7 +175,7 @@ def stem_of(generated: Path) -> str:
     """
     name = generated.parent.name if is_ours(generated) else generated.stem
     plain = normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", plain)[:LONGEST_STEM].strip("-_") or "picture"
+    return re.sub(r"[^A-Za-z0-9_]+", "-", plain)[:LONGEST_STEM].strip("-_") or "picture"
 
 
 def refined_name(stem: str, suffix: str = ".png") -> str:

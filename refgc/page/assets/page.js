@@ -8,7 +8,7 @@
   function touchWords(text) {
     if (!isCoarse) return text;
     return text
-      .replaceAll("Drop File Here", "")
+      .replace(/Drop File Here|- or -/g, "")
       .replaceAll("drag a box around it", "choose Box and draw one around it")
       .replace(/\b(C|c)lick\b/g, (_, first) => (first === "C" ? "Tap" : "tap"));
   }
