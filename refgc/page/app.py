@@ -27,6 +27,7 @@ from refgc.webui import viewer
 from refgc.webui.theme import build_theme
 
 ASSETS = Path(__file__).resolve().parent / "assets"
+SCRIPTS = ("page", "uploads", "marking", "link", "gallery")
 TITLE = "RefGC-SR²"
 PROMISE = (
     "Image generators blur the lettering, texture and shape of your object. Give us its sharp photo and the generated "
@@ -102,7 +103,10 @@ def launch_settings(service: Service) -> dict[str, Any]:
     Raises:
         InputError: a setting in the environment cannot be used.
     """
-    scripts = (*(ASSETS / name for name in ("page.js", "marking.js", "gallery.js")), viewer.SCRIPT)
+    scripts = (
+        *(ASSETS / name for name in ("page.js", "uploads.js", "marking.js", "link.js", "gallery.js")),
+        viewer.SCRIPT,
+    )
     script = "".join(path.read_text(encoding="utf-8") for path in scripts)
     tools = set_up_tools()
     *proxies, compression = server_middleware(service)

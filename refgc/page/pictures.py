@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from unicodedata import normalize
 from urllib.parse import quote
 
 import numpy as np
@@ -20,7 +24,7 @@ from refgc.imaging.encode import FileOptions
 from refgc.imaging.image import DEFAULT_OPTIONS, MARKED, Image, Mask, open_image, open_mask, save_image, to_pil
 from refgc.outputs.preview import GENERATED, PICTURES, REPORT, write_preview
 from refgc.outputs.result import image_text
-from refgc.page.examples import THUMBNAIL_SIDE
+from refgc.page.examples import THUMBNAIL_SIDE, is_ours
 from refgc.page.words import capitalised
 from refgc.webui.viewer import PLACE, Box, ViewedPicture, ViewedReference, viewer_html
 
@@ -41,6 +45,10 @@ STAGE_CAPTIONS = {
     "object in the picture": "Object found in the picture",
 }
 REFINED = "refined.png"
+# The formats that a visitor may keep a result in, and their suffixes; the first is the one that is made at once.
+DOWNLOAD_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp"}
+# Letters of a visitor's name that a download keeps, chosen by hand: more is not read in a list of files.
+LONGEST_STEM = 60
 CONDITIONS = {
     "condition picture": "What to draw: the object, and the scene without it",
     "condition mask": "Where to draw: white",
@@ -159,6 +167,45 @@ def download_name(report: Report) -> str:
     """The name of the PNG, such as refined-4x-1024x1024.png."""
     width, height = report.output_size
     return f"refined-{report.scale}x-{width}x{height}.png"
+
+
+def stem_of(generated: Path) -> str:
+    """What files that are made of a generated picture are named after; one of our examples is named by its folder.
+
+    The name is a visitor's, and anything may be in it. Letters lose their accents. What is neither a letter of ASCII
+    nor a digit, a hyphen or an underscore is left out.
+    """
+    name = generated.parent.name if is_ours(generated) else generated.stem
+    plain = normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_]+", "-", plain)[:LONGEST_STEM].strip("-_") or "picture"
+
+
+def refined_name(generated: Path, suffix: str = ".png") -> str:
+    """The name of a result's file that a visitor keeps, such as dog-refined.png; see `stem_of`."""
+    return f"{stem_of(generated)}-refined{suffix}"
+
+
+def named_download(shown: ShownResult, name: str) -> Path:
+    """The result's file under another name, in its own folder.
+
+    Args:
+        shown: the result.
+        name: such as dog-refined.webp; its suffix is one of `DOWNLOAD_FORMATS`.
+
+    Raises:
+        InputError: the result is too large for the format, or has been deleted.
+    """
+    target = shown.download.with_name(name)
+    if target.is_file():
+        return target
+    if target.suffix != shown.download.suffix:
+        save_image(open_image(shown.download, name="result"), target)
+        return target
+    try:
+        os.link(shown.download, target)
+    except OSError:  # another thread was first, or a file system without links
+        shutil.copyfile(shown.download, target)
+    return target
 
 
 def write_stage(picture: Image, path: Path) -> Path:

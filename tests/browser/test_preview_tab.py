@@ -224,6 +224,7 @@ def test_a_finger_marks_by_a_tap_and_scrolls_unless_it_draws_a_box(browser: Brow
         page.get_by_role("tab", name="DipRefGC preview").click()
         give(page, "scene", card)
         frame = frame_of(page, "scene")
+        page.locator("#preview-scene-pad .pad-open").tap()
         page.touchscreen.tap(*place(frame, 0.5, 0.5))
         expect(frame.locator(".pad-object")).to_have_count(1)
         # The answer draws the picture anew, which would end a swipe.

@@ -98,7 +98,7 @@ def test_given_mask_is_shown_and_a_useless_one_is_refused(opened: Page, pair, tm
     opened.locator("#code button").first.click()
     expect(opened.locator("#command textarea")).to_have_value(
         "refgc refine \\\n  --reference reference.png \\\n  --generated generated.png \\\n"
-        "  --generated-mask good.png \\\n  --output refined-4x-512x384.png \\\n  --engine correspondence\n"
+        "  --generated-mask good.png \\\n  --output generated-refined.png \\\n  --engine correspondence\n"
     )
     expect(opened.locator("#masks")).to_be_hidden()
 
@@ -130,7 +130,7 @@ def test_code_of_an_example_names_the_project_s_files(opened: Page) -> None:
     opened.locator("#code button").first.click()
     expect(opened.locator("#command textarea")).to_have_value(
         f"refgc refine \\\n  --reference examples/{EXAMPLES[2].name}/hrri.jpg \\\n"
-        f"  --generated examples/{EXAMPLES[2].name}/lrgi.png \\\n  --output refined.png \\\n"
+        f"  --generated examples/{EXAMPLES[2].name}/lrgi.png \\\n  --output {EXAMPLES[2].name}-refined.png \\\n"
         "  --engine correspondence\n"
     )
 

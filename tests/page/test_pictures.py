@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from refgc.imaging.image import Image
-from refgc.page.pictures import LONGEST_SIDE, write_picture, write_result
+from refgc.page.examples import EXAMPLES_FOLDER
+from refgc.page.pictures import LONGEST_SIDE, named_download, refined_name, stem_of, write_picture, write_result
 from tests.support.reports import make_report, make_result
 
 REFERENCE = Image(np.full((90, 120, 3), 200, np.uint8))
@@ -83,3 +86,42 @@ def test_large_picture_is_shown_smaller(tmp_path: Path) -> None:
     path = write_picture(PIL.Image.new("RGB", (4096, 1024), "teal"), tmp_path / "large.webp", LONGEST_SIDE)
     with PIL.Image.open(path) as picture:
         assert picture.size == (2048, 512)
+
+
+@pytest.mark.parametrize(
+    ("file", "stem"),
+    [
+        (Path("/up/1/dog.png"), "dog"),
+        (Path("/up/1/Über uns (2).tar.jpeg"), "Uber-uns-2-tar"),
+        (Path("/up/1/-rf ~.png"), "rf"),
+        (Path("/up/1/狗.png"), "picture"),
+        (Path('/up/1/"; rm -rf $HOME #.png'), "rm-rf-HOME"),
+        (Path("/up/1/..."), "picture"),
+        (Path("/up/1") / ("x" * 200), "x" * 60),
+        (EXAMPLES_FOLDER / "camera" / "lrgi.png", "camera"),
+    ],
+)
+def test_a_download_is_named_by_the_generated_picture(file: Path, stem: str) -> None:
+    assert stem_of(file) == stem
+    assert refined_name(stem_of(file)) == f"{stem}-refined.png"
+
+
+@given(st.text(min_size=1, max_size=120).filter(lambda name: "/" not in name and "\0" not in name))
+def test_no_name_leads_a_download_astray(name: str) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", stem_of(Path("/up/1") / name)), name
+
+
+def test_a_download_has_the_same_pixels_in_every_format(tmp_path: Path) -> None:
+    result = make_result(make_report())
+    shown = write_result(result, REFERENCE, tmp_path / "new")
+    png = named_download(shown, "dog-refined.png")
+    assert png.read_bytes() == shown.download.read_bytes()
+    assert named_download(shown, "dog-refined.png") == png
+    for name, kind in (("dog-refined.jpg", "JPEG"), ("dog-refined.webp", "WEBP")):
+        path = named_download(shown, name)
+        assert (path.name, path.parent) == (name, shown.download.parent)
+        with PIL.Image.open(path) as picture:
+            assert (picture.format, picture.size) == (kind, result.image.size)
+            pixels = np.asarray(picture.convert("L"))
+        expected = np.asarray(PIL.Image.fromarray(result.image.pixels).convert("L"))
+        assert np.corrcoef(pixels.ravel(), expected.ravel())[0, 1] > 0.8

@@ -8,6 +8,8 @@
   const FINE_STEP = 0.004;
 
   const pads = {};
+  // Names of the pads that are unfolded on a narrow screen; a picture may be set anew with each answer of the server.
+  const unfolded = new Set();
 
   const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
   const within = (share) => Math.min(1, Math.max(0, share));
@@ -32,7 +34,7 @@
 
   function connect(name, element, props, trigger, watch) {
     const part = (name) => element.querySelector(`.pad-${name}`);
-    const [frame, picture, layer, cross, band] = ["frame", "picture", "marks", "cross", "band"].map(part);
+    const [frame, picture, layer, cross, band, opener] = ["frame", "picture", "marks", "cross", "band", "open"].map(part);
     let start = null; // where the button went down
     let corner = null; // the first corner of a box that is made of two taps
     let centre = [0.5, 0.5]; // of the cross that the arrow keys move
@@ -45,10 +47,10 @@
       frame.hidden = !shown;
       band.hidden = true;
       start = corner = null;
-      if (!shown) return;
+      if (!shown) return fold(true);
       if (picture.getAttribute("src") !== shown.picture.url) picture.src = shown.picture.url;
       picture.alt = shown.description;
-      frame.setAttribute("aria-label", shown.label);
+      frame.setAttribute("aria-label", window.refgcTouchWords(shown.label));
       frame.style.setProperty("--ratio", shown.ratio);
       drawMarks();
     }
@@ -95,6 +97,16 @@
       change(added(marks(), { kind, points }));
     }
 
+    // On a narrow screen the pictures are small until the tools are unfolded; a wide one has no such button.
+    const isFolded = () => opener.offsetParent !== null && !unfolded.has(name);
+
+    function fold(folded) {
+      if (folded) unfolded.delete(name);
+      else unfolded.add(name);
+      opener.setAttribute("aria-expanded", String(!folded));
+      if (!folded) element.scrollIntoView({ block: "nearest" });
+    }
+
     const mode = () => element.closest(".marking").querySelector("input[type=radio]:checked")?.value ?? "object";
 
     function mark(point) {
@@ -110,6 +122,7 @@
 
     frame.addEventListener("pointerdown", (event) => {
       dragged = false;
+      if (isFolded()) return;
       if (event.button !== 0 || (event.pointerType === "touch" && mode() !== "box")) return;
       start = position(event);
       frame.setPointerCapture(event.pointerId);
@@ -133,9 +146,11 @@
       band.hidden = true;
     });
     frame.addEventListener("click", (event) => {
-      if (!dragged) mark(position(event));
+      if (isFolded()) fold(false);
+      else if (!dragged) mark(position(event));
       dragged = false;
     });
+    opener.addEventListener("click", () => fold(unfolded.has(name)));
 
     frame.addEventListener("keydown", (event) => {
       if (ARROWS[event.key]) {
@@ -161,6 +176,7 @@
       cross.hidden = true;
     });
 
+    opener.setAttribute("aria-expanded", String(unfolded.has(name)));
     draw();
     watch(["value", "drawing"], draw);
     watch("refusal", takeBack);

@@ -1,5 +1,39 @@
-// Names for screen readers that Gradio leaves out, and scrolling to a result or a problem.
+// Names for screen readers that Gradio leaves out, names of files in full, the words for fingers, and scrolling to a
+// result or a problem.
 (() => {
+  const TAIL = 10; // Characters at the end of a long file name that are always seen; its type is among them.
+  const isCoarse = window.matchMedia("(pointer: coarse)").matches;
+
+  // What is said to a mouse, said to a finger. A finger that drags scrolls, unless it draws a box.
+  function touchWords(text) {
+    if (!isCoarse) return text;
+    return text
+      .replace(/Drop File Here|- or -/g, "")
+      .replaceAll("drag a box around it", "choose Box and draw one around it")
+      .replace(/\b(C|c)lick\b/g, (_, first) => (first === "C" ? "Tap" : "tap"));
+  }
+
+  function sayForFingers(root) {
+    const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    for (let text = root.nodeType === Node.TEXT_NODE ? root : texts.nextNode(); text; text = texts.nextNode()) {
+      const said = touchWords(text.nodeValue);
+      if (said !== text.nodeValue) text.nodeValue = said;
+    }
+  }
+
+  // The style sheet shortens the first part where there is no room for it.
+  function nameFiles() {
+    for (const cell of document.querySelectorAll(".file-preview .filename")) {
+      const name = cell.getAttribute("aria-label") ?? "";
+      if (cell.title === name) continue;
+      const letters = [...name];
+      const at = letters.length > 2 * TAIL ? letters.length - TAIL : letters.length;
+      cell.title = name;
+      cell.dataset.head = letters.slice(0, at).join("");
+      cell.dataset.tail = letters.slice(at).join("");
+    }
+  }
+
   function labelOf(part) {
     return part.closest(".block")?.querySelector("[data-testid=block-label]")?.textContent.trim();
   }
@@ -55,9 +89,17 @@
     if (remedy) document.querySelector(remedy.dataset.press)?.click();
   });
 
-  new MutationObserver(() => {
+  window.refgcTouchWords = touchWords;
+
+  new MutationObserver((changes) => {
+    if (isCoarse) {
+      for (const { type, target, addedNodes } of changes) {
+        (type === "characterData" ? [target] : addedNodes).forEach(sayForFingers);
+      }
+    }
     nameControls();
+    nameFiles();
     simplifyNotices();
     showProblems();
-  }).observe(document.documentElement, { childList: true, subtree: true });
+  }).observe(document.documentElement, { childList: true, characterData: true, subtree: true });
 })();

@@ -36,7 +36,11 @@ SKELETON = (
     '<div class="pad-frame" tabindex="0" role="application" hidden>'
     '<img class="pad-picture" draggable="false" alt=""><div class="pad-marks"></div>'
     '<i class="pad-cross" hidden></i><i class="pad-band" hidden></i></div>'
+    '<button type="button" class="pad-open" aria-expanded="false">Mark the object</button>'
 )
+# The style sheet shows it where a finger points; assets/uploads.js takes the photo.
+CAMERA = """<label>Take a photo
+<input type="file" accept="image/*" capture="environment" aria-label="{}: take a photo"></label>"""
 CONNECT = 'window.refgcMarking.connect("{}", element, props, trigger, watch);'
 # Segmenting keeps a core busy for a second or so, and is not to wait behind a refinement.
 MARKING_QUEUE: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "marking"}
@@ -252,6 +256,7 @@ def build_marking_pad(
     captions: Mapping[MaskSource, str] = CAPTIONS,
     mask_file: gr.File | None = None,
     reference: MarkingPad | None = None,
+    camera: bool = True,
     min_width: int = 300,
 ) -> MarkingPad:
     """A drop zone that turns into the picture to mark.
@@ -267,6 +272,7 @@ def build_marking_pad(
         captions: for each source of a mask that is tried.
         mask_file: not rendered yet; it may stand elsewhere on the page.
         reference: the pad of another picture of the same object.
+        camera: whether a photo of it may be taken.
         min_width: in pixels, below which the pad goes to a row of its own.
     """
     with gr.Column(elem_classes=["upload", "marking"], min_width=min_width):
@@ -281,6 +287,8 @@ def build_marking_pad(
             refusal=None,
         )
         file = gr.File(label=label, file_types=FILE_TYPES, height=EMPTY_HEIGHT, elem_id=elem_id)
+        if camera:
+            gr.HTML(CAMERA.format(label), apply_default_css=False, elem_classes="pad-camera")
         note = gr.HTML(visible=False, elem_id=f"{elem_id}-note")
         with gr.Column(visible=False, elem_classes="marking-tools") as tools:
             gr.Radio(

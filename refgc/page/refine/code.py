@@ -49,7 +49,7 @@ def code_for(submission: Submission, engine: EngineName, output: str, folder: Pa
     Args:
         submission: what was refined.
         engine: made the result; "auto" might stand for another engine on another machine.
-        output: the name of the result's file.
+        output: the name of the result's file; it gets a number where a file of the visitor has that name.
         folder: the marked masks are copied there, named as in the code; made if there are any.
     """
     names: dict[str, str] = {}
@@ -76,6 +76,7 @@ def code_for(submission: Submission, engine: EngineName, output: str, folder: Pa
         name_file(role, _name(file))
     if masks:
         sentences.append("Put the masks below into the same folder.")
+    output = _unused(output, names)
     options = {name: value for name, value, default in _options(submission) if value != default}
     references = [names.pop(role) for role in ("reference", *further)]
     return Code(

@@ -13,7 +13,7 @@ from gradio.utils import get_upload_folder
 from refgc.page.examples import Example, thumbnail
 from refgc.page.gallery.manifest import GALLERY_FOLDER, GalleryCard, content_hash, read_manifest
 from refgc.page.marking.mask import Marking
-from refgc.page.pictures import REFERENCE, ShownPictures
+from refgc.page.pictures import REFERENCE, ShownPictures, refined_name
 from refgc.page.refine.code import code_for
 from refgc.page.refine.inputs import Submission
 from refgc.page.refine.result import Entry
@@ -39,7 +39,7 @@ class ExampleResults:
         if example.name not in self.cards:
             return None
         submission, shown = submission_of(example), show_result(self.cards[example.name])
-        code = code_for(submission, shown.report.engine, "refined.png", new_folder("masks"))
+        code = code_for(submission, shown.report.engine, refined_name(example.generated), new_folder("masks"))
         return Entry(submission, shown, code)
 
 

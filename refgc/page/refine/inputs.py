@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -14,7 +16,7 @@ import gradio as gr
 from refgc.doctor import may_choose_diffusion
 from refgc.engine import EngineName
 from refgc.errors import InputError
-from refgc.page.examples import is_ours
+from refgc.page.examples import Example, is_ours
 from refgc.page.marking.mask import Marking, MaskSource, ObjectSegmenter
 from refgc.page.marking.pad import FILE_TYPES, MarkingPad, attach_marking, build_marking_pad
 from refgc.page.service.runs import RefineJob
@@ -107,6 +109,7 @@ class RefineInputs:
     engine: gr.Radio
     object_name: gr.Textbox
     further_references: gr.File
+    link: gr.Button
 
     @property
     def options(self) -> set[Any]:
@@ -130,6 +133,29 @@ class RefineInputs:
     def outputs(self) -> list[Any]:
         """The components that `fill` changes."""
         return [*self.reference.outputs, *self.generated.outputs, *self.options]
+
+    @property
+    def linkable(self) -> dict[str, gr.Radio | gr.Slider | gr.Number]:
+        """The options that a link may name, by their names in it."""
+        return {
+            "scale": self.scale,
+            "strength": self.strength,
+            "surroundings": self.surroundings,
+            "seed": self.seed,
+            "engine": self.engine,
+        }
+
+    def linked(self, query: Mapping[str, str]) -> tuple[dict[Any, Any], bool]:
+        """The updates that set the options which a link names, and whether all of these can be chosen here."""
+        updates: dict[Any, Any] = {}
+        all_possible = True
+        for name, component in self.linkable.items():
+            if name in query:
+                try:
+                    updates[component] = read_setting(query[name], component)
+                except ValueError:
+                    all_possible = False
+        return updates, all_possible
 
     def read(self, values: Mapping[Any, Any]) -> Submission:
         """What the visitor submits.
@@ -213,6 +239,49 @@ class RefineInputs:
         }
 
 
+def read_setting(text: str, component: gr.Radio | gr.Slider | gr.Number) -> Any:
+    """The value of an option as a link names it.
+
+    Raises:
+        ValueError: it cannot be chosen.
+    """
+    if isinstance(component, gr.Radio):
+        values = [value for _, value in component.choices if component.visible or value == component.value]
+        return values[[str(value) for value in values].index(text)]
+    # Python reads numbers in other digits, and with underscores, too.
+    if not re.fullmatch(r"\d{1,16}(\.\d{1,9})?", text, re.ASCII):
+        raise ValueError(text)
+    number = float(text) if isinstance(component, gr.Slider) else int(text)
+    if component.maximum is not None and number > component.maximum:
+        raise ValueError(text)
+    return number
+
+
+def build_link_button() -> gr.Button:
+    """Add the button that copies a link, and the place where it says so."""
+    button = gr.Button("Copy link to these settings", size="sm", elem_id="copy-link")
+    gr.HTML('<p class="hint link-said" role="status"></p>', apply_default_css=False, elem_id="link-said")
+    return button
+
+
+def attach_link_button(inputs: RefineInputs, examples: Sequence[Example]) -> None:
+    """Let the button copy a link to the settings, and to the example whose pictures are filled in.
+
+    The visitor's own pictures are in no link.
+    """
+    known = {
+        "options": list(inputs.linkable),
+        "defaults": [component.value for component in inputs.linkable.values()],
+        "examples": {one.name: [str(one.reference), str(one.generated)] for one in examples},
+    }
+    inputs.link.click(
+        None,
+        inputs=[*inputs.linkable.values(), inputs.reference.file, inputs.generated.file],
+        js=f"(...values) => window.refgcCopyLink({json.dumps(known)}, values)",
+        api_visibility="private",
+    )
+
+
 def build_pads(segmenter: ObjectSegmenter) -> tuple[MarkingPad, MarkingPad, gr.Button]:
     """Reference and generated picture, side by side, and a button that swaps them; the uploads of masks come later."""
     with gr.Row(elem_classes="pads-head"):
@@ -235,6 +304,7 @@ def build_pads(segmenter: ObjectSegmenter) -> tuple[MarkingPad, MarkingPad, gr.B
             "generated",
             captions=GENERATED_CAPTIONS,
             mask_file=_mask_upload("Generated mask", "generated-mask"),
+            camera=False,
             min_width=220,
         )
     gr.HTML(
@@ -318,10 +388,11 @@ def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine
                 with gr.Column(elem_classes="upload", min_width=140):
                     assert pad.mask_file is not None, "both pads have one"
                     pad.mask_file.render()  # type: ignore[no-untyped-call]
+        link = build_link_button()
     for pad in (reference, generated):
         attach_marking(pad)
     return RefineInputs(
-        reference, generated, scale, strength, surroundings, seed, engine, object_name, further_references
+        reference, generated, scale, strength, surroundings, seed, engine, object_name, further_references, link
     )
 
 

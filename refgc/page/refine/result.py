@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from refgc.page.pictures import ShownPictures, ShownResult, address_in_uploads
+from refgc.errors import InputError
+from refgc.page.pictures import (
+    DOWNLOAD_FORMATS,
+    ShownPictures,
+    ShownResult,
+    address_in_uploads,
+    named_download,
+    refined_name,
+)
 from refgc.page.refine.code import Code, CodeView, build_code_view
 from refgc.page.refine.inputs import Submission
 from refgc.page.words import HEADLINES, REFINED, outcome_of, report_summary
@@ -18,7 +26,9 @@ from refgc.webui.components import html_with_files, thumbnail_gallery
 from refgc.webui.viewer import Size, ViewedPicture, viewer_html
 
 NO_RESULT = '<p class="no-result">The comparison comes here: before on the left, after on the right.</p>'
-FROM_THE_GALLERY = "Shown from the gallery. For every step and the PNG, choose the example and press <b>Refine</b>."
+NO_FILE = "This result has no file to keep yet; press Refine first."
+FIRST_FORMAT = next(iter(DOWNLOAD_FORMATS))
+FROM_THE_GALLERY = "Shown from the gallery. For every step and the file, choose the example and press <b>Refine</b>."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +38,9 @@ class ResultView:
     caption: gr.HTML
     comparison: gr.HTML
     summary: gr.HTML
+    keeping: gr.Row
     download: gr.DownloadButton
+    file_format: gr.Radio
     no_download: gr.HTML
     details: gr.Row
     steps: gr.Column
@@ -40,7 +52,7 @@ class ResultView:
     def outputs(self) -> list[Any]:
         """The components that `show` and `show_stage` change."""
         result = [self.caption, self.comparison, self.summary]
-        kept = [self.download, self.no_download]
+        kept = [self.keeping, self.download, self.file_format, self.no_download]
         return [*result, *kept, self.details, self.steps, self.stages, self.report, *self.code]
 
     def show(self, entry: Entry | None) -> dict[Any, Any]:
@@ -58,15 +70,28 @@ class ResultView:
         }
         if isinstance(shown, ShownResult):
             return updates | {
-                self.download: gr.update(value=shown.download, visible=True),
+                self.keeping: gr.update(visible=True),
+                **self.keep(entry, FIRST_FORMAT),
                 self.no_download: gr.update(visible=False),
                 self.steps: gr.update(visible=True),
                 self.stages: gr.update(value=list(shown.stages), selected_index=None),
             }
         return updates | {
-            self.download: gr.update(visible=False),
+            self.keeping: gr.update(visible=False),
             self.no_download: gr.update(visible=True),
             self.steps: gr.update(visible=False),
+        }
+
+    def keep(self, entry: Entry, file_format: str) -> dict[Any, Any]:
+        """The updates that offer a result's file in one of `DOWNLOAD_FORMATS`; it is made where it is missing.
+
+        Raises:
+            InputError: the result is too large for the format, or was made by no engine here.
+        """
+        file = entry.file(DOWNLOAD_FORMATS[file_format])
+        return {
+            self.download: gr.update(value=file, label=f"Download {file_format}", interactive=True),
+            self.file_format: file_format,
         }
 
     def show_stage(self, enlarged: Path, newest: Path, size: Size, title: str) -> dict[Any, Any]:
@@ -79,7 +104,7 @@ class ResultView:
         }
 
     def _without_text(self) -> dict[Any, Any]:
-        return {self.summary: "", **dict.fromkeys((self.download, self.no_download, self.details), _hidden())}
+        return {self.summary: "", **dict.fromkeys((self.keeping, self.no_download, self.details), _hidden())}
 
 
 def build_result() -> tuple[ResultView, HistoryView]:
@@ -87,7 +112,11 @@ def build_result() -> tuple[ResultView, HistoryView]:
     caption = gr.HTML("<h2>Result</h2>", elem_id="caption")
     comparison = html_with_files(NO_RESULT, Path(get_upload_folder()), "comparison")
     summary = gr.HTML("", elem_id="summary")
-    download = gr.DownloadButton("Download PNG", variant="primary", visible=False, elem_id="download")
+    with gr.Row(visible=False, elem_classes="keeping") as keeping:
+        download = gr.DownloadButton(f"Download {FIRST_FORMAT}", variant="primary", min_width=160, elem_id="download")
+        file_format = gr.Radio(
+            list(DOWNLOAD_FORMATS), value=FIRST_FORMAT, label="File format", min_width=220, elem_id="file-format"
+        )
     no_download = gr.HTML(_hint(FROM_THE_GALLERY), visible=False, elem_id="no-download")
     past = build_history()
     with gr.Column(visible=False, elem_id="details") as details:
@@ -107,7 +136,20 @@ def build_result() -> tuple[ResultView, HistoryView]:
                 elem_id="stages",
                 elem_classes="pictures",
             )
-    view = ResultView(caption, comparison, summary, download, no_download, details, steps, stages, report, code)
+    view = ResultView(
+        caption,
+        comparison,
+        summary,
+        keeping,
+        download,
+        file_format,
+        no_download,
+        details,
+        steps,
+        stages,
+        report,
+        code,
+    )
     return view, past
 
 
@@ -142,6 +184,12 @@ class Entry:
         caption = f"{self.title}: {report.scale}×, {sum(report.seconds.values()):.1f} s"
         outcome = outcome_of(report)
         return caption if outcome == REFINED else f"{caption}, {HEADLINES[outcome].lower()}"
+
+    def file(self, suffix: str) -> Path:
+        """The file to keep, of that suffix; see `named_download`."""
+        if not isinstance(self.shown, ShownResult):
+            raise InputError(NO_FILE)
+        return named_download(self.shown, refined_name(self.submission.generated.source, suffix))
 
     @property
     def is_there(self) -> bool:

@@ -14,11 +14,11 @@ import gradio as gr
 from refgc.imaging.image import Image, to_pil
 from refgc.page.examples import Example
 from refgc.page.marking.mask import Marking, ObjectSegmenter
-from refgc.page.pictures import LONGEST_SIDE, STAGE_CAPTIONS, ShownResult, write_picture
+from refgc.page.pictures import LONGEST_SIDE, STAGE_CAPTIONS, ShownResult, refined_name, write_picture
 from refgc.page.refine.code import code_for
 from refgc.page.refine.examples import ExampleResults, build_example_gallery, find_results, submission_of
-from refgc.page.refine.inputs import RefineInputs, Submission, build_inputs, build_pads
-from refgc.page.refine.result import Entry, History, HistoryView, ResultView, build_result
+from refgc.page.refine.inputs import RefineInputs, Submission, attach_link_button, build_inputs, build_pads
+from refgc.page.refine.result import FIRST_FORMAT, Entry, History, HistoryView, ResultView, build_result
 from refgc.page.refine.visits import Cancellations, KeptResults
 from refgc.page.service.limits import address_of
 from refgc.page.service.queue import Finished, Seen, Working
@@ -45,6 +45,8 @@ DONE = {
     ENLARGED: "Done, but the picture was only enlarged; under it is why.",
 }
 CACHE_HIT = " This very result had been made before, so it is here at once."
+LINKED = "The settings of this link are filled in; press Refine to see what they make."
+NO_SUCH_SETTING = "This link names a setting that cannot be chosen here; it stays as it is at first."
 CANCELLED = "Cancelled. You see what was there before."
 SCROLL_WHEN_DONE = "() => document.querySelector('#status .done') && window.refgcShowResult()"
 DELETED = "That result has been deleted, as everything here is after some hours; refine it again."
@@ -53,6 +55,8 @@ SWAPPED = "The two pictures have changed places."
 FORGIVE = "(status) => status.includes('status problem') ? '' : status"
 # Under this key the browser keeps the token by which its results are found again. It is no secret of the server.
 TOKEN_KEY = "refgc-results"
+# Writing a large picture keeps a core busy for seconds.
+FORMAT_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "format"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,6 +171,18 @@ class RefineTab:
             **self.result.show(entry),
         }
 
+    def keep(self, file_format: str, history: History) -> Iterator[dict[Any, Any]]:
+        """Offer the result's file in another format, which takes a moment to make."""
+        entry, view = history.current, self.result
+        if entry is None or not entry.is_there:
+            yield {self.status: problem_line(DELETED)}
+            return
+        yield {view.download: gr.update(label=f"Making the {file_format} …", interactive=False)}
+        try:
+            yield view.keep(entry, file_format)
+        except Exception as error:
+            yield {self.status: problem_line(sentence_for(error)), **view.keep(entry, FIRST_FORMAT)}
+
     def choose(self, event: gr.SelectData, values: dict[Any, Any]) -> dict[Any, Any]:
         """Fill in the example that was clicked, and show its result; the visitor's own pictures can be put back."""
         own = self.inputs.own(values) or values[self.own]
@@ -188,19 +204,31 @@ class RefineTab:
             return {self.status: problem_line(sentence_for(error))}
 
     def open_page(self, token: object, request: gr.Request) -> dict[Any, Any]:
-        """Fill in the example that the address names, or show what this browser has seen last, or the first result."""
+        """Fill in the example and the options that the address names.
+
+        Without an example, what this browser has seen last is shown, or the first result with the pictures left empty.
+        """
         token, history = self.kept.open(request.session_hash or "", token)
         updates = {self.token: token, self.history: history, **self.history_view.show(history)}
+        options, all_possible = self.inputs.linked(request.query_params)
+        if not all_possible:
+            gr.Info(NO_SUCH_SETTING)
+        said = {self.status: status_line(LINKED)} if options else {}
+        return updates | self._first_view(request, history) | options | said
+
+    def _first_view(self, request: gr.Request, history: History) -> dict[Any, Any]:
         named = self.examples.named(request.query_params.get("example", ""))
         if named is not None:
-            return updates | self._fill(named, history)
+            return self._fill(named, history)
         if history.current is not None:
-            return updates | self._restored(history.current, request) | self.result.show(history.current)
+            return {**self._restored(history.current, request), **self.result.show(history.current)}
+        if not self.examples.examples:
+            return {}
         first = self.examples.examples[0]
         entry = self.examples.entry(first)
         if entry is None:
-            return updates | {self.submission: submission_of(first), **self.running()}
-        return updates | {self.history: history.showing(entry), **self.result.show(entry)}
+            return {self.submission: submission_of(first), **self.running()}
+        return {self.history: history.showing(entry), **self.result.show(entry)}
 
     def running(self) -> dict[Any, Any]:
         """The updates for the time of a run."""
@@ -261,7 +289,8 @@ class RefineTab:
     def _finished(
         self, submission: Submission, result: ShownResult, cache_hit: bool, history: History, visit: str
     ) -> dict[Any, Any]:
-        code = code_for(submission, result.report.engine, result.download.name, new_folder("masks"))
+        name = refined_name(submission.generated.source)
+        code = code_for(submission, result.report.engine, name, new_folder("masks"))
         sentence = DONE[outcome_of(result.report)] + (CACHE_HIT if cache_hit else "")
         entry = Entry(submission, result, code)
         return {self.status: status_line(sentence, done=True), **self.resting(), **self.show(entry, history, visit)}
@@ -288,6 +317,7 @@ def build_refine_tab(
                 cancel = gr.Button("Cancel", size="lg", scale=1, min_width=100, visible=False, elem_id="cancel")
             status = gr.HTML("", elem_id="status", elem_classes="status-line")
             inputs = build_inputs(*pads)
+            attach_link_button(inputs, examples)
             gallery = build_example_gallery(examples) if examples else None
         with gr.Column(scale=7, min_width=440, elem_id="result"):
             result, history_view = build_result()
@@ -344,6 +374,13 @@ def _attach_run(tab: RefineTab) -> Any:
         **settings,
     )
     picking.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
+    tab.result.file_format.input(
+        tab.keep,
+        inputs=[tab.result.file_format, tab.history],
+        outputs=[tab.status, tab.result.download, tab.result.file_format],
+        **FORMAT_QUEUE,
+        **settings,
+    )
     return run
 
 
@@ -370,10 +407,11 @@ def _attach_inputs(tab: RefineTab) -> None:
 def _attach_examples(demo: gr.Blocks, tab: RefineTab, run: Any) -> None:
     """A click shows an example's result, and the page opens with one, so that a visitor sees what is promised."""
     gallery = tab.example_gallery
-    if gallery is None:
-        return
     outputs = [*tab.inputs.outputs, *tab.outputs, tab.submission]
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    demo.load(tab.open_page, inputs=tab.token, outputs=[*outputs, tab.token], concurrency_limit=None, **settings)
+    if gallery is None:
+        return
     # Past the queue: ending the run closes the stream of answers from there, and this one's could be lost with it.
     choosing = gallery.select(
         tab.choose,
@@ -384,7 +422,6 @@ def _attach_examples(demo: gr.Blocks, tab: RefineTab, run: Any) -> None:
         **settings,
     )
     choosing.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
-    demo.load(tab.open_page, inputs=tab.token, outputs=[*outputs, tab.token], concurrency_limit=None, **settings)
 
 
 def _write_stage(picture: Image, folder: Path) -> Path:

@@ -117,6 +117,12 @@ def test_files_that_are_called_alike_are_told_apart(tmp_path: Path) -> None:
     assert "Two files are called image.png: give one of them the name image-2.png." in code.hint
 
 
+def test_the_code_s_output_replaces_no_file_of_the_visitor(tmp_path: Path) -> None:
+    submission = replace(SUBMISSION, reference=Marking(Path("/up/1/generated-refined.png")))
+    words = words_of(code_for(submission, "correspondence", "generated-refined.png", tmp_path))
+    assert words[words.index("--output") + 1] == "generated-refined-2.png"
+
+
 def test_masks_that_were_marked_come_along_and_those_given_do_not(tmp_path: Path) -> None:
     marked = tmp_path / "mask.png"
     marked.write_bytes(b"a mask")
@@ -287,6 +293,35 @@ def test_engine_and_object_name_are_there_only_where_there_is_a_choice(
         inputs = build_inputs(*build_pads(segmenter)[:2], chooses_engine=chooses)
     assert (inputs.engine.visible, inputs.object_name.visible) == (chooses, chooses)
     assert inputs.engine.value == "auto"
+
+
+def test_a_link_sets_what_can_be_chosen_here(
+    segmenter: ObjectSegmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
+    with gr.Blocks():
+        inputs = build_inputs(*build_pads(segmenter), chooses_engine=False)
+    assert inputs.linked({"scale": "2", "strength": "0.25", "seed": "9", "example": "camera"}) == (
+        {inputs.scale: 2, inputs.strength: 0.25, inputs.seed: 9},
+        True,
+    )
+    assert inputs.linked({}) == ({}, True)
+    assert inputs.linked({"engine": "auto", "surroundings": "plain"})[1]
+    for name, text in (
+        *(("scale", text) for text in ("3", "", "2.0", "4 ", "None")),
+        *(("strength", text) for text in ("1.01", "nan", "-0.5", "1e-1", "١", "inf")),
+        *(("seed", text) for text in ("-1", "1.5", "9" * 17, "9007199254740992", "1_0")),
+        ("engine", "diffusion"),
+        ("surroundings", "best"),
+    ):
+        assert inputs.linked({name: text, "scale": "2"} if name != "scale" else {name: text})[1] is False, (name, text)
+    assert inputs.linked({"engine": "diffusion", "scale": "2"})[0] == {inputs.scale: 2}
+
+    write_weights(tmp_path)
+    with gr.Blocks():
+        inputs = build_inputs(*build_pads(segmenter), chooses_engine=True)
+    link = {"engine": "diffusion", "surroundings": "best"}
+    assert inputs.linked(link) == ({inputs.engine: "diffusion", inputs.surroundings: "best"}, True)
 
 
 def test_surroundings_can_be_chosen_only_where_their_weights_are(
