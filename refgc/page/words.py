@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from refgc.engine import Report
+from refgc.engine import EngineName, Report
 from refgc.errors import RefGCError
 
 logger = logging.getLogger(__name__)
@@ -22,10 +23,27 @@ SCROLL_TO_RESULT = "() => window.refgcShowResult()"
 # The label of a result into which nothing was brought.
 ONLY_ENLARGED = "After: only enlarged"
 
+NOT_PUBLIC = "The paper’s trained weights are not public."
+
 OUR_FAULT = (
     "Something went wrong on our side and the pictures are not to blame; try again, and if it happens again, "
     "try smaller pictures."
 )
+
+
+def what_runs(engine: EngineName, adapter: str | None) -> str:
+    """Which engine refines here, in one line for everybody.
+
+    Args:
+        engine: the one that "auto" stands for.
+        adapter: the diffusion engine's trained weights, a folder or a Hub repository; of a folder only the name is
+            told.
+    """
+    if engine == "correspondence":
+        return f"This page runs our own correspondence engine, which needs no weights. {NOT_PUBLIC}"
+    name = Path(adapter).name if adapter and Path(adapter).expanduser().is_dir() else adapter
+    weights = f"with the weights {name}" if name else "with its stock weights"
+    return f"This page runs the diffusion engine, FLUX.1-Kontext {weights}. {NOT_PUBLIC}"
 
 
 def status_line(sentence: str, *, done: bool = False) -> str:
