@@ -102,9 +102,9 @@ def test_on_another_site_its_links_lead_to_this_one(page: Page, server: str, wat
 def test_the_body_has_the_themes_colour_whatever_the_system_prefers(
     browser: Browser, server: str, theme: str, colour: str
 ) -> None:
-    other = "light" if theme == "dark" else "dark"
-    with browser.new_context(viewport={"width": 1920, "height": 4000}, color_scheme=other) as context:
+    with browser.new_context(viewport={"width": 1920, "height": 4000}) as context:
         page = context.new_page()
+        page.emulate_media(color_scheme="light" if theme == "dark" else "dark")
         page.goto(f"{server}/?tab=about&__theme={theme}", wait_until="commit")
         page.locator("body").wait_for()
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == colour

@@ -243,7 +243,7 @@ def entry(tmp_path: Path, number: int) -> Entry:
     for path in pictures:
         path.write_bytes(b"")
     shown = ShownPictures(whole=pictures, full=None, reference=pictures[0], thumbnail=pictures[1], report=make_report())
-    return Entry(f"picture {number}", shown, Code("", "", "", ()))
+    return Entry(f"picture {number}", shown, Code("", "", "", "", "", ()))
 
 
 def test_history_is_bounded_newest_first_and_without_doubles(tmp_path: Path) -> None:
