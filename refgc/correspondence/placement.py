@@ -277,12 +277,9 @@ def _log_false_alarms(agreeing: int, total: int, homography: NDArray[np.float64]
         return float("inf")
     disc = np.pi * (TOLERANCE * placement_scale(homography)) ** 2 / (reference_frame[0] * reference_frame[1])
     chance = np.log(min(1.0, disc * (2 * ANGLE_TOLERANCE / 360.0) * 0.5))
-    choose = (
-        scipy.special.gammaln(total + 1)
-        - scipy.special.gammaln(agreeing + 1)
-        - scipy.special.gammaln(total - agreeing + 1)
-    )
-    triples = scipy.special.gammaln(agreeing + 1) - scipy.special.gammaln(4) - scipy.special.gammaln(agreeing - 2)
+    gammaln = scipy.special.gammaln
+    choose = gammaln(total + 1) - gammaln(agreeing + 1) - gammaln(total - agreeing + 1)
+    triples = gammaln(agreeing + 1) - gammaln(4) - gammaln(agreeing - 2)
     return float((np.log(total) + choose + triples + (agreeing - 3) * chance) / np.log(10.0))
 
 

@@ -43,6 +43,8 @@ PREVIEW = LinkPreview(
     "A reference photo of a paperback, a generated picture of it with garbled letters, and the refined picture, whose "
     "letters are the reference’s",
 )
+# The last of each kind that Gradio puts together for the first view.
+FIRST_VIEW = ("#refine", "#options", "#examples .thumbnail-item", "#comparison > *", ".closing")
 PAPER = "https://arxiv.org/abs/2606.15158"
 PROJECT_PAGE = "https://cmlab-korea.github.io/RefGC-SR2/"
 # Events that Gradio holds at a time, light ones too. Runs that wait for an engine are limited in `service.queue`.
@@ -131,7 +133,7 @@ def launch_settings(service: Service) -> dict[str, Any]:
         "app_kwargs": {
             **own,
             "routes": [*own["routes"], PREVIEW.route()],
-            "middleware": [*proxies, *guarded, compression, Middleware(IndexPage, preview=PREVIEW)],
+            "middleware": [*proxies, *guarded, compression, Middleware(IndexPage, preview=PREVIEW, parts=FIRST_VIEW)],
         },
         "max_threads": max_threads(service),
         "state_session_capacity": MAX_SESSIONS,

@@ -6,7 +6,9 @@ host. What such readers need stands first in the head here, and Gradio's tags ar
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -45,6 +47,19 @@ COLOURS = """<style>
   };
   follow();
   system.addEventListener("change", follow);
+})()</script>"""
+
+# Gradio puts a page together part by part, and each part pushes those away that are there already. So it is shown when
+# all of the first view is there, in its own letters; at the latest after some seconds, whatever is missing by then.
+WHOLE = """<style>:root:not([data-whole]) gradio-app main { visibility: hidden; }</style><script>(() => {
+  const show = () => { document.documentElement.dataset.whole = ""; };
+  const watching = new MutationObserver(() => {
+    if (!PARTS.every((part) => document.querySelector(part))) return;
+    watching.disconnect();
+    requestAnimationFrame(() => document.fonts.ready.then(() => requestAnimationFrame(show)));
+  });
+  watching.observe(document.documentElement, { childList: true, subtree: true });
+  setTimeout(show, 4000);
 })()</script>"""
 
 
@@ -111,9 +126,17 @@ class LinkPreview:
 class IndexPage:
     """An ASGI middleware that writes the head of the page; of other answers nothing is changed."""
 
-    def __init__(self, app: ASGIApp, *, preview: LinkPreview) -> None:
+    def __init__(self, app: ASGIApp, *, preview: LinkPreview, parts: Sequence[str]) -> None:
+        """A middleware for one page.
+
+        Args:
+            app: what it stands before.
+            preview: what a link to the page shows elsewhere.
+            parts: selectors of what has to be there before the page is shown.
+        """
         self.app = app
         self._preview = preview
+        self._look = f"{COLOURS}{WHOLE.replace('PARTS', json.dumps(list(parts)))}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes on one request."""
@@ -141,7 +164,7 @@ class IndexPage:
 
     def _with_head(self, page: bytes, scope: Scope) -> bytes:
         root = get_root_url(Request(scope), "/", scope.get("root_path"))
-        own = f"{self._preview.tags(root)}{COLOURS}".encode()
+        own = f"{self._preview.tags(root)}{self._look}".encode()
         end = page.find(END_OF_TAGS)
         head, rest = GRADIO_TAG.sub(b"", page[:end]), page[end:]
         place = CHARSET.search(head)
