@@ -97,6 +97,6 @@ def with_inset(picture: Path, inset: Path) -> PIL.Image.Image:
 
 
 def _square(picture: PIL.Image.Image, side: int) -> PIL.Image.Image:
-    """The middle of a picture as a square; the page's start waits for it, so a large one is first made smaller quickly."""
+    """The middle of a picture as a square. The page's start waits for it, so a large one is first reduced quickly."""
     smaller = picture.reduce(max(1, min(picture.size) // (3 * side)))
     return PIL.ImageOps.fit(smaller, (side, side), PIL.Image.Resampling.LANCZOS)

@@ -50,16 +50,20 @@ COLOURS = """<style>
 })()</script>"""
 
 # Gradio puts a page together part by part, and each part pushes those away that are there already. So it is shown when
-# all of the first view is there, in its own letters; at the latest after some seconds, whatever is missing by then.
+# all of the first view is there, in its own letters; or when nothing more has come for some seconds.
 WHOLE = """<style>:root:not([data-whole]) gradio-app main { visibility: hidden; }</style><script>(() => {
   const show = () => { document.documentElement.dataset.whole = ""; };
+  let later;
   const watching = new MutationObserver(() => {
-    if (!PARTS.every((part) => document.querySelector(part))) return;
+    clearTimeout(later);
+    if (!PARTS.every((part) => document.querySelector(part))) {
+      later = setTimeout(show, 3000);
+      return;
+    }
     watching.disconnect();
     requestAnimationFrame(() => document.fonts.ready.then(() => requestAnimationFrame(show)));
   });
-  watching.observe(document.documentElement, { childList: true, subtree: true });
-  setTimeout(show, 4000);
+  watching.observe(document, { childList: true, subtree: true });
 })()</script>"""
 
 
