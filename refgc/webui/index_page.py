@@ -50,8 +50,14 @@ COLOURS = """<style>
 })()</script>"""
 
 # Gradio puts a page together part by part, and each part pushes those away that are there already. So it is shown when
-# all of the first view is there, in its own letters; or when nothing more has come for some seconds.
-WHOLE = """<style>:root:not([data-whole]) gradio-app main { visibility: hidden; }</style><script>(() => {
+# all of the first view is there, in its own letters; or when nothing more has come for some seconds. Until then Gradio's
+# sign that it loads stands in the middle of the window.
+WHOLE = """<style>
+:root:not([data-whole]) .gradio-container { visibility: hidden; }
+:root:not([data-whole]) .gradio-container > .main > [data-testid="status-tracker"] {
+  position: fixed !important; inset: 0 !important; visibility: visible;
+}
+</style><script>(() => {
   const show = () => { document.documentElement.dataset.whole = ""; };
   let later;
   const watching = new MutationObserver(() => {
