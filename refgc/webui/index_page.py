@@ -50,8 +50,8 @@ COLOURS = """<style>
 })()</script>"""
 
 # Gradio puts a page together part by part, and each part pushes those away that are there already. So it is shown when
-# all of the first view is there, in its own letters; or when nothing more has come for some seconds. Until then Gradio's
-# sign that it loads stands in the middle of the window.
+# all of the first view is there, in its own letters; or when nothing more has come for eight seconds. Until then
+# Gradio's sign that it loads stands in the middle of the window.
 WHOLE = """<style>
 :root:not([data-whole]) .gradio-container { visibility: hidden; }
 :root:not([data-whole]) .gradio-container > .main > [data-testid="status-tracker"] {
@@ -63,7 +63,7 @@ WHOLE = """<style>
   const watching = new MutationObserver(() => {
     clearTimeout(later);
     if (!PARTS.every((part) => document.querySelector(part))) {
-      later = setTimeout(show, 3000);
+      later = setTimeout(show, 8000);
       return;
     }
     watching.disconnect();
