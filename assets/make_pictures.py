@@ -1,7 +1,10 @@
-"""Makes the pictures of the README anew: `.venv/bin/python assets/make_pictures.py`, about a minute.
+"""Makes the pictures of the README, and of links to the page, anew, in about a minute.
+
+usage: .venv/bin/python assets/make_pictures.py
 
 `before-after.jpg` shows one of our own examples: the reference, the generated picture and what the correspondence
-engine makes of both, with the default options. `page.jpg` is the running page in Chromium, after a visitor has pressed
+engine makes of both, with the default options. `link-preview.jpg`, in the page's assets, shows the same to readers of
+links to the page. `page.jpg` is the running page in Chromium, after a visitor has pressed
 "Refine" on the same example. Both need what `make test` installs.
 """
 
@@ -35,6 +38,11 @@ MARGIN = 0.04
 PANEL, GAP, CAPTION = 560, 12, 44
 CAPTIONS = ("Reference photo (HRRI)", "Generated picture (LRGI)", "Refined, 4x as large")
 INK, PAPER = "#1f2328", "#ffffff"
+LINK_PREVIEW = ROOT / "refgc" / "page" / "assets" / "link-preview.jpg"
+# Of the size that readers of links ask for, in the page's dark colours; the title stands above the three pictures.
+CARD, CARD_INK, CARD_FAINT, CARD_PAPER = (1200, 630), "#f4f4f5", "#a1a1aa", "#0e1213"
+CARD_PANEL, CARD_GAP, CARD_MARGIN, CARD_TITLE = 376, 12, 24, "RefGC-SR"
+CARD_SENTENCE = "The real object’s detail, back in the generated picture"
 QUALITY = 88
 # Wide enough for the page's two columns; as tall as the page with its result.
 WINDOW = (1280, 1180)
@@ -42,13 +50,14 @@ SYSTEM_CHROMIUM = Path("/usr/bin/chromium")
 START_SECONDS = 120
 
 
-def draw_before_after(folder: Path) -> PIL.Image.Image:
-    """Reference, generated picture and result side by side.
+def panels(folder: Path, side: int) -> list[PIL.Image.Image]:
+    """Reference, generated picture and result, each cut to the object.
 
     The generated picture is enlarged without smoothing, so that its own pixels are seen.
 
     Args:
         folder: an example's.
+        side: of each panel, in pixels.
     """
     result = refine(folder / "hrri.jpg", folder / "lrgi.png", engine="correspondence")
     refined = to_pil(result.image)
@@ -56,20 +65,42 @@ def draw_before_after(folder: Path) -> PIL.Image.Image:
     reference = to_pil(open_image(folder / "hrri.jpg", name="reference"))
     in_reference = window_around(folder / "hrri_mask.png", reference.size)
     in_scene = window_around(folder / "hrgt_mask.png", refined.size)
-    pictures = (
-        reference.resize((PANEL, PANEL), PIL.Image.Resampling.LANCZOS, box=in_reference),
-        generated.resize(refined.size, PIL.Image.Resampling.NEAREST).resize(
-            (PANEL, PANEL), PIL.Image.Resampling.LANCZOS, box=in_scene
-        ),
-        refined.resize((PANEL, PANEL), PIL.Image.Resampling.LANCZOS, box=in_scene),
-    )
+    return [
+        picture.resize((side, side), PIL.Image.Resampling.LANCZOS, box=box)
+        for picture, box in (
+            (reference, in_reference),
+            (generated.resize(refined.size, PIL.Image.Resampling.NEAREST), in_scene),
+            (refined, in_scene),
+        )
+    ]
+
+
+def draw_before_after(folder: Path) -> PIL.Image.Image:
+    """The three panels side by side."""
     sheet = PIL.Image.new("RGB", (3 * PANEL + 2 * GAP, PANEL + CAPTION), PAPER)
     pen, font = PIL.ImageDraw.Draw(sheet), PIL.ImageFont.load_default(24)
-    for number, (picture, caption) in enumerate(zip(pictures, CAPTIONS, strict=True)):
+    for number, (picture, caption) in enumerate(zip(panels(folder, PANEL), CAPTIONS, strict=True)):
         left = number * (PANEL + GAP)
         sheet.paste(picture, (left, CAPTION))
         pen.text((left + PANEL / 2, CAPTION / 2), caption, INK, font, anchor="mm")
     return sheet
+
+
+def draw_link_preview(folder: Path) -> PIL.Image.Image:
+    """Title, sentence and the three panels, as a card for links to the page."""
+    card = PIL.Image.new("RGB", CARD, CARD_PAPER)
+    pen = PIL.ImageDraw.Draw(card)
+    large, small = PIL.ImageFont.load_default(76), PIL.ImageFont.load_default(46)
+    pen.text((CARD_MARGIN, 100), CARD_TITLE, CARD_INK, large, anchor="ls")
+    # Pillow's font has no raised figure.
+    pen.text((CARD_MARGIN + large.getlength(CARD_TITLE) + 4, 76), "2", CARD_INK, small, anchor="ls")
+    pen.text((CARD_MARGIN, 146), CARD_SENTENCE, CARD_INK, PIL.ImageFont.load_default(36), anchor="lm")
+    top, font = CARD[1] - CARD_PANEL - CARD_MARGIN, PIL.ImageFont.load_default(22)
+    for number, (picture, caption) in enumerate(zip(panels(folder, CARD_PANEL), CAPTIONS, strict=True)):
+        left = CARD_MARGIN + number * (CARD_PANEL + CARD_GAP)
+        card.paste(picture, (left, top))
+        pen.text((left, top - 20), caption, CARD_FAINT, font, anchor="lm")
+    return card
 
 
 def window_around(mask: Path, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -141,13 +172,14 @@ def photograph_page(target: Path) -> None:
 
 
 def main() -> None:
-    """Writes both pictures and says how large they are."""
+    """Writes the pictures and says how large they are."""
     draw_before_after(ROOT / "examples" / EXAMPLE).save(
         ASSETS / "before-after.jpg", quality=QUALITY, subsampling=0, optimize=True
     )
+    draw_link_preview(ROOT / "examples" / EXAMPLE).save(LINK_PREVIEW, quality=QUALITY, subsampling=0, optimize=True)
     photograph_page(ASSETS / "page.jpg")
-    for name in ("before-after.jpg", "page.jpg"):
-        print(f"{name}: {(ASSETS / name).stat().st_size / 1000:.0f} kB")
+    for made in (ASSETS / "before-after.jpg", LINK_PREVIEW, ASSETS / "page.jpg"):
+        print(f"{made.name}: {made.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Measures the page in Chromium: its first view, and looking at a card of the gallery closely.
+"""Measures the page: how long it takes to start, its first view in Chromium, and a card of the gallery seen closely.
 
-usage: python -m benchmarks.page [--visits N] [--json FILE]
+usage: python -m benchmarks.page [--times N] [--json FILE]
 
 Every visit is a browser's first: nothing is cached. The app runs on this machine, over loopback, started anew. Times
 are seconds of wall clock, bytes are what went over the wire, compressed, headers included.
 
+- cold start: from the command until the server answers the first request; its work is the processor time of that
 - first view: from asking for the address until the button "Refine" and every picture in the window are drawn
 - before interaction: bytes until nothing has come for two seconds
 - work before the first view: processor time of the page's main thread, which a busy machine does not lengthen
+- layout shift: what moved by itself before the first interaction, as the web's metric CLS counts it
 - gallery: from the click on its tab until the three pictures of its first card are drawn
 - card: from the click on "Look closely" until its three large pictures are drawn
 """
@@ -24,10 +26,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +41,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 START_SECONDS = 120
 QUIET_SECONDS = 2.0
 WINDOW = ViewportSize(width=1440, height=900)
+PHONE = ViewportSize(width=360, height=740)
 # Drawn are pictures that are decoded, and two frames later those that were decoded in between.
 DRAWN = """async within => {
     const inWindow = picture => {
@@ -48,24 +53,57 @@ DRAWN = """async within => {
     await new Promise(frame => requestAnimationFrame(() => requestAnimationFrame(frame)));
     return pictures.length;
 }"""
+# The worst burst of shifts: each within a second of the one before, and all of them within five seconds.
+WATCH_SHIFTS = """(() => {
+    let burst = 0, first = 0, last = 0;
+    window.layoutShift = 0;
+    new PerformanceObserver(list => {
+        for (const { value, startTime, hadRecentInput } of list.getEntries()) {
+            if (hadRecentInput) continue;
+            if (startTime - last > 1000 || startTime - first > 5000) [burst, first] = [0, startTime];
+            [burst, last] = [burst + value, startTime];
+            window.layoutShift = Math.max(window.layoutShift, burst);
+        }
+    }).observe({ type: "layout-shift", buffered: true });
+})()"""
 CARD, CLOSELY = "#gallery-cards .card:first-child", "dialog"
 
 
+@dataclass(frozen=True)
+class RunningApp:
+    """The app in a process of its own.
+
+    Attributes:
+        address: where it answers.
+        figures: seconds of its start, by name.
+    """
+
+    address: str
+    figures: dict[str, float]
+
+
 @contextmanager
-def running_app() -> Iterator[str]:
-    """Address of the app in a process of its own."""
+def running_app() -> Iterator[RunningApp]:
+    """Starts the app, and ends it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
         settings = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": folder}
+        begun = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "app.py")], env={**os.environ, **settings}, stdout=subprocess.DEVNULL
+            [sys.executable, str(ROOT / "app.py")],
+            env={**os.environ, **settings},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         try:
             _wait_until_up(address, process)
-            yield address
+            seconds, work = time.monotonic() - begun, psutil.Process(process.pid).cpu_times()
+            yield RunningApp(
+                address, {"cold start seconds": seconds, "cold start work seconds": work.user + work.system}
+            )
         finally:
             process.terminate()
             process.wait(timeout=30)
@@ -78,7 +116,7 @@ def _wait_until_up(address: str, process: subprocess.Popen[bytes]) -> None:
             with urllib.request.urlopen(address, timeout=5):
                 return
         except OSError:
-            time.sleep(0.2)
+            time.sleep(0.05)
     raise SystemExit("The app did not start; run app.py to see why.")
 
 
@@ -122,6 +160,7 @@ def visit(browser: Browser, address: str) -> dict[str, float]:
     """The figures of one visit."""
     context = browser.new_context(viewport=WINDOW)
     page = context.new_page()
+    page.add_init_script(WATCH_SHIFTS)
     wire = Wire(page)
     figures: dict[str, float] = {}
 
@@ -148,41 +187,68 @@ def visit(browser: Browser, address: str) -> dict[str, float]:
             figures["first paint seconds"] = page.evaluate(
                 "performance.getEntriesByName('first-contentful-paint')[0].startTime / 1000"
             )
+            figures["layout shift"] = page.evaluate("window.layoutShift")
     figures["bytes before interaction"] = figures.pop("first view bytes")
     context.close()
     return figures
 
 
+def shift_on_a_phone(browser: Browser, address: str) -> float:
+    """Layout shift of a first visit on a phone."""
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.add_init_script(WATCH_SHIFTS)
+    wire = Wire(page)
+    wire.taken(lambda: page.goto(address, wait_until="commit"))
+    shift = page.evaluate("window.layoutShift")
+    context.close()
+    return float(shift)
+
+
+def summary(figures: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """For each name the first figure, and the median and the greatest of those after it."""
+    first, *later = figures
+    return {
+        name: {
+            "first": round(value, 3),
+            "median": round(statistics.median(one[name] for one in later), 3),
+            "most": round(max(one[name] for one in later), 3),
+        }
+        for name, value in first.items()
+    }
+
+
 def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--visits", type=int, default=5, help="after the first one since the app's start")
+    parser.add_argument("--times", type=int, default=5, help="visits, and starts of the app, after the first one")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
     chromium = str(CHROMIUM) if CHROMIUM.exists() else None
     load = round(os.getloadavg()[0], 1)
-    with running_app() as address, sync_playwright() as playwright:
+    starts, visits = [], []
+    for _ in range(options.times):
+        with running_app() as app:
+            starts.append(app.figures)
+    with running_app() as app, sync_playwright() as playwright:
+        starts.append(app.figures)
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        first, *visits = (visit(browser, address) for _ in range(1 + options.visits))
+        for _ in range(1 + options.times):
+            on_a_phone = {"layout shift on a phone": shift_on_a_phone(browser, app.address)}
+            visits.append({**visit(browser, app.address), **on_a_phone})
         browser.close()
 
-    table = Table(title=f"the page, {options.visits} visits after the first since its start; load before: {load}")
-    for heading in ("what", "first visit", "median", "most"):
+    table = Table(title=f"the page: one start and one visit, then {options.times} more; load before: {load}")
+    for heading in ("what", "first", "median", "most"):
         table.add_column(heading, justify="left" if heading == "what" else "right")
-    rows = {
-        name: {
-            "first visit": round(value, 3),
-            "median": round(statistics.median(figures[name] for figures in visits), 3),
-            "most": round(max(figures[name] for figures in visits), 3),
-        }
-        for name, value in first.items()
-    }
+    rows = {**summary(starts), **summary(visits)}
     for name, row in rows.items():
-        table.add_row(name, *(f"{value:,.2f}" if "seconds" in name else f"{value:,.0f}" for value in row.values()))
+        whole = "bytes" in name or "files" in name
+        table.add_row(name, *(f"{value:,.0f}" if whole else f"{value:,.3f}" for value in row.values()))
     Console(width=100).print(table)
     if options.json:
         options.json.write_text(
-            json.dumps({"visits": options.visits, "load average": load, "figures": rows}, indent=2) + "\n"
+            json.dumps({"times": options.times, "load average": load, "figures": rows}, indent=2) + "\n"
         )
 
 

@@ -70,6 +70,12 @@ class Settings(BaseSettings):
         None, description="LoRA of the two ControlNets, in the folders `inpainting` and `canny`"
     )
 
+    repository: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s\"'<>]{1,300}$",
+        description="where the code of this page is to be had; the page and its code examples link to it",
+        json_schema_extra={"allowed": "an address that begins with https://"},
+    )
     mcp: bool = Field(False, description="offer the endpoints of the page as MCP tools too")
     max_waiting: int = Field(
         16, ge=0, le=1000, description="visitors who may wait for one engine, beside the one that is served"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -56,9 +57,26 @@ def test_table_names_every_engine_and_all_that_is_missing() -> None:
     found = json.loads(run_refgc("doctor", "--json").stdout)
     for item in (*found["engines"], *found["parts"]):
         assert item["name"] in shown
-        assert all(sentence in shown for sentence in item["missing"])
+        assert all(sentence in joined(shown) for sentence in item["missing"])
     assert all(weights["variable"] in shown for weights in found["weights"])
     assert found["processor"].split()[0] in shown
+
+
+def joined(shown: str) -> str:
+    """What was shown, without the breaks of its lines."""
+    return re.sub(r"\s+", " ", shown.replace("\\\n", ""))
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_it_fits_the_terminal_and_no_name_or_command_is_broken(columns: int) -> None:
+    shown = run_refgc("doctor", COLUMNS=str(columns)).stdout
+    assert max(len(line) for line in shown.splitlines()) <= columns
+    names = ["black-forest-labs/FLUX.1-Kontext-dev", "https://huggingface.co/black-forest-labs/FLUX.1-Kontext-dev"]
+    names += [weights.variable for weights in examine().weights]
+    for name in [*names, "│   black-forest-labs/FLUX.1-Kontext-dev ", "`hf auth login`"]:
+        assert name in shown
+    command = "`hf download black-forest-labs/FLUX.1-Kontext-dev --include '*.json' --include '*/*'`"
+    assert command in re.sub(r"\\\n +", "", shown), "a shell takes it as it stands"
 
 
 def test_a_library_that_is_not_installed_is_missing_from_diffusion() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +26,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
 def _show(examination: Examination) -> None:
     """Prints the examination as tables."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Column, Table
 
     console = Console(highlight=False)
@@ -41,8 +44,8 @@ def _show(examination: Examination) -> None:
         if item.missing:
             console.print(f"{item.name} needs:")
         for sentence in item.missing:
-            # Unbroken and without markup, so that commands and addresses can be copied.
-            console.print(f"  - {sentence}", markup=False, soft_wrap=True)
+            # Without markup, and broken here, so that commands and addresses can be copied.
+            console.print(broken(sentence, console.width), markup=False, soft_wrap=True)
 
     machine = Table("", "found", title="Machine", title_justify="left")
     machine.add_row("refgc", examination.refgc)
@@ -54,18 +57,47 @@ def _show(examination: Examination) -> None:
     machine.add_row("GPU", "\n".join(gpus) or "no NVIDIA GPU")
     console.print(machine)
 
-    # Whole names, also in a narrow terminal, since they are there to be copied.
-    variable, source = Column("variable", no_wrap=True), Column("from", overflow="fold")
-    weights = Table(variable, "for", source, "state", title="Weights", title_justify="left")
+    # Names whole, also in a narrow terminal, since they are there to be copied.
+    variable = Column("variable, and what it names", overflow="fold")
+    weights = Table(variable, Column("for", no_wrap=True), "state", title="Weights", title_justify="left")
     for named in examination.weights:
-        missing = "not set, optional" if named.optional else "[yellow]missing[/]"
-        weights.add_row(named.variable, named.needed_for, named.source or "-", "present" if named.present else missing)
+        missing = "optional" if named.optional else "[yellow]missing[/]"
+        source = f"\n  {escape(named.source)}" if named.source else ""
+        weights.add_row(f"{named.variable}{source}", named.needed_for, "present" if named.present else missing)
     console.print(weights)
 
     libraries = Table("library", "version", "for", title="Libraries", title_justify="left")
     for library in examination.libraries:
         libraries.add_row(library.module, library.version or "[yellow]not installed[/]", library.needed_for)
     console.print(libraries)
+
+
+# A command stands between these; no line is broken within it but by a backslash, as a shell takes it.
+COMMAND = re.compile(r"`[^`]+`[.,;]?")
+# Stands for a blank at which no line may end.
+FIXED = "\N{NO-BREAK SPACE}"
+
+
+def broken(sentence: str, width: int) -> str:
+    """The sentence as a point of a list, in lines of at most that width; longer ones only where one word is.
+
+    Args:
+        sentence: with commands between backquotes.
+        width: in columns.
+    """
+    room = width - 4
+
+    def held(command: re.Match[str]) -> str:
+        if len(command[0]) <= room:
+            return command[0].replace(" ", FIXED)
+        before, *options = command[0].split(" --")
+        return " \\\n".join([before, "--" + " --".join(options)]).replace(" ", FIXED)
+
+    parts = COMMAND.sub(held, sentence).split("\n")
+    lines = [
+        line for part in parts for line in textwrap.wrap(part, room, break_long_words=False, break_on_hyphens=False)
+    ]
+    return "\n".join(f"{'    ' if at else '  - '}{line}" for at, line in enumerate(lines)).replace(FIXED, " ")
 
 
 def _gib(memory: float | None) -> str:

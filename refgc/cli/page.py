@@ -54,6 +54,9 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     # variable in either case.
     wanted = port_of_environment()
     port = wanted if port is None else port
+    from refgc.webui.gradio_import import import_gradio
+
+    import_gradio()
     from refgc.page.app import build_demo, launch_settings
     from refgc.page.service.gpu import prepare_for_lending
     from refgc.page.service.runs import Service

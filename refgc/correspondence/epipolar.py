@@ -2,8 +2,8 @@
 
 import cv2
 import numpy as np
+import scipy  # imports a part of it at its first use: the start of the page need not wait for that
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
 
 from refgc.imaging.arrays import Floats, size_of
 from refgc.imaging.warp import pixel_grid
@@ -80,7 +80,7 @@ def _refined_fundamental_matrix(
         gradient = (lines[:, :2] ** 2).sum(axis=1) + (back[:, :2] ** 2).sum(axis=1)
         return np.asarray((q * lines).sum(axis=1) / np.sqrt(gradient + 1e-12) / from_there[0, 0])
 
-    solution = least_squares(sampson, np.zeros(7), loss="cauchy", f_scale=tolerance, max_nfev=40)
+    solution = scipy.optimize.least_squares(sampson, np.zeros(7), loss="cauchy", f_scale=tolerance, max_nfev=40)
     return np.asarray(from_there.T @ build(solution.x) @ from_here)
 
 

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+import scipy  # imports a part of it at its first use: the start of the page need not wait for that
 from numpy.typing import NDArray
-from scipy.special import erf, expit
 
 from refgc.correspondence.xfeat import LearnedFeatures
 from refgc.imaging.arrays import Floats, Size
@@ -100,7 +100,7 @@ def _feed_forward(x: Floats, weights: Weights, name: str) -> Floats:
     x = _linear(x, weights, f"{name}.ffn.0")
     x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + np.float32(LAYER_NORM_EPSILON))
     x = x * weights[f"{name}.ffn.1.weight"] + weights[f"{name}.ffn.1.bias"]
-    x = np.asarray(0.5 * x * (1.0 + erf(x * np.float32(0.5**0.5))), np.float32)
+    x = np.asarray(0.5 * x * (1.0 + scipy.special.erf(x * np.float32(0.5**0.5))), np.float32)
     return _linear(x, weights, f"{name}.ffn.3")
 
 
@@ -108,7 +108,7 @@ def _assigned(
     first: Floats, second: Floats, weights: Weights, name: str
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
     projected = [_linear(x, weights, f"{name}.final_proj") * np.float32(x.shape[1] ** -0.25) for x in (first, second)]
-    matchable = [expit(_linear(x, weights, f"{name}.matchability")[:, 0]) for x in (first, second)]
+    matchable = [scipy.special.expit(_linear(x, weights, f"{name}.matchability")[:, 0]) for x in (first, second)]
     similarity = projected[0] @ projected[1].T
     # The log of the product of both softmaxes and of how matchable both keypoints are.
     score = 2.0 * similarity

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import scipy  # imports a part of it at its first use: the start of the page need not wait for that
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from refgc.correspondence.match import Matches
 from refgc.imaging.arrays import Floats, Size
@@ -277,6 +277,7 @@ def _log_false_alarms(agreeing: int, total: int, homography: NDArray[np.float64]
         return float("inf")
     disc = np.pi * (TOLERANCE * placement_scale(homography)) ** 2 / (reference_frame[0] * reference_frame[1])
     chance = np.log(min(1.0, disc * (2 * ANGLE_TOLERANCE / 360.0) * 0.5))
+    gammaln = scipy.special.gammaln
     choose = gammaln(total + 1) - gammaln(agreeing + 1) - gammaln(total - agreeing + 1)
     triples = gammaln(agreeing + 1) - gammaln(4) - gammaln(agreeing - 2)
     return float((np.log(total) + choose + triples + (agreeing - 3) * chance) / np.log(10.0))

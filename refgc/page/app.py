@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
 
 from refgc.page.api.endpoints import build_api
 from refgc.page.api.tools import set_up_tools, tool_middleware
@@ -23,7 +25,9 @@ from refgc.page.service.logs import describe, logger
 from refgc.page.service.payload import UPLOAD_BYTES
 from refgc.page.service.runs import Service
 from refgc.page.service.server import MAX_SESSIONS, app_settings, deletion_schedule, max_threads, server_middleware
+from refgc.page.words import what_runs
 from refgc.webui import viewer
+from refgc.webui.index_page import IndexPage, LinkPreview
 from refgc.webui.theme import build_theme
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -33,6 +37,17 @@ PROMISE = (
     "Image generators blur the lettering, texture and shape of your object. Give us its sharp photo and the generated "
     "picture: you get the same scene, up to four times as large, with the real object’s detail back in place."
 )
+PREVIEW = LinkPreview(
+    f"{TITLE}: true objects in generated pictures",
+    PROMISE,
+    ASSETS / "link-preview.jpg",
+    "A reference photo of a paperback, a generated picture of it with garbled letters, and the refined picture, whose "
+    "letters are the reference’s",
+)
+# The last of each kind that Gradio puts together for the first view.
+FIRST_VIEW = ("#refine", "#options", "#examples .thumbnail-item", "#comparison > *", ".closing")
+PAPER = "https://arxiv.org/abs/2606.15158"
+PROJECT_PAGE = "https://cmlab-korea.github.io/RefGC-SR2/"
 # Events that Gradio holds at a time, light ones too. Runs that wait for an engine are limited in `service.queue`.
 MOST_EVENTS = 256
 
@@ -64,13 +79,12 @@ def build_demo(service: Service) -> gr.Blocks:
     Args:
         service: runs the engines for the visitors.
     """
-    title = f"{TITLE}: true objects in generated pictures"
-    demo = Page(title=title, analytics_enabled=False, delete_cache=deletion_schedule(service))
+    demo = Page(title=PREVIEW.title, analytics_enabled=False, delete_cache=deletion_schedule(service))
     segmenter = ObjectSegmenter(service)
     # States name files, so they are kept as long as these.
     _, state_seconds = deletion_schedule(service)
     with demo:
-        gr.HTML(_header())
+        gr.HTML(_header(service), apply_default_css=False)
         examples = find_examples(EXAMPLES_FOLDER)
         # The server may hand these files out from where they are, and a request may name them.
         gr.set_static_paths([example.reference.parent for example in examples])
@@ -85,7 +99,7 @@ def build_demo(service: Service) -> gr.Blocks:
             with gr.Tab("Gallery", id="gallery"):
                 decode = partial(service.decoder.image, name="picture")
                 build_gallery_tab(examples, PaperPictures(Path(get_upload_folder()) / "paper-pictures", decode))
-            with gr.Tab("About", id="about"):
+            with gr.Tab("About", id="about", elem_id="about-tab"):
                 build_about_tab()
         names = [str(tab.id) for tab in tabs.children if isinstance(tab, gr.Tab)]
         attach_deep_links(demo, tabs, names, [example.name for example in examples])
@@ -110,16 +124,21 @@ def launch_settings(service: Service) -> dict[str, Any]:
     script = "".join(path.read_text(encoding="utf-8") for path in scripts)
     tools = set_up_tools()
     *proxies, compression = server_middleware(service)
+    own = app_settings(service)
     # What the guard refuses is not worth compressing.
     guarded = [*guards(service.settings, service.check_room, tools=tools), *tool_middleware(tools=tools)]
     return {
         "theme": build_theme(),
         "css_paths": [*(ASSETS / name for name in ("page.css", "gallery.css", "about.css")), viewer.STYLE],
-        "head": f'<meta name="description" content="{PROMISE}"><script>{script}</script>',
+        "head": f"<script>{script}</script>",
         "favicon_path": ASSETS / "logo.svg",
-        "footer_links": [],
+        "footer_links": ["api"],
         "max_file_size": UPLOAD_BYTES,
-        "app_kwargs": {"middleware": [*proxies, *guarded, compression], **app_settings(service)},
+        "app_kwargs": {
+            **own,
+            "routes": [*own["routes"], PREVIEW.route()],
+            "middleware": [*proxies, *guarded, compression, Middleware(IndexPage, preview=PREVIEW, parts=FIRST_VIEW)],
+        },
         "max_threads": max_threads(service),
         "state_session_capacity": MAX_SESSIONS,
         "mcp_server": tools,
@@ -128,16 +147,29 @@ def launch_settings(service: Service) -> dict[str, Any]:
     }
 
 
-def _header() -> str:
+def _header(service: Service) -> str:
     logo = (ASSETS / "logo.svg").read_text(encoding="utf-8")
-    return f'<header class="masthead">{logo}<div><h1>{TITLE}</h1><p>{PROMISE}</p></div></header>'
+    runs = what_runs(service.engine_for("auto"), service.settings.adapter)
+    links = {"Paper": PAPER, "Project page": PROJECT_PAGE, "Code": service.settings.repository}
+    badges = [_badge(name, address) for name, address in links.items() if address]
+    badges += [_badge("Cite", "?tab=about#cite", opens="cite"), _badge("API", "?view=api", opens="api")]
+    return (
+        f'<header class="masthead">{logo}<div><h1>{TITLE}</h1><p>{PROMISE}</p><p class="runs">{escape(runs)}</p>'
+        f'<nav class="badges" aria-label="Paper and code">{"".join(badges)}</nav></div></header>'
+    )
+
+
+def _badge(name: str, address: str, opens: str = "") -> str:
+    """A link of the header; what it opens on this page itself, assets/page.js opens without loading it anew."""
+    how = f'data-opens="{opens}"' if opens else 'target="_blank" rel="noopener"'
+    return f'<a class="badge" href="{escape(address)}" {how}>{name}</a>'
 
 
 def _footer() -> str:
     return (
         '<p class="hint closing">Drag the white handle to compare, or focus it and use the arrow keys. Uploads stay on '
         "this server and are deleted after a few hours. The examples are our own, and their generated pictures are "
-        "simulated.</p>"
+        'simulated. <a href="?view=api" data-opens="api">Use this page from scripts</a></p>'
     )
 
 

@@ -90,8 +90,13 @@ def with_inset(picture: Path, inset: Path) -> PIL.Image.Image:
     """One picture with another set into its corner, 320 x 320 pixels."""
     large = to_pil(open_image(picture, name="picture"))
     small = to_pil(open_image(inset, name="reference"))
-    both = PIL.ImageOps.fit(large, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), PIL.Image.Resampling.LANCZOS)
-    framed = PIL.ImageOps.fit(small, (INSET_SIDE, INSET_SIDE), PIL.Image.Resampling.LANCZOS)
+    both, framed = _square(large, THUMBNAIL_SIDE), _square(small, INSET_SIDE)
     corner = THUMBNAIL_SIDE - INSET_SIDE - 10
     both.paste(PIL.ImageOps.expand(framed, border=4, fill="white"), (corner - 4, 10 - 4))
     return both
+
+
+def _square(picture: PIL.Image.Image, side: int) -> PIL.Image.Image:
+    """The middle of a picture as a square. The page's start waits for it, so a large one is first reduced quickly."""
+    smaller = picture.reduce(max(1, min(picture.size) // (3 * side)))
+    return PIL.ImageOps.fit(smaller, (side, side), PIL.Image.Resampling.LANCZOS)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from refgc.engine import Report
+from refgc.engine import EngineName, Report
 from refgc.errors import RefGCError
 
 logger = logging.getLogger(__name__)
@@ -29,10 +30,27 @@ ADVICE = (
 # What a warning's button says and which part of the page it presses, by the warning's code.
 REMEDIES = {"swapped": ("Swap the two pictures", "#swap")}
 
+NOT_PUBLIC = "The paper’s trained weights are not public."
+
 OUR_FAULT = (
     "Something went wrong on our side and the pictures are not to blame; try again, and if it happens again, "
     "try smaller pictures."
 )
+
+
+def what_runs(engine: EngineName, adapter: str | None) -> str:
+    """Which engine refines here, in one line for everybody.
+
+    Args:
+        engine: the one that "auto" stands for.
+        adapter: the diffusion engine's trained weights, a folder or a Hub repository; of a folder only the name is
+            told.
+    """
+    if engine == "correspondence":
+        return f"This page runs our own correspondence engine, which needs no weights. {NOT_PUBLIC}"
+    name = Path(adapter).name if adapter and Path(adapter).expanduser().is_dir() else adapter
+    weights = f"with the weights {name}" if name else "with its stock weights"
+    return f"This page runs the diffusion engine, FLUX.1-Kontext {weights}. {NOT_PUBLIC}"
 
 
 def status_line(sentence: str, *, done: bool = False) -> str:

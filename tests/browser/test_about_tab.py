@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
+import numpy as np
+import PIL.Image
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 
 def open_about(page: Page) -> Page:
@@ -54,6 +57,60 @@ def test_citation_is_marked_where_the_clipboard_is_shut(about: Page) -> None:
     about.get_by_role("button", name="Copy BibTeX").click()
     expect(about.locator(".cite-said")).to_contain_text("Ctrl + C")
     assert about.evaluate("String(window.getSelection())").startswith("@misc{")
+
+
+def corner(part: Locator) -> tuple[float, float]:
+    box = part.bounding_box()
+    assert box is not None
+    return box["x"], box["y"]
+
+
+@pytest.mark.parametrize("width", [1440, 1920])
+def test_a_wide_screen_is_used(about: Page, width: int) -> None:
+    about.set_viewport_size({"width": width, "height": 900})
+    for left, right in (("Table 1", "User study"), ("Table 2", "Table 3")):
+        one, other = (corner(about.get_by_role("region", name=name)) for name in (left, right))
+        assert one[1] == pytest.approx(other[1], abs=1), "side by side"
+        assert one[0] < other[0]
+    headings = [about.get_by_role("heading", name=name, exact=True) for name in ("How to cite", "Licences")]
+    assert corner(headings[0])[1] == corner(headings[1])[1]
+    rightmost = about.locator(".about").evaluate(
+        """about => {
+            const right = part => part.getBoundingClientRect().right;
+            return right(about) - Math.max(...[...about.querySelectorAll("p, li, table, pre")].map(right));
+        }"""
+    )
+    assert rightmost < 20
+    assert not about.evaluate(SCROLLING)
+
+
+SCROLLING = """[...document.querySelectorAll(".table-frame")].some(frame => frame.scrollWidth > frame.clientWidth)"""
+# Playwright hides the bars, so their style is looked at.
+BAR = "frame => parseFloat(getComputedStyle(frame, '::-webkit-scrollbar').height)"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_on_a_phone_a_table_shows_that_it_scrolls(page: Page, server: str, theme: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(f"{server}/?__theme={theme}", wait_until="domcontentloaded")
+    page.locator("#refine").wait_for()
+    open_about(page)
+    frame = page.get_by_role("region", name="Table 2")
+    frame.scroll_into_view_if_needed()
+    assert frame.evaluate(BAR) >= 8, "a bar that is always there"
+    shaded = edge_of(page, frame)
+    frame.evaluate("frame => { frame.scrollLeft = frame.scrollWidth; }")
+    page.wait_for_timeout(200)
+    assert abs(shaded - edge_of(page, frame)) > 8, "an edge while there is more to the right"
+
+
+def edge_of(page: Page, frame: Locator) -> float:
+    """The mean level of a strip at a frame's right edge, between two rows of text."""
+    box = frame.bounding_box()
+    assert box is not None
+    strip = {"x": box["x"] + box["width"] - 5, "y": box["y"] + 6, "width": 3.0, "height": 4.0}
+    with PIL.Image.open(io.BytesIO(page.screenshot(clip=strip))) as picture:
+        return float(np.asarray(picture.convert("L")).mean())
 
 
 @pytest.mark.slow

@@ -101,6 +101,13 @@ def test_upload_refine_compare_and_download(opened: Page, pair, tmp_path: Path) 
     assert report["message"] == summary.locator(".message").inner_text()
 
 
+def test_the_code_asks_the_page_that_is_open(opened: Page, server: str) -> None:
+    shows(opened, EXAMPLES[0])
+    opened.locator("#code button").first.click()
+    for part, line in (("client", f'client = Client("{server}/")'), ("curl", f"PAGE={server}/gradio_api")):
+        expect(opened.locator(f"#{part} textarea")).to_have_value(re.compile(rf"^{re.escape(line)}$", re.MULTILINE))
+
+
 def test_slider_obeys_the_arrow_keys(opened: Page) -> None:
     shows(opened, EXAMPLES[0])
     settle(opened)

@@ -103,7 +103,7 @@ def test_large_picture_is_shown_smaller(tmp_path: Path) -> None:
 )
 def test_a_download_is_named_by_the_generated_picture(file: Path, stem: str) -> None:
     assert stem_of(file) == stem
-    assert refined_name(stem_of(file)) == f"{stem}-refined.png"
+    assert refined_name(file) == f"{stem}-refined.png"
 
 
 @given(st.text(min_size=1, max_size=120).filter(lambda name: "/" not in name and "\0" not in name))

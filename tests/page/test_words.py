@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
+from refgc.engine import EngineName
 from refgc.errors import InputError
-from refgc.page.words import OUR_FAULT, missing_pictures, report_summary, sentence_for, status_line
+from refgc.page.words import OUR_FAULT, missing_pictures, report_summary, sentence_for, status_line, what_runs
 from tests.support.reports import make_report
 
 
@@ -60,3 +64,15 @@ def test_a_result_that_is_hardly_changed_does_not_look_like_success(
 def test_the_swap_is_offered_where_the_pictures_look_swapped() -> None:
     assert 'data-press="#swap"' in report_summary(make_report(warnings=("swapped",)))
     assert "data-press" not in report_summary(make_report(warnings=("blurred",)))
+
+
+def test_visitors_are_told_which_engine_runs_here(tmp_path: Path) -> None:
+    assert "correspondence engine, which needs no weights" in what_runs("correspondence", "someone/adapter")
+    assert "FLUX.1-Kontext with the weights someone/adapter." in what_runs("diffusion", "someone/adapter")
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    told = what_runs("diffusion", str(folder))
+    assert "with the weights trained." in told
+    assert str(tmp_path) not in told, "where the folder lies is nobody's business"
+    for engine in get_args(EngineName):
+        assert "trained weights are not public" in what_runs(engine, None)

@@ -1,5 +1,5 @@
-// Names for screen readers that Gradio leaves out, names of files in full, the words for fingers, and scrolling to a
-// result or a problem.
+// Names for screen readers that Gradio leaves out, names of files in full, the words for fingers, scrolling to a result or
+// a problem, and links that open a part of the page.
 (() => {
   const TAIL = 10; // Characters at the end of a long file name that are always seen; its type is among them.
   const isCoarse = window.matchMedia("(pointer: coarse)").matches;
@@ -73,6 +73,60 @@
   window.refgcShowResult = () => bringIntoView(found("#status .done"), "#comparison", "#result");
   window.refgcShowPreview = () => bringIntoView(!found("#preview-status .problem"), "#conditions", "#preview-result");
 
+  // Gradio gives the pictures on the buttons of its panel on the API no words, and its list of languages no list.
+  function nameDocumentation() {
+    for (const button of document.querySelectorAll(".api-docs button:not([aria-label])")) {
+      if (button.textContent.trim() === "") {
+        button.setAttribute("aria-label", button.classList.contains("copy-button") ? "Copy" : "Close");
+      }
+    }
+    for (const list of document.querySelectorAll(".api-docs .snippets:not([role])")) list.setAttribute("role", "list");
+  }
+
+  // Where the address asks for the panel, Gradio takes it for open and does not load it: it has to be closed first.
+  let documentationWanted = new URLSearchParams(window.location.search).get("view") === "api";
+  function showDocumentation() {
+    const button = documentationWanted && document.querySelector("footer .show-api");
+    if (!button) return;
+    documentationWanted = false;
+    button.click();
+    button.click();
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") document.querySelector(".api-docs .backdrop")?.click();
+  });
+
+  // The citation is scrolled to once the tab with it is there; the address may ask for that as well.
+  let citationWanted = window.location.hash === "#cite";
+  function showCitation() {
+    const citation = citationWanted && document.querySelector("#cite");
+    if (!citation || citation.getClientRects().length === 0) return;
+    citationWanted = false;
+    citation.scrollIntoView({ block: "start" });
+    citation.querySelector("pre").focus({ preventScroll: true });
+  }
+
+  const opens = {
+    cite() {
+      citationWanted = true;
+      document.querySelector("#about-tab-button").click();
+      showCitation();
+    },
+    api(link) {
+      const button = document.querySelector("footer .show-api");
+      // As an element of another page, Gradio has no such panel.
+      const page = link.closest("gradio-app[src]")?.getAttribute("src");
+      if (button) button.click();
+      else window.open(new URL(link.getAttribute("href"), page ?? window.location.href), "_blank", "noopener");
+    },
+  };
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[data-opens]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    opens[link.dataset.opens](link);
+  });
+
   // A problem is told once, beside what it is about; it must not be told off the screen.
   const shown = new WeakSet();
   function showProblems() {
@@ -101,5 +155,8 @@
     nameFiles();
     simplifyNotices();
     showProblems();
+    nameDocumentation();
+    showDocumentation();
+    showCitation();
   }).observe(document.documentElement, { childList: true, characterData: true, subtree: true });
 })();

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from refgc.errors import InputError
 from refgc.page.service.payload import RefusedError
 from refgc.page.service.server import EMBED_PATH, HEALTH_PATH
+from refgc.webui.index_page import PICTURE_PATH
 
 NOTHING_HERE = "There is nothing here."
 NOT_BY_THIS = "This address takes only {} requests."
@@ -52,7 +53,7 @@ def routes(*, tools: bool) -> tuple[Route, ...]:
         ("page", r"/", ("GET", "HEAD")),
         ("page", r"/config/?", ("GET",)),
         ("page", rf"/(?:theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon)|{api}/theme\.css", ("GET",)),
-        ("page", rf"{re.escape(HEALTH_PATH)}|{re.escape(EMBED_PATH)}", ("GET", "HEAD")),
+        ("page", "|".join(map(re.escape, (HEALTH_PATH, EMBED_PATH, PICTURE_PATH))), ("GET", "HEAD")),
         ("page", rf"/(?:assets|static)/{asset}", ("GET", "HEAD")),
         ("page", rf"{api}/(?:info/?|openapi\.json|app_id/?|login_check/?|startup-events)", ("GET",)),
         ("page", rf"{api}/heartbeat/{name}", ("GET",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import io
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import httpx
 import PIL.Image
 import pytest
@@ -25,7 +27,7 @@ from refgc.page.api.tools import NOT_INSTALLED, set_up_tools
 from refgc.page.examples import EXAMPLES_FOLDER
 from refgc.page.service.payload import NOT_FETCHED, NOT_UPLOADED
 from tests.support.coroutines import completed
-from tests.support.running import Served, served
+from tests.support.running import Served, free_port, served
 from tests.support.synthetic import make_synthetic_pair
 
 ROOT = EXAMPLES_FOLDER.parent
@@ -184,6 +186,27 @@ def test_calls_of_tools_count_as_one_visit(tmp_path: Path, pair: dict[str, str])
             refused = refine(**headers)
             assert refused.isError
             assert "as many as one visit may" in text(refused)
+
+
+def test_stderr_is_a_line_of_json_for_each_run_and_nothing_else(tmp_path: Path, pair: dict[str, str]) -> None:
+    port, log = free_port(), tmp_path / "stderr.txt"
+    environment = {**os.environ, "REFGC_MCP": "1", "GRADIO_TEMP_DIR": str(tmp_path / "uploads")}
+    command = [sys.executable, str(ROOT / "app.py"), "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("w") as stderr:
+        page = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        try:
+            assert page.stdout is not None
+            page.stdout.readline()
+            alone = Served(f"http://127.0.0.1:{port}", tmp_path, gr.Blocks())
+            for given in ({"scale": 1}, {"scale": 3}):
+                call(alone, "refine", **pair, **given)
+        finally:
+            page.terminate()
+            page.wait(timeout=30)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    told = [(line["event"], line.get("outcome")) for line in lines if line["event"] != "ended"]
+    assert told == [("started", None), ("refine", "done")]
+    assert lines[0]["mcp"] is True
 
 
 def test_without_being_switched_on_there_are_no_tools(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def entry(tmp_path: Path, number: int) -> Entry:
     example = find_examples(EXAMPLES_FOLDER)[0]
     marked = Marking(example.reference), Marking(example.generated)
     submission = Submission(*marked, f"picture {number}", scale=2, seed=number, further_references=(example.reference,))
-    return Entry(submission, shown, Code("", "", "", ()))
+    return Entry(submission, shown, Code("", "", "", "", "", ()))
 
 
 def test_history_is_bounded_newest_first_and_without_doubles(tmp_path: Path) -> None:
