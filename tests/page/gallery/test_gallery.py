@@ -217,7 +217,7 @@ def test_tables_have_captions_scopes_and_the_papers_figures() -> None:
     parsed = Tables(about_html())
     assert [len(table["caption"]) for table in parsed.tables] == [1] * 5
     assert set(parsed.scopes) == {"col", "row", "colgroup"}
-    _, benchmark, wild, study, _ = parsed.tables
+    _, study, benchmark, wild, _ = parsed.tables
     rows = {name: benchmark["td"][7 * number : 7 * number + 7] for number, name in enumerate(benchmark["th"][8:])}
     assert rows["RefGC-SR²"][2:] == ["0.8696", "0.7474", "17.5148", "0.6335", "0.2746"]
     assert rows["ImageCritic*"][2:] == ["0.8542", "0.7165", "17.2090", "0.6060", "0.3039"]

@@ -300,7 +300,7 @@ def test_a_link_sets_what_can_be_chosen_here(
 ) -> None:
     monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
     with gr.Blocks():
-        inputs = build_inputs(*build_pads(segmenter), chooses_engine=False)
+        inputs = build_inputs(*build_pads(segmenter)[:2], chooses_engine=False)
     assert inputs.linked({"scale": "2", "strength": "0.25", "seed": "9", "example": "camera"}) == (
         {inputs.scale: 2, inputs.strength: 0.25, inputs.seed: 9},
         True,
@@ -319,7 +319,7 @@ def test_a_link_sets_what_can_be_chosen_here(
 
     write_weights(tmp_path)
     with gr.Blocks():
-        inputs = build_inputs(*build_pads(segmenter), chooses_engine=True)
+        inputs = build_inputs(*build_pads(segmenter)[:2], chooses_engine=True)
     link = {"engine": "diffusion", "surroundings": "best"}
     assert inputs.linked(link) == ({inputs.engine: "diffusion", inputs.surroundings: "best"}, True)
 
