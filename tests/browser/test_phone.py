@@ -12,12 +12,12 @@ from refgc.page.examples import EXAMPLES_FOLDER
 from tests.browser.gestures import swipe
 from tests.browser.refine_page import EXAMPLES, RESULT_MILLISECONDS, frame_of, give, place, settle, shows
 
-SCREENS = ((360, 740), (390, 844))
+SCREENS = (pytest.param((360, 740), id="360"), pytest.param((390, 844), id="390", marks=pytest.mark.slow))
 # In pixels, with both pictures given and the first example's result below.
 HIGHEST_PAGE = 2000
 
 
-@pytest.fixture(params=SCREENS, ids=["360", "390"])
+@pytest.fixture(params=SCREENS)
 def phone(request: pytest.FixtureRequest, browser: Browser, server: str) -> Iterator[Page]:
     width, height = request.param
     with browser.new_context(viewport={"width": width, "height": height}, has_touch=True, is_mobile=True) as context:
@@ -82,6 +82,7 @@ def test_the_button_stays_in_reach_until_the_result_is_in_view(phone: Page, pair
     phone.evaluate("window.scrollTo(0, 0)")
     button.tap()
     expect(phone.locator("#cancel")).to_be_in_viewport(ratio=1)
+    assert phone.evaluate("scrollY") == 0
     expect(phone.locator("#status .done")).to_be_attached(timeout=RESULT_MILLISECONDS)
     expect(phone.locator("#comparison")).to_be_in_viewport(ratio=0.9)
     settle(phone)
