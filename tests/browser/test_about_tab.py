@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import PIL.Image
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
 
 def open_about(page: Page) -> Page:
@@ -108,7 +108,7 @@ def edge_of(page: Page, frame: Locator) -> float:
     """The mean level of a strip at a frame's right edge, between two rows of text."""
     box = frame.bounding_box()
     assert box is not None
-    strip = {"x": box["x"] + box["width"] - 5, "y": box["y"] + 6, "width": 3.0, "height": 4.0}
+    strip = FloatRect(x=box["x"] + box["width"] - 5, y=box["y"] + 6, width=3.0, height=4.0)
     with PIL.Image.open(io.BytesIO(page.screenshot(clip=strip))) as picture:
         return float(np.asarray(picture.convert("L")).mean())
 

@@ -48,6 +48,8 @@
       const caption = thumbnail.querySelector(".caption-label")?.textContent.trim();
       if (caption) thumbnail.setAttribute("aria-label", caption);
     }
+    // What is nothing else may bear no name.
+    for (const empty of document.querySelectorAll(".empty[aria-label]:not([role])")) empty.setAttribute("role", "img");
   }
 
   // Gradio's notices have a head that is a button with another one, to close them, inside: no screen reader can tell the
