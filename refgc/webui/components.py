@@ -59,7 +59,8 @@ def thumbnail_gallery(pictures: list[Any], *, label: str, columns: int, elem_id:
 def html_with_files(value: str, folder: Path, elem_id: str, script: str | None = None) -> gr.HTML:
     """Add HTML whose attributes name files by `PLACE` and their path in `folder`.
 
-    A block around it may be hidden by `visible="hidden"` only: with False, Gradio 6.31 loses the folder's address.
+    A block around it may be hidden by the style sheet only: in one that is not visible Gradio 6.31 loses the folder's
+    address.
 
     Args:
         value: HTML written by this package.

@@ -84,6 +84,8 @@ def is_coloured(pixels: np.ndarray) -> bool:
 @pytest.mark.slow
 def test_from_example_to_refined_and_on_to_the_refine_tab(preview: Page) -> None:
     expect(preview.get_by_text("Simulated here:")).to_be_visible()
+    # Nothing was made yet.
+    expect(preview.locator("#preview-result")).to_be_hidden()
     preview.get_by_role("button", name=EXAMPLE.meta.title, exact=True).click()
     for name in ("reference", "scene"):
         expect(frame_of(preview, name).locator("img")).to_be_visible()

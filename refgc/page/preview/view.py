@@ -14,18 +14,17 @@ from refgc.diptych.preview_report import PreviewReport
 from refgc.engine import Report
 from refgc.page.marking.mask import Marking
 from refgc.page.pictures import ShownPreview, ShownRefinement
+from refgc.page.words import outcome_of
 from refgc.webui.components import html_with_files
 
 
 class PreviewView(NamedTuple):
     """The components that a preview or its refinement changes."""
 
-    everything: gr.Column
     conditions: gr.Gallery
     story: gr.Gallery
     summary: gr.HTML
     send: gr.Button
-    closeness: gr.Row
     comparison: gr.HTML
     figures: gr.HTML
     files: gr.File
@@ -34,11 +33,11 @@ class PreviewView(NamedTuple):
     def show_preview(self, shown: ShownPreview) -> dict[Any, Any]:
         """The updates that show what the generator was given and what came of it, not refined yet."""
         return {
-            self.everything: gr.update(visible=True),
             self.conditions: gr.update(value=list(shown.conditions), selected_index=None),
             self.story: gr.update(value=list(shown.story), selected_index=None),
             self.summary: gr.update(value=preview_summary(shown.report)),
-            self.closeness: gr.update(visible="hidden"),
+            self.comparison: "",
+            self.figures: "",
             self.files: gr.update(value=[str(file) for file in shown.files]),
             self.report: gr.update(value=shown.report.model_dump(mode="json")),
         }
@@ -47,7 +46,6 @@ class PreviewView(NamedTuple):
         """The updates that add the refined picture."""
         return {
             self.story: gr.update(value=list(refined.story), selected_index=None),
-            self.closeness: gr.update(visible=True),
             self.comparison: refined.viewer("Preview"),
             self.figures: gr.update(value=figures(refined.comparison, refined.report)),
             self.files: gr.update(value=[str(file) for file in (*shown.files, refined.download)]),
@@ -55,8 +53,8 @@ class PreviewView(NamedTuple):
 
 
 def build_preview_view() -> PreviewView:
-    """Adds it to the tab being built, hidden until there is something to show."""
-    with gr.Column(visible="hidden", elem_id="preview-result") as everything:
+    """Adds it to the tab being built; the style sheet hides what has nothing to show yet."""
+    with gr.Column(elem_id="preview-result"):
         gr.HTML("<h2>What the generator is given</h2>")
         conditions = _gallery("Conditions", "conditions", columns=3)
         gr.HTML("<h2>From the reference to the refined picture</h2>")
@@ -65,7 +63,7 @@ def build_preview_view() -> PreviewView:
             with gr.Column(scale=3, min_width=320):
                 summary = gr.HTML("", elem_id="preview-summary")
             send = gr.Button("Send to the Refine tab", scale=1, min_width=240, elem_id="send")
-        with gr.Row(visible="hidden", elem_id="closeness") as closeness:
+        with gr.Row(elem_id="closeness"):
             with gr.Column(min_width=320):
                 gr.HTML("<h2>Before and after</h2>")
                 comparison = html_with_files("", Path(get_upload_folder()), "preview-comparison")
@@ -75,7 +73,7 @@ def build_preview_view() -> PreviewView:
         with gr.Accordion("All files and the full report", open=False, elem_id="preview-files"):
             files = gr.File(label="Files", file_count="multiple", interactive=False)
             report = gr.JSON(label="Report")
-    return PreviewView(everything, conditions, story, summary, send, closeness, comparison, numbers, files, report)
+    return PreviewView(conditions, story, summary, send, comparison, numbers, files, report)
 
 
 def _gallery(label: str, elem_id: str, *, columns: int) -> gr.Gallery:
@@ -139,8 +137,7 @@ def preview_summary(report: PreviewReport) -> str:
 def figures(comparison: Comparison | None, report: Report) -> str:
     """PSNR and SSIM of the enlarged and of the refined picture against the truth, and what the engine said."""
     message = f'<p class="message">{escape(report.message)}</p>'
-    state = "placed" if report.placed else "unplaced"
-    return f'<div class="report {state}">{message}{"" if comparison is None else _table(comparison)}</div>'
+    return f'<div class="report {outcome_of(report)}">{message}{"" if comparison is None else _table(comparison)}</div>'
 
 
 def _table(comparison: Comparison) -> str:
