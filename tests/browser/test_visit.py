@@ -11,7 +11,7 @@ BY_NAME = {example.name: example for example in EXAMPLES}
 
 
 def file_name(page: Page, pad: str) -> str:
-    return page.locator(f"#{pad} .file-preview").inner_text().replace("\n", "")
+    return page.locator(f"#{pad} .file-preview .filename").get_attribute("aria-label") or ""
 
 
 def test_what_is_hardly_refined_is_no_success(opened: Page) -> None:
@@ -70,4 +70,4 @@ def test_results_and_own_pictures_outlast_examples_the_gallery_and_a_reload(open
     opened.reload(wait_until="domcontentloaded")
     expect(opened.locator("#caption")).to_have_text("generated.png")
     expect(results).to_have_count(1)
-    expect(opened.locator("#generated .file-preview")).to_contain_text("generated")
+    expect(opened.locator("#generated .filename")).to_have_attribute("aria-label", "generated.png")

@@ -70,7 +70,7 @@ def test_refining_comes_closer_to_the_truth_inside_the_object(name, seed, gain):
 def test_what_has_hardly_any_texture_is_hardly_touched():
     made, refined, comparison = chain("vase", 0)
     assert made.report.truth == "scene"
-    assert (refined.report.object_coverage or 0) < 0.05
+    assert (refined.report.object_coverage or 0) < 0.2
     assert comparison.psnr_gain_inside >= 0
     assert comparison.ssim_gain_inside >= 0
 

@@ -310,7 +310,8 @@ def build_pads(segmenter: ObjectSegmenter) -> tuple[MarkingPad, MarkingPad, gr.B
     gr.HTML(
         '<p class="hint">The <b>reference photo</b> shows the real object, sharp. The <b>generated picture</b> is what '
         "an image generator made of it: right scene, wrong details. JPEG, PNG, WebP, HEIC, AVIF or TIFF, up to 100 MB "
-        "each.</p>"
+        "each.</p>",
+        elem_id="pads-hint",
     )
     return reference, generated, swap
 

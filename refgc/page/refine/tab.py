@@ -53,8 +53,9 @@ DELETED = "That result has been deleted, as everything here is after some hours;
 SWAPPED = "The two pictures have changed places."
 # A problem is taken off when its cause may be gone; anything else stays.
 FORGIVE = "(status) => status.includes('status problem') ? '' : status"
-# Under this key the browser keeps the token by which its results are found again. It is no secret of the server.
-TOKEN_KEY = "refgc-results"
+# The browser keeps the token by which its results are found again, where it may: in some frames it keeps nothing.
+READ_TOKEN = "() => { try { return localStorage.getItem('refgc-results') ?? ''; } catch { return ''; } }"
+KEEP_TOKEN = "(token) => { try { localStorage.setItem('refgc-results', token); } catch {} }"
 # Writing a large picture keeps a core busy for seconds.
 FORMAT_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "format"}
 
@@ -100,7 +101,7 @@ class RefineTab:
     swap_button: gr.Button
     own: gr.State
     own_button: gr.Button
-    token: gr.BrowserState
+    token: gr.Textbox
     cancellations: Cancellations = field(default_factory=Cancellations)
     kept: KeptResults = field(default_factory=KeptResults)
 
@@ -336,7 +337,7 @@ def build_refine_tab(
         swap_button=swap,
         own=gr.State(None, time_to_live=state_seconds),
         own_button=own_button,
-        token=gr.BrowserState("", storage_key=TOKEN_KEY, secret=TOKEN_KEY),
+        token=gr.Textbox(visible=False),
     )
     run = _attach_run(tab)
     _attach_inputs(tab)
@@ -409,7 +410,15 @@ def _attach_examples(demo: gr.Blocks, tab: RefineTab, run: Any) -> None:
     gallery = tab.example_gallery
     outputs = [*tab.inputs.outputs, *tab.outputs, tab.submission]
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    demo.load(tab.open_page, inputs=tab.token, outputs=[*outputs, tab.token], concurrency_limit=None, **settings)
+    opening = demo.load(
+        tab.open_page,
+        inputs=tab.token,
+        outputs=[*outputs, tab.token],
+        js=READ_TOKEN,
+        concurrency_limit=None,
+        **settings,
+    )
+    opening.then(None, inputs=tab.token, js=KEEP_TOKEN, api_visibility="private")
     if gallery is None:
         return
     # Past the queue: ending the run closes the stream of answers from there, and this one's could be lost with it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from threading import Lock
 from time import monotonic
@@ -53,14 +54,14 @@ class KeptResults:
         self._histories: OrderedDict[str, History] = OrderedDict()
 
     def open(self, visit: str, token: object) -> tuple[str, History]:
-        """The token and the results of a browser that has opened the page; a browser without results gets a new token.
+        """The token and the results of a browser that has opened the page; one without a token gets a new one.
 
         Args:
             visit: the visitor's session.
             token: what the browser had kept.
         """
         with self._lock:
-            known = token if isinstance(token, str) and token in self._histories else uuid4().hex
+            known = token if isinstance(token, str) and re.fullmatch(r"[0-9a-f]{32}", token) else uuid4().hex
             _put(self._tokens, visit, known)
             return known, self._histories.get(known, History()).without_deleted()
 

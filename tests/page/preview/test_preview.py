@@ -105,7 +105,7 @@ def test_figures_are_in_the_right_columns() -> None:
 def test_without_a_truth_there_are_no_figures() -> None:
     text = figures(None, make_report(message="<b>Only</b> enlarged.", placed=False, object_box=None))
     assert "<table" not in text
-    assert "unplaced" in text
+    assert 'class="report enlarged"' in text
     assert "<b>Only" not in text
 
 

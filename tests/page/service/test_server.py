@@ -252,7 +252,7 @@ def test_settings_that_gradio_copies_for_each_session_are_dropped(uploads: Path)
         number = next(number for number, function in page.demo.fns.items() if function.name == "open_page")
 
         def open_page() -> dict[str, Any]:
-            body = {"data": [None], "fn_index": number, "session_hash": "visitor"}
+            body = {"data": ["0" * 32], "fn_index": number, "session_hash": "visitor"}
             assert page.post("/gradio_api/queue/join", json=body).status_code == 200
             stream = page.get("/gradio_api/queue/data?session_hash=visitor").text
             messages = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line]
