@@ -34,8 +34,8 @@ ASSETS = Path(__file__).resolve().parent / "assets"
 SCRIPTS = ("page", "uploads", "marking", "link", "gallery")
 TITLE = "RefGC-SR²"
 PROMISE = (
-    "Image generators blur the lettering, texture and shape of your object. Give us its sharp photo and the generated "
-    "picture: you get the same scene, up to four times as large, with the real object’s detail back in place."
+    "Image generators blur your object’s lettering, texture and shape. Give us its sharp photo and the generated "
+    "picture: you get the scene back, up to four times as large, with the real detail in place."
 )
 PREVIEW = LinkPreview(
     f"{TITLE}: true objects in generated pictures",
@@ -167,9 +167,9 @@ def _badge(name: str, address: str, opens: str = "") -> str:
 
 def _footer() -> str:
     return (
-        '<p class="hint closing">Drag the white handle to compare, or focus it and use the arrow keys. Uploads stay on '
-        "this server and are deleted after a few hours. The examples are our own, and their generated pictures are "
-        'simulated. <a href="?view=api" data-opens="api">Use this page from scripts</a></p>'
+        '<p class="hint closing">Uploads stay on this server and are deleted after a few hours. The examples are our '
+        'own, and their generated pictures are simulated. <a href="?view=api" data-opens="api">Use this page from '
+        "scripts</a></p>"
     )
 
 

@@ -95,7 +95,7 @@ def outcome_of(report: Report) -> str:
 def report_summary(report: Report) -> str:
     """How a result turned out and what to do about it, then the report's figures, as HTML."""
     outcome = outcome_of(report)
-    advice = ADVICE.format(share=_share(report.object_coverage or 0.0, "About")) if outcome == PARTLY_REFINED else ""
+    advice = ADVICE.format(share=_about(report.object_coverage or 0.0)) if outcome == PARTLY_REFINED else ""
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in (advice, report.message) if sentence)
     remedies = "".join(
         f'<button type="button" class="remedy" data-press="{part}">{escape(words)}</button>'
@@ -110,24 +110,17 @@ def report_summary(report: Report) -> str:
 
 def _figures(report: Report) -> list[tuple[str, str]]:
     width, height = report.output_size
-    outcome = outcome_of(report)
-    placement = []
-    if outcome != ENLARGED and report.object_coverage is not None:
-        placement.append(("Refined", f"{_share(report.object_coverage)} of the object"))
     # Beside an object that is hardly changed the probability that what was changed is better would mislead.
-    if outcome == REFINED:
-        placement.append(("Confidence", _percent(report.confidence)))
     return [
-        *placement,
+        *([("Confidence", _percent(report.confidence))] if outcome_of(report) == REFINED else []),
         ("Size", f"{width} × {height} pixels"),
         ("Time", f"{sum(report.seconds.values()):.1f} s"),
         ("Engine", report.engine.capitalize()),
     ]
 
 
-def _share(share: float, about: str = "") -> str:
-    """A share in words; `about` stands before a figure."""
-    return f"{'Less' if about else 'less'} than 1%" if share < 0.01 else f"{about} {_percent(share)}".strip()
+def _about(share: float) -> str:
+    return "Less than 1%" if share < 0.01 else f"About {_percent(share)}"
 
 
 def _percent(share: float) -> str:

@@ -87,7 +87,7 @@ def test_upload_refine_compare_and_download(opened: Page, pair, tmp_path: Path) 
 
     summary = opened.locator("#summary")
     expect(summary.locator(".message")).not_to_be_empty()
-    for figure in ("Confidence", "of the object", "Time"):
+    for figure in ("Confidence", "of it has its detail", "Time"):
         expect(summary).to_contain_text(figure)
     expect(summary).to_contain_text("512 × 384 pixels")
 

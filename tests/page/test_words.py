@@ -47,7 +47,7 @@ def test_foreseen_errors_are_told_and_others_are_not(caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize(
     ("coverage", "outcome", "says", "confidence"),
     [
-        (0.9, "refined", "90% of the object", True),
+        (0.9, "refined", "The reference was placed.", True),
         (0.1, "partly", "About 10% of the object could be refined: mark the object", False),
         (0.001, "partly", "Less than 1% of the object could be refined", False),
     ],

@@ -310,8 +310,7 @@ def build_pads(segmenter: ObjectSegmenter) -> tuple[MarkingPad, MarkingPad, gr.B
     gr.HTML(
         '<p class="hint">The <b>reference photo</b> shows the real object, sharp. The <b>generated picture</b> is what '
         "an image generator made of it: right scene, wrong details. JPEG, PNG, WebP, HEIC, AVIF or TIFF, up to 100 MB "
-        "each.</p>",
-        elem_id="pads-hint",
+        "each.</p>"
     )
     return reference, generated, swap
 
