@@ -162,7 +162,7 @@ def photograph_page(target: Path) -> None:
         browser = playwright.chromium.launch(args=["--no-sandbox", "--disable-gpu"], executable_path=chromium)
         page = browser.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]}, color_scheme="light")
         page.goto(f"{address}/?example={EXAMPLE}&__theme=light")
-        page.locator("#whole img").nth(1).wait_for(timeout=60_000)
+        page.locator("#comparison .viewer-after").wait_for(timeout=60_000)
         page.locator("#refine").click()
         # Offered for a result of this visit only, not for the one that the page shows at first.
         page.locator("#download").wait_for(timeout=120_000)
