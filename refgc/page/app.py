@@ -92,7 +92,7 @@ def build_demo(service: Service) -> gr.Blocks:
         build_api(demo, examples, service)
         # Four short names fit on any screen. Gradio measures them before the page is laid out, and would hide some.
         with gr.Tabs(overflow_behavior="wrap") as tabs:
-            with gr.Tab("Refine", id=REFINE_TAB):
+            with gr.Tab("Refine", id=REFINE_TAB, elem_id="refine-tab"):
                 refine_tab = build_refine_tab(demo, examples, service, segmenter, state_seconds=state_seconds)
             with gr.Tab("DipRefGC preview", id="preview"):
                 build_preview_tab(examples, tabs, refine_tab, service, segmenter, state_seconds=state_seconds)
@@ -117,10 +117,7 @@ def launch_settings(service: Service) -> dict[str, Any]:
     Raises:
         InputError: a setting in the environment cannot be used.
     """
-    scripts = (
-        *(ASSETS / name for name in ("page.js", "uploads.js", "marking.js", "link.js", "gallery.js")),
-        viewer.SCRIPT,
-    )
+    scripts = (*(ASSETS / f"{name}.js" for name in SCRIPTS), viewer.SCRIPT)
     script = "".join(path.read_text(encoding="utf-8") for path in scripts)
     tools = set_up_tools()
     *proxies, compression = server_middleware(service)

@@ -22,6 +22,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PICTURE_PATH = "/link-preview.jpg"
+# Stands in the tags for the address of the page, which each request knows. No text can hold it.
+ROOT = "\0"
 # Those who show links keep a picture for weeks themselves; a day is enough for browsers.
 PICTURE_HEADERS = {"Cache-Control": "public, max-age=86400"}
 
@@ -145,7 +147,8 @@ class IndexPage:
             parts: selectors of what has to be there before the page is shown.
         """
         self.app = app
-        self._preview = preview
+        # The picture's size is read once, not for each visitor.
+        self._tags = preview.tags(ROOT)
         self._look = f"{COLOURS}{WHOLE.replace('PARTS', json.dumps(list(parts)))}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,7 +177,7 @@ class IndexPage:
 
     def _with_head(self, page: bytes, scope: Scope) -> bytes:
         root = get_root_url(Request(scope), "/", scope.get("root_path"))
-        own = f"{self._preview.tags(root)}{self._look}".encode()
+        own = f"{self._tags.replace(ROOT, escape(root))}{self._look}".encode()
         end = page.find(END_OF_TAGS)
         head, rest = GRADIO_TAG.sub(b"", page[:end]), page[end:]
         place = CHARSET.search(head)

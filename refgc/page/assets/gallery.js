@@ -40,7 +40,7 @@
     const title = link.closest("article").querySelector("h3").textContent;
     const thumbnails = [...document.querySelectorAll("#examples .thumbnail-item")];
     const thumbnail = thumbnails.find((one) => one.querySelector(".caption-label")?.textContent.trim() === title);
-    const tab = [...document.querySelectorAll("[role=tab]")].find((one) => one.textContent.trim() === "Refine");
+    const tab = document.querySelector("#refine-tab-button");
     if (!thumbnail || !tab) return false;
     link.closest("dialog")?.close();
     tab.click();

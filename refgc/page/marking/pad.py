@@ -160,20 +160,14 @@ class MarkingPad:
 
     def fill(self, marking: Marking) -> dict[Any, Any]:
         """The updates that put one of the page's own pictures there, with the mask that comes with it."""
-        updates: dict[Any, Any] = {self.file: str(marking.source)}
-        if self.mask_file is not None:
-            updates[self.mask_file] = _text(marking.mask_file)
-        return updates | self.show(self.segmenter.segment(marking, self.name, automatic=self.captions.keys()))
+        return self._with_files(self.segmenter.segment(marking, self.name, automatic=self.captions.keys()))
 
     def put(self, marking: Marking | None, visit: str) -> dict[Any, Any]:
         """The updates that put a visitor's picture there with its marks, or empty the pad; raises as `segment` does."""
         if marking is None:
             emptied = {self.file: None} if self.mask_file is None else {self.file: None, self.mask_file: None}
             return {**emptied, **self.empty()}
-        updates: dict[Any, Any] = {self.file: str(marking.source)}
-        if self.mask_file is not None:
-            updates[self.mask_file] = _text(marking.mask_file)
-        return updates | self.show(self.segment(replace(marking, mask=None), visit))
+        return self._with_files(self.segment(replace(marking, mask=None), visit))
 
     def empty(self, problem: str = "") -> dict[Any, Any]:
         """The updates that take the picture off the page, and say why if there is a reason."""
@@ -224,6 +218,14 @@ class MarkingPad:
         if self.mask_file is not None and wanted.mask_file != shown.mask_file:
             updates[self.mask_file] = _text(shown.mask_file)
         return updates
+
+    def _with_files(self, picture: SegmentedPicture) -> dict[Any, Any]:
+        """The updates of `show`, and those that put the picture's files into the uploads."""
+        marking = picture.marking
+        updates: dict[Any, Any] = {self.file: str(marking.source)}
+        if self.mask_file is not None:
+            updates[self.mask_file] = _text(marking.mask_file)
+        return updates | self.show(picture)
 
     def _mask_file(self, values: Mapping[Any, Any]) -> Path | None:
         if self.mask_file is not None:

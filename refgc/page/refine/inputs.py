@@ -207,11 +207,11 @@ class RefineInputs:
 
     def restore(self, submission: Submission, visit: str) -> dict[Any, Any]:
         """The updates that put back what was submitted earlier; raises as `MarkingPad.put` does."""
-        pads = {
-            **self.reference.put(submission.reference, visit),
-            **self.generated.put(submission.generated, visit),
-        }
-        return {**pads, **self._set(submission)}
+        return {**self.put(submission.reference, submission.generated, visit), **self._set(submission)}
+
+    def put(self, reference: Marking | None, generated: Marking | None, visit: str) -> dict[Any, Any]:
+        """The updates that put two of the visitor's pictures there; raises as `MarkingPad.put` does."""
+        return {**self.reference.put(reference, visit), **self.generated.put(generated, visit)}
 
     def own(self, values: Mapping[Any, Any]) -> tuple[Marking | None, Marking | None] | None:
         """The visitor's own reference and generated picture with their marks; None where there are none."""
@@ -223,8 +223,7 @@ class RefineInputs:
 
     def swap(self, values: Mapping[Any, Any], visit: str) -> dict[Any, Any]:
         """The updates that let the two pictures change places, each with its marks; raises as `MarkingPad.put` does."""
-        reference, generated = self.reference.read(values), self.generated.read(values)
-        return {**self.reference.put(generated, visit), **self.generated.put(reference, visit)}
+        return self.put(self.generated.read(values), self.reference.read(values), visit)
 
     def _set(self, submission: Submission) -> dict[Any, Any]:
         """The updates of the options."""

@@ -197,9 +197,7 @@ class RefineTab:
     def put_back(self, own: tuple[Marking | None, Marking | None], request: gr.Request) -> dict[Any, Any]:
         """Put the visitor's own pictures back in the place of an example's."""
         try:
-            reference, generated = own
-            visit = request.session_hash or ""
-            inputs = {**self.inputs.reference.put(reference, visit), **self.inputs.generated.put(generated, visit)}
+            inputs = self.inputs.put(*own, request.session_hash or "")
             return {self.status: "", self.own: None, self.own_button: gr.update(visible=False), **inputs}
         except Exception as error:
             return {self.status: problem_line(sentence_for(error))}

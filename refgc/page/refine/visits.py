@@ -30,10 +30,7 @@ class Cancellations:
     def cancel(self, visit: str) -> None:
         """Cancel everything that the visit has submitted until now."""
         with self._lock:
-            self._times[visit] = monotonic()
-            self._times.move_to_end(visit)
-            if len(self._times) > MOST_VISITS:
-                self._times.popitem(last=False)
+            _put(self._times, visit, monotonic())
 
     def covers(self, visit: str, submitted_at: float) -> bool:
         """Whether the visit has cancelled since the time `submitted_at`, in seconds of `time.monotonic`."""
