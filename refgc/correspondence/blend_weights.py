@@ -21,6 +21,7 @@ from refgc.correspondence.trust import (
     object_confidence,
     object_features,
     object_trust,
+    parallax,
     usage_of,
 )
 from refgc.imaging.arrays import Bytes, Floats, blur, enlarge, local_variance, resized, shrink, size_of, smoothstep
@@ -393,11 +394,13 @@ def compare(
     cell = 2.0 * aligned.scale
     deviation = np.linalg.norm(aligned.flow - aligned.mapping, axis=2).clip(0, 10 * cell).astype(np.float32)
     lit = light.applied(placed)
+    mapping = shrink(aligned.mapping, grid) / np.float32(cell)
     evidence = Evidence(
         disagreement=np.abs(lit - seen).mean(axis=2),
         reliable=reliable,
         deviation=shrink(deviation, grid) / np.float32(cell),
-        bending=bending(shrink(aligned.mapping, grid) / np.float32(cell)),
+        bending=bending(mapping),
+        parallax=parallax(mapping),
     )
     one, other = _luma(placed), _luma(seen)
     placed_colours, seen_colours = (blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (lit, seen))

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.imaging.arrays import Floats, blur, local_variance
+from refgc.imaging.arrays import Floats, blur, local_variance, size_of
+from refgc.imaging.warp import pixel_grid
 
 # Standard deviations, in cells of the trust grid, of the windows over which evidence is averaged. The artifacts of a
 # generated picture are local, and the geometry that their surroundings confirm outweighs them. Chosen by hand, not
@@ -44,10 +45,14 @@ CONFIDENCE_DEVIATIONS = (0.163, 0.925, 0.159, 0.549, 13.200, 0.132)
 CONFIDENCE_COEFFICIENTS = (0.000, -0.644, 0.064, -0.545, 0.000, 0.325)
 # Standardised features are limited to this, so that what was never seen in fitting does not count for more.
 STANDARD_LIMIT = 3.0
-# A map that bends less than this (second derivative per cell) has no depth edge behind which something could be hidden,
-# where at least this fraction of the flow is reliable. Chosen by hand, not fitted.
+# At a depth edge one view hides a band of the other, as wide as the displacement changes there. A map that bends less
+# than `STRAIGHT` (second derivative per cell), or whose parallax is below `PARALLAX` (cells), hides nothing that could
+# be seen, where this fraction of the flow is reliable. `STEEPNESS` is the width of each transition: in logarithms, and
+# in the fraction. Chosen by hand; benchmarks/scenes.py says what they gain.
 STRAIGHT = 0.12
-MOSTLY_RELIABLE = 0.6
+PARALLAX = 0.5
+MOSTLY_RELIABLE = 0.5
+STRAIGHT_STEEPNESS, PARALLAX_STEEPNESS, RELIABLE_STEEPNESS = 0.3, 0.2, 0.05
 # Variance in grey levels squared below which a surface counts as flat: nothing on it can be misplaced. Chosen by hand,
 # not fitted.
 FLAT_VARIANCE = 36.0
@@ -63,12 +68,14 @@ class Evidence:
         reliable: fraction of the cell with reliable flow, in [0, 1].
         deviation: distance of the flow from the regularised map, in cells.
         bending: norm of the map's second derivative, per cell.
+        parallax: how far the map is from the affine map that fits it best around, in cells.
     """
 
     disagreement: Floats
     reliable: Floats
     deviation: Floats
     bending: Floats
+    parallax: Floats
 
 
 def local_correlation(placed: Floats, generated: Floats, sigma: float = AROUND) -> Floats:
@@ -105,6 +112,36 @@ def bending(mapping: Floats) -> Floats:
     return np.asarray(np.sqrt(np.sum(second, axis=0)), np.float32)
 
 
+def parallax(mapping: Floats) -> Floats:
+    """Distance of a map from its local affine fit, by least squares in a Gaussian window.
+
+    Args:
+        mapping: (height, width, 2) in cells.
+
+    Returns:
+        (height, width) in cells; 0 for any affine map.
+    """
+    grid = pixel_grid(size_of(mapping))
+    here, there = grid - grid.mean(axis=(0, 1)), mapping - mapping.mean(axis=(0, 1))
+
+    def mean(field: Floats) -> Floats:
+        return blur(np.ascontiguousarray(field), 2 * AROUND)
+
+    x, y = here[..., 0] - mean(here[..., 0]), here[..., 1] - mean(here[..., 1])
+    xx, yy, xy = (
+        mean(one * other) - mean(one) * mean(other)
+        for one, other in ((here[..., 0], here[..., 0]), (here[..., 1], here[..., 1]), (here[..., 0], here[..., 1]))
+    )
+    determinant = np.maximum(xx * yy - xy * xy, 1e-3)
+    squared = np.zeros_like(x)
+    for axis in range(2):
+        value = there[..., axis]
+        with_x, with_y = (mean(here[..., k] * value) - mean(here[..., k]) * mean(value) for k in range(2))
+        slope_x, slope_y = with_x * yy - with_y * xy, with_y * xx - with_x * xy
+        squared += (value - mean(value) - (slope_x * x + slope_y * y) / determinant) ** 2
+    return np.sqrt(squared)
+
+
 def estimate_trust(evidence: Evidence) -> Floats:
     """Trust (height, width) in [0, 1]: the larger of what agreement and what smooth geometry allow."""
     return np.maximum(agreement_trust(evidence), _smooth_geometry_trust(evidence))
@@ -132,9 +169,8 @@ def _smoothed(evidence: Evidence) -> tuple[Floats, Floats, Floats, Floats]:
     )
 
 
-def _largest_bending(evidence: Evidence) -> Floats:
-    """The largest bending nearby."""
-    return blur(np.asarray(cv2.dilate(evidence.bending, np.ones((13, 13), np.uint8)), np.float32), NEAR)
+def _largest_nearby(field: Floats) -> Floats:
+    return blur(np.asarray(cv2.dilate(field, np.ones((13, 13), np.uint8)), np.float32), NEAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +247,7 @@ def object_features(evidence: Evidence, local: LocalFit, fit: ObjectFit) -> Floa
         blur(evidence.reliable, 2 * AROUND),
         deviation,
         bent,
-        np.log(_largest_bending(evidence) + 0.003),
+        np.log(_largest_nearby(evidence.bending) + 0.003),
         local.correlation,
         local.around,
         np.log(local.contrast_placed + 2.0),
@@ -290,9 +326,12 @@ def object_confidence(usage: Usage, fit: ObjectFit) -> float:
 
 
 def _smooth_geometry_trust(evidence: Evidence) -> Floats:
-    """Trust where the map is smooth and the flow reliable all around: disagreement there is the artifact itself."""
-    straight = _logistic((np.log(STRAIGHT) - np.log(_largest_bending(evidence) + 1e-3)) / 0.3)
-    return straight * _logistic((blur(evidence.reliable, 2 * AROUND) - MOSTLY_RELIABLE) / 0.08)
+    """Trust where nothing can be hidden and flow is reliable all around: what disagrees there is an artifact."""
+    bent, moved = (np.log(_largest_nearby(field) + 1e-3) for field in (evidence.bending, evidence.parallax))
+    straight = _logistic((np.log(STRAIGHT) - bent) / STRAIGHT_STEEPNESS)
+    near = _logistic((np.log(PARALLAX) - moved) / PARALLAX_STEEPNESS)
+    reliable = _logistic((blur(evidence.reliable, 2 * AROUND) - MOSTLY_RELIABLE) / RELIABLE_STEEPNESS)
+    return np.asarray(np.maximum(straight, near) * reliable, np.float32)
 
 
 def _logistic(score: Floats) -> Floats:

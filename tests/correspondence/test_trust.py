@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from refgc.correspondence.trust import Evidence, agreement_trust, bending, estimate_trust, local_correlation
+from refgc.correspondence.trust import Evidence, agreement_trust, bending, estimate_trust, local_correlation, parallax
 from refgc.imaging.warp import pixel_grid
 from tests.support.synthetic import draw_card
 
@@ -21,7 +21,7 @@ def evidence(seed: int) -> Evidence:
     def field(top: float) -> np.ndarray:
         return random.uniform(0, top, (40, 50)).astype(np.float32)
 
-    return Evidence(field(60), (field(1) > 0.3).astype(np.float32), field(3), field(0.3))
+    return Evidence(field(60), (field(1) > 0.3).astype(np.float32), field(3), field(0.3), field(3))
 
 
 @pytest.mark.parametrize("against", ["disagreement", "deviation", "bending"])
@@ -53,13 +53,13 @@ def test_trust_is_a_share():
 
 def test_good_evidence_is_trusted_and_bad_is_not():
     nothing = np.zeros((40, 50), np.float32)
-    assert estimate_trust(Evidence(nothing, nothing + 1, nothing, nothing)).min() > 0.9
-    assert estimate_trust(Evidence(nothing + 80, nothing, nothing + 5, nothing + 1)).max() < 0.05
+    assert estimate_trust(Evidence(nothing, nothing + 1, nothing, nothing, nothing)).min() > 0.9
+    assert estimate_trust(Evidence(nothing + 80, nothing, nothing + 5, nothing + 1, nothing + 9)).max() < 0.05
 
 
 def test_straight_believed_geometry_is_trusted_against_the_colours():
     nothing = np.zeros((40, 50), np.float32)
-    differing = Evidence(nothing + 80, nothing + 1, nothing, nothing)
+    differing = Evidence(nothing + 80, nothing + 1, nothing, nothing, nothing)
     assert agreement_trust(differing).max() < 0.5
     assert estimate_trust(differing).min() > 0.9
 
@@ -92,9 +92,12 @@ def test_only_what_is_not_affine_bends():
     assert bending(bowl)[8:-8, 8:-8] == pytest.approx(0.1, rel=0.05)
 
 
-def uniform(disagreement: float, reliable: float, deviation: float, bending: float) -> Evidence:
+def uniform(
+    disagreement: float, reliable: float, deviation: float, bending: float, parallax: float = 100.0
+) -> Evidence:
     """The same evidence everywhere."""
-    return Evidence(*(np.full((40, 50), value, np.float32) for value in (disagreement, reliable, deviation, bending)))
+    values = disagreement, reliable, deviation, bending, parallax
+    return Evidence(*(np.full((40, 50), value, np.float32) for value in values))
 
 
 @pytest.mark.parametrize(("bending", "trust"), [(0.06, 0.9), (0.12, 0.5), (0.24, 0.09)])
@@ -102,7 +105,26 @@ def test_geometry_is_trusted_less_the_more_it_bends(bending, trust):
     assert estimate_trust(uniform(80, 1, 0, bending)).mean() == pytest.approx(trust, abs=0.05)
 
 
-@pytest.mark.parametrize(("reliable", "trust"), [(0.5, 0.3), (0.6, 0.5), (0.7, 0.78)])
+@pytest.mark.parametrize(("parallax", "trust"), [(0.25, 0.96), (0.5, 0.5), (1.0, 0.03)])
+def test_geometry_is_trusted_less_the_more_it_could_hide(parallax, trust):
+    """However much it bends: a depth edge hides a band as wide as the displacement changes."""
+    assert estimate_trust(uniform(80, 1, 0, 5.0, parallax)).mean() == pytest.approx(trust, abs=0.05)
+
+
+def test_parallax_is_what_no_affine_map_explains():
+    grid = pixel_grid((90, 80))
+    affine = (grid @ np.array([[1.3, 0.2], [-0.4, 0.8]], np.float32) + np.array([500, 600], np.float32)).astype(
+        np.float32
+    )
+    assert parallax(affine).max() < 0.02
+    step = affine.copy()
+    step[:, 45:, 0] += 4.0
+    found = parallax(step)
+    assert found[40, 45] == pytest.approx(2.0, abs=0.4)
+    assert found[40, :10].max() < 0.1
+
+
+@pytest.mark.parametrize(("reliable", "trust"), [(0.43, 0.29), (0.5, 0.5), (0.57, 0.8)])
 def test_straight_geometry_is_trusted_where_most_of_the_flow_is_reliable(reliable, trust):
     assert estimate_trust(uniform(80, reliable, 0, 0)).mean() == pytest.approx(trust, abs=0.05)
 
