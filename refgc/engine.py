@@ -23,6 +23,8 @@ from refgc.request import RefineRequest, Surroundings
 
 EngineName = Literal["correspondence", "diffusion"]
 
+# The stage in which a network draws the surroundings.
+DRAWING = "drawing the surroundings"
 # What every engine says where the strength is 0.
 NOT_WANTED = "Nothing of the reference was asked for (strength 0), so the result is a plain enlargement."
 

@@ -9,7 +9,17 @@ from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer
 from refgc.correspondence.references import View, fuse_views, unplaced, worth_blending
-from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha, output_on_white
+from refgc.engine import (
+    DRAWING,
+    Progress,
+    RefineResult,
+    Report,
+    Stopwatch,
+    Viewer,
+    no_progress,
+    output_alpha,
+    output_on_white,
+)
 from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of, smoothstep
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
 from refgc.imaging.image import Image, Mask
@@ -25,8 +35,8 @@ from refgc.surroundings.weights import check_weights
 MATCHES_SHOWN = 200
 # The shares of the run that are done when the search and the alignment begin.
 FINDING_BEGINS, ALIGNING_BEGINS = 0.05, 0.4
-# The stage in which the surroundings are drawn by a network, and the share of the run that is done when it begins.
-DRAWING, DRAWING_BEGINS = "drawing the surroundings", 0.85
+# The share of the run that is done when a network begins to draw the surroundings.
+DRAWING_BEGINS = 0.85
 # Range of trust over which the reference, on the plain enlargement, takes the place of the drawn surroundings. Chosen
 # by hand, not fitted.
 TRUST_SHOWN = (0.0, 0.5)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from refgc.engine import (
+    DRAWING,
     NOT_WANTED,
     DiffusionDetails,
     Progress,
@@ -182,7 +183,7 @@ class DiffusionEngine:
         refined = loaded.pipeline.refine(request, settings, timer, timer.viewer)
         picture = refined.picture
         if request.surroundings != "plain":
-            timer("drawing the surroundings", 0.98)
+            timer(DRAWING, 0.98)
             drawn = draw_surroundings(request.generated.pixels, refined.stages["upscaled"], request.surroundings)
             picture = mix_with_object(drawn, picture, np.asarray(refined.share / request.strength, np.float32))
         timer.end()

@@ -23,6 +23,7 @@ from refgc.page.service.queue import (
     run_in_turn,
     waiting_stage,
 )
+from refgc.page.service.rates import RunSize
 
 PICTURE = Image(np.zeros((2, 3, 3), np.uint8))
 
@@ -195,7 +196,7 @@ def test_one_work_waits_for_another_even_for_one_that_was_cancelled(queue: Engin
     next(cancelled)
     cancelled.close()
     notes = started(lambda progress, viewer: work.let_go.is_set(), queue)
-    assert next(notes) == Working("waiting for your turn, you are next", 0.0)
+    assert next(notes) == Working("waiting for your turn, you are next, a few seconds", 0.0)
     work.let_go.set()
     finished = list(notes)[-1]
     assert isinstance(finished, Finished)
@@ -203,7 +204,7 @@ def test_one_work_waits_for_another_even_for_one_that_was_cancelled(queue: Engin
 
 
 def test_who_waits_is_told_the_place_and_the_time(queue: EngineQueue):
-    list(started(lambda progress, viewer: time.sleep(0.3), queue))
+    queue.rates.note("refine", 1.0, 0.3)
     work = Held()
     running = started(work, queue)
     next(running)
@@ -224,39 +225,26 @@ class Clock:
         return self.now
 
 
-def test_expected_wait_is_a_running_mean_of_the_runs():
+def test_expected_wait_is_that_of_the_runs_in_front_by_their_sizes():
     clock = Clock()
     queue = EngineQueue(clock)
-
-    def run_for(seconds: float, *, cancelled: bool = False) -> None:
-        entry = queue.enter(16)
-        assert entry.wait()
-        clock.now += seconds
-        if cancelled:
-            entry.cancel()
-        entry.end()
-
-    def expected() -> float | None:
-        """The wait of one who is third, when the first has been running for 4 seconds."""
-        entries = [queue.enter(16) for _ in range(3)]
-        assert entries[0].wait()
-        clock.now += 4
-        before, found = entries[2].expected_wait()
-        assert before == 2
-        for entry in entries:
-            entry.cancel()
-        entries[0].end()
-        return found
-
-    assert expected() is None
-    run_for(10)
-    assert expected() == pytest.approx(10 + 6)
-    run_for(100, cancelled=True)
-    assert expected() == pytest.approx(10 + 6)
-    run_for(20)
-    run_for(20)
-    mean = 0.7 * (0.7 * 10 + 0.3 * 20) + 0.3 * 20
-    assert expected() == pytest.approx(mean + mean - 4)
+    small, large = RunSize("refine", 1.0), RunSize("refine", 16.0, "fast")
+    seconds = {size: queue.rates.expected(size) for size in (small, large)}
+    assert seconds[large] > 2 * seconds[small]
+    entries = [queue.enter(16, size) for size in (large, small, large, small)]
+    assert entries[0].wait()
+    clock.now += 4
+    assert entries[3].expected_wait() == pytest.approx((3, seconds[large] - 4 + seconds[small] + seconds[large]))
+    assert entries[1].expected_wait() == pytest.approx((1, seconds[large] - 4))
+    # More is known of a run once its files are decoded.
+    entries[0].size = small
+    assert entries[2].expected_wait() == pytest.approx((2, max(0, seconds[small] - 4) + seconds[small]))
+    # A run that takes longer than expected ends soon.
+    clock.now += 1000
+    assert entries[1].expected_wait() == (1, 0)
+    queue.rates.note("refine", 1.0, 30.0)
+    assert entries[2].expected_wait() == pytest.approx((2, 30))
+    assert entries[0].expected_wait() == (0, 0)
 
 
 def test_waits_and_runs_are_timed_by_the_clock():
