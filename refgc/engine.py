@@ -60,8 +60,11 @@ class Stopwatch:
 class Viewer(Protocol):
     """Called by an engine with intermediate pictures while a refinement runs."""
 
-    def __call__(self, stage: str, picture: Image) -> None:
-        """`stage` names the picture as in `RefineResult.stages`; it may be smaller than the result."""
+    def __call__(self, stage: str, picture: Image | RefineResult, /) -> None:
+        """`stage` names the picture as in `RefineResult.stages`; it may be smaller than the result.
+
+        Before a network draws the surroundings, the whole result with plain ones comes as `DRAWING`.
+        """
         ...
 
 

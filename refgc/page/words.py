@@ -63,10 +63,17 @@ def status_line(sentence: str, *, done: bool = False) -> str:
     return f'<p class="status fine{" done" if done else ""}" role="status">{escape(sentence)}</p>'
 
 
-def progress_line(stage: str, fraction: float) -> str:
-    """The status of a run: the present stage, and the fraction of the whole that is done, from 0 to 1."""
+def progress_line(stage: str, fraction: float, *, arrived: bool = False) -> str:
+    """The status of a run.
+
+    Args:
+        stage: the present one, or another sentence.
+        fraction: of the whole that is done, from 0 to 1.
+        arrived: whether there is a result to look at already; assets/page.js brings it into view.
+    """
     bar = f'<progress max="1" value="{fraction:.3f}" aria-label="How far it is"></progress>'
-    return f'<div class="status working"><span role="status">{escape(stage)}</span>{bar}</div>'
+    state = "working arrived" if arrived else "working"
+    return f'<div class="status {state}"><span role="status">{escape(stage)}</span>{bar}</div>'
 
 
 def problem_line(sentence: str) -> str:

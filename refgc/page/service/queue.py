@@ -11,7 +11,7 @@ from threading import Condition, Event, Thread
 from time import monotonic
 from typing import Generic, TypeAlias, TypeVar
 
-from refgc.engine import Progress, Viewer
+from refgc.engine import Progress
 from refgc.errors import EngineError
 from refgc.imaging.image import Image
 from refgc.page.service.limits import BusyError
@@ -174,11 +174,11 @@ class Working:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """A picture made on the way, by the name of its stage."""
+class Seen(Generic[Made]):
+    """A picture made on the way, or a result that a better one replaces, by the name of its stage."""
 
     stage: str
-    picture: Image
+    picture: Image | Made
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,8 +189,10 @@ class Finished(Generic[Made]):
     cached: bool = False
 
 
+# As `refgc.engine.Viewer`, with what is made in the place of an engine's result.
+Show: TypeAlias = Callable[[str, Image | Made], None]
 # The last argument is set when the run is cancelled or takes too long.
-Work: TypeAlias = Callable[[Progress, Viewer, Event], Finished[Made]]
+Work: TypeAlias = Callable[[Progress, Show[Made], Event], Finished[Made]]
 
 
 class TooLongError(EngineError):
@@ -203,7 +205,7 @@ class RunCancelledError(Exception):
 
 def run_in_turn(
     work: Work[Made], entry: QueueEntry, *, run_seconds: float, wait_seconds: float
-) -> Generator[Working | Seen | Finished[Made], None, None]:
+) -> Generator[Working | Seen[Made] | Finished[Made], None, None]:
     """Does heavy work in a thread of its own when its turn has come; yields its events, `Finished` last.
 
     Closing the generator cancels the run. A run that waits leaves the queue; one that has begun ends the next time it
@@ -245,9 +247,12 @@ def run_in_turn(
 def waiting_stage(before: int, seconds: float) -> str:
     """The stage of a run that waits: the number of runs before it, and about how long they take."""
     place = "you are next" if before <= 1 else f"{before} runs before yours"
-    if seconds < 5:
-        return f"waiting for your turn, {place}, a few seconds"
-    return f"waiting for your turn, {place}, about {rounded_time(seconds)}"
+    return f"waiting for your turn, {place}, {rough_time(seconds)}"
+
+
+def rough_time(seconds: float) -> str:
+    """An estimate in words."""
+    return "a few seconds" if seconds < 5 else f"about {rounded_time(seconds)}"
 
 
 def rounded_time(seconds: float) -> str:
@@ -257,11 +262,11 @@ def rounded_time(seconds: float) -> str:
     return f"{round(seconds / 60)} minutes"
 
 
-def _start(work: Work[Made], entry: QueueEntry) -> SimpleQueue[Working | Seen | Finished[Made] | Exception]:
+def _start(work: Work[Made], entry: QueueEntry) -> SimpleQueue[Working | Seen[Made] | Finished[Made] | Exception]:
     """Starts the thread; its events, and at last its result or error, come through the queue."""
-    events: SimpleQueue[Working | Seen | Finished[Made] | Exception] = SimpleQueue()
+    events: SimpleQueue[Working | Seen[Made] | Finished[Made] | Exception] = SimpleQueue()
 
-    def report(event: Working | Seen) -> None:
+    def report(event: Working | Seen[Made]) -> None:
         if entry.cancelled.is_set():
             raise RunCancelledError
         events.put(event)

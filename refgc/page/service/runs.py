@@ -30,6 +30,7 @@ from refgc.page.service.queue import (
     Finished,
     QueueEntry,
     Seen,
+    Show,
     TooLongError,
     Work,
     Working,
@@ -71,6 +72,7 @@ class RefineJob:
         profile: the colour space of the file to keep.
         bits: of each of its channels, 8 or 16.
         further_references: files of more photos of the same object, up to three.
+        plain_first: whether the result with plain surroundings is told while better ones are made.
     """
 
     reference: Path
@@ -86,6 +88,7 @@ class RefineJob:
     profile: ProfileName = "srgb"
     bits: int = 8
     further_references: tuple[Path, ...] = ()
+    plain_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ class PictureDecoder(Protocol):
 
 
 Made = TypeVar("Made", bound=Reported)
-Events: TypeAlias = Generator[Working | Seen | Finished[Made], None, None]
+Events: TypeAlias = Generator[Working | Seen[Made] | Finished[Made], None, None]
 RefineWith = Callable[[EngineName, RefineRequest, Progress, Viewer], RefineResult]
 
 
@@ -246,6 +249,18 @@ class Service:
             self._best = best_engine()
         return self._best
 
+    def drawing_seconds(self, engine: EngineName, surroundings: Surroundings, megapixels: float) -> float:
+        """About how many seconds longer a run takes with these surroundings than with plain ones.
+
+        Args:
+            engine: that refines.
+            surroundings: "plain", "fast" or "best".
+            megapixels: of the result.
+        """
+        if surroundings == "plain":
+            return 0.0
+        return self.queues[engine].rates.expected_part(surroundings, megapixels)
+
     def marking(self, visit: str) -> AbstractContextManager[Event]:
         """Admits the work on one mark of a visit.
 
@@ -278,6 +293,9 @@ class Service:
         A result that is in the cache is given at once. While others are served first, `Working` says how many and for
         about how long. Files are decoded when the run's turn has come, not before. Something is yielded at least every
         half second.
+
+        Where the job asks for the plain result first, `Seen` has it as `DRAWING`, in files of its own, while the better
+        surroundings are made.
 
         Args:
             job: what to refine.
@@ -313,7 +331,7 @@ class Service:
             key = _cache_key(self.cache, job)
             return self.cache.get(key, folder) if key else None
 
-        def work(progress: Progress, viewer: Viewer, cancelled: Event) -> Finished[ShownResult]:
+        def work(progress: Progress, show: Show[ShownResult], cancelled: Event) -> Finished[ShownResult]:
             progress("reading the pictures", 0.0)
             reference, reference_mask = self._opened(job.reference, "reference", job.reference_mask, cancelled)
             generated, generated_mask = self._opened(job.generated, "generated", job.generated_mask, cancelled)
@@ -334,12 +352,22 @@ class Service:
                 bits=job.bits,
             )
             record.decoded(_sizes_of(request), _enlarged(request.generated.size, request.scale))
-            try:
-                result = self._refine_with(job.engine, request, _before(SAVING, progress), viewer)
-                shown = write_result(result, reference, folder, file)
-            except BaseException:
-                remove(folder)
-                raise
+
+            def written(result: RefineResult, folder: Path) -> ShownResult:
+                try:
+                    return write_result(result, reference, folder, file)
+                except BaseException:
+                    remove(folder)
+                    raise
+
+            def look(stage: str, picture: Image | RefineResult) -> None:
+                if isinstance(picture, Image):
+                    show(stage, picture)
+                elif job.plain_first:
+                    show(stage, written(picture, new_folder("refined")))
+
+            result = self._refine_with(job.engine, request, _before(SAVING, progress), look)
+            shown = written(result, folder)
             if self.cache and key:
                 self.cache.put(key, shown, folder)
             return Finished(shown)
@@ -359,7 +387,7 @@ class Service:
         size = RunSize("preview", self._known_megapixels(job.scene, SAME_SIZE))
         record = _Record("preview", _engine_beside(job.generator), SAME_SIZE, size)
 
-        def work(progress: Progress, _viewer: Viewer, cancelled: Event) -> Finished[ShownPreview]:
+        def work(progress: Progress, _show: Show[ShownPreview], cancelled: Event) -> Finished[ShownPreview]:
             progress("reading the pictures", 0.0)
             reference, reference_mask = self._opened(job.reference, "reference", job.reference_mask, cancelled)
             scene, scene_mask = self._opened(job.scene, "scene", job.scene_mask, cancelled)
@@ -398,7 +426,11 @@ class Service:
         result = _enlarged(shown.report.generated_size, shown.report.factor)
         record = _Record("refine preview", engine, shown.report.factor, RunSize("refine", _megapixels(result)))
 
-        def work(progress: Progress, viewer: Viewer, cancelled: Event) -> Finished[ShownRefinement]:
+        def work(progress: Progress, show: Show[ShownRefinement], cancelled: Event) -> Finished[ShownRefinement]:
+            def look(stage: str, picture: Image | RefineResult) -> None:
+                if isinstance(picture, Image):
+                    show(stage, picture)
+
             reference, reference_mask = self._opened(shown.reference, "reference", shown.masks[0], cancelled)
             generated, generated_mask = self._opened(shown.generated, "generated", shown.masks[1], cancelled)
             request = make_request(
@@ -410,7 +442,7 @@ class Service:
                 seed=shown.report.seed,
             )
             record.decoded(_sizes_of(request), result)
-            refined = self._refine_with(engine, request, _before(COMPARING, progress), viewer)
+            refined = self._refine_with(engine, request, _before(COMPARING, progress), look)
             return Finished(write_refinement(shown, refined))
 
         yield from self._run(record, visit, address, work)

@@ -6,17 +6,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from refgc.engine import Progress, Viewer
+from refgc.engine import Progress
 from refgc.imaging.image import Image
 from refgc.page.service.limits import BusyError
 from refgc.page.service.queue import (
     EngineQueue,
     Finished,
     Seen,
+    Show,
     TooLongError,
     Working,
     rounded_time,
@@ -33,7 +35,7 @@ def queue() -> EngineQueue:
     return EngineQueue()
 
 
-def finishing(work: Callable[[Progress, Viewer], object]) -> Callable[..., Finished[object]]:
+def finishing(work: Callable[[Progress, Show[Any]], object]) -> Callable[..., Finished[object]]:
     return lambda progress, viewer, cancelled: Finished(work(progress, viewer))
 
 
@@ -44,7 +46,7 @@ def started(work, queue: EngineQueue, *, run_seconds: float = 30, wait_seconds: 
 def counting(reported: list[int], ended: threading.Event, enough: int = 200):
     """Work that tells its progress every few milliseconds, and notes how far it came."""
 
-    def work(progress: Progress, viewer: Viewer) -> str:
+    def work(progress: Progress, viewer: Show[Any]) -> str:
         try:
             for number in range(enough):
                 reported.append(number)
@@ -63,7 +65,7 @@ class Held:
     def __init__(self) -> None:
         self.begun, self.let_go = threading.Event(), threading.Event()
 
-    def __call__(self, progress: Progress, viewer: Viewer) -> str:  # noqa: ARG002
+    def __call__(self, progress: Progress, viewer: Show[Any]) -> str:  # noqa: ARG002
         self.begun.set()
         assert self.let_go.wait(30)
         return "held"
@@ -89,7 +91,7 @@ def until(fulfilled: Callable[[], bool]) -> None:
 
 
 def test_what_the_work_tells_comes_in_order_and_what_it_made_comes_last(queue: EngineQueue):
-    def work(progress: Progress, viewer: Viewer) -> int:
+    def work(progress: Progress, viewer: Show[Any]) -> int:
         progress("one", 0.25)
         viewer("picture", PICTURE)
         progress("two", 0.5)
@@ -104,7 +106,7 @@ def test_what_the_work_tells_comes_in_order_and_what_it_made_comes_last(queue: E
 
 
 def test_what_the_work_raises_reaches_the_caller_and_frees_the_queue(queue: EngineQueue):
-    def work(progress: Progress, viewer: Viewer) -> None:
+    def work(progress: Progress, viewer: Show[Any]) -> None:
         progress("one", 0.0)
         raise KeyError("broken")
 
@@ -137,7 +139,7 @@ def test_closing_the_iterator_ends_the_work_early(queue: EngineQueue):
 def test_silent_work_still_tells_that_it_goes_on(queue: EngineQueue):
     work = Held()
 
-    def silent(progress: Progress, viewer: Viewer) -> str:
+    def silent(progress: Progress, viewer: Show[Any]) -> str:
         progress("thinking", 0.5)
         return work(progress, viewer)
 
@@ -153,7 +155,7 @@ def test_silent_work_still_tells_that_it_goes_on(queue: EngineQueue):
 def test_cancelling_is_seen_by_silent_work(queue: EngineQueue):
     begun, ended = threading.Event(), threading.Event()
 
-    def work(progress: Progress, viewer: Viewer, cancelled: threading.Event) -> Finished[str]:
+    def work(progress: Progress, viewer: Show[Any], cancelled: threading.Event) -> Finished[str]:
         begun.set()
         assert cancelled.wait(30)
         ended.set()
@@ -287,7 +289,7 @@ def test_everyone_is_served_in_turn_and_one_at_a_time(queue: EngineQueue):
     lock = threading.Lock()
 
     def work(number: int):
-        def run(progress: Progress, viewer: Viewer) -> int:
+        def run(progress: Progress, viewer: Show[Any]) -> int:
             nonlocal at_once, most
             with lock:
                 at_once += 1

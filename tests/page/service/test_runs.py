@@ -21,11 +21,12 @@ import pytest
 from refgc.engine import DRAWING, EngineName, Progress, RefineResult, Viewer
 from refgc.errors import EngineError, InputError
 from refgc.imaging.image import Image, Mask, open_image, open_mask
+from refgc.page.pictures import ShownResult
 from refgc.page.service.cache import ResultCache
 from refgc.page.service.decoding import Decoder, StoppedError
 from refgc.page.service.limits import BusyError
 from refgc.page.service.logs import logger, logs_to
-from refgc.page.service.queue import Finished, TooLongError, Working, rounded_time
+from refgc.page.service.queue import Finished, Seen, TooLongError, Working, rounded_time
 from refgc.page.service.rates import RunSize
 from refgc.page.service.runs import RefineJob, Service
 from refgc.page.service.storage import NoRoomError
@@ -289,6 +290,31 @@ def test_ended_runs_say_how_long_the_next_ones_take(job: RefineJob, tmp_path: Pa
     assert rates.expected_part("fast", megapixels) == pytest.approx(30.0)
     assert rates.expected(RunSize("refine", megapixels)) == pytest.approx(20.0)
     assert rates.expected(RunSize("refine", megapixels, "fast")) == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_plain_result_is_told_where_it_is_wanted_in_files_of_its_own(
+    job: RefineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+):
+    monkeypatch.setenv("REFGC_WEIGHTS", str(write_weights(tmp_path / "weights")))
+
+    def engine(_: EngineName, request: RefineRequest, __: Progress, viewer: Viewer) -> RefineResult:
+        viewer("upscaled", Image(np.zeros((4, 4, 3), np.uint8)))
+        viewer(DRAWING, make_result(make_report(surroundings="plain")))
+        return make_result(make_report(surroundings=request.surroundings))
+
+    service = Service(Settings.model_validate({"spare_megabytes": 0}), decoder=LocalDecoder(), refine_with=engine)
+    asked = replace(job, surroundings="fast", plain_first=wanted)
+    events = list(service.refine(asked, "a"))
+    plain = [event.picture for event in events if isinstance(event, Seen) and isinstance(event.picture, ShownResult)]
+    assert len(plain) == wanted
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert last.made.report.surroundings == "fast"
+    for result in plain:
+        assert result.report.surroundings == "plain"
+        assert result.download.is_file()
+        assert result.download.parent != last.made.download.parent
 
 
 def test_failed_runs_say_nothing_of_how_long_runs_take(job: RefineJob, tmp_path: Path):
