@@ -134,6 +134,19 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}%"
 
 
+def closer(gain: float, where: str = "") -> str:
+    """By how much a refined picture is nearer to the truth than one that is only enlarged, as HTML.
+
+    Args:
+        gain: of the PSNR in dB; what is told is how the error, its root mean square, falls or rises.
+        where: words that end the sentence.
+    """
+    change = 100 * (1 - 10 ** (-gain / 20))
+    if abs(change) < 1:
+        return "As close to the truth as by enlarging alone"
+    return f"<b>{abs(change):.0f}% {'closer to' if change > 0 else 'farther from'}</b> the truth{where}"
+
+
 def capitalised(words: str) -> str:
     """The words with a capital letter at the beginning."""
     return words[:1].upper() + words[1:]

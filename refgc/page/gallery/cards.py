@@ -10,6 +10,7 @@ from pathlib import Path
 from refgc.page.examples import Example
 from refgc.page.gallery.manifest import GalleryCard, GalleryManifest
 from refgc.page.gallery.paper import LARGE_SIDE, PROJECT_PAGE, SMALL_SIDE, Outcome, PaperSet
+from refgc.page.words import closer
 from refgc.webui.viewer import AFTER, BEFORE, PLACE, Box, ViewedPicture, ViewedReference, viewer_html
 
 
@@ -163,11 +164,12 @@ def _card(card: GalleryCard, example: Example) -> Card:
     kinds: tuple[str, ...] = (card.artifact or ALL_FOUR,)
     if card.artifact is None and gain >= GOOD_GAIN:
         kinds = (EXAMPLES, *kinds)
+    found = closer(gain, " inside the object")
     return Card(
         title=example.meta.title,
         kinds=kinds,
         tag=_tag(card),
-        words=f"<p>{_closer(gain)}</p>" if card.report.placed else "<p>Not found in the picture, so only enlarged</p>",
+        words=f"<p>{found if card.report.placed else 'Not found in the picture, so only enlarged'}</p>",
         pictures=(f"{card.example}/reference", f"{card.name}/before", f"{card.name}/after"),
         details=_details(card, example),
         sizes=SIZES,
@@ -196,14 +198,6 @@ def _details(card: GalleryCard, example: Example) -> list[tuple[str, str]]:
         ("Size", f"{width} × {height} pixels, {card.report.scale} times the generated picture"),
         *([("Seed of the simulation", str(card.simulation.seed))] if card.simulation else []),
     ]
-
-
-def _closer(gain: float) -> str:
-    """By how much the error inside the object, its root mean square, fell or rose; from the PSNR gain in dB."""
-    change = 100 * (1 - 10 ** (-gain / 20))
-    if abs(change) < 1:
-        return "As close to the truth as by enlarging alone"
-    return f"<b>{abs(change):.0f}% {'closer to' if change > 0 else 'farther from'}</b> the truth inside the object"
 
 
 CREDIT = (
