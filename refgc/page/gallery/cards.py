@@ -203,7 +203,7 @@ def _details(card: GalleryCard, example: Example) -> list[tuple[str, str]]:
 CREDIT = (
     f'The authors’ own pictures and results, from the <a href="{PROJECT_PAGE}">project page of RefGC-SR²</a> by CMLab, '
     'Chung-Ang University: <a href="https://creativecommons.org/licenses/by-sa/4.0/">CC BY-SA 4.0</a>, converted to '
-    "WebP here. They show what the paper’s model does, not the engine of this page."
+    "WebP here. They show what the paper’s model does, not the engine of this page. More of them are under “All”."
 )
 
 
@@ -218,7 +218,7 @@ def _cards(sets: Sequence[PaperSet]) -> list[Card]:
     return [
         Card(
             title=wanted.title,
-            kinds=("paper",),
+            kinds=(EXAMPLES, ALL_FOUR) if wanted.is_real else (ALL_FOUR,),
             tag=wanted.origin,
             words="",
             pictures=(Path(wanted.files[0]).stem, Path(wanted.files[1]).stem, Path(wanted.files[2]).stem),
