@@ -115,6 +115,11 @@ class Report(BaseModel):
     object_coverage: float | None = Field(
         default=None, ge=0, le=1, description="share of the object that took detail; null where it is not known"
     )
+    placement: tuple[float, ...] | None = Field(
+        default=None,
+        description="homography from output pixels to pixels of the reference, three rows of three, which tells where "
+        "a spot of the object is in the photo; null where it is not known, and for several references",
+    )
     references_used: tuple[int, ...] = Field(
         default=(), description="numbers, from 1, of the references that detail was taken from"
     )
@@ -150,6 +155,7 @@ def make_report(
     libraries: tuple[str, ...],
     diffusion: DiffusionDetails | None = None,
     objects: tuple[RefinedObject, ...] = (),
+    placement: tuple[float, ...] | None = None,
     references_used: tuple[int, ...] = (1,),
     warnings: tuple[str, ...] = (),
 ) -> Report:
@@ -166,6 +172,7 @@ def make_report(
         libraries: that made the pixels, as for `versions_of`.
         diffusion: how the diffusion engine ran.
         objects: what was refined, the surest first.
+        placement: homography from output pixels to pixels of the reference, where it is known.
         references_used: numbers, from 1, of the references that detail was taken from, where it was.
         warnings: codes of what is wrong with the pictures.
     """
@@ -181,6 +188,7 @@ def make_report(
         object_box=box,
         objects=objects,
         object_coverage=objects[0].coverage if objects else None,
+        placement=placement,
         references_used=() if box is None else references_used,
         warnings=warnings,
         scale=request.scale,

@@ -88,7 +88,9 @@ class ShownPictures:
             report.output_size,
             title=title,
             box=report.object_box,
-            reference=ViewedReference(ViewedPicture(address_in_uploads(self.reference)), report.reference_size),
+            reference=ViewedReference(
+                ViewedPicture(address_in_uploads(self.reference)), report.reference_size, report.placement
+            ),
         )
 
 

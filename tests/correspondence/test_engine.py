@@ -209,6 +209,25 @@ def test_strength_nothing_reports_and_changes_nothing():
     assert (result.image.pixels == upscaled(result)).all()
 
 
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_placement_tells_where_a_spot_of_the_object_is_in_the_photo(scale):
+    placement = refined(scale).report.placement
+    assert placement is not None
+    homography = np.reshape(placement, (3, 3))
+    seen = cv2.boxPoints(cv2.minAreaRect(cv2.findNonZero((PAIR.mask == 255).astype(np.uint8))))
+    in_output = (seen + 0.5) * scale - 0.5
+    found = cv2.perspectiveTransform(in_output.reshape(-1, 1, 2).astype(np.float64), homography).reshape(-1, 2)
+    # The card begins 40 pixels inside of the photo, and is 320 pixels long.
+    assert np.sort(found, axis=0) == pytest.approx(
+        np.sort([[40, 40], [40, 360], [360, 40], [360, 360]], axis=0), abs=25
+    )
+    assert found.mean(axis=0) == pytest.approx([199.5, 199.5], abs=8)
+
+
+def test_where_nothing_is_placed_there_is_no_placement():
+    assert refine(PRODUCT_PHOTO, PAIR.generated, scale=1, strength=0.0).report.placement is None
+
+
 def test_a_viewer_is_given_pictures_on_the_way():
     assert watched().shown == [("upscaled", (320, 320)), ("aligned reference", (160, 160))]
 

@@ -29,6 +29,7 @@ class Card:
         sizes: (width, height) in pixels of the small pictures' frame and of the large ones', for the layout.
         reference_size: (width, height) in pixels of the large reference.
         box: (left, top, right, bottom), the object in pixels of the large pictures; None where it is not known.
+        placement: from these to the reference, see `ViewedReference`.
         link: (address, words) of a link to the Refine tab; None for none.
     """
 
@@ -41,6 +42,7 @@ class Card:
     sizes: tuple[tuple[int, int], tuple[int, int]]
     reference_size: tuple[int, int]
     box: Box | None = None
+    placement: tuple[float, ...] | None = None
     link: tuple[str, str] | None = None
 
 
@@ -85,7 +87,7 @@ def _viewer(card: Card) -> str:
         card.sizes[1],
         title=card.title,
         box=card.box,
-        reference=ViewedReference(reference, card.reference_size),
+        reference=ViewedReference(reference, card.reference_size, card.placement),
     )
 
 
@@ -175,6 +177,7 @@ def _card(card: GalleryCard, example: Example) -> Card:
         sizes=SIZES,
         reference_size=card.report.reference_size,
         box=card.report.object_box,
+        placement=card.report.placement,
         link=(f"?example={card.example}", "Try it in Refine" if card.artifact is None else "This object in Refine"),
     )
 
