@@ -115,6 +115,8 @@ def test_no_link_names_the_visitor_s_own_pictures(page: Page, server: str, watch
     frame_of(page, "generated")
     open_options(page)
     assert urlsplit(copied_link(page)).query == "scale=2"
+    # What was said of an earlier link does not stay.
+    expect(page.locator("#link-said")).not_to_contain_text("copied")
 
 
 def test_without_a_clipboard_the_link_is_there_to_be_copied_by_hand(page: Page, server: str, watch: Watch) -> None:

@@ -76,7 +76,9 @@ def test_the_documentation_of_the_api_opens_and_closes(page: Page, server: str, 
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_link_opens_the_documentation_and_everybody_can_use_it(page: Page, server: str, theme: str) -> None:
+def test_a_link_opens_the_documentation_and_everybody_can_use_it(
+    page: Page, server: str, watch: Watch, theme: str
+) -> None:
     ready(page, f"{server}/?view=api&__theme={theme}")
     shows_documentation(page)
     expect(page.locator(".api-docs").get_by_role("button", name="Close")).to_be_visible()

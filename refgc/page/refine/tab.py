@@ -185,17 +185,26 @@ class RefineTab:
             **self.result.show(entry),
         }
 
-    def keep(self, file_format: str, history: History) -> Iterator[dict[Any, Any]]:
-        """Offer the result's file in another format, which takes a moment to make."""
+    def make(self, file_format: str, history: History) -> Iterator[dict[Any, Any]]:
+        """Make the result's file in another format, which takes a moment; `offer` puts it on the page."""
         entry, view = history.current, self.result
-        if entry is None or not entry.is_there:
-            yield {self.status: problem_line(DELETED)}
-            return
         yield {view.download: gr.update(label=f"Making the {file_format} …", interactive=False)}
         try:
-            yield view.keep(entry, file_format)
+            if entry is not None and entry.is_there:
+                view.keep(entry, file_format)
         except Exception as error:
-            yield {self.status: problem_line(sentence_for(error)), **view.keep(entry, FIRST_FORMAT)}
+            yield {self.status: problem_line(sentence_for(error)), view.file_format: FIRST_FORMAT}
+
+    def offer(self, file_format: str, history: History) -> dict[Any, Any]:
+        """Offer the result on the page in the chosen format; by now both may be others than when it was made."""
+        entry = history.current
+        if entry is None or not entry.is_there:
+            gone = gr.update(label=f"Download {file_format}", interactive=False)
+            return {self.status: problem_line(DELETED), self.result.download: gone}
+        try:
+            return self.result.keep(entry, file_format)
+        except Exception as error:
+            return {self.status: problem_line(sentence_for(error)), **self.result.keep(entry, FIRST_FORMAT)}
 
     def choose(self, event: gr.SelectData, values: dict[Any, Any]) -> dict[Any, Any]:
         """Fill in the example that was clicked, and show its result; the visitor's own pictures can be put back."""
@@ -407,13 +416,14 @@ def _attach_run(tab: RefineTab) -> Any:
         **settings,
     )
     picking.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
-    tab.result.file_format.input(
-        tab.keep,
-        inputs=[tab.result.file_format, tab.history],
-        outputs=[tab.status, tab.result.download, tab.result.file_format],
+    offered: dict[str, Any] = {
+        "inputs": [tab.result.file_format, tab.history],
+        "outputs": [tab.status, tab.result.download, tab.result.file_format],
         **FORMAT_QUEUE,
         **settings,
-    )
+    }
+    # In two steps, since a run may end while the file is made: the second one reads anew what is on the page.
+    tab.result.file_format.input(tab.make, **offered).then(tab.offer, **offered)
     return run
 
 

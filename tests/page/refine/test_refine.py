@@ -410,6 +410,25 @@ def test_cancelling_keeps_the_plain_result(drawing, tmp_path: Path) -> None:
     assert tab.history not in last
 
 
+def test_format_that_was_chosen_while_a_run_ended_is_offered_of_the_new_result(drawing, tmp_path: Path) -> None:
+    tab, engine, submission = drawing
+    engine.go_on.set()
+    request = gr.Request(session_hash="visit")
+    *_, first = tab.refine(submission, History(), request)
+    earlier = first[tab.history]
+    making = iter(tab.make("WebP", earlier))
+    assert "Making the WebP" in next(making)[tab.result.download]["label"]
+    *_, second = tab.refine(replace(submission, seed=1), earlier, request)
+    assert list(making) == []
+    later = second[tab.history]
+    assert later.current != earlier.current
+    offered = tab.offer("WebP", later)[tab.result.download]["value"]
+    assert offered.parent == later.current.shown.download.parent
+    assert offered.suffix == ".webp"
+    later.current.shown.whole[0].unlink()
+    assert DELETED in tab.offer("WebP", later)[tab.status]
+
+
 def test_times_of_better_surroundings_follow_the_machine(drawing) -> None:
     tab, _, _ = drawing
     rates = tab.service.queues["correspondence"].rates
