@@ -51,6 +51,7 @@ DISK_SECONDS = 2.0
 STUCK_FACTOR = 2.0
 
 EMBED_PATH = "/gradio.js"
+FIGURES_PATH, TOOLS_PATH = "/monitoring/summary", "/gradio_api/mcp/schema"
 # What the script loads is named after its content, so that this file alone tells of another version.
 EMBED_HEADERS = {"Cache-Control": "no-cache"}
 
@@ -245,8 +246,8 @@ def documentation_routes(*, tools: bool) -> list[Route]:
         # The panel takes any status under 300 for a list of tools, and a browser logs those over 399.
         return Response(status_code=300)
 
-    figures = Route("/monitoring/summary", no_figures, methods=["GET"])
-    return [figures] if tools else [figures, Route("/gradio_api/mcp/schema", no_tools, methods=["GET"])]
+    figures = Route(FIGURES_PATH, no_figures, methods=["GET"])
+    return [figures] if tools else [figures, Route(TOOLS_PATH, no_tools, methods=["GET"])]
 
 
 def share_arenas() -> None:
