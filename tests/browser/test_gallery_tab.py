@@ -158,6 +158,7 @@ def test_keyboard_moves_the_divider(cards: Page) -> None:
     assert reveal.locator("i").evaluate("line => getComputedStyle(line, '::after').outlineStyle") != "none"
 
 
+@pytest.mark.slow
 def test_finger_drags_the_divider_and_still_scrolls_the_page(browser: Browser, server: str) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     page = context.new_page()
@@ -330,6 +331,7 @@ def test_the_authors_pictures_come_when_the_tab_is_open(page: Page, host: Host, 
     assert complaints == []
 
 
+@pytest.mark.slow
 def test_without_network_a_line_says_why(page: Page, uploads: Path) -> None:
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)

@@ -132,6 +132,7 @@ def test_reference_is_beside_and_zooms_along(viewer: Locator) -> None:
     assert reference.locator("img").evaluate(photo) > 1.1 * before
 
 
+@pytest.mark.slow
 def test_full_screen(opened: Page, viewer: Locator) -> None:
     press(viewer, "Full screen")
     opened.wait_for_function("document.fullscreenElement?.localName === 'refgc-viewer'")
