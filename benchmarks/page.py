@@ -11,6 +11,7 @@ are seconds of wall clock, bytes are what went over the wire, compressed, header
 - work before the first view: processor time of the page's main thread, which a busy machine does not lengthen
 - layout shift: what moved by itself before the first interaction, as the web's metric CLS counts it
 - gallery: from the click on its tab until the three pictures of its first card are drawn
+- large result: from the arrival of a result of 4096 x 4096 pixels until it is first drawn; it is made once, cached then
 - card: from the click on "Look closely" until its three large pictures are drawn
 """
 
@@ -66,6 +67,23 @@ WATCH_SHIFTS = """(() => {
         }
     }).observe({ type: "layout-shift", buffered: true });
 })()"""
+# Of the result, not of a stage on the way: only a result has pictures with every pixel beside the light ones.
+WATCH_RESULT = """(() => {
+    let arrived = 0;
+    const look = () => {
+        const picture = document.querySelector("refgc-viewer[data-size='4096 4096'] .viewer-after[data-full]");
+        if (!picture) return requestAnimationFrame(look);
+        arrived ||= performance.now();
+        if (!picture.naturalWidth) return requestAnimationFrame(look);
+        picture.decode().then(() => requestAnimationFrame(() => requestAnimationFrame(() => {
+            window.firstSight = (performance.now() - arrived) / 1000;
+        })));
+    };
+    look();
+})()"""
+# Of 1024 x 1024 pixels, so that the result has 4096 x 4096.
+LARGE = ROOT / "examples" / "paperback" / "hrgt.jpg"
+RESULT_MILLISECONDS = 180_000
 CARD, CLOSELY = "#gallery-cards .card:first-child", "dialog"
 
 
@@ -193,6 +211,24 @@ def visit(browser: Browser, address: str) -> dict[str, float]:
     return figures
 
 
+def first_sight(browser: Browser, address: str) -> float:
+    """Seconds from the arrival of a large result until the browser has drawn it for the first time."""
+    context = browser.new_context(viewport=WINDOW)
+    page = context.new_page()
+    page.goto(address, wait_until="commit")
+    page.locator("#refine").wait_for()
+    page.locator("#comparison refgc-viewer").wait_for()
+    for name, file in (("reference", LARGE.with_name("hrri.jpg")), ("generated", LARGE)):
+        page.locator(f"#{name} input[type=file]").set_input_files(file)
+        page.locator(f"#{name}-pad img").wait_for()
+    page.evaluate(WATCH_RESULT)
+    page.locator("#refine").click()
+    page.wait_for_function("window.firstSight", timeout=RESULT_MILLISECONDS)
+    seconds = page.evaluate("window.firstSight")
+    context.close()
+    return float(seconds)
+
+
 def shift_on_a_phone(browser: Browser, address: str) -> float:
     """Layout shift of a first visit on a phone."""
     context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
@@ -235,7 +271,8 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         for _ in range(1 + options.times):
             on_a_phone = {"layout shift on a phone": shift_on_a_phone(browser, app.address)}
-            visits.append({**visit(browser, app.address), **on_a_phone})
+            sight = {"large result first sight seconds": first_sight(browser, app.address)}
+            visits.append({**visit(browser, app.address), **on_a_phone, **sight})
         browser.close()
 
     table = Table(title=f"the page: one start and one visit, then {options.times} more; load before: {load}")

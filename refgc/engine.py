@@ -23,6 +23,8 @@ from refgc.request import RefineRequest, Surroundings
 
 EngineName = Literal["correspondence", "diffusion"]
 
+# The stage in which a network draws the surroundings.
+DRAWING = "drawing the surroundings"
 # What every engine says where the strength is 0.
 NOT_WANTED = "Nothing of the reference was asked for (strength 0), so the result is a plain enlargement."
 
@@ -58,8 +60,11 @@ class Stopwatch:
 class Viewer(Protocol):
     """Called by an engine with intermediate pictures while a refinement runs."""
 
-    def __call__(self, stage: str, picture: Image) -> None:
-        """`stage` names the picture as in `RefineResult.stages`; it may be smaller than the result."""
+    def __call__(self, stage: str, picture: Image | RefineResult, /) -> None:
+        """`stage` names the picture as in `RefineResult.stages`; it may be smaller than the result.
+
+        Before a network draws the surroundings, the whole result with plain ones comes as `DRAWING`.
+        """
         ...
 
 
@@ -110,6 +115,11 @@ class Report(BaseModel):
     object_coverage: float | None = Field(
         default=None, ge=0, le=1, description="share of the object that took detail; null where it is not known"
     )
+    placement: tuple[float, ...] | None = Field(
+        default=None,
+        description="homography from output pixels to pixels of the reference, three rows of three, which tells where "
+        "a spot of the object is in the photo; null where it is not known, and for several references",
+    )
     references_used: tuple[int, ...] = Field(
         default=(), description="numbers, from 1, of the references that detail was taken from"
     )
@@ -145,6 +155,7 @@ def make_report(
     libraries: tuple[str, ...],
     diffusion: DiffusionDetails | None = None,
     objects: tuple[RefinedObject, ...] = (),
+    placement: tuple[float, ...] | None = None,
     references_used: tuple[int, ...] = (1,),
     warnings: tuple[str, ...] = (),
 ) -> Report:
@@ -161,6 +172,7 @@ def make_report(
         libraries: that made the pixels, as for `versions_of`.
         diffusion: how the diffusion engine ran.
         objects: what was refined, the surest first.
+        placement: homography from output pixels to pixels of the reference, where it is known.
         references_used: numbers, from 1, of the references that detail was taken from, where it was.
         warnings: codes of what is wrong with the pictures.
     """
@@ -176,6 +188,7 @@ def make_report(
         object_box=box,
         objects=objects,
         object_coverage=objects[0].coverage if objects else None,
+        placement=placement,
         references_used=() if box is None else references_used,
         warnings=warnings,
         scale=request.scale,

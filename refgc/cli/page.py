@@ -65,7 +65,8 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     service = Service.from_environment()
     demo, settings = build_demo(service), launch_settings(service)
     prepare_for_lending()
-    end_by_signals()
+    # So that what is under way is told to end, and the log has its last line.
+    end_by_signals(lambda: demo.close(verbose=False))
     try:
         # What Gradio itself prints of the address fails where nobody reads it.
         _, address, _ = demo.launch(

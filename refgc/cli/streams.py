@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
@@ -100,12 +100,22 @@ def stoppable(progress: Progress) -> Progress:
     return advance
 
 
-def end_by_signals() -> None:
-    """Gives the signals back to Python, for a command that has a way of its own to end."""
+def end_by_signals(last: Callable[[], object]) -> None:
+    """Gives the signals back to Python, for a command that has a way of its own to end.
+
+    Args:
+        last: what is done before SIGTERM or SIGHUP ends the process; a second signal ends it at once.
+    """
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        last()
+        signal.raise_signal(number)
+
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+            signal.signal(getattr(signal, name), end)
 
 
 def open_streams() -> None:

@@ -1,5 +1,8 @@
 """The correspondence engine: find, align, harmonise and fuse, from a picture and its references to one picture."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
 from refgc.correspondence import report
@@ -9,7 +12,17 @@ from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.find import Finding, search
 from refgc.correspondence.fuse import Layer
 from refgc.correspondence.references import View, fuse_views, unplaced, worth_blending
-from refgc.engine import Progress, RefineResult, Report, Stopwatch, Viewer, no_progress, output_alpha, output_on_white
+from refgc.engine import (
+    DRAWING,
+    Progress,
+    RefineResult,
+    Report,
+    Stopwatch,
+    Viewer,
+    no_progress,
+    output_alpha,
+    output_on_white,
+)
 from refgc.imaging.arrays import Bytes, Floats, enlarge, resized, size_of, smoothstep
 from refgc.imaging.draw import dim_outside, draw_field, draw_matches
 from refgc.imaging.image import Image, Mask
@@ -25,8 +38,8 @@ from refgc.surroundings.weights import check_weights
 MATCHES_SHOWN = 200
 # The shares of the run that are done when the search and the alignment begin.
 FINDING_BEGINS, ALIGNING_BEGINS = 0.05, 0.4
-# The stage in which the surroundings are drawn by a network, and the share of the run that is done when it begins.
-DRAWING, DRAWING_BEGINS = "drawing the surroundings", 0.85
+# The share of the run that is done when a network begins to draw the surroundings.
+DRAWING_BEGINS = 0.85
 # Range of trust over which the reference, on the plain enlargement, takes the place of the drawn surroundings. Chosen
 # by hand, not fitted.
 TRUST_SHOWN = (0.0, 0.5)
@@ -60,9 +73,12 @@ class CorrespondenceEngine:
             views = [_view(number, one, progress) for number, one in enumerate(request.by_reference(), 1)]
         placed = [view for view in views if view.found.findings]
         if not placed:
-            surroundings = _surroundings(request, base, watch)
-            summary = report.none_placed(request, watch.seconds, unplaced(views, placed))
-            return _upscale_only(base, surroundings, alpha, summary)
+
+            def enlarged(request: RefineRequest, surroundings: Bytes | Words) -> RefineResult:
+                summary = report.none_placed(request, watch.seconds, unplaced(views, placed))
+                return _upscale_only(base, surroundings, alpha, summary)
+
+            return _in_surroundings(request, base, enlarged, watch, viewer)
         with watch.stage("aligning", ALIGNING_BEGINS):
             for view in placed:
                 view.layers.extend(_layers(view.request, view.pair, one) for one in view.found.findings)
@@ -72,16 +88,21 @@ class CorrespondenceEngine:
         with watch.stage("fusing", 0.8):
             fused, aligned = base.copy(), np.full_like(upscaled, 255)
             objects, sources = fuse_views(placed, fused, aligned)
-        surroundings = _surroundings(request, base, watch)
-        progress("done", 1.0)
-        summary = report.placed(request, watch.seconds, objects, sources, unplaced(views, placed))
-        if not summary.placed:
-            return _upscale_only(base, surroundings, alpha, summary)
         stages = _stages(placed[0].request, objects, upscaled, aligned)
-        if surroundings is not base:
-            fused = mix_with_object(surroundings, fused, _object_area(request, objects))
-            stages["surroundings"] = Image(to_bytes(surroundings))
-        return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages)
+
+        def refined(request: RefineRequest, surroundings: Bytes | Words) -> RefineResult:
+            summary = report.placed(request, watch.seconds, objects, sources, unplaced(views, placed))
+            if not summary.placed:
+                return _upscale_only(base, surroundings, alpha, summary)
+            if surroundings is base:
+                return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages)
+            mixed = mix_with_object(surroundings, fused, _object_area(request, objects))
+            drawn = {"surroundings": Image(to_bytes(surroundings))}
+            return RefineResult(_image(output_on_white(base, mixed, alpha), alpha), summary, stages | drawn)
+
+        result = _in_surroundings(request, base, refined, watch, viewer)
+        progress("done", 1.0)
+        return result
 
 
 def _view(number: int, request: RefineRequest, progress: Progress) -> View:
@@ -106,17 +127,34 @@ def _image(levels: Bytes | Words, alpha: Mask | None) -> Image:
     return Image(to_bytes(levels), alpha, deep=to_words(levels) if levels.dtype == np.uint16 else None)
 
 
-def _surroundings(request: RefineRequest, base: Bytes | Words, watch: Stopwatch) -> Bytes | Words:
-    """The whole picture enlarged as the surroundings are to be; `base` itself where they are plain."""
+def _in_surroundings(
+    request: RefineRequest,
+    base: Bytes | Words,
+    result_of: Callable[[RefineRequest, Bytes | Words], RefineResult],
+    watch: Stopwatch,
+    viewer: Viewer | None,
+) -> RefineResult:
+    """The result in the surroundings that were asked for; a viewer sees it in plain ones while others are drawn.
+
+    Args:
+        request: what was asked for.
+        base: the whole picture, plainly enlarged.
+        result_of: makes a result for a request, of the whole picture enlarged as its surroundings are to be.
+        watch: times the drawing.
+        viewer: looks on.
+    """
     if request.surroundings == "plain":
-        return base
+        return result_of(request, base)
+    if viewer is not None:
+        viewer(DRAWING, result_of(replace(request, surroundings="plain"), base))
     with watch.stage(DRAWING, DRAWING_BEGINS):
-        return draw_surroundings(
+        surroundings = draw_surroundings(
             request.generated.pixels,
             base,
             request.surroundings,
             advance=lambda done: watch.progress(DRAWING, DRAWING_BEGINS + (1.0 - DRAWING_BEGINS) * done),
         )
+    return result_of(request, surroundings)
 
 
 def _object_area(request: RefineRequest, objects: list[report.PlacedObject]) -> Floats:

@@ -9,6 +9,7 @@ from refgc.correspondence.find import Finding
 from refgc.correspondence.fuse import Layer
 from refgc.engine import NOT_WANTED, RefinedObject, Report, box_of, make_report
 from refgc.imaging.arrays import Bools, Bytes, Floats, enlarge, shrink, size_of
+from refgc.imaging.warp import rescaling
 from refgc.request import MAX_REFERENCES, RefineRequest
 
 # A pixel whose trust is above this counts as taken from the reference. Chosen by hand, not fitted: well under the half
@@ -163,9 +164,18 @@ def placed(
         seconds=seconds,
         libraries=LIBRARIES,
         objects=tuple(told for _, told in refined),
+        placement=None if request.further_references else _placement(request, refined[0][0].found),
         references_used=tuple(sorted(set(references))),
         warnings=warnings,
     )
+
+
+def _placement(request: RefineRequest, found: Finding) -> tuple[float, ...]:
+    """The homography of the surest face, from output pixels to the reference's."""
+    width, height = request.generated.size
+    output = width * request.scale, height * request.scale
+    homography = found.maps[0].homography @ rescaling(output, request.generated.size)
+    return tuple(float(f"{value:.8g}") for value in (homography / homography[2, 2]).ravel())
 
 
 def _matches(one: PlacedObject) -> int:

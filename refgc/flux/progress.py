@@ -8,7 +8,7 @@ from time import perf_counter
 
 import torch
 
-from refgc.engine import Progress, Viewer
+from refgc.engine import Progress, RefineResult, Viewer
 from refgc.imaging.image import Image
 
 
@@ -49,7 +49,7 @@ class StageTimer:
         self._stage, self._since = None, now
 
     def _guarded(self, viewer: Viewer) -> Viewer:
-        def show(stage: str, picture: Image) -> None:
+        def show(stage: str, picture: Image | RefineResult) -> None:
             with self._keeping_errors():
                 viewer(stage, picture)
 

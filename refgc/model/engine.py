@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from refgc.engine import (
+    DRAWING,
     NOT_WANTED,
     DiffusionDetails,
     Progress,
@@ -29,6 +30,7 @@ from refgc.flux.progress import StageTimer
 from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
 from refgc.flux.speed import SpeedOptions
+from refgc.imaging.arrays import Bytes
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
 from refgc.model import loading
@@ -180,17 +182,22 @@ class DiffusionEngine:
             callback_on_step_end=count,
         )
         refined = loaded.pipeline.refine(request, settings, timer, timer.viewer)
+        alpha, upscaled = output_alpha(request), refined.stages["upscaled"]
+        stages = {name: Image(pixels) for name, pixels in refined.stages.items()}
+
+        def result(request: RefineRequest, picture: Bytes) -> RefineResult:
+            report = self._report(request, loaded, refined, steps, timer.seconds)
+            return RefineResult(Image(output_on_white(upscaled, picture, alpha), alpha), report, stages)
+
         picture = refined.picture
         if request.surroundings != "plain":
-            timer("drawing the surroundings", 0.98)
-            drawn = draw_surroundings(request.generated.pixels, refined.stages["upscaled"], request.surroundings)
+            if timer.viewer is not None:
+                timer.viewer(DRAWING, result(replace(request, surroundings="plain"), picture))
+            timer(DRAWING, 0.98)
+            drawn = draw_surroundings(request.generated.pixels, upscaled, request.surroundings)
             picture = mix_with_object(drawn, picture, np.asarray(refined.share / request.strength, np.float32))
         timer.end()
-        report = self._report(request, loaded, refined, steps, timer.seconds)
-        alpha = output_alpha(request)
-        picture = output_on_white(refined.stages["upscaled"], picture, alpha)
-        stages = {name: Image(pixels) for name, pixels in refined.stages.items()}
-        return RefineResult(Image(picture, alpha), report, stages)
+        return result(request, picture)
 
     def _report(
         self,

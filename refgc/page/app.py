@@ -24,7 +24,14 @@ from refgc.page.service.guard import NOT_FITTING, guards
 from refgc.page.service.logs import describe, logger
 from refgc.page.service.payload import UPLOAD_BYTES
 from refgc.page.service.runs import Service
-from refgc.page.service.server import MAX_SESSIONS, app_settings, deletion_schedule, max_threads, server_middleware
+from refgc.page.service.server import (
+    MAX_SESSIONS,
+    app_settings,
+    deletion_schedule,
+    documentation_routes,
+    max_threads,
+    server_middleware,
+)
 from refgc.page.words import what_runs
 from refgc.webui import viewer
 from refgc.webui.index_page import IndexPage, LinkPreview
@@ -133,7 +140,7 @@ def launch_settings(service: Service) -> dict[str, Any]:
         "max_file_size": UPLOAD_BYTES,
         "app_kwargs": {
             **own,
-            "routes": [*own["routes"], PREVIEW.route()],
+            "routes": [*own["routes"], *documentation_routes(tools=tools), PREVIEW.route()],
             "middleware": [*proxies, *guarded, compression, Middleware(IndexPage, preview=PREVIEW, parts=FIRST_VIEW)],
         },
         "max_threads": max_threads(service),
@@ -197,19 +204,16 @@ def attach_deep_links(demo: gr.Blocks, tabs: gr.Tabs, names: Collection[str], ex
     demo.load(follow, outputs=tabs, api_visibility="private", show_progress="hidden", concurrency_limit=None)
 
 
-# Browsers allow the clipboard on secure pages only. Elsewhere the entry is selected, to be copied by hand.
+# Defined in assets/link.js.
 COPY = """
 const entry = element.querySelector(".cite pre");
 const said = element.querySelector(".cite-said");
-element.querySelector(".cite-copy").addEventListener("click", async () => {
-  try {
-    await navigator.clipboard.writeText(entry.textContent);
-    said.textContent = "Copied.";
-  } catch {
-    window.getSelection().selectAllChildren(entry);
+element.querySelector(".cite-copy").addEventListener("click", () =>
+  window.refgcCopyText(entry.textContent, said, "Copied.", () => {
     said.textContent = "Marked: copy it with Ctrl + C.";
-  }
-});
+    return entry;
+  })
+);
 """
 
 

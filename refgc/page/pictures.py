@@ -88,7 +88,9 @@ class ShownPictures:
             report.output_size,
             title=title,
             box=report.object_box,
-            reference=ViewedReference(ViewedPicture(address_in_uploads(self.reference)), report.reference_size),
+            reference=ViewedReference(
+                ViewedPicture(address_in_uploads(self.reference)), report.reference_size, report.placement
+            ),
         )
 
 
@@ -286,7 +288,10 @@ def write_shown(result: PreviewResult, request: PreviewRequest, reference: Path,
     write_preview(result, folder)
     report = result.report
     story = [
-        (write_picture(to_pil(request.reference), folder / "reference.webp", LONGEST_STAGE_SIDE), "Reference (HRRI)"),
+        (
+            write_picture(to_pil(request.reference), folder / "reference.webp", LONGEST_STAGE_SIDE),
+            "Reference photo",
+        ),
         (write_picture(to_pil(result.generated), folder / "generated.webp", LONGEST_STAGE_SIDE), _generated(report)),
     ]
     if report.upscaled is not None:
@@ -318,11 +323,11 @@ def write_refinement(shown: ShownPreview, refined: RefineResult) -> ShownRefinem
 
 
 def _generated(report: PreviewReport) -> str:
-    return f"Generated picture (LRGI){', simulated' if report.simulated else ''}: {_size(report.generated_size)}"
+    return f"Generated picture{', simulated' if report.simulated else ''}: {_size(report.generated_size)}"
 
 
 def _truth(report: PreviewReport) -> str:
-    return "Truth (HRGT): the scene" if report.truth == "scene" else "Truth: the object put into the scene"
+    return "Truth: the scene" if report.truth == "scene" else "The truth: the object put into the scene"
 
 
 def _refined(report: Report) -> str:

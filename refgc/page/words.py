@@ -63,10 +63,17 @@ def status_line(sentence: str, *, done: bool = False) -> str:
     return f'<p class="status fine{" done" if done else ""}" role="status">{escape(sentence)}</p>'
 
 
-def progress_line(stage: str, fraction: float) -> str:
-    """The status of a run: the present stage, and the fraction of the whole that is done, from 0 to 1."""
+def progress_line(stage: str, fraction: float, *, arrived: bool = False) -> str:
+    """The status of a run.
+
+    Args:
+        stage: the present one, or another sentence.
+        fraction: of the whole that is done, from 0 to 1.
+        arrived: whether there is a result to look at already; assets/page.js brings it into view.
+    """
     bar = f'<progress max="1" value="{fraction:.3f}" aria-label="How far it is"></progress>'
-    return f'<div class="status working"><span role="status">{escape(stage)}</span>{bar}</div>'
+    state = "working arrived" if arrived else "working"
+    return f'<div class="status {state}"><span role="status">{escape(stage)}</span>{bar}</div>'
 
 
 def problem_line(sentence: str) -> str:
@@ -125,6 +132,19 @@ def _about(share: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}%"
+
+
+def closer(gain: float, where: str = "") -> str:
+    """By how much a refined picture is nearer to the truth than one that is only enlarged, as HTML.
+
+    Args:
+        gain: of the PSNR in dB; what is told is how the error, its root mean square, falls or rises.
+        where: words that end the sentence.
+    """
+    change = 100 * (1 - 10 ** (-gain / 20))
+    if abs(change) < 1:
+        return "As close to the truth as by enlarging alone"
+    return f"<b>{abs(change):.0f}% {'closer to' if change > 0 else 'farther from'}</b> the truth{where}"
 
 
 def capitalised(words: str) -> str:

@@ -40,12 +40,13 @@ class ViewedReference:
     Attributes:
         picture: its address.
         size: (width, height) in pixels.
-        box: (left, top, right, bottom), its object in pixels; None where that is not known.
+        placement: homography from pixels of the comparison's full pictures to its own, three rows of three; None where
+            it is not known.
     """
 
     picture: ViewedPicture
     size: Size
-    box: Box | None = None
+    placement: tuple[float, ...] | None = None
 
 
 def viewer_html(
@@ -81,7 +82,7 @@ def viewer_html(
         f'<refgc-viewer role="group" aria-label="{name}: {BEFORE} and {AFTER}" style="--ratio:{size[0] / size[1]:.4f}"'
         f"{_numbers('size', size)}{_numbers('box', box)}"
         f"{_numbers('reference-size', reference.size if reference else None)}"
-        f"{_numbers('reference-box', reference.box if reference else None)}>"
+        f"{_numbers('placement', reference.placement if reference else None)}>"
         '<div class="viewer-panes"><div class="viewer-pane viewer-comparison"><div class="viewer-canvas">'
         f"{_picture('viewer-before', before, f'{name}, {BEFORE}')}{_picture('viewer-after', after, f'{name}, {AFTER}')}"
         f'</div><span class="viewer-label left">{BEFORE}</span><span class="viewer-label right">{AFTER}</span>'
@@ -112,5 +113,5 @@ def _button(action: str, text: str, title: str, *, pressed: bool | None = None) 
     return f'<button type="button" data-do="{action}" title="{title}" aria-label="{title}"{state}>{text}</button>'
 
 
-def _numbers(name: str, values: tuple[int, ...] | None) -> str:
+def _numbers(name: str, values: tuple[float, ...] | None) -> str:
     return f' data-{name}="{" ".join(map(str, values))}"' if values else ""

@@ -120,7 +120,8 @@ def test_every_tab_is_accessible_empty_and_with_a_result(page: Page, server: str
     open_tab(page, "DipRefGC preview")
     wrong += judge_everywhere(page, "Preview, at first")
     page.locator("#preview-examples .thumbnail-item").first.click()
-    expect(page.locator("#figures table")).to_be_visible(timeout=RESULT_MILLISECONDS)
+    expect(page.locator("#figures summary")).to_be_visible(timeout=RESULT_MILLISECONDS)
+    page.locator("#figures summary").click()
     for accordion in ("#preview-options", "#preview-files"):
         page.locator(f"{accordion} button").first.click()
     expect(page.get_by_label("Caption")).to_be_visible()

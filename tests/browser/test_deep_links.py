@@ -45,6 +45,7 @@ def test_a_link_to_nothing_shows_the_first_tab_and_says_so(page: Page, server: s
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.slow
 def test_a_link_chooses_the_theme(page: Page, server: str, watch: Watch, theme: str) -> None:
     page.emulate_media(color_scheme="light" if theme == "dark" else "dark")
     open_link(page, server, f"__theme={theme}&tab=about")
@@ -107,6 +108,7 @@ def test_the_copied_link_opens_the_page_with_the_same_settings(page: Page, serve
     assert copied_link(page) == link
 
 
+@pytest.mark.slow
 def test_no_link_names_the_visitor_s_own_pictures(page: Page, server: str, watch: Watch, pair) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     open_link(page, server, "example=camera&scale=2")
@@ -115,8 +117,11 @@ def test_no_link_names_the_visitor_s_own_pictures(page: Page, server: str, watch
     frame_of(page, "generated")
     open_options(page)
     assert urlsplit(copied_link(page)).query == "scale=2"
+    # What was said of an earlier link does not stay.
+    expect(page.locator("#link-said")).not_to_contain_text("copied")
 
 
+@pytest.mark.slow
 def test_without_a_clipboard_the_link_is_there_to_be_copied_by_hand(page: Page, server: str, watch: Watch) -> None:
     page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     open_link(page, server, "scale=2")

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 from urllib.request import urlopen
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Watch
@@ -53,6 +54,7 @@ def another_site(html: str) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_frame_of_another_site_shows_the_page_and_follows_its_link(page: Page, server: str, watch: Watch) -> None:
     with another_site(PAGE.format(embedded=FRAME.format(address=server))) as site:
         watch.own_sites.append(site)

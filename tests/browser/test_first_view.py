@@ -11,7 +11,15 @@ from benchmarks.page import WATCH_SHIFTS
 LARGEST_SHIFT = 0.05
 
 
-@pytest.mark.parametrize(("width", "height"), [(360, 740), (820, 1100), (1440, 900), (1920, 1080)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [
+        (360, 740),
+        pytest.param(820, 1100, marks=pytest.mark.slow),
+        (1440, 900),
+        pytest.param(1920, 1080, marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_moves_by_itself(browser: Browser, server: str, width: int, height: int) -> None:
     with browser.new_context(viewport={"width": width, "height": height}) as context:
         page = context.new_page()
@@ -23,6 +31,7 @@ def test_nothing_moves_by_itself(browser: Browser, server: str, width: int, heig
         assert page.evaluate("window.layoutShift") < LARGEST_SHIFT
 
 
+@pytest.mark.slow
 def test_what_is_there_is_shown_even_if_a_part_never_comes(page: Page, server: str) -> None:
     def without_a_part(route: Route) -> None:
         answer = route.fetch()

@@ -44,7 +44,10 @@ def test_it_says_what_runs_here_and_links_to_the_paper(opened: Page) -> None:
     expect(badge(opened, "Code")).to_have_count(0)
 
 
-@pytest.mark.parametrize("width", [360, 760, 820, 1440])
+@pytest.mark.parametrize(
+    "width",
+    [360, pytest.param(760, marks=pytest.mark.slow), pytest.param(820, marks=pytest.mark.slow), 1440],
+)
 def test_its_badges_stand_beside_one_another_and_on_the_screen(opened: Page, width: int) -> None:
     opened.set_viewport_size({"width": width, "height": 740})
     boxes = [part.bounding_box() for part in opened.locator(".badge").all()]
@@ -67,7 +70,7 @@ def test_a_link_to_the_citation_opens_it_too(page: Page, server: str, watch: Wat
     assert entry.evaluate(IN_SIGHT)
 
 
-@pytest.mark.parametrize("name", ["API", "Use this page from scripts"])
+@pytest.mark.parametrize("name", ["API", pytest.param("Use this page from scripts", marks=pytest.mark.slow)])
 def test_the_documentation_of_the_api_opens_and_closes(page: Page, server: str, name: str) -> None:
     ready(page, server).get_by_role("link", name=name, exact=True).click()
     shows_documentation(page)
@@ -75,8 +78,10 @@ def test_the_documentation_of_the_api_opens_and_closes(page: Page, server: str, 
     expect(page.locator(".api-docs")).to_have_count(0)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_link_opens_the_documentation_and_everybody_can_use_it(page: Page, server: str, theme: str) -> None:
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_a_link_opens_the_documentation_and_everybody_can_use_it(
+    page: Page, server: str, watch: Watch, theme: str
+) -> None:
     ready(page, f"{server}/?view=api&__theme={theme}")
     shows_documentation(page)
     expect(page.locator(".api-docs").get_by_role("button", name="Close")).to_be_visible()
@@ -98,7 +103,10 @@ def test_on_another_site_its_links_lead_to_this_one(page: Page, server: str, wat
         opening.value.close()
 
 
-@pytest.mark.parametrize(("theme", "colour"), [("dark", "rgb(14, 18, 19)"), ("light", "rgb(250, 250, 250)")])
+@pytest.mark.parametrize(
+    ("theme", "colour"),
+    [("dark", "rgb(14, 18, 19)"), pytest.param("light", "rgb(250, 250, 250)", marks=pytest.mark.slow)],
+)
 def test_the_body_has_the_themes_colour_whatever_the_system_prefers(
     browser: Browser, server: str, theme: str, colour: str
 ) -> None:

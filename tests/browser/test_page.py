@@ -121,6 +121,7 @@ def test_slider_obeys_the_arrow_keys(opened: Page) -> None:
     expect(handle).to_have_attribute("aria-valuenow", "40")
 
 
+@pytest.mark.slow
 def test_wheel_over_a_slider_scrolls_the_page(opened: Page) -> None:
     shows(opened, EXAMPLES[0])
     opened.locator("#comparison").scroll_into_view_if_needed()
@@ -132,6 +133,7 @@ def test_wheel_over_a_slider_scrolls_the_page(opened: Page) -> None:
     opened.wait_for_function(f"window.scrollY > {start} + 50")
 
 
+@pytest.mark.slow
 def test_finger_drags_the_handle_and_scrolls_over_the_picture(browser: Browser, server: str) -> None:
     with browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True) as context:
         page = context.new_page()
@@ -148,6 +150,7 @@ def test_finger_drags_the_handle_and_scrolls_over_the_picture(browser: Browser, 
         page.wait_for_function(f"window.scrollY > {start} + 30")
 
 
+@pytest.mark.slow
 def test_on_a_phone_the_last_example_is_reached_and_the_page_stays_in_place(page: Page, server: str, watch) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(server)
@@ -255,6 +258,7 @@ def test_missing_picture_is_asked_for(opened: Page, pair) -> None:
     expect(problem).to_have_text("Add the generated picture first: the one to refine.")
 
 
+@pytest.mark.slow
 def test_text_named_png_is_refused_in_a_sentence(opened: Page, pair, tmp_path: Path) -> None:
     text = tmp_path / "notes.png"
     text.write_text("not a picture")

@@ -52,6 +52,7 @@ def test_pads_stand_side_by_side_and_the_page_stays_short(phone: Page, pair, out
     assert phone.evaluate("document.documentElement.scrollHeight") < HIGHEST_PAGE
 
 
+@pytest.mark.slow
 def test_our_example_is_as_short(phone: Page) -> None:
     folder = EXAMPLES_FOLDER / EXAMPLES[3].name
     for name, file in (("reference", "hrri.jpg"), ("generated", "lrgi.png")):
@@ -154,6 +155,7 @@ def test_fingers_are_told_to_tap_and_a_mouse_to_click(phone: Page, opened: Page,
     assert phone.get_by_text("click", exact=False).filter(visible=True).count() == 0
 
 
+@pytest.mark.slow
 def test_the_gallery_loads_its_pictures_as_one_scrolls(browser: Browser, server: str) -> None:
     with browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True) as context:
         page = context.new_page()

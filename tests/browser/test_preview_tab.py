@@ -73,7 +73,8 @@ def shown(page: Page, frame: Locator) -> np.ndarray:
 
 def gain(page: Page) -> float:
     """How much closer to the truth the refined object is than the enlarged one, in dB."""
-    return float(page.locator("#figures tbody tr").first.locator("td").last.inner_text().removesuffix(" dB"))
+    gain = page.locator("#figures tbody tr").first.locator("td").last.text_content() or ""
+    return float(gain.removesuffix(" dB"))
 
 
 def is_coloured(pixels: np.ndarray) -> bool:
@@ -98,10 +99,10 @@ def test_from_example_to_refined_and_on_to_the_refine_tab(preview: Page) -> None
     story = preview.locator("#story .thumbnail-item")
     expect(story.locator(".caption-label")).to_have_text(
         [
-            "Reference (HRRI)",
-            "Generated picture (LRGI), simulated: 256 × 256",
+            "Reference photo",
+            "Generated picture, simulated: 256 × 256",
             "Refined: 1024 × 1024",
-            "Truth (HRGT): the scene",
+            "Truth: the scene",
         ]
     )
     for number in range(4):
@@ -109,6 +110,13 @@ def test_from_example_to_refined_and_on_to_the_refine_tab(preview: Page) -> None
         assert picture.evaluate("async picture => { await picture.decode(); return picture.naturalWidth; }") > 200
     expect(preview.locator("#preview-summary")).to_contain_text("simulated")
     assert gain(preview) > 1
+    figures, seen = preview.locator("#figures"), preview.locator(".tabitem:visible")
+    expect(figures).to_contain_text("closer to the truth")
+    # The field's words are for those who open them.
+    for word in ("HRRI", "LRGI", "HRGT", "PSNR", "dB"):
+        assert not re.search(rf"\b{word}\b", seen.inner_text())
+    figures.get_by_text("Details").click()
+    assert "PSNR, object" in seen.inner_text()
     preview.locator("#preview-files").get_by_role("button").first.click()
     expect(preview.locator("#preview-files")).to_contain_text("condition_edges")
 
@@ -275,6 +283,7 @@ def test_what_is_missing_or_no_picture_is_said_in_a_sentence(preview: Page, card
 def test_fits_the_screen_in_both_themes(preview: Page, output_path: str) -> None:
     preview.get_by_role("button", name=EXAMPLE.meta.title, exact=True).click()
     expect(preview.locator("#preview-status .fine")).to_contain_text("Done", timeout=RESULT_MILLISECONDS)
+    preview.locator("#figures summary").click()
     expect(preview.locator("#figures table")).to_be_visible()
     for width, height, theme in SCREENS:
         preview.set_viewport_size({"width": width, "height": height})

@@ -103,6 +103,7 @@ def test_given_mask_is_shown_and_a_useless_one_is_refused(opened: Page, pair, tm
     expect(opened.locator("#masks")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_transparency_of_the_reference_is_shown(opened: Page, pair, tmp_path: Path) -> None:
     cut_out = tmp_path / "cut out.png"
     with PIL.Image.open(pair.reference) as picture:
@@ -135,6 +136,7 @@ def test_code_of_an_example_names_the_project_s_files(opened: Page) -> None:
     )
 
 
+@pytest.mark.slow
 def test_link_to_an_example_opens_it(page: Page, server: str, watch) -> None:
     example = EXAMPLES[3]
     page.goto(f"{server}/?example={example.name}", wait_until="domcontentloaded")

@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from refgc.surroundings.weights import are_weights_here
 from tests.browser.refine_page import (
     EXAMPLES,
     PATIENCE_SECONDS,
@@ -21,6 +22,7 @@ from tests.browser.refine_page import (
     clear_screen,
     download,
     give,
+    open_options,
     refine,
     shows,
     start,
@@ -111,6 +113,39 @@ def test_stages_and_their_pictures_come_one_after_the_other(opened: Page, small_
         "The reference, fitted into place",
         "new generated.png",
     ]
+
+
+@pytest.mark.skipif(not are_weights_here("best"), reason="the networks that draw surroundings are not here")
+def test_plain_result_comes_first_and_better_surroundings_take_its_place(opened: Page, small_pair) -> None:
+    give_new(opened, small_pair)
+    open_options(opened)
+    expect(opened.locator("#surroundings-times")).to_contain_text("At 1024 × 1024 pixels, fast takes")
+    around, results = opened.locator("#surroundings"), opened.locator("#results .thumbnail-item")
+    around.get_by_label("Best").check()
+    start(opened)
+    expect(opened.locator("#status .arrived")).to_contain_text(
+        "Your result is here, with plain surroundings.", timeout=RESULT_MILLISECONDS
+    )
+    expect(opened.locator("#caption")).to_have_text("new generated.png")
+    expect(opened.locator("#summary .report")).to_be_visible()
+    expect(opened.locator("#download")).to_be_visible()
+    opened.locator("#cancel").click()
+    expect(opened.locator("#status")).to_contain_text("You see the result with plain surroundings")
+    rested(opened)
+    expect(results).to_have_count(1)
+    plain = opened.locator("#comparison .viewer-after").get_attribute("src")
+
+    around.get_by_label("Fast").check()
+    opened.evaluate(NOTING)
+    refine(opened, "new generated.png")
+    noted = opened.evaluate("window.noted")
+    assert any(stage.startswith("Your result is here, with plain surroundings.") for stage in noted["stages"])
+    shares = [float(share) for share in noted["fractions"]]
+    assert shares == sorted(shares)
+    expect(results).to_have_count(2)
+    assert opened.locator("#comparison .viewer-after").get_attribute("src") != plain
+    opened.locator("#json button").first.click()
+    expect(opened.locator("#json")).to_contain_text('"fast"')
 
 
 @pytest.mark.slow

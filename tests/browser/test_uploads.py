@@ -86,6 +86,7 @@ def test_pasted_pictures_go_into_the_empty_pads_and_then_into_the_used_one(opene
     assert shown_size(frame_of(opened, "generated").locator("img")) == [200, 200]
 
 
+@pytest.mark.slow
 def test_a_picture_pasted_into_a_text_field_is_left_to_the_field(opened: Page, pair) -> None:
     shows(opened, EXAMPLES[0])
     opened.locator("#options button").first.click()
@@ -109,6 +110,7 @@ def test_a_file_dropped_on_a_shown_picture_takes_its_place(opened: Page, pair, s
     assert shown_size(frame_of(opened, "reference").locator("img")) == [200, 200]
 
 
+@pytest.mark.slow
 def test_a_file_dropped_on_a_useless_one_takes_its_place(opened: Page, pair, tmp_path: Path) -> None:
     text = tmp_path / "notes.png"
     text.write_text("not a picture")

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from refgc.imaging.image import Image
 from refgc.page.pictures import write_result
-from refgc.webui.viewer import SCRIPT, STYLE
+from refgc.webui.viewer import SCRIPT, STYLE, ViewedPicture, ViewedReference, viewer_html
 from tests.browser.refine_page import EXAMPLES, middle, settle, shows
 from tests.support.reports import make_report, make_result
 
@@ -131,6 +132,7 @@ def test_reference_is_beside_and_zooms_along(viewer: Locator) -> None:
     assert reference.locator("img").evaluate(photo) > 1.1 * before
 
 
+@pytest.mark.slow
 def test_full_screen(opened: Page, viewer: Locator) -> None:
     press(viewer, "Full screen")
     opened.wait_for_function("document.fullscreenElement?.localName === 'refgc-viewer'")
@@ -138,6 +140,36 @@ def test_full_screen(opened: Page, viewer: Locator) -> None:
     assert pane is not None
     assert pane["height"] > 0.75 * opened.evaluate("innerHeight")
     opened.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_reference_shows_the_same_spot(page: Page, tmp_path: Path, placed: bool) -> None:
+    # The reference shows the object twice as large as the picture, turned by a quarter, and elsewhere.
+    placement = (0.0, -2.0, 900.0, 2.0, 0.0, -100.0, 0.0, 0.0, 1.0) if placed else None
+    reference = ViewedReference(ViewedPicture("reference.png"), (1000, 1200), placement)
+    picture = ViewedPicture("picture.png")
+    markup = viewer_html(picture, picture, (600, 400), title="Cup", box=(280, 180, 320, 220), reference=reference)
+    PIL.Image.new("RGB", (600, 400)).save(tmp_path / "picture.png")
+    PIL.Image.new("RGB", (1000, 1200)).save(tmp_path / "reference.png")
+    script, style = SCRIPT.read_text("utf-8"), STYLE.read_text("utf-8")
+    (tmp_path / "page.html").write_text(f"<style>{style}</style>{markup}<script>{script}</script>", "utf-8")
+    page.goto(f"file://{tmp_path}/page.html")
+    viewer = page.locator("refgc-viewer")
+    press(viewer, "Show the reference photo beside it")
+    press(viewer, "Show the object alone")
+    # What is in the middle of both panes, in pixels of each picture, and their scales.
+    spot = """one => ["comparison", "reference"].map(name => {
+        const pane = one.querySelector(`.viewer-${name}`).getBoundingClientRect();
+        const image = one.querySelector(`.viewer-${name} img`);
+        const box = image.getBoundingClientRect(), scale = box.width / image.naturalWidth;
+        const middle = (from, length, start) => (from + length / 2 - start) / scale;
+        return [middle(pane.left, pane.width, box.left), middle(pane.top, pane.height, box.top), scale];
+    })"""
+    (x, y, scale_here), (there_x, there_y, scale_there) = viewer.evaluate(spot)
+    assert (x, y) == pytest.approx((300, 200), abs=1)
+    wanted = (900 - 2 * 199.5 + 0.5, 2 * 299.5 - 100 + 0.5) if placed else (500, 600)
+    assert (there_x, there_y) == pytest.approx(wanted, abs=1)
+    assert scale_there == pytest.approx(scale_here * (1 / 2 if placed else 600 / 1200), rel=0.01)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -208,13 +209,32 @@ def test_strength_nothing_reports_and_changes_nothing():
     assert (result.image.pixels == upscaled(result)).all()
 
 
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_placement_tells_where_a_spot_of_the_object_is_in_the_photo(scale):
+    placement = refined(scale).report.placement
+    assert placement is not None
+    homography = np.reshape(placement, (3, 3))
+    seen = cv2.boxPoints(cv2.minAreaRect(cv2.findNonZero((PAIR.mask == 255).astype(np.uint8))))
+    in_output = (seen + 0.5) * scale - 0.5
+    found = cv2.perspectiveTransform(in_output.reshape(-1, 1, 2).astype(np.float64), homography).reshape(-1, 2)
+    # The card begins 40 pixels inside of the photo, and is 320 pixels long.
+    assert np.sort(found, axis=0) == pytest.approx(
+        np.sort([[40, 40], [40, 360], [360, 40], [360, 360]], axis=0), abs=25
+    )
+    assert found.mean(axis=0) == pytest.approx([199.5, 199.5], abs=8)
+
+
+def test_where_nothing_is_placed_there_is_no_placement():
+    assert refine(PRODUCT_PHOTO, PAIR.generated, scale=1, strength=0.0).report.placement is None
+
+
 def test_a_viewer_is_given_pictures_on_the_way():
     assert watched().shown == [("upscaled", (320, 320)), ("aligned reference", (160, 160))]
 
 
 @pytest.mark.parametrize("stop_at", ["upscaled", "aligned reference"])
 def test_what_a_viewer_raises_ends_the_refinement(stop_at):
-    def stop(stage: str, picture: Image) -> None:
+    def stop(stage: str, _: object) -> None:
         if stage == stop_at:
             raise InterruptedError(stage)
 
@@ -253,6 +273,32 @@ def test_surroundings_are_drawn_around_the_object_and_never_on_it(method, scale)
     np.testing.assert_array_equal(upscaled(drawn), upscaled(plain))
     assert (drawn.report.surroundings, plain.report.surroundings) == (method, "plain")
     assert drawn.report.placed
+
+
+@pytest.mark.parametrize("reference", [PRODUCT_PHOTO, draw_card(300, 77)], ids=["placed", "not placed"])
+@pytest.mark.usefixtures("network")
+def test_a_viewer_sees_the_plain_result_before_surroundings_are_drawn(reference):
+    told: list[str] = []
+    seen: list[RefineResult] = []
+
+    def look(stage: str, picture: Image | RefineResult) -> None:
+        if isinstance(picture, RefineResult):
+            assert stage == "drawing the surroundings"
+            assert stage not in told
+            seen.append(picture)
+
+    request = make_request(reference, in_front_of_waves(), scale=2, surroundings="fast")
+    result = CorrespondenceEngine().refine(request, lambda stage, _: told.append(stage), look)
+    (early,) = seen
+    plain = CorrespondenceEngine().refine(replace(request, surroundings="plain"), viewer=look)
+    assert len(seen) == 1
+    np.testing.assert_array_equal(early.image.pixels, plain.image.pixels)
+    assert (early.report.surroundings, result.report.surroundings) == ("plain", "fast")
+    assert early.report.placed == result.report.placed == (reference is PRODUCT_PHOTO)
+    assert list(early.stages) == list(plain.stages)
+    assert "drawing the surroundings" not in early.report.seconds
+    assert "drawing the surroundings" in result.report.seconds
+    assert (result.image.pixels != plain.image.pixels).any()
 
 
 @pytest.mark.usefixtures("network")

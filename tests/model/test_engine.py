@@ -16,7 +16,7 @@ import torch
 
 from refgc import doctor
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.engine import Report
+from refgc.engine import RefineResult, Report
 from refgc.errors import EngineError, InputError
 from refgc.flux.placement import GIB, Machine, Placement, examine
 from refgc.flux.prompts import prompt_for
@@ -73,7 +73,16 @@ def test_surroundings_are_drawn_around_what_the_model_drew(
     monkeypatch.setenv("REFGC_WEIGHTS", str(write_weights(tmp_path)))
     texture = np.random.default_rng(2).integers(0, 256, request_.generated.pixels.shape, dtype=np.uint8)
     textured = replace(request_, generated=Image(texture))
-    plain, drawn = engine.refine(textured), engine.refine(replace(textured, surroundings="fast"))
+    seen: list[RefineResult] = []
+
+    def look(_: str, picture: Image | RefineResult) -> None:
+        if isinstance(picture, RefineResult):
+            seen.append(picture)
+
+    plain, drawn = engine.refine(textured), engine.refine(replace(textured, surroundings="fast"), viewer=look)
+    (early,) = seen
+    assert (early.image.pixels == plain.image.pixels).all()
+    assert early.report.surroundings == "plain"
     assert request_.generated_mask is not None
     marked = request_.generated_mask.values.repeat(2, axis=0).repeat(2, axis=1) > 0
     difference = np.abs(drawn.image.pixels.astype(int) - plain.image.pixels).max(axis=2)

@@ -103,7 +103,7 @@ def test_only_the_window_changes_from_picture_to_picture(engine: DiffusionEngine
 
 
 def test_a_viewer_may_stop_it(engine: DiffusionEngine, asked: RefineRequest) -> None:
-    def stop(stage: str, picture: Image) -> None:
+    def stop(stage: str, _: object) -> None:
         if stage == "denoising":
             raise KeyError("enough seen")
 

@@ -60,6 +60,11 @@ def test_viewer_names_the_files_and_the_object(tmp_path: Path) -> None:
         ("photo", "folder:refined/reference.webp"),
     ]
     assert 'data-size="200 160" data-box="40 40 120 100"' in markup
+    assert "data-placement" not in markup
+    placed = write_result(
+        make_result(make_report(placement=(0.5, 0, 3, 0, 0.5, 4, 0, 0, 1))), REFERENCE, tmp_path / "it"
+    )
+    assert 'data-placement="0.5 0.0 3.0 0.0 0.5 4.0 0.0 0.0 1.0"' in placed.viewer("Cup")
     assert "<b>" not in markup
     assert 'alt="&lt;b&gt;&quot;my&quot; picture, Before"' in markup
 

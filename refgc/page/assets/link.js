@@ -1,4 +1,4 @@
-// A link that opens the page with the settings that are filled in.
+// Copying: any text, and a link that opens the page with the settings that are filled in.
 (() => {
   // The example whose pictures are filled in, if both are.
   function exampleOf(examples, reference, generated) {
@@ -17,18 +17,30 @@
     return link.href;
   }
 
-  // Browsers allow the clipboard on secure pages only. Elsewhere the link is selected, to be copied by hand.
-  async function copy(settings, values) {
-    const said = document.querySelector("#link-said .link-said");
-    const link = linkTo(settings, values);
+  const SAID_MILLISECONDS = 6000;
+
+  // Copies a text and says so for a while. Browsers allow the clipboard on secure pages only; elsewhere the text stays
+  // selected in the part that `byHand` shows it in, to be copied by hand.
+  async function copyText(text, said, copied, byHand) {
+    clearTimeout(said.hiding);
     try {
-      await navigator.clipboard.writeText(link);
-      said.textContent = "The link is copied.";
+      await navigator.clipboard.writeText(text);
+      said.textContent = copied;
+      said.hiding = setTimeout(() => (said.textContent = ""), SAID_MILLISECONDS);
     } catch {
-      said.textContent = link;
-      window.getSelection().selectAllChildren(said);
+      window.getSelection().selectAllChildren(byHand());
     }
   }
 
-  window.refgcCopyLink = copy;
+  function copyLink(settings, values) {
+    const said = document.querySelector("#link-said .link-said");
+    const link = linkTo(settings, values);
+    return copyText(link, said, "The link is copied.", () => {
+      said.textContent = link;
+      return said;
+    });
+  }
+
+  window.refgcCopyText = copyText;
+  window.refgcCopyLink = copyLink;
 })();

@@ -129,6 +129,14 @@
     opens[link.dataset.opens](link);
   });
 
+  // A result may be there while the run goes on; it is brought into view once, so that one may scroll away.
+  let arrived = false;
+  function showArrived() {
+    const here = found("#status .arrived");
+    if (here && !arrived) bringIntoView(true, "#comparison", "#result");
+    arrived = here;
+  }
+
   // A problem is told once, beside what it is about; it must not be told off the screen.
   const shown = new WeakSet();
   function showProblems() {
@@ -157,6 +165,7 @@
     nameFiles();
     simplifyNotices();
     showProblems();
+    showArrived();
     nameDocumentation();
     showDocumentation();
     showCitation();

@@ -10,6 +10,7 @@ from pathlib import Path
 from refgc.page.examples import Example
 from refgc.page.gallery.manifest import GalleryCard, GalleryManifest
 from refgc.page.gallery.paper import LARGE_SIDE, PROJECT_PAGE, SMALL_SIDE, Outcome, PaperSet
+from refgc.page.words import closer
 from refgc.webui.viewer import AFTER, BEFORE, PLACE, Box, ViewedPicture, ViewedReference, viewer_html
 
 
@@ -28,6 +29,7 @@ class Card:
         sizes: (width, height) in pixels of the small pictures' frame and of the large ones', for the layout.
         reference_size: (width, height) in pixels of the large reference.
         box: (left, top, right, bottom), the object in pixels of the large pictures; None where it is not known.
+        placement: from these to the reference, see `ViewedReference`.
         link: (address, words) of a link to the Refine tab; None for none.
     """
 
@@ -40,6 +42,7 @@ class Card:
     sizes: tuple[tuple[int, int], tuple[int, int]]
     reference_size: tuple[int, int]
     box: Box | None = None
+    placement: tuple[float, ...] | None = None
     link: tuple[str, str] | None = None
 
 
@@ -84,7 +87,7 @@ def _viewer(card: Card) -> str:
         card.sizes[1],
         title=card.title,
         box=card.box,
-        reference=ViewedReference(reference, card.reference_size),
+        reference=ViewedReference(reference, card.reference_size, card.placement),
     )
 
 
@@ -163,16 +166,18 @@ def _card(card: GalleryCard, example: Example) -> Card:
     kinds: tuple[str, ...] = (card.artifact or ALL_FOUR,)
     if card.artifact is None and gain >= GOOD_GAIN:
         kinds = (EXAMPLES, *kinds)
+    found = closer(gain, " inside the object")
     return Card(
         title=example.meta.title,
         kinds=kinds,
         tag=_tag(card),
-        words=f"<p>{_closer(gain)}</p>" if card.report.placed else "<p>Not found in the picture, so only enlarged</p>",
+        words=f"<p>{found if card.report.placed else 'Not found in the picture, so only enlarged'}</p>",
         pictures=(f"{card.example}/reference", f"{card.name}/before", f"{card.name}/after"),
         details=_details(card, example),
         sizes=SIZES,
         reference_size=card.report.reference_size,
         box=card.report.object_box,
+        placement=card.report.placement,
         link=(f"?example={card.example}", "Try it in Refine" if card.artifact is None else "This object in Refine"),
     )
 
@@ -198,18 +203,10 @@ def _details(card: GalleryCard, example: Example) -> list[tuple[str, str]]:
     ]
 
 
-def _closer(gain: float) -> str:
-    """By how much the error inside the object, its root mean square, fell or rose; from the PSNR gain in dB."""
-    change = 100 * (1 - 10 ** (-gain / 20))
-    if abs(change) < 1:
-        return "As close to the truth as by enlarging alone"
-    return f"<b>{abs(change):.0f}% {'closer to' if change > 0 else 'farther from'}</b> the truth inside the object"
-
-
 CREDIT = (
     f'The authors’ own pictures and results, from the <a href="{PROJECT_PAGE}">project page of RefGC-SR²</a> by CMLab, '
     'Chung-Ang University: <a href="https://creativecommons.org/licenses/by-sa/4.0/">CC BY-SA 4.0</a>, converted to '
-    "WebP here. They show what the paper’s model does, not the engine of this page."
+    "WebP here. They show what the paper’s model does, not the engine of this page. More of them are under “All”."
 )
 
 
@@ -224,7 +221,7 @@ def _cards(sets: Sequence[PaperSet]) -> list[Card]:
     return [
         Card(
             title=wanted.title,
-            kinds=("paper",),
+            kinds=(EXAMPLES, ALL_FOUR) if wanted.is_real else (ALL_FOUR,),
             tag=wanted.origin,
             words="",
             pictures=(Path(wanted.files[0]).stem, Path(wanted.files[1]).stem, Path(wanted.files[2]).stem),

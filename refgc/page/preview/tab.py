@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -19,6 +19,7 @@ from refgc.page.marking.pad import MARKING_QUEUE, MarkingPad, attach_markings, b
 from refgc.page.pictures import ShownPreview
 from refgc.page.preview.view import PreviewView, build_preview_view, introduction, missing_marks
 from refgc.page.refine.tab import RefineTab
+from refgc.page.refine.visits import LatestRuns
 from refgc.page.service.limits import address_of
 from refgc.page.service.queue import Finished, Working
 from refgc.page.service.runs import PreviewJob, Service
@@ -90,6 +91,14 @@ class PreviewOptions:
         return {self.object_name, self.caption, self.seed, *self.artifacts.values()}
 
 
+@dataclass(frozen=True, slots=True)
+class Unrefined:
+    """A preview that was just made, and the run that made it."""
+
+    shown: ShownPreview
+    run: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PreviewTab:
     """The tab's components, and what happens when a visitor uses them.
@@ -107,9 +116,10 @@ class PreviewTab:
         example_gallery: their thumbnails.
         view: the views of a preview and its refinement.
         preview: the `ShownPreview` on the page; None while there is none.
-        unrefined: the `ShownPreview` that was just made; None after a failure, where an earlier one stays on the page.
+        unrefined: the `Unrefined` that was just made; None after a failure, where an earlier one stays on the page.
         tabs: of the page.
         refine_tab: takes the generated picture over.
+        runs: of all visits; a later one ends the earlier ones.
     """
 
     service: Service
@@ -125,6 +135,7 @@ class PreviewTab:
     unrefined: gr.State
     tabs: gr.Tabs
     refine_tab: RefineTab
+    runs: LatestRuns = field(default_factory=LatestRuns)
 
     @property
     def inputs(self) -> set[Any]:
@@ -165,42 +176,54 @@ class PreviewTab:
     def generate(self, values: dict[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Make the generated picture and show it."""
         visit = request.session_hash or ""
+        run = self.runs.begin(visit)
+        # One at a time: what a second press showed would mix with what this one shows.
+        busy = {self.button: gr.update(interactive=False)}
+        yield {self.status: progress_line("Reading the pictures", 0.0), self.unrefined: None, **busy}
         try:
-            # One at a time: what a second press showed would mix with what this one shows.
-            busy = {self.button: gr.update(interactive=False)}
-            yield {self.status: progress_line("Reading the pictures", 0.0), self.unrefined: None, **busy}
             with closing(self.service.preview(self.read(values, visit), visit, address_of(request))) as events:
                 for event in events:
+                    if not self.runs.is_latest(visit, run):
+                        return
                     if isinstance(event, Working):
                         yield {self.status: progress_line(capitalised(event.stage), event.fraction)}
                     elif isinstance(event, Finished):
                         shown = event.made
-                        states = {self.preview: shown, self.unrefined: shown}
+                        states = {self.preview: shown, self.unrefined: Unrefined(shown, run)}
                         yield {self.status: status_line(REFINING), **states, **self.view.show_preview(shown)}
         except Exception as error:
-            yield {self.status: problem_line(sentence_for(error)), self.unrefined: None}
+            if self.runs.is_latest(visit, run):
+                yield {self.status: problem_line(sentence_for(error)), self.unrefined: None, **self.free()}
 
-    def refine(self, shown: ShownPreview | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
+    def refine(self, unrefined: Unrefined | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Refine the picture that was just generated, and free the button."""
-        free = {self.button: gr.update(interactive=True)}
-        if shown is None:
-            yield free
+        visit, address = request.session_hash or "", address_of(request)
+        if unrefined is None or not self.runs.is_latest(visit, unrefined.run):
+            yield {self.status: gr.skip()}
             return
+        shown, run = unrefined.shown, unrefined.run
         try:
-            visit, address = request.session_hash or "", address_of(request)
             with closing(self.service.refine_preview(shown, visit, address)) as events:
                 for event in events:
+                    if not self.runs.is_latest(visit, run):
+                        return
                     if isinstance(event, Working):
                         yield {self.status: progress_line(capitalised(event.stage), event.fraction)}
                     elif isinstance(event, Finished):
                         sentence = DONE if event.made.report.placed else ONLY_ENLARGED
                         result = self.view.show_refinement(shown, event.made)
-                        yield {self.status: status_line(sentence), **result, **free}
+                        yield {self.status: status_line(sentence), **result, **self.free()}
         except Exception as error:
-            yield {self.status: problem_line(sentence_for(error)), **free}
+            if self.runs.is_latest(visit, run):
+                yield {self.status: problem_line(sentence_for(error)), **self.free()}
 
-    def choose(self, event: gr.SelectData) -> dict[Any, Any]:
-        """Fill in the example that was clicked."""
+    def free(self) -> dict[Any, Any]:
+        """The update that lets the button be pressed."""
+        return {self.button: gr.update(interactive=True)}
+
+    def choose(self, event: gr.SelectData, request: gr.Request) -> dict[Any, Any]:
+        """Fill in the example that was clicked, and end the visit's run, whose pictures it replaces."""
+        self.runs.begin(request.session_hash or "")
         example = self.examples[int(event.index)]
         return {
             self.example_gallery: gr.update(selected_index=None),

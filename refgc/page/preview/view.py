@@ -14,7 +14,7 @@ from refgc.diptych.preview_report import PreviewReport
 from refgc.engine import Report
 from refgc.page.marking.mask import Marking
 from refgc.page.pictures import ShownPreview, ShownRefinement
-from refgc.page.words import outcome_of
+from refgc.page.words import closer, outcome_of
 from refgc.webui.components import html_with_files
 
 
@@ -101,6 +101,10 @@ SIMULATED = (
     "model (distorted shape, wrong details, lost texture, low quality) are drawn onto the scene’s own object instead, "
     "or onto the reference’s where the scene shows another."
 )
+FIELD_WORDS = (
+    "PSNR in dB and SSIM, against the truth. The paper calls the reference photo HRRI, the generated picture LRGI and "
+    "the truth HRGT."
+)
 DRAWN = "DipRefGC draws on this server’s GPU."
 
 
@@ -135,9 +139,22 @@ def preview_summary(report: PreviewReport) -> str:
 
 
 def figures(comparison: Comparison | None, report: Report) -> str:
-    """PSNR and SSIM of the enlarged and of the refined picture against the truth, and what the engine said."""
+    """What the engine said, how near to the truth it came, and under "Details" the field's figures of that."""
     message = f'<p class="message">{escape(report.message)}</p>'
-    return f'<div class="report {outcome_of(report)}">{message}{"" if comparison is None else _table(comparison)}</div>'
+    return (
+        f'<div class="report {outcome_of(report)}">{message}{"" if comparison is None else _nearness(comparison)}</div>'
+    )
+
+
+def _nearness(comparison: Comparison) -> str:
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd>{closer(gain)}</dd></div>"
+        for name, gain in (("The object", comparison.psnr_gain_inside), ("The whole picture", comparison.psnr_gain))
+    )
+    return (
+        f'<dl class="nearness">{rows}</dl><details><summary>Details</summary>{_table(comparison)}'
+        f'<p class="hint">{FIELD_WORDS}</p></details>'
+    )
 
 
 def _table(comparison: Comparison) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -19,6 +19,7 @@ from refgc.errors import InputError
 from refgc.page.examples import Example, is_ours
 from refgc.page.marking.mask import Marking, MaskSource, ObjectSegmenter
 from refgc.page.marking.pad import FILE_TYPES, MarkingPad, attach_marking, build_marking_pad
+from refgc.page.service.queue import rough_time
 from refgc.page.service.runs import RefineJob
 from refgc.page.words import capitalised, missing_pictures
 from refgc.refinement import EngineChoice
@@ -88,6 +89,7 @@ class Submission:
             object_name=self.object_name,
             engine=engine,
             further_references=self.further_references,
+            plain_first=True,
         )
 
 
@@ -105,6 +107,7 @@ class RefineInputs:
     scale: gr.Radio
     strength: gr.Slider
     surroundings: gr.Radio
+    surroundings_times: gr.HTML
     seed: gr.Number
     engine: gr.Radio
     object_name: gr.Textbox
@@ -256,6 +259,22 @@ def read_setting(text: str, component: gr.Radio | gr.Slider | gr.Number) -> Any:
     return number
 
 
+def surroundings_times(seconds: Callable[[Surroundings, float], float]) -> str:
+    """What better surroundings cost in time, by the size of the result, as HTML.
+
+    Args:
+        seconds: how much longer a run takes with these surroundings, for a result of so many million pixels.
+    """
+    methods: tuple[Surroundings, ...] = ("fast", "best")
+    (fast, best), (fast_large, best_large) = (
+        [rough_time(seconds(method, side**2 / 1e6)) for method in methods] for side in (1024, 4096)
+    )
+    return (
+        f'<p class="hint">At 1024 × 1024 pixels, fast takes {fast} more and best {best}; at 4096 × 4096 pixels, '
+        f"{fast_large} and {best_large}.</p>"
+    )
+
+
 def build_link_button() -> gr.Button:
     """Add the button that copies a link, and the place where it says so."""
     button = gr.Button("Copy link to these settings", size="sm", elem_id="copy-link")
@@ -357,10 +376,12 @@ def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine
             choices,
             value=DEFAULT_SURROUNDINGS,
             label="Around the object",
-            info="Fast and best let a network draw fine detail; best takes thirty times as long.",
+            info="Fast and best let a network draw fine detail; the plain result is shown meanwhile.",
             visible=len(choices) > 1,
             elem_id="surroundings",
         )
+        # What it says is known when the page is opened: it follows how fast this machine is.
+        times = gr.HTML("", visible=len(choices) > 1, elem_id="surroundings-times")
         seed = build_seed_field()
         engine = gr.Radio(
             ENGINES,
@@ -391,7 +412,17 @@ def build_inputs(reference: MarkingPad, generated: MarkingPad, *, chooses_engine
     for pad in (reference, generated):
         attach_marking(pad)
     return RefineInputs(
-        reference, generated, scale, strength, surroundings, seed, engine, object_name, further_references, link
+        reference,
+        generated,
+        scale,
+        strength,
+        surroundings,
+        times,
+        seed,
+        engine,
+        object_name,
+        further_references,
+        link,
     )
 
 

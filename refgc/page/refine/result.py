@@ -192,6 +192,11 @@ class Entry:
         return named_download(self.shown, refined_name(self.submission.generated.source, suffix))
 
     @property
+    def is_plain_first(self) -> bool:
+        """Whether better surroundings were asked for than it has."""
+        return self.shown.report.surroundings != self.submission.surroundings
+
+    @property
     def is_there(self) -> bool:
         """Whether its files are still there; they are deleted after some hours."""
         return all(path.is_file() for path in (*self.shown.whole, self.shown.thumbnail, *self.code.masks))

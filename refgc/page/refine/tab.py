@@ -17,12 +17,19 @@ from refgc.page.marking.mask import Marking, ObjectSegmenter
 from refgc.page.pictures import LONGEST_SIDE, STAGE_CAPTIONS, ShownResult, refined_name, write_picture
 from refgc.page.refine.code import code_for
 from refgc.page.refine.examples import ExampleResults, build_example_gallery, find_results, submission_of
-from refgc.page.refine.inputs import RefineInputs, Submission, attach_link_button, build_inputs, build_pads
+from refgc.page.refine.inputs import (
+    RefineInputs,
+    Submission,
+    attach_link_button,
+    build_inputs,
+    build_pads,
+    surroundings_times,
+)
 from refgc.page.refine.result import FIRST_FORMAT, Entry, History, HistoryView, ResultView, build_result
 from refgc.page.refine.visits import Cancellations, KeptResults
 from refgc.page.service.limits import address_of
-from refgc.page.service.queue import Finished, Seen, Working
-from refgc.page.service.runs import Service
+from refgc.page.service.queue import Finished, Seen, Working, rough_time
+from refgc.page.service.runs import RefineJob, Service
 from refgc.page.service.storage import new_folder
 from refgc.page.words import (
     ENGINE_QUEUE,
@@ -37,6 +44,7 @@ from refgc.page.words import (
     sentence_for,
     status_line,
 )
+from refgc.request import Surroundings
 
 # What the status says of each outcome; more stands under the picture.
 DONE = {
@@ -48,6 +56,8 @@ CACHE_HIT = " This very result had been made before, so it is here at once."
 LINKED = "The settings of this link are filled in; press Refine to see what they make."
 NO_SUCH_SETTING = "This link names a setting that cannot be chosen here; it stays as it is at first."
 CANCELLED = "Cancelled. You see what was there before."
+PLAIN_KEPT = "Cancelled. You see the result with plain surroundings."
+PLAIN_FIRST = "Your result is here, with plain surroundings. Better ones are drawn and take their place in {time}."
 SCROLL_WHEN_DONE = "() => document.querySelector('#status .done') && window.refgcShowResult()"
 DELETED = "That result has been deleted, as everything here is after some hours; refine it again."
 SWAPPED = "The two pictures have changed places."
@@ -129,19 +139,22 @@ class RefineTab:
     def refine(self, submission: Submission, history: History, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Run a submission, and show how it goes on and what comes of it."""
         yield {self.status: progress_line("Reading the pictures", 0.0), **self.running()}
+        # What is there to go back to: that of before, and the plain result once it is there.
+        kept = history
         visit = request.session_hash or ""
         try:
             with closing(self._run(submission, history, visit, address_of(request))) as updates:
                 for update in updates:
                     if self.cancellations.covers(visit, submission.submitted_at):
-                        yield self.cancelled(history)
+                        yield self.cancelled(kept)
                         return
+                    kept = update.get(self.history, kept)
                     yield update
         except Exception as error:
             yield {
                 self.status: problem_line(sentence_for(error)),
                 **self.resting(),
-                **self.result.show(history.current),
+                **self.result.show(kept.current),
             }
 
     def cancel(self, history: History, request: gr.Request) -> dict[Any, Any]:
@@ -172,17 +185,26 @@ class RefineTab:
             **self.result.show(entry),
         }
 
-    def keep(self, file_format: str, history: History) -> Iterator[dict[Any, Any]]:
-        """Offer the result's file in another format, which takes a moment to make."""
+    def make(self, file_format: str, history: History) -> Iterator[dict[Any, Any]]:
+        """Make the result's file in another format, which takes a moment; `offer` puts it on the page."""
         entry, view = history.current, self.result
-        if entry is None or not entry.is_there:
-            yield {self.status: problem_line(DELETED)}
-            return
         yield {view.download: gr.update(label=f"Making the {file_format} …", interactive=False)}
         try:
-            yield view.keep(entry, file_format)
+            if entry is not None and entry.is_there:
+                view.keep(entry, file_format)
         except Exception as error:
-            yield {self.status: problem_line(sentence_for(error)), **view.keep(entry, FIRST_FORMAT)}
+            yield {self.status: problem_line(sentence_for(error)), view.file_format: FIRST_FORMAT}
+
+    def offer(self, file_format: str, history: History) -> dict[Any, Any]:
+        """Offer the result on the page in the chosen format; by now both may be others than when it was made."""
+        entry = history.current
+        if entry is None or not entry.is_there:
+            gone = gr.update(label=f"Download {file_format}", interactive=False)
+            return {self.status: problem_line(DELETED), self.result.download: gone}
+        try:
+            return self.result.keep(entry, file_format)
+        except Exception as error:
+            return {self.status: problem_line(sentence_for(error)), **self.result.keep(entry, FIRST_FORMAT)}
 
     def choose(self, event: gr.SelectData, values: dict[Any, Any]) -> dict[Any, Any]:
         """Fill in the example that was clicked, and show its result; the visitor's own pictures can be put back."""
@@ -209,6 +231,7 @@ class RefineTab:
         """
         token, history = self.kept.open(request.session_hash or "", token)
         updates = {self.token: token, self.history: history, **self.history_view.show(history)}
+        updates[self.inputs.surroundings_times] = surroundings_times(self._drawing_seconds)
         options, all_possible = self.inputs.linked(request.query_params)
         if not all_possible:
             gr.Info(NO_SUCH_SETTING)
@@ -238,8 +261,10 @@ class RefineTab:
         return {self.button: gr.update(interactive=True), self.cancel_button: gr.update(visible=False)}
 
     def cancelled(self, history: History) -> dict[Any, Any]:
-        """The updates that put the result before the cancelled run back."""
-        return {self.status: status_line(CANCELLED), **self.result.show(history.current)}
+        """The updates that put the result before the cancelled run back, or leave its plain one."""
+        entry = history.current
+        sentence = PLAIN_KEPT if entry is not None and entry.is_plain_first else CANCELLED
+        return {self.status: status_line(sentence), **self.result.show(entry)}
 
     def show(self, entry: Entry, history: History, visit: str) -> dict[Any, Any]:
         """The updates that put a result on the page, as the newest of the history."""
@@ -271,12 +296,19 @@ class RefineTab:
         folder = new_folder("stages")
         enlarged: Path | None = None
         size = (1, 1)
+        coming, done = "", 0.0
         with closing(self.service.refine(job, visit, address)) as events:
             for event in events:
                 match event:
                     case Working(stage, fraction):
-                        yield {self.status: progress_line(capitalised(stage), fraction)}
-                    case Seen(stage, picture):
+                        done = fraction
+                        yield {self.status: progress_line(coming or capitalised(stage), done, arrived=bool(coming))}
+                    case Seen(_, ShownResult() as plain):
+                        coming = self._coming(job, plain)
+                        entry = self._entry(submission, plain)
+                        status = progress_line(coming, done, arrived=True)
+                        yield {self.status: status, **self.show(entry, history, visit)}
+                    case Seen(stage, Image() as picture):
                         newest = _write_stage(picture, folder)
                         if enlarged is None:
                             enlarged, size = newest, picture.size
@@ -288,11 +320,22 @@ class RefineTab:
     def _finished(
         self, submission: Submission, result: ShownResult, cache_hit: bool, history: History, visit: str
     ) -> dict[Any, Any]:
-        name = refined_name(submission.generated.source)
-        code = code_for(submission, result.report.engine, name, new_folder("masks"))
         sentence = DONE[outcome_of(result.report)] + (CACHE_HIT if cache_hit else "")
-        entry = Entry(submission, result, code)
+        entry = self._entry(submission, result)
         return {self.status: status_line(sentence, done=True), **self.resting(), **self.show(entry, history, visit)}
+
+    def _entry(self, submission: Submission, result: ShownResult) -> Entry:
+        name = refined_name(submission.generated.source)
+        return Entry(submission, result, code_for(submission, result.report.engine, name, new_folder("masks")))
+
+    def _coming(self, job: RefineJob, plain: ShownResult) -> str:
+        """What is said while the plain result is there and better surroundings are made."""
+        width, height = plain.report.output_size
+        seconds = self.service.drawing_seconds(job.engine, job.surroundings, width * height / 1e6)
+        return PLAIN_FIRST.format(time=rough_time(seconds))
+
+    def _drawing_seconds(self, surroundings: Surroundings, megapixels: float) -> float:
+        return self.service.drawing_seconds(self.service.engine_for("auto"), surroundings, megapixels)
 
 
 def build_refine_tab(
@@ -373,13 +416,14 @@ def _attach_run(tab: RefineTab) -> Any:
         **settings,
     )
     picking.then(None, js=SCROLL_TO_RESULT, api_visibility="private")
-    tab.result.file_format.input(
-        tab.keep,
-        inputs=[tab.result.file_format, tab.history],
-        outputs=[tab.status, tab.result.download, tab.result.file_format],
+    offered: dict[str, Any] = {
+        "inputs": [tab.result.file_format, tab.history],
+        "outputs": [tab.status, tab.result.download, tab.result.file_format],
         **FORMAT_QUEUE,
         **settings,
-    )
+    }
+    # In two steps, since a run may end while the file is made: the second one reads anew what is on the page.
+    tab.result.file_format.input(tab.make, **offered).then(tab.offer, **offered)
     return run
 
 
@@ -411,7 +455,7 @@ def _attach_examples(demo: gr.Blocks, tab: RefineTab, run: Any) -> None:
     opening = demo.load(
         tab.open_page,
         inputs=tab.token,
-        outputs=[*outputs, tab.token],
+        outputs=[*outputs, tab.token, tab.inputs.surroundings_times],
         js=READ_TOKEN,
         concurrency_limit=None,
         **settings,

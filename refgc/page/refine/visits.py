@@ -1,4 +1,4 @@
-"""What the server remembers of the visits to the Refine tab: what each cancelled, and its results."""
+"""What the server remembers of visits: what each cancelled, its newest run, and its results."""
 
 from __future__ import annotations
 
@@ -36,6 +36,26 @@ class Cancellations:
         """Whether the visit has cancelled since the time `submitted_at`, in seconds of `time.monotonic`."""
         with self._lock:
             return self._times.get(visit, submitted_at) > submitted_at
+
+
+class LatestRuns:
+    """The newest run of each visit; earlier ones that still go on look here, and end."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._runs: OrderedDict[str, str] = OrderedDict()
+
+    def begin(self, visit: str) -> str:
+        """A name for a new run of the visit, which is the newest from now on."""
+        with self._lock:
+            run = uuid4().hex
+            _put(self._runs, visit, run)
+            return run
+
+    def is_latest(self, visit: str, run: str) -> bool:
+        """Whether the visit has begun no other run since."""
+        with self._lock:
+            return self._runs.get(visit, run) == run
 
 
 class KeptResults:

@@ -28,6 +28,8 @@ SECONDS = 15
 # Each may take `MEMORY_BYTES`.
 AT_ONCE = 4
 CACHE_BYTES = 32_000_000
+# Some hundred bytes each.
+MOST_SIZES = 10_000
 # The clock of files ticks every 10 ms on some systems: a file that is younger may change without looking changed.
 SETTLED_NANOSECONDS = 50_000_000
 POLL_SECONDS = 0.05
@@ -73,6 +75,8 @@ class Decoder:
         self._turns = threading.BoundedSemaphore(at_once)
         self._closed = threading.Event()
         self._kept = _Kept(cache_bytes)
+        self._sizes: OrderedDict[Path, tuple[int, int]] = OrderedDict()
+        self._sizes_lock = threading.Lock()
         self._starter: _Forks | _Programs = _Forks(memory, seconds) if fork else _Programs(memory, seconds)
 
     def image(self, path: Path, *, name: str, stop: threading.Event | None = None, keep: bool = True) -> Image:
@@ -90,7 +94,19 @@ class Decoder:
         """
         decoded = self._decoded(DecodeRequest("image", os.fspath(path), name), stop, keep)
         assert isinstance(decoded, Image)
+        with self._sizes_lock:
+            self._sizes[path] = decoded.size
+            if len(self._sizes) > MOST_SIZES:
+                self._sizes.popitem(last=False)
         return decoded
+
+    def known_size(self, path: Path) -> tuple[int, int] | None:
+        """Width and height of a picture that was decoded before; None where it was not, or too long ago.
+
+        Good enough to estimate work with: the file may have been replaced since.
+        """
+        with self._sizes_lock:
+            return self._sizes.get(path)
 
     def mask(
         self, path: Path, *, size: tuple[int, int], name: str, stop: threading.Event | None = None, keep: bool = True

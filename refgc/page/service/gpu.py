@@ -37,7 +37,7 @@ class _Failed:
     error: Exception
 
 
-Events = Generator[Working | Seen | Finished[Made] | _Failed, None, None]
+Events = Generator[Working | Seen[RefineResult] | Finished[Made] | _Failed, None, None]
 
 
 def on_gpu(work: Work[Given, Made], *, duration: Callable[Given, int]) -> Work[Given, Made]:
@@ -110,15 +110,15 @@ def prepare_for_lending() -> None:
 
 def _events_of(work: Callable[[Progress, Viewer | None], Made], has_viewer: bool) -> Events[Made]:
     """Runs in the process that has the GPU: yields the events of the work, at last `Finished` or `_Failed`."""
-    events: SimpleQueue[Working | Seen | Finished[Made] | _Failed] = SimpleQueue()
+    events: SimpleQueue[Working | Seen[RefineResult] | Finished[Made] | _Failed] = SimpleQueue()
     cancelled = Event()
 
-    def report(event: Working | Seen) -> None:
+    def report(event: Working | Seen[RefineResult]) -> None:
         if cancelled.is_set():
             raise RunCancelledError
         events.put(event)
 
-    def show(stage: str, picture: Image) -> None:
+    def show(stage: str, picture: Image | RefineResult) -> None:
         report(Seen(stage, picture))
 
     def run() -> None:

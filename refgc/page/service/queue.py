@@ -11,15 +11,14 @@ from threading import Condition, Event, Thread
 from time import monotonic
 from typing import Generic, TypeAlias, TypeVar
 
-from refgc.engine import Progress, Viewer
+from refgc.engine import Progress
 from refgc.errors import EngineError
 from refgc.imaging.image import Image
 from refgc.page.service.limits import BusyError
+from refgc.page.service.rates import Rates, RunSize
 
 Clock = Callable[[], float]
 
-# Weight of the newest run in the running mean of the runs' lengths. Chosen by hand, not fitted.
-NEWEST_WEIGHT = 0.3
 # Longest silence, so that it is soon noticed when a visitor has left or cancels.
 HEARTBEAT_SECONDS = 0.5
 QUEUE_FULL = "The server is busy and its queue is full; please try again in a minute."
@@ -33,10 +32,12 @@ WAITED_TOO_LONG = "The server is busy: your turn did not come within {limit}; pl
 class QueueEntry:
     """One run in the queue of an engine, from when it enters the queue to its end."""
 
-    def __init__(self, queue: EngineQueue, clock: Clock) -> None:
+    def __init__(self, queue: EngineQueue, clock: Clock, size: RunSize) -> None:
         """As `EngineQueue.enter` makes it."""
         self._queue = queue
         self._clock = clock
+        # Whoever runs it says more when more is known.
+        self.size = size
         self.entered = clock()
         self.begun: float | None = None
         self.cancelled = Event()
@@ -51,12 +52,12 @@ class QueueEntry:
 
     def end(self) -> None:
         """Ends the run, so that the next one's turn comes."""
-        self._queue.end(self)
+        self._queue.end()
 
-    def expected_wait(self) -> tuple[int, float | None]:
-        """The number of runs before this one, and about how many seconds they take.
+    def expected_wait(self) -> tuple[int, float]:
+        """The number of runs before this one, and about how many seconds they take, each by its size.
 
-        The running one counts. The seconds are None as long as no run has ended. Both are 0 once the run has begun.
+        The running one counts. Both are 0 once the run has begun.
         """
         return self._queue.expected_wait(self)
 
@@ -72,25 +73,31 @@ class QueueEntry:
 
 
 class EngineQueue:
-    """The runs that wait for one engine, and the one that is running."""
+    """The runs that wait for one engine, and the one that is running.
 
-    def __init__(self, clock: Clock = monotonic) -> None:
+    Attributes:
+        rates: how long runs take.
+    """
+
+    def __init__(self, clock: Clock = monotonic, rates: Rates | None = None) -> None:
         """An empty queue.
 
         Args:
             clock: seconds that only go forward.
+            rates: how long runs take; None takes those that were measured.
         """
+        self.rates = rates or Rates()
         self._clock = clock
         self._changed = Condition()
         self._waiting: deque[QueueEntry] = deque()
         self._running: QueueEntry | None = None
-        self._mean_seconds: float | None = None
 
-    def enter(self, max_waiting: int) -> QueueEntry:
+    def enter(self, max_waiting: int, size: RunSize | None = None) -> QueueEntry:
         """A place at the end of the queue.
 
         Args:
             max_waiting: how many runs may wait, beside the running one.
+            size: the work of the run, as far as it is known; None where nothing is.
 
         Raises:
             BusyError: so many wait already.
@@ -98,7 +105,7 @@ class EngineQueue:
         with self._changed:
             if len(self._waiting) + (self._running is not None) > max_waiting:
                 raise BusyError(QUEUE_FULL)
-            entry = QueueEntry(self, self._clock)
+            entry = QueueEntry(self, self._clock, size or RunSize())
             self._waiting.append(entry)
             return entry
 
@@ -136,28 +143,23 @@ class EngineQueue:
                 self._waiting.remove(entry)
             self._changed.notify_all()
 
-    def end(self, entry: QueueEntry) -> None:
+    def end(self) -> None:
         """See `QueueEntry.end`."""
         with self._changed:
             self._running = None
-            # A cancelled run says nothing of how long runs take.
-            if entry.ran is not None and not entry.cancelled.is_set():
-                mean = entry.ran if self._mean_seconds is None else self._mean_seconds
-                self._mean_seconds = (1 - NEWEST_WEIGHT) * mean + NEWEST_WEIGHT * entry.ran
             self._changed.notify_all()
 
-    def expected_wait(self, entry: QueueEntry) -> tuple[int, float | None]:
+    def expected_wait(self, entry: QueueEntry) -> tuple[int, float]:
         """See `QueueEntry.expected_wait`."""
         with self._changed:
             if entry not in self._waiting:
                 return 0, 0.0
-            waiting_before = self._waiting.index(entry)
-            before = waiting_before + (self._running is not None)
-            if self._mean_seconds is None:
-                return before, None
-            ran = None if self._running is None else self._running.ran
-            remaining = 0.0 if ran is None else max(0.0, self._mean_seconds - ran)
-            return before, waiting_before * self._mean_seconds + remaining
+            waiting = list(self._waiting)[: self._waiting.index(entry)]
+            seconds = sum(self.rates.expected(one.size) for one in waiting)
+            running = self._running
+            if running is not None:
+                seconds += max(0.0, self.rates.expected(running.size) - (running.ran or 0.0))
+            return len(waiting) + (running is not None), seconds
 
 
 Made = TypeVar("Made")
@@ -172,11 +174,11 @@ class Working:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """A picture made on the way, by the name of its stage."""
+class Seen(Generic[Made]):
+    """A picture made on the way, or a result that a better one replaces, by the name of its stage."""
 
     stage: str
-    picture: Image
+    picture: Image | Made
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,8 +189,10 @@ class Finished(Generic[Made]):
     cached: bool = False
 
 
+# As `refgc.engine.Viewer`, with what is made in the place of an engine's result.
+Show: TypeAlias = Callable[[str, Image | Made], None]
 # The last argument is set when the run is cancelled or takes too long.
-Work: TypeAlias = Callable[[Progress, Viewer, Event], Finished[Made]]
+Work: TypeAlias = Callable[[Progress, Show[Made], Event], Finished[Made]]
 
 
 class TooLongError(EngineError):
@@ -201,7 +205,7 @@ class RunCancelledError(Exception):
 
 def run_in_turn(
     work: Work[Made], entry: QueueEntry, *, run_seconds: float, wait_seconds: float
-) -> Generator[Working | Seen | Finished[Made], None, None]:
+) -> Generator[Working | Seen[Made] | Finished[Made], None, None]:
     """Does heavy work in a thread of its own when its turn has come; yields its events, `Finished` last.
 
     Closing the generator cancels the run. A run that waits leaves the queue; one that has begun ends the next time it
@@ -240,14 +244,15 @@ def run_in_turn(
         entry.cancel()
 
 
-def waiting_stage(before: int, seconds: float | None) -> str:
+def waiting_stage(before: int, seconds: float) -> str:
     """The stage of a run that waits: the number of runs before it, and about how long they take."""
     place = "you are next" if before <= 1 else f"{before} runs before yours"
-    if seconds is None:
-        return f"waiting for your turn, {place}"
-    if seconds < 5:
-        return f"waiting for your turn, {place}, a few seconds"
-    return f"waiting for your turn, {place}, about {rounded_time(seconds)}"
+    return f"waiting for your turn, {place}, {rough_time(seconds)}"
+
+
+def rough_time(seconds: float) -> str:
+    """An estimate in words."""
+    return "a few seconds" if seconds < 5 else f"about {rounded_time(seconds)}"
 
 
 def rounded_time(seconds: float) -> str:
@@ -257,11 +262,11 @@ def rounded_time(seconds: float) -> str:
     return f"{round(seconds / 60)} minutes"
 
 
-def _start(work: Work[Made], entry: QueueEntry) -> SimpleQueue[Working | Seen | Finished[Made] | Exception]:
+def _start(work: Work[Made], entry: QueueEntry) -> SimpleQueue[Working | Seen[Made] | Finished[Made] | Exception]:
     """Starts the thread; its events, and at last its result or error, come through the queue."""
-    events: SimpleQueue[Working | Seen | Finished[Made] | Exception] = SimpleQueue()
+    events: SimpleQueue[Working | Seen[Made] | Finished[Made] | Exception] = SimpleQueue()
 
-    def report(event: Working | Seen) -> None:
+    def report(event: Working | Seen[Made]) -> None:
         if entry.cancelled.is_set():
             raise RunCancelledError
         events.put(event)

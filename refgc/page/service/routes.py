@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 
 from refgc.errors import InputError
 from refgc.page.service.payload import RefusedError
-from refgc.page.service.server import EMBED_PATH, HEALTH_PATH
+from refgc.page.service.server import EMBED_PATH, FIGURES_PATH, HEALTH_PATH, TOOLS_PATH
 from refgc.webui.index_page import PICTURE_PATH
 
 NOTHING_HERE = "There is nothing here."
@@ -54,6 +54,7 @@ def routes(*, tools: bool) -> tuple[Route, ...]:
         ("page", r"/config/?", ("GET",)),
         ("page", rf"/(?:theme\.css|favicon\.ico|robots\.txt|manifest\.json|pwa_icon)|{api}/theme\.css", ("GET",)),
         ("page", "|".join(map(re.escape, (HEALTH_PATH, EMBED_PATH, PICTURE_PATH))), ("GET", "HEAD")),
+        ("page", "|".join(map(re.escape, (FIGURES_PATH, TOOLS_PATH))), ("GET",)),
         ("page", rf"/(?:assets|static)/{asset}", ("GET", "HEAD")),
         ("page", rf"{api}/(?:info/?|openapi\.json|app_id/?|login_check/?|startup-events)", ("GET",)),
         ("page", rf"{api}/heartbeat/{name}", ("GET",)),
@@ -66,10 +67,7 @@ def routes(*, tools: bool) -> tuple[Route, ...]:
         ("event", rf"{api}/(?:run|call|call/v2)/{name}/?", ("POST",)),
     ]
     if tools:
-        paths += [
-            ("tool", rf"{api}/mcp(?:/http)?/?", ("GET", "POST")),
-            ("page", rf"{api}/mcp/schema", ("GET",)),
-        ]
+        paths.append(("tool", rf"{api}/mcp(?:/http)?/?", ("GET", "POST")))
     return tuple(Route(kind, re.compile(pattern), methods) for kind, pattern, methods in paths)
 
 

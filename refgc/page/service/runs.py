@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from refgc.diptych import sources
 from refgc.diptych.preview import GeneratorChoice, make_preview_request, preview
-from refgc.engine import EngineName, Progress, RefineResult, Viewer
+from refgc.engine import DRAWING, EngineName, Progress, RefineResult, Viewer
 from refgc.errors import InputError
 from refgc.imaging.encode import FileOptions, check_file_options
 from refgc.imaging.files import MEGABYTE
@@ -30,11 +30,13 @@ from refgc.page.service.queue import (
     Finished,
     QueueEntry,
     Seen,
+    Show,
     TooLongError,
     Work,
     Working,
     run_in_turn,
 )
+from refgc.page.service.rates import MEASURED, Rates, RunSize
 from refgc.page.service.storage import NoRoomError, check_room, is_disk_full, new_folder, remove
 from refgc.refinement import EngineChoice, best_engine
 from refgc.request import RefineRequest, Surroundings, check_options, check_reference_count, make_request
@@ -70,6 +72,7 @@ class RefineJob:
         profile: the colour space of the file to keep.
         bits: of each of its channels, 8 or 16.
         further_references: files of more photos of the same object, up to three.
+        plain_first: whether the result with plain surroundings is told while better ones are made.
     """
 
     reference: Path
@@ -85,6 +88,7 @@ class RefineJob:
     profile: ProfileName = "srgb"
     bits: int = 8
     further_references: tuple[Path, ...] = ()
+    plain_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +142,17 @@ class PictureDecoder(Protocol):
         """The mask in a file, of a picture of the given width and height."""
         ...
 
+    def known_size(self, path: Path) -> tuple[int, int] | None:
+        """Width and height of a picture that was decoded before; None where it was not."""
+        ...
+
     def close(self) -> None:
         """Ends what decodes."""
         ...
 
 
 Made = TypeVar("Made", bound=Reported)
-Events: TypeAlias = Generator[Working | Seen | Finished[Made], None, None]
+Events: TypeAlias = Generator[Working | Seen[Made] | Finished[Made], None, None]
 RefineWith = Callable[[EngineName, RefineRequest, Progress, Viewer], RefineResult]
 
 
@@ -156,13 +164,29 @@ class _Record:
         kind: "refine", "preview" or "refine preview".
         engine: the engine whose queue it waits in.
         scale: output size over generated size.
+        size: the work, as far as it is known before the files are decoded.
         sizes: width and height in pixels of the pictures, by their names; known once the files are decoded.
+        entry: its place in the queue; None before it has one, and where a cached result is given.
     """
 
     kind: str
     engine: EngineName
     scale: int
+    size: RunSize
     sizes: Sizes = field(default_factory=dict)
+    entry: QueueEntry | None = None
+
+    def decoded(self, sizes: Sizes, result: tuple[int, int]) -> None:
+        """Say what is known once the files are decoded.
+
+        Args:
+            sizes: of the pictures, by their names.
+            result: width and height in pixels of what is made.
+        """
+        self.sizes = sizes
+        self.size = replace(self.size, megapixels=_megapixels(result))
+        if self.entry is not None:
+            self.entry.size = self.size
 
 
 class Service:
@@ -198,10 +222,7 @@ class Service:
             InputError: a setting in the environment cannot be used.
         """
         self.settings = settings or read_settings()
-        self.queues: dict[EngineName, EngineQueue] = {
-            "correspondence": EngineQueue(clock),
-            "diffusion": EngineQueue(clock),
-        }
+        self.queues: dict[EngineName, EngineQueue] = {name: EngineQueue(clock, Rates(name)) for name in MEASURED}
         self.decoder = decoder or Decoder()
         self.cache = cache
         self._run_limits = RunLimits(self.settings)
@@ -227,6 +248,18 @@ class Service:
         if self._best is None:
             self._best = best_engine()
         return self._best
+
+    def drawing_seconds(self, engine: EngineName, surroundings: Surroundings, megapixels: float) -> float:
+        """About how many seconds longer a run takes with these surroundings than with plain ones.
+
+        Args:
+            engine: that refines.
+            surroundings: "plain", "fast" or "best".
+            megapixels: of the result.
+        """
+        if surroundings == "plain":
+            return 0.0
+        return self.queues[engine].rates.expected_part(surroundings, megapixels)
 
     def marking(self, visit: str) -> AbstractContextManager[Event]:
         """Admits the work on one mark of a visit.
@@ -261,6 +294,9 @@ class Service:
         about how long. Files are decoded when the run's turn has come, not before. Something is yielded at least every
         half second.
 
+        Where the job asks for the plain result first, `Seen` has it as `DRAWING`, in files of its own, while the better
+        surroundings are made.
+
         Args:
             job: what to refine.
             visit: the visitor's session.
@@ -283,7 +319,8 @@ class Service:
         check_weights(job.surroundings)
         file = FileOptions(job.profile, bits=job.bits)
         check_file_options(file)
-        record = _Record("refine", job.engine, job.scale)
+        size = RunSize("refine", self._known_megapixels(job.generated, job.scale), job.surroundings)
+        record = _Record("refine", job.engine, job.scale, size)
         folder = new_folder("refined")
         key = ""
 
@@ -294,7 +331,7 @@ class Service:
             key = _cache_key(self.cache, job)
             return self.cache.get(key, folder) if key else None
 
-        def work(progress: Progress, viewer: Viewer, cancelled: Event) -> Finished[ShownResult]:
+        def work(progress: Progress, show: Show[ShownResult], cancelled: Event) -> Finished[ShownResult]:
             progress("reading the pictures", 0.0)
             reference, reference_mask = self._opened(job.reference, "reference", job.reference_mask, cancelled)
             generated, generated_mask = self._opened(job.generated, "generated", job.generated_mask, cancelled)
@@ -314,13 +351,23 @@ class Service:
                 surroundings=job.surroundings,
                 bits=job.bits,
             )
-            record.sizes = _sizes_of(request)
-            try:
-                result = self._refine_with(job.engine, request, _before(SAVING, progress), viewer)
-                shown = write_result(result, reference, folder, file)
-            except BaseException:
-                remove(folder)
-                raise
+            record.decoded(_sizes_of(request), _enlarged(request.generated.size, request.scale))
+
+            def written(result: RefineResult, folder: Path) -> ShownResult:
+                try:
+                    return write_result(result, reference, folder, file)
+                except BaseException:
+                    remove(folder)
+                    raise
+
+            def look(stage: str, picture: Image | RefineResult) -> None:
+                if isinstance(picture, Image):
+                    show(stage, picture)
+                elif job.plain_first:
+                    show(stage, written(picture, new_folder("refined")))
+
+            result = self._refine_with(job.engine, request, _before(SAVING, progress), look)
+            shown = written(result, folder)
             if self.cache and key:
                 self.cache.put(key, shown, folder)
             return Finished(shown)
@@ -337,9 +384,10 @@ class Service:
             EngineError: it cannot be done here, or took too long.
         """
         check_options(scale=job.factor, seed=job.seed, object_name=job.object_name, scale_name="factor")
-        record = _Record("preview", _engine_beside(job.generator), SAME_SIZE)
+        size = RunSize("preview", self._known_megapixels(job.scene, SAME_SIZE))
+        record = _Record("preview", _engine_beside(job.generator), SAME_SIZE, size)
 
-        def work(progress: Progress, _viewer: Viewer, cancelled: Event) -> Finished[ShownPreview]:
+        def work(progress: Progress, _show: Show[ShownPreview], cancelled: Event) -> Finished[ShownPreview]:
             progress("reading the pictures", 0.0)
             reference, reference_mask = self._opened(job.reference, "reference", job.reference_mask, cancelled)
             scene, scene_mask = self._opened(job.scene, "scene", job.scene_mask, cancelled)
@@ -354,7 +402,7 @@ class Service:
                 factor=job.factor,
                 artifacts=job.artifacts,
             )
-            record.sizes = {"reference": request.reference.size, "scene": request.scene.size}
+            record.decoded({"reference": request.reference.size, "scene": request.scene.size}, request.scene.size)
             folder = new_folder("preview")
             try:
                 result = preview(request, generator=job.generator, progress=_before(SAVING, progress))
@@ -375,9 +423,14 @@ class Service:
             EngineError: it cannot be done here, or took too long.
         """
         engine = self.engine_for("auto")
-        record = _Record("refine preview", engine, shown.report.factor)
+        result = _enlarged(shown.report.generated_size, shown.report.factor)
+        record = _Record("refine preview", engine, shown.report.factor, RunSize("refine", _megapixels(result)))
 
-        def work(progress: Progress, viewer: Viewer, cancelled: Event) -> Finished[ShownRefinement]:
+        def work(progress: Progress, show: Show[ShownRefinement], cancelled: Event) -> Finished[ShownRefinement]:
+            def look(stage: str, picture: Image | RefineResult) -> None:
+                if isinstance(picture, Image):
+                    show(stage, picture)
+
             reference, reference_mask = self._opened(shown.reference, "reference", shown.masks[0], cancelled)
             generated, generated_mask = self._opened(shown.generated, "generated", shown.masks[1], cancelled)
             request = make_request(
@@ -388,11 +441,27 @@ class Service:
                 generated_mask=generated_mask,
                 seed=shown.report.seed,
             )
-            record.sizes = _sizes_of(request)
-            refined = self._refine_with(engine, request, _before(COMPARING, progress), viewer)
+            record.decoded(_sizes_of(request), result)
+            refined = self._refine_with(engine, request, _before(COMPARING, progress), look)
             return Finished(write_refinement(shown, refined))
 
         yield from self._run(record, visit, address, work)
+
+    def _known_megapixels(self, file: Path, scale: int) -> float | None:
+        """Of a picture enlarged so many times; None where it was not decoded before, as nothing is for an estimate."""
+        size = self.decoder.known_size(file)
+        return size and _megapixels(_enlarged(size, scale))
+
+    def _note(self, record: _Record, report: object) -> None:
+        """Remember how long a run took; a cached result took none."""
+        entry, size = record.entry, record.size
+        if entry is None or entry.ran is None or size.megapixels is None:
+            return
+        rates = self.queues[record.engine].rates
+        drawing = getattr(report, "seconds", {}).get(DRAWING, 0.0)
+        if size.surroundings != "plain" and drawing:
+            rates.note(size.surroundings, size.megapixels, drawing)
+        rates.note(size.part, size.megapixels, entry.ran - drawing)
 
     def _opened(self, file: Path, name: str, mask_file: Path | None, cancelled: Event) -> tuple[Image, Mask | None]:
         """A picture and its mask, decoded; `name` is "reference", "reference 2", "generated" or "scene".
@@ -429,7 +498,7 @@ class Service:
                 found = cached()
                 events: Events[Made]
                 if found is None:
-                    entry = self.queues[record.engine].enter(self.settings.max_waiting)
+                    entry = record.entry = self.queues[record.engine].enter(self.settings.max_waiting, record.size)
                     events = self._in_turn(work, entry)
                 else:
                     events = _cached(found)
@@ -438,6 +507,7 @@ class Service:
                     for event in events:
                         if isinstance(event, Finished):
                             ending = event
+                            self._note(record, event.made.report)
                             outcome = "done" if getattr(event.made.report, "placed", True) else "unplaced"
                         yield event
         except GeneratorExit:
@@ -514,6 +584,14 @@ def _cache_key(cache: ResultCache, job: RefineJob) -> str:
 def _sizes_of(request: RefineRequest) -> Sizes:
     further = {f"reference {at}": one.picture.size for at, one in enumerate(request.further_references, start=2)}
     return {"reference": request.reference.size, "generated": request.generated.size, **further}
+
+
+def _enlarged(size: tuple[int, int], scale: int) -> tuple[int, int]:
+    return size[0] * scale, size[1] * scale
+
+
+def _megapixels(size: tuple[int, int]) -> float:
+    return size[0] * size[1] / 1e6
 
 
 def _outcome_of(error: Exception) -> Outcome:

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -51,6 +51,7 @@ DISK_SECONDS = 2.0
 STUCK_FACTOR = 2.0
 
 EMBED_PATH = "/gradio.js"
+FIGURES_PATH, TOOLS_PATH = "/monitoring/summary", "/gradio_api/mcp/schema"
 # What the script loads is named after its content, so that this file alone tells of another version.
 EMBED_HEADERS = {"Cache-Control": "no-cache"}
 
@@ -227,6 +228,26 @@ def embed_route() -> Route:
         return FileResponse(file, media_type="text/javascript", headers=EMBED_HEADERS)
 
     return Route(EMBED_PATH, script, methods=["GET"])
+
+
+def documentation_routes(*, tools: bool) -> list[Route]:
+    """What Gradio's panel on the API asks for and this page does not have.
+
+    Without them each panel that is opened leaves two errors in the browser's log.
+
+    Args:
+        tools: whether the endpoints are MCP tools, so that Gradio itself answers for them.
+    """
+
+    def no_figures(_: Request) -> JSONResponse:
+        return JSONResponse({"functions": {}})
+
+    def no_tools(_: Request) -> Response:
+        # The panel takes any status under 300 for a list of tools, and a browser logs those over 399.
+        return Response(status_code=300)
+
+    figures = Route(FIGURES_PATH, no_figures, methods=["GET"])
+    return [figures] if tools else [figures, Route(TOOLS_PATH, no_tools, methods=["GET"])]
 
 
 def share_arenas() -> None:

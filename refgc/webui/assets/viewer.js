@@ -17,7 +17,7 @@
       if (!this.watching) {
         // The page may put another result into this same element.
         this.watching = new MutationObserver(() => this.bind());
-        const attributeFilter = ["data-size", "data-box", "data-reference-size", "data-reference-box"];
+        const attributeFilter = ["data-size", "data-box", "data-reference-size", "data-placement"];
         this.watching.observe(this, { childList: true, subtree: true, attributes: true, attributeFilter });
         this.addEventListener("click", (event) => this.press(event.target.closest("button")));
         this.addEventListener("keydown", (event) => this.key(event));
@@ -30,7 +30,7 @@
       this.size = numbers(this.dataset.size);
       this.box = numbers(this.dataset.box);
       this.referenceSize = numbers(this.dataset.referenceSize);
-      this.referenceBox = numbers(this.dataset.referenceBox);
+      this.placement = numbers(this.dataset.placement);
       this.pane = this.querySelector(".viewer-comparison");
       this.reference = this.querySelector(".viewer-reference");
       this.divider = this.querySelector(".viewer-divider");
@@ -118,29 +118,42 @@
       this.drawReference(view);
     }
 
-    // The reference's object is shown as large as the picture's, at the same place.
+    // Where a spot of the picture is in the reference, and how many pixels of the picture its object has there for one of
+    // its own. The placement tells both; without it, the spot is at the same share of width and height.
+    spotInReference({ x, y }) {
+      const [w, h] = this.referenceSize;
+      const [width, height] = this.size;
+      if (this.placement.length !== 9) {
+        return { x: (x / width) * w, y: (y / height) * h, ratio: Math.max(width, height) / Math.max(w, h) };
+      }
+      const m = this.placement;
+      // It counts from the middle of the first pixel.
+      const at = (x, y) => {
+        const depth = m[6] * x + m[7] * y + m[8];
+        return [(m[0] * x + m[1] * y + m[2]) / depth + 0.5, (m[3] * x + m[4] * y + m[5]) / depth + 0.5];
+      };
+      const [here, right, below] = [at(x - 0.5, y - 0.5), at(x + 0.5, y - 0.5), at(x - 0.5, y + 0.5)];
+      const area = (right[0] - here[0]) * (below[1] - here[1]) - (right[1] - here[1]) * (below[0] - here[0]);
+      return { x: here[0], y: here[1], ratio: 1 / Math.sqrt(Math.max(Math.abs(area), 1e-9)) };
+    }
+
+    // The spot in the middle of the picture is in the middle of the reference too, and its object as large.
     drawReference(view) {
       if (!this.reference || this.reference.hidden) return;
       const { clientWidth: width, clientHeight: height } = this.reference;
       const [w, h] = this.referenceSize;
       const whole = Math.min(width / w, height / h);
-      const from = this.box.length === 4 && this.referenceBox.length === 4 ? this.box : [0, 0, ...this.size];
-      const to = from === this.box ? this.referenceBox : [0, 0, w, h];
-      const ratio = Math.max(from[2] - from[0], from[3] - from[1]) / Math.max(to[2] - to[0], to[3] - to[1], 1);
-      const zoomed = this.hasAttribute("data-zoomed");
-      const scale = zoomed ? Math.max(view.scale * ratio, whole) : whole;
-      const along = (k) => {
-        const length = k ? h : w;
-        const half = (k ? height : width) / scale / 2;
-        if (half * 2 >= length) return length / 2;
-        const offset = ((k ? view.y : view.x) - (from[k] + from[k + 2]) / 2) / ratio;
-        return clamp((to[k] + to[k + 2]) / 2 + offset, half, length - half);
+      const spot = this.spotInReference(view);
+      const scale = this.hasAttribute("data-zoomed") ? Math.max(view.scale * spot.ratio, whole) : whole;
+      const kept = (centre, length, room) => {
+        const half = room / scale / 2;
+        return half * 2 >= length ? length / 2 : clamp(centre, half, length - half);
       };
+      const [x, y] = [kept(spot.x, w, width), kept(spot.y, h, height)];
       const canvas = this.reference.querySelector(".viewer-canvas");
       canvas.style.width = `${w}px`;
       canvas.style.height = `${h}px`;
-      canvas.style.transform =
-        `translate(${width / 2 - along(0) * scale}px, ${height / 2 - along(1) * scale}px) scale(${scale})`;
+      canvas.style.transform = `translate(${width / 2 - x * scale}px, ${height / 2 - y * scale}px) scale(${scale})`;
     }
 
     // A light picture comes first; the one with every pixel is loaded once the light one is no longer enough.

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -204,8 +205,9 @@ def test_stderr_is_a_line_of_json_for_each_run_and_nothing_else(tmp_path: Path, 
             page.terminate()
             page.wait(timeout=30)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    told = [(line["event"], line.get("outcome")) for line in lines if line["event"] != "ended"]
-    assert told == [("started", None), ("refine", "done")]
+    told = [(line["event"], line.get("outcome")) for line in lines]
+    assert told == [("started", None), ("refine", "done"), ("ended", None)]
+    assert page.returncode == -signal.SIGTERM
     assert lines[0]["mcp"] is True
 
 

@@ -17,9 +17,10 @@ from refgc.imaging.image import Image, open_image, open_mask
 from refgc.page.app import about_html
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.gallery.build import SEED, SHOWN_ON, STRENGTHS, draw_artifact
-from refgc.page.gallery.cards import ALL_FOUR, KINDS, Card, _closer, render_cards, render_ours
+from refgc.page.gallery.cards import ALL_FOUR, KINDS, Card, render_cards, render_ours
 from refgc.page.gallery.cards import EXAMPLES as GOOD_EXAMPLES
 from refgc.page.gallery.manifest import GALLERY_FOLDER, MANIFEST, Artifact, GalleryCard, content_hash, read_manifest
+from refgc.page.words import closer
 from refgc.refinement import refine
 from refgc.webui.viewer import PLACE
 
@@ -144,9 +145,9 @@ def test_the_gallery_opens_with_what_works_and_hides_nothing() -> None:
         assert (f'data-kind="{GOOD_EXAMPLES} ' in cards[card.name]) == is_first
     assert "closer to</b> the truth" in cards["paperback"]
     # 6.02 dB are half the error.
-    assert _closer(6.0206) == "<b>50% closer to</b> the truth inside the object"
-    assert _closer(-6.0206) == "<b>100% farther from</b> the truth inside the object"
-    assert _closer(0.01) == "As close to the truth as by enlarging alone"
+    assert closer(6.0206, " inside the object") == "<b>50% closer to</b> the truth inside the object"
+    assert closer(-6.0206) == "<b>100% farther from</b> the truth"
+    assert closer(0.01) == "As close to the truth as by enlarging alone"
 
 
 def test_only_small_pictures_come_with_the_cards_and_none_before_it_is_seen() -> None:

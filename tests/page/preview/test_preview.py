@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from refgc.page.pictures import ShownPreview, write_refinement, write_shown
 from refgc.page.preview.tab import FORGOTTEN, NAMES, PreviewTab, build_preview_tab, find_preview_examples
 from refgc.page.preview.view import DRAWN, SIMULATED, figures, introduction, missing_marks
 from refgc.page.refine.tab import build_refine_tab
+from refgc.page.service.queue import Finished, Working
 from refgc.page.service.runs import Service
 from refgc.request import make_request
 from tests.support.pictures import overlap
@@ -62,7 +64,7 @@ def test_preview_is_shown_as_it_was_made(made: ShownPreview) -> None:
     assert [PIL.Image.open(picture).size for picture, _ in made.conditions] == [(1024, 512)] * 3
     captions = [caption for _, caption in made.story]
     assert captions[0].startswith("Reference")
-    assert captions[1] == "Generated picture (LRGI), simulated: 128 × 128"
+    assert captions[1] == "Generated picture, simulated: 128 × 128"
     assert captions[2].startswith("Truth")
     with PIL.Image.open(made.generated) as picture:
         assert picture.size == (128, 128)
@@ -79,7 +81,7 @@ def test_masks_that_are_sent_fit_their_pictures(made: ShownPreview, object_folde
 
 def test_refinement_is_shown_beside_the_truth(made: ShownPreview, refined: RefineResult) -> None:
     shown = write_refinement(made, refined)
-    assert [caption.split(":")[0] for _, caption in shown.story][2:] == ["Refined", "Truth (HRGT)"]
+    assert [caption.split(":")[0] for _, caption in shown.story][2:] == ["Refined", "Truth"]
     assert [PIL.Image.open(picture).size for picture in shown.whole] == [refined.image.size] * 2
     left, top, right, bottom = shown.box
     assert 0 < right - left < 512
@@ -195,3 +197,46 @@ def test_a_preview_that_is_no_longer_there_cannot_be_sent_and_that_is_said(
     updates = tab.send(made)
     assert updates[tab.refine_tab.inputs.generated.file] == str(made.generated)
     assert updates[tab.refine_tab.inputs.generated.marking].mask_file == made.masks[1]
+
+
+def test_choosing_another_example_ends_the_run_before(
+    segmenter: ObjectSegmenter, service: Service, tmp_path: Path, made: ShownPreview, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    examples = find_examples(EXAMPLES_FOLDER)
+    with gr.Blocks() as demo, gr.Tabs() as tabs, gr.Tab("Preview"):
+        refine_tab = build_refine_tab(demo, [], service, segmenter, state_seconds=60)
+        tab = build_preview_tab(examples, tabs, refine_tab, service, segmenter, state_seconds=60)
+    visit, ended = gr.Request(session_hash="visit"), []
+    second = gr.SelectData(None, {"index": 1, "value": None})
+
+    def goes_on(*_: object) -> Iterator[object]:
+        try:
+            yield Working("drawing", 0.5)
+            yield Working("drawing", 0.6)
+            yield Finished(made)
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(service, "preview", goes_on)
+    monkeypatch.setattr(service, "refine_preview", goes_on)
+    example = tab.examples[0]
+    given = values(tab, example.reference, example.scene)
+    running = iter(tab.generate(given, visit))
+    assert "Drawing" in str([next(running), next(running)])
+    tab.choose(second, visit)
+    assert list(running) == []
+    assert ended == [True]
+    # Another visit's choice ends nothing.
+    running = iter(tab.generate(given, visit))
+    next(running)
+    tab.choose(second, gr.Request(session_hash="another"))
+    *_, last = running
+    unrefined = last[tab.unrefined]
+    assert unrefined.shown is made
+    refining = iter(tab.refine(unrefined, visit))
+    next(refining)
+    tab.choose(second, visit)
+    assert list(refining) == []
+    # What the earlier run left is not refined, and the button stays the newer run's.
+    assert tab.button not in next(iter(tab.refine(unrefined, visit)))

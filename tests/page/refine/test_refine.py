@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import shlex
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import gradio as gr
@@ -16,6 +19,7 @@ from gradio.utils import get_upload_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refgc.engine import DRAWING, EngineName, Progress, RefineResult, Viewer
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.gallery.manifest import GALLERY_FOLDER
 from refgc.page.marking.mask import Click, Marking, ObjectSegmenter
@@ -31,12 +35,14 @@ from refgc.page.refine.inputs import (
     build_pads,
 )
 from refgc.page.refine.result import MOST_ENTRIES, Entry, History
-from refgc.page.refine.tab import DELETED, RefineTab, build_refine_tab
+from refgc.page.refine.tab import DELETED, PLAIN_KEPT, RefineTab, build_refine_tab
 from refgc.page.service.runs import Service
 from refgc.page.words import progress_line
+from refgc.request import RefineRequest
+from refgc.settings import Settings
 from tests.support.ncnn_files import write_weights
 from tests.support.pictures import overlap
-from tests.support.reports import make_report
+from tests.support.reports import make_report, make_result
 
 SUBMISSION = Submission(Marking(Path("/up/1/photo.jpg")), Marking(Path("/up/2/generated.png")), "generated.png")
 CLICK = Click(kind="object", points=(0.5, 0.5))
@@ -336,6 +342,103 @@ def test_surroundings_can_be_chosen_only_where_their_weights_are(
     assert (without.visible, with_weights.visible) == (False, True)
     assert [value for _, value in with_weights.choices] == ["plain", "fast", "best"]
     assert without.value == with_weights.value == "plain"
+
+
+@dataclass
+class BetterLater:
+    """An engine that tells a plain result, and makes a better one when it is let go on."""
+
+    go_on: Event = field(default_factory=Event)
+
+    def __call__(self, _: EngineName, request: RefineRequest, progress: Progress, viewer: Viewer) -> RefineResult:
+        viewer(DRAWING, make_result(make_report(surroundings="plain", output_size=(1024, 1024))))
+        while not self.go_on.wait(0.05):
+            progress(DRAWING, 0.9)
+        return make_result(make_report(surroundings=request.surroundings))
+
+
+@pytest.fixture
+def drawing(
+    tab: RefineTab, segmenter: ObjectSegmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[RefineTab, BetterLater, Submission]]:
+    """The tab with such an engine, and what is to be submitted."""
+    monkeypatch.setenv("REFGC_WEIGHTS", str(write_weights(tmp_path / "weights")))
+    engine, example = BetterLater(), find_examples(EXAMPLES_FOLDER)[0]
+    service = Service(Settings.model_validate({"spare_megabytes": 0}), decoder=tab.service.decoder, refine_with=engine)
+    submission = Submission(Marking(example.reference), Marking(example.generated), "mine", surroundings="best")
+    with gr.Blocks() as demo:
+        yield build_refine_tab(demo, [], service, segmenter, state_seconds=60), engine, submission
+    engine.go_on.set()
+
+
+def run_until_plain(tab: RefineTab, submission: Submission, before: History) -> tuple[Iterator[Any], dict[Any, Any]]:
+    updates = iter(tab.refine(submission, before, gr.Request(session_hash="visit")))
+    return updates, next(update for update in updates if tab.history in update)
+
+
+def test_better_surroundings_take_the_place_of_the_plain_result(drawing, tmp_path: Path) -> None:
+    tab, engine, submission = drawing
+    before = History().with_entry(entry(tmp_path, 1))
+    updates, plain = run_until_plain(tab, submission, before)
+    assert "with plain surroundings" in plain[tab.status]
+    # Of 1024 x 1024 pixels they take half a minute or so.
+    assert re.search(r"take their place in about \d\d seconds", plain[tab.status])
+    assert tab.button not in plain
+    assert plain[tab.history].current.shown.report.surroundings == "plain"
+    assert plain[tab.history].current.shown.download.is_file()
+    later = next(updates)
+    assert set(later) == {tab.status}
+    assert later[tab.status].count("with plain surroundings") == 1
+    engine.go_on.set()
+    *_, last = updates
+    assert "Done" in last[tab.status]
+    assert last[tab.history].current.shown.report.surroundings == "best"
+    # One result of the run, and the one of before.
+    assert last[tab.history].entries == (last[tab.history].current, *before.entries)
+
+
+def test_cancelling_keeps_the_plain_result(drawing, tmp_path: Path) -> None:
+    tab, _, submission = drawing
+    before = History().with_entry(entry(tmp_path, 1))
+    updates, plain = run_until_plain(tab, submission, before)
+    answer = tab.cancel(plain[tab.history], gr.Request(session_hash="visit"))
+    assert PLAIN_KEPT in answer[tab.status]
+    *_, last = updates
+    for shown in (answer, last):
+        assert PLAIN_KEPT in shown[tab.status]
+        assert shown[tab.result.comparison] == plain[tab.result.comparison]
+    assert tab.history not in last
+
+
+def test_format_that_was_chosen_while_a_run_ended_is_offered_of_the_new_result(drawing, tmp_path: Path) -> None:
+    tab, engine, submission = drawing
+    engine.go_on.set()
+    request = gr.Request(session_hash="visit")
+    *_, first = tab.refine(submission, History(), request)
+    earlier = first[tab.history]
+    making = iter(tab.make("WebP", earlier))
+    assert "Making the WebP" in next(making)[tab.result.download]["label"]
+    *_, second = tab.refine(replace(submission, seed=1), earlier, request)
+    assert list(making) == []
+    later = second[tab.history]
+    assert later.current != earlier.current
+    offered = tab.offer("WebP", later)[tab.result.download]["value"]
+    assert offered.parent == later.current.shown.download.parent
+    assert offered.suffix == ".webp"
+    later.current.shown.whole[0].unlink()
+    assert DELETED in tab.offer("WebP", later)[tab.status]
+
+
+def test_times_of_better_surroundings_follow_the_machine(drawing) -> None:
+    tab, _, _ = drawing
+    rates = tab.service.queues["correspondence"].rates
+
+    def said() -> str:
+        return str(tab.open_page("", gr.Request(session_hash="visit", query_params={}))[tab.inputs.surroundings_times])
+
+    assert "fast takes a few seconds more and best about 25 seconds" in said()
+    rates.note("best", 1.05, 60.0)
+    assert "best about 60 seconds" in said()
 
 
 def test_a_result_that_is_gone_is_not_shown_and_that_is_said(tab: RefineTab) -> None:

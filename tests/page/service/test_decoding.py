@@ -109,6 +109,12 @@ def test_pictures_and_masks_are_the_same_as_in_this_process(fork, own_decoder, t
         np.testing.assert_array_equal(mask.values, open_mask(path, size=(100, 80), name="mask").values)
 
 
+def test_size_of_what_was_decoded_is_known(decoder, picture):
+    assert decoder.known_size(picture) is None
+    decoder.image(picture, name="picture", keep=False)
+    assert decoder.known_size(picture) == (64, 48)
+
+
 def test_damaged_files_end_as_in_this_process(decoder, tmp_path):
     for number, file in enumerate(islice(corpus(), 3, None, 50)):
         path = tmp_path / str(number)

@@ -438,7 +438,6 @@ CLOSED = (
     "/gradio_api/",
     "/monitoring",
     "/monitoring/",
-    "/monitoring/summary",
     "/monitoring/a-key",
     "/login",
     "/login/",
@@ -464,7 +463,7 @@ def test_what_the_page_does_not_use_is_closed(site: Served) -> None:
 
 @pytest.mark.parametrize("disguise", DISGUISES)
 def test_no_way_of_writing_a_path_opens_what_is_closed(disguise: str, site: Served) -> None:
-    for path in ("/monitoring/summary", "/monitoring", "/gradio_api/queue/status", "/login", "/gradio_api/deep_link"):
+    for path in ("/monitoring/a-key", "/monitoring", "/gradio_api/queue/status", "/login", "/gradio_api/deep_link"):
         answer = site.get(disguise.format(path))
         assert (answer.status_code, answer.json()) == (404, {"detail": NOTHING_HERE}), answer.url
 

@@ -6,23 +6,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from refgc.engine import Progress, Viewer
+from refgc.engine import Progress
 from refgc.imaging.image import Image
 from refgc.page.service.limits import BusyError
 from refgc.page.service.queue import (
     EngineQueue,
     Finished,
     Seen,
+    Show,
     TooLongError,
     Working,
     rounded_time,
     run_in_turn,
     waiting_stage,
 )
+from refgc.page.service.rates import RunSize
 
 PICTURE = Image(np.zeros((2, 3, 3), np.uint8))
 
@@ -32,7 +35,7 @@ def queue() -> EngineQueue:
     return EngineQueue()
 
 
-def finishing(work: Callable[[Progress, Viewer], object]) -> Callable[..., Finished[object]]:
+def finishing(work: Callable[[Progress, Show[Any]], object]) -> Callable[..., Finished[object]]:
     return lambda progress, viewer, cancelled: Finished(work(progress, viewer))
 
 
@@ -43,7 +46,7 @@ def started(work, queue: EngineQueue, *, run_seconds: float = 30, wait_seconds: 
 def counting(reported: list[int], ended: threading.Event, enough: int = 200):
     """Work that tells its progress every few milliseconds, and notes how far it came."""
 
-    def work(progress: Progress, viewer: Viewer) -> str:
+    def work(progress: Progress, viewer: Show[Any]) -> str:
         try:
             for number in range(enough):
                 reported.append(number)
@@ -62,7 +65,7 @@ class Held:
     def __init__(self) -> None:
         self.begun, self.let_go = threading.Event(), threading.Event()
 
-    def __call__(self, progress: Progress, viewer: Viewer) -> str:  # noqa: ARG002
+    def __call__(self, progress: Progress, viewer: Show[Any]) -> str:  # noqa: ARG002
         self.begun.set()
         assert self.let_go.wait(30)
         return "held"
@@ -88,7 +91,7 @@ def until(fulfilled: Callable[[], bool]) -> None:
 
 
 def test_what_the_work_tells_comes_in_order_and_what_it_made_comes_last(queue: EngineQueue):
-    def work(progress: Progress, viewer: Viewer) -> int:
+    def work(progress: Progress, viewer: Show[Any]) -> int:
         progress("one", 0.25)
         viewer("picture", PICTURE)
         progress("two", 0.5)
@@ -103,7 +106,7 @@ def test_what_the_work_tells_comes_in_order_and_what_it_made_comes_last(queue: E
 
 
 def test_what_the_work_raises_reaches_the_caller_and_frees_the_queue(queue: EngineQueue):
-    def work(progress: Progress, viewer: Viewer) -> None:
+    def work(progress: Progress, viewer: Show[Any]) -> None:
         progress("one", 0.0)
         raise KeyError("broken")
 
@@ -136,7 +139,7 @@ def test_closing_the_iterator_ends_the_work_early(queue: EngineQueue):
 def test_silent_work_still_tells_that_it_goes_on(queue: EngineQueue):
     work = Held()
 
-    def silent(progress: Progress, viewer: Viewer) -> str:
+    def silent(progress: Progress, viewer: Show[Any]) -> str:
         progress("thinking", 0.5)
         return work(progress, viewer)
 
@@ -152,7 +155,7 @@ def test_silent_work_still_tells_that_it_goes_on(queue: EngineQueue):
 def test_cancelling_is_seen_by_silent_work(queue: EngineQueue):
     begun, ended = threading.Event(), threading.Event()
 
-    def work(progress: Progress, viewer: Viewer, cancelled: threading.Event) -> Finished[str]:
+    def work(progress: Progress, viewer: Show[Any], cancelled: threading.Event) -> Finished[str]:
         begun.set()
         assert cancelled.wait(30)
         ended.set()
@@ -195,7 +198,7 @@ def test_one_work_waits_for_another_even_for_one_that_was_cancelled(queue: Engin
     next(cancelled)
     cancelled.close()
     notes = started(lambda progress, viewer: work.let_go.is_set(), queue)
-    assert next(notes) == Working("waiting for your turn, you are next", 0.0)
+    assert next(notes) == Working("waiting for your turn, you are next, a few seconds", 0.0)
     work.let_go.set()
     finished = list(notes)[-1]
     assert isinstance(finished, Finished)
@@ -203,7 +206,7 @@ def test_one_work_waits_for_another_even_for_one_that_was_cancelled(queue: Engin
 
 
 def test_who_waits_is_told_the_place_and_the_time(queue: EngineQueue):
-    list(started(lambda progress, viewer: time.sleep(0.3), queue))
+    queue.rates.note("refine", 1.0, 0.3)
     work = Held()
     running = started(work, queue)
     next(running)
@@ -224,39 +227,26 @@ class Clock:
         return self.now
 
 
-def test_expected_wait_is_a_running_mean_of_the_runs():
+def test_expected_wait_is_that_of_the_runs_in_front_by_their_sizes():
     clock = Clock()
     queue = EngineQueue(clock)
-
-    def run_for(seconds: float, *, cancelled: bool = False) -> None:
-        entry = queue.enter(16)
-        assert entry.wait()
-        clock.now += seconds
-        if cancelled:
-            entry.cancel()
-        entry.end()
-
-    def expected() -> float | None:
-        """The wait of one who is third, when the first has been running for 4 seconds."""
-        entries = [queue.enter(16) for _ in range(3)]
-        assert entries[0].wait()
-        clock.now += 4
-        before, found = entries[2].expected_wait()
-        assert before == 2
-        for entry in entries:
-            entry.cancel()
-        entries[0].end()
-        return found
-
-    assert expected() is None
-    run_for(10)
-    assert expected() == pytest.approx(10 + 6)
-    run_for(100, cancelled=True)
-    assert expected() == pytest.approx(10 + 6)
-    run_for(20)
-    run_for(20)
-    mean = 0.7 * (0.7 * 10 + 0.3 * 20) + 0.3 * 20
-    assert expected() == pytest.approx(mean + mean - 4)
+    small, large = RunSize("refine", 1.0), RunSize("refine", 16.0, "fast")
+    seconds = {size: queue.rates.expected(size) for size in (small, large)}
+    assert seconds[large] > 2 * seconds[small]
+    entries = [queue.enter(16, size) for size in (large, small, large, small)]
+    assert entries[0].wait()
+    clock.now += 4
+    assert entries[3].expected_wait() == pytest.approx((3, seconds[large] - 4 + seconds[small] + seconds[large]))
+    assert entries[1].expected_wait() == pytest.approx((1, seconds[large] - 4))
+    # More is known of a run once its files are decoded.
+    entries[0].size = small
+    assert entries[2].expected_wait() == pytest.approx((2, max(0, seconds[small] - 4) + seconds[small]))
+    # A run that takes longer than expected ends soon.
+    clock.now += 1000
+    assert entries[1].expected_wait() == (1, 0)
+    queue.rates.note("refine", 1.0, 30.0)
+    assert entries[2].expected_wait() == pytest.approx((2, 30))
+    assert entries[0].expected_wait() == (0, 0)
 
 
 def test_waits_and_runs_are_timed_by_the_clock():
@@ -299,7 +289,7 @@ def test_everyone_is_served_in_turn_and_one_at_a_time(queue: EngineQueue):
     lock = threading.Lock()
 
     def work(number: int):
-        def run(progress: Progress, viewer: Viewer) -> int:
+        def run(progress: Progress, viewer: Show[Any]) -> int:
             nonlocal at_once, most
             with lock:
                 at_once += 1

@@ -18,14 +18,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from refgc.engine import EngineName, Progress, RefineResult, Viewer
+from refgc.engine import DRAWING, EngineName, Progress, RefineResult, Viewer
 from refgc.errors import EngineError, InputError
 from refgc.imaging.image import Image, Mask, open_image, open_mask
+from refgc.page.pictures import ShownResult
 from refgc.page.service.cache import ResultCache
 from refgc.page.service.decoding import Decoder, StoppedError
 from refgc.page.service.limits import BusyError
 from refgc.page.service.logs import logger, logs_to
-from refgc.page.service.queue import Finished, TooLongError, Working
+from refgc.page.service.queue import Finished, Seen, TooLongError, Working, rounded_time
+from refgc.page.service.rates import RunSize
 from refgc.page.service.runs import RefineJob, Service
 from refgc.page.service.storage import NoRoomError
 from refgc.request import RefineRequest
@@ -49,6 +51,7 @@ class LocalDecoder:
 
     def __init__(self) -> None:
         self.decoded: list[str] = []
+        self.known: dict[Path, tuple[int, int]] = {}
 
     def image(self, path: Path, *, name: str, **_: object) -> Image:
         self.decoded.append(name)
@@ -57,6 +60,9 @@ class LocalDecoder:
     def mask(self, path: Path, *, size: tuple[int, int], name: str, **_: object) -> Mask:
         self.decoded.append(name)
         return open_mask(path, size=size, name=name)
+
+    def known_size(self, path: Path) -> tuple[int, int] | None:
+        return self.known.get(path)
 
     def close(self) -> None:
         pass
@@ -250,7 +256,7 @@ def test_nothing_is_decoded_before_the_turn_has_come(job: RefineJob):
     before = len(decoded(service))
     assert before == 2
     waiting = service.refine(job, "b")
-    assert next(waiting) == Working("waiting for your turn, you are next", 0.0)
+    assert next(waiting) == Working("waiting for your turn, you are next, a few seconds", 0.0)
     with pytest.raises(BusyError, match="one run under way"):
         next(service.refine(job, "a"))
     with pytest.raises(BusyError, match="queue is full"):
@@ -270,6 +276,81 @@ def test_nothing_is_run_without_room(job: RefineJob, log: io.StringIO):
     assert outcomes(log) == ["failed"]
     assert engine.runs == []
     assert decoded(service) == []
+
+
+def test_ended_runs_say_how_long_the_next_ones_take(job: RefineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REFGC_WEIGHTS", str(write_weights(tmp_path / "weights")))
+    clock = Clock()
+    engine = Engine(lambda progress: setattr(clock, "now", clock.now + 50.0), seconds={DRAWING: 30.0})
+    service = Service(
+        Settings.model_validate({"spare_megabytes": 0}), decoder=LocalDecoder(), refine_with=engine, clock=clock
+    )
+    end_of(service.refine(replace(job, surroundings="fast"), "a"))
+    rates, megapixels = service.queues["correspondence"].rates, (64 * 4) ** 2 / 1e6
+    assert rates.expected_part("fast", megapixels) == pytest.approx(30.0)
+    assert rates.expected(RunSize("refine", megapixels)) == pytest.approx(20.0)
+    assert rates.expected(RunSize("refine", megapixels, "fast")) == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_plain_result_is_told_where_it_is_wanted_in_files_of_its_own(
+    job: RefineJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+):
+    monkeypatch.setenv("REFGC_WEIGHTS", str(write_weights(tmp_path / "weights")))
+
+    def engine(_: EngineName, request: RefineRequest, __: Progress, viewer: Viewer) -> RefineResult:
+        viewer("upscaled", Image(np.zeros((4, 4, 3), np.uint8)))
+        viewer(DRAWING, make_result(make_report(surroundings="plain")))
+        return make_result(make_report(surroundings=request.surroundings))
+
+    service = Service(Settings.model_validate({"spare_megabytes": 0}), decoder=LocalDecoder(), refine_with=engine)
+    asked = replace(job, surroundings="fast", plain_first=wanted)
+    events = list(service.refine(asked, "a"))
+    plain = [event.picture for event in events if isinstance(event, Seen) and isinstance(event.picture, ShownResult)]
+    assert len(plain) == wanted
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert last.made.report.surroundings == "fast"
+    for result in plain:
+        assert result.report.surroundings == "plain"
+        assert result.download.is_file()
+        assert result.download.parent != last.made.download.parent
+
+
+def test_failed_runs_say_nothing_of_how_long_runs_take(job: RefineJob, tmp_path: Path):
+    clock = Clock()
+
+    def fail(_: Progress) -> None:
+        clock.now += 50.0
+        raise EngineError("broken")
+
+    service = Service(
+        Settings.model_validate({"spare_megabytes": 0}), decoder=LocalDecoder(), refine_with=Engine(fail), clock=clock
+    )
+    before = service.queues["correspondence"].rates.expected(RunSize())
+    with pytest.raises(EngineError):
+        list(service.refine(job, "a"))
+    assert service.queues["correspondence"].rates.expected(RunSize()) == before
+
+
+def test_who_waits_is_told_by_the_size_of_what_is_in_front(job: RefineJob):
+    let_go = threading.Event()
+    service = service_with(Engine(lambda progress: let_go.wait(30)), visit_jobs=5)
+    assert isinstance(service.decoder, LocalDecoder)
+    # Said by the upload of the picture; a file that a script names was never opened before.
+    service.decoder.known[job.generated] = (1024, 1024)
+    running = service.refine(job, "a")
+    next(running)
+    waiting = service.refine(replace(job, seed=1), "b"), service.refine(replace(job, seed=2), "c")
+    told = [next(events) for events in waiting]
+    rates = service.queues["correspondence"].rates
+    large = rates.expected(RunSize("refine", 4096**2 / 1e6))
+    assert isinstance(told[1], Working)
+    assert large > 9
+    assert rounded_time(large + 3) in told[1].stage or rounded_time(large) in told[1].stage
+    let_go.set()
+    for events in (running, *waiting):
+        events.close()
 
 
 def test_pictures_of_a_run_are_not_kept(job: RefineJob, tmp_path: Path):
