@@ -17,6 +17,8 @@ from refgc.weight_files import PICKLES, only_pickles
 BASE = "REFGC_BASE"
 ADAPTER = "REFGC_ADAPTER"
 FLUX_KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
+FLUX_KLEIN = "black-forest-labs/FLUX.2-klein-4B"
+FLUX_KLEIN_BASE = "black-forest-labs/FLUX.2-klein-base-4B"
 
 # Only folders: at their top level FLUX's repositories hold the transformer a second time, in another format.
 PIPELINE_FILES = ("model_index.json", "*/*")
