@@ -32,8 +32,8 @@ from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
 from refgc.model import loading
-from refgc.model.loading import Folders, Sources
-from refgc.model.pipeline import RefGCSR2Pipeline, Refined
+from refgc.model.loading import AnyRefGCPipeline, Folders, Sources
+from refgc.model.pipeline import Refined
 from refgc.model.settings import DenoisingSettings
 from refgc.request import RefineRequest
 from refgc.settings import settings as environment
@@ -47,14 +47,14 @@ FIRST_REFERENCE = "first_reference"
 ONLY_FIRST = "The diffusion engine takes one reference, so only the first was used."
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy")
 
-PipelineLoader = Callable[[Folders, Placement, SpeedOptions], RefGCSR2Pipeline]
+PipelineLoader = Callable[[Folders, Placement, SpeedOptions], AnyRefGCPipeline]
 
 
 class DiffusionEngine:
     """The paper's model behind the interface of all engines; safe to share among threads, one picture at a time.
 
-    With FreqMoLE's weights it redraws the object from pure noise, as the paper does. Without them the stock
-    FLUX.1-Kontext refines the correspondence engine's result from partial noise, and the report says so.
+    With FreqMoLE's weights it redraws the object from pure noise, as the paper does. Without them a stock model
+    refines the correspondence engine's result from partial noise, and the report says so.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class DiffusionEngine:
         self._lock = Lock()
 
     @property
-    def loaded(self) -> LoadedModel[RefGCSR2Pipeline] | None:
+    def loaded(self) -> LoadedModel[AnyRefGCPipeline] | None:
         """The model in memory; None until it is loaded."""
         return self._model.loaded
 
@@ -142,7 +142,7 @@ class DiffusionEngine:
                 f"The model failed with {type(error).__name__} ({error}); run this again with --debug to see where."
             ) from error
 
-    def _ready(self, timer: StageTimer) -> LoadedModel[RefGCSR2Pipeline]:
+    def _ready(self, timer: StageTimer) -> LoadedModel[AnyRefGCPipeline]:
         if self._model.loaded is None:
             timer("loading the model", 0.0)
         return self._model.load()
@@ -150,17 +150,20 @@ class DiffusionEngine:
     def _measure(self) -> ModelSize:
         return loading.measure(loading.fetch(self.sources), self.options)
 
-    def _load(self, placement: Placement) -> LoadedModel[RefGCSR2Pipeline]:
+    def _load(self, placement: Placement) -> LoadedModel[AnyRefGCPipeline]:
         folders = loading.fetch(self.sources)
         pipeline = self._load_pipeline(folders, placement, self.options)
-        return LoadedModel(pipeline, (pipeline.transformer,), prompt_reader(folders.base, placement), placement)
+        backbone = pipeline.backbone
+        reader = prompt_reader(folders.base, placement, pipeline=backbone.pipeline, embed=backbone.embed)
+        return LoadedModel(pipeline, (pipeline.transformer,), reader, placement)
 
     def _refine(self, request: RefineRequest, timer: StageTimer) -> RefineResult:
         loaded = self._ready(timer)
         if loaded.placement.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(loaded.placement.device)
         timer("reading the prompt", 0.01)
-        embeddings = loaded.reader.read(self._settings.prompt or prompt_for(request.object_name))
+        prompt = self._settings.prompt or prompt_for(request.object_name)
+        embeddings = loaded.reader.read(prompt).to(loaded.placement.device)
         steps = 0
 
         def count(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -172,8 +175,9 @@ class DiffusionEngine:
         settings = replace(
             self._settings,
             prompt=None,
-            prompt_embeds=embeddings.tokens.to(loaded.placement.device),
-            pooled_prompt_embeds=embeddings.pooled.to(loaded.placement.device),
+            prompt_embeds=embeddings.tokens,
+            pooled_prompt_embeds=embeddings.pooled,
+            negative_prompt_embeds=embeddings.negative,
             init="correspondence" if loaded.pipeline.freqmole is None else "generated",
             reference_cache=self.options.reference_cache,
             compact_generated=self.options.compact_generated,
@@ -195,7 +199,7 @@ class DiffusionEngine:
     def _report(
         self,
         request: RefineRequest,
-        loaded: LoadedModel[RefGCSR2Pipeline],
+        loaded: LoadedModel[AnyRefGCPipeline],
         refined: Refined,
         steps: int,
         seconds: dict[str, float],
@@ -203,7 +207,12 @@ class DiffusionEngine:
         placement = loaded.placement
         taken = refined.share > DRAWN * request.strength
         on_gpu = placement.device.type == "cuda"
-        message = _message(loaded.pipeline.freqmole is not None, refined.windows.found, float(taken.mean()))
+        message = _message(
+            loaded.pipeline.backbone.title,
+            loaded.pipeline.freqmole is not None,
+            refined.windows.found,
+            float(taken.mean()),
+        )
         warnings = (FIRST_REFERENCE,) if request.further_references else ()
         return make_report(
             "diffusion",
@@ -251,10 +260,10 @@ def shared_engine(options: SpeedOptions) -> DiffusionEngine:
         return _shared
 
 
-def _message(has_experts: bool, found: bool, coverage: float) -> str:
+def _message(title: str, has_experts: bool, found: bool, coverage: float) -> str:
     share = f"{coverage:.0%} of the result is its work"
     if not has_experts:
-        return f"Stock FLUX.1-Kontext (no FreqMoLE weights) went over the correspondence engine's result; {share}."
+        return f"Stock {title} (no FreqMoLE weights) went over the correspondence engine's result; {share}."
     if not found:
         return f"The object was not found in the picture, so the model redrew all of it; {share}."
     return f"The model redrew the object after the reference; {share}."

@@ -51,9 +51,9 @@ class Klein:
     """
 
     title = "FLUX.2 [klein]"
-    network = Flux2Transformer2DModel
-    pipeline = Flux2KleinPipeline
-    text_parts = ("text_encoder", "tokenizer")
+    network: Any = Flux2Transformer2DModel
+    pipeline: Any = Flux2KleinPipeline
+    text_parts: tuple[str, ...] = ("text_encoder", "tokenizer")
 
     def schedule(self, pipeline: Any) -> Schedule:
         """By what the pipeline says of itself."""

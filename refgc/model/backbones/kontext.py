@@ -21,9 +21,9 @@ class Kontext:
     """See `refgc.model.backbones.base.Backbone`. Guidance is distilled: its scale is an input of the transformer."""
 
     title = "FLUX.1-Kontext"
-    network = FluxTransformer2DModel
-    pipeline = FluxKontextPipeline
-    text_parts = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+    network: Any = FluxTransformer2DModel
+    pipeline: Any = FluxKontextPipeline
+    text_parts: tuple[str, ...] = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 
     def schedule(self, pipeline: Any) -> Schedule:
         """28 steps, guided by 2.5."""
@@ -45,7 +45,7 @@ class Kontext:
     def encode(self, vae: Any, picture: Tensor) -> Tensor:
         """The mode of the VAE's distribution, shifted and scaled."""
         mode: Tensor = vae.encode(picture).latent_dist.mode()
-        return (mode - vae.config.shift_factor) * float(vae.config.scaling_factor)
+        return torch.mul(mode - vae.config.shift_factor, vae.config.scaling_factor)
 
     def to_vae(self, vae: Any, latents: Tensor) -> Tensor:
         """The inverse of scaling and shift."""
