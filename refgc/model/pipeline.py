@@ -20,6 +20,7 @@ from refgc.errors import EngineError, InputError
 from refgc.flux.checks import checked_folder, safetensors_only
 from refgc.flux.pictures import OutputType, check_output_type, to_output_type, to_pixels
 from refgc.flux.prompts import PromptEmbeddings, prompt_for
+from refgc.hub import index_of
 from refgc.imaging.arrays import Bytes, Floats
 from refgc.imaging.image import ImageSource
 from refgc.model import reference_cache as caching
@@ -126,6 +127,12 @@ class RefiningPipeline(DiffusionPipeline):
         """
         options = safetensors_only(options)
         folder = checked_folder(cls, base, options)
+        fitting = PIPELINES.get(str(index_of(Path(folder)).get("_class_name")))
+        if fitting is not None and not issubclass(cls, fitting):
+            raise EngineError(
+                f"The base {str(base)!r} is {fitting.backbone.title} and not {cls.backbone.title}; load it with "
+                f"{fitting.__name__}."
+            )
         pipeline: Self = super().from_pretrained(folder, **options)
         if adapter is not None:
             hub = {name: options[name] for name in ("token", "cache_dir", "local_files_only") if name in options}
