@@ -68,7 +68,7 @@ class DiffusionDetails(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    base: str = Field(description="the FLUX.1-Kontext used, a folder or a Hub repository")
+    base: str = Field(description="the base model used, a folder or a Hub repository")
     adapter: str | None = Field(description="FreqMoLE's weights, a folder or Hub repository; null for the stock model")
     device: str = Field(description="what it ran on")
     placement: str = Field(description="one sentence on number format, place and memory")

@@ -24,10 +24,11 @@ from refgc.engine import (
 )
 from refgc.errors import EngineError, RefGCError
 from refgc.flux.memory import LoadedModel, ModelHolder, free_memory
-from refgc.flux.placement import GIB, Machine, ModelSize, Placement, examine
+from refgc.flux.placement import Machine, Placement, examine
 from refgc.flux.progress import StageTimer
 from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
+from refgc.flux.sizes import GIB, ModelSize
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale

@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from refgc import hub
 from refgc.flux.acceleration import apply
-from refgc.flux.placement import ModelSize, Placement
+from refgc.flux.placement import Placement
 from refgc.flux.reading import load_transformer, parameters, reading, stream
+from refgc.flux.sizes import ModelSize
 from refgc.flux.speed import SpeedOptions
 from refgc.model import weights
+from refgc.model.backbones.catalogue import chosen_source
 from refgc.model.freqmole import FreqMoLEConfig
 from refgc.model.pipeline import PIPELINES, RefGCSR2KleinPipeline, RefGCSR2Pipeline
 from refgc.settings import settings
@@ -30,14 +32,14 @@ class Sources:
         adapter: FreqMoLE's weights; None for the stock model.
     """
 
-    base: str = hub.FLUX_KONTEXT
+    base: str = hub.FLUX_KLEIN
     adapter: str | None = None
 
     @classmethod
     def from_environment(cls) -> Self:
         """The sources that `REFGC_BASE` and `REFGC_ADAPTER` name."""
         given = settings()
-        return cls(given.base or hub.FLUX_KONTEXT, given.adapter)
+        return cls(chosen_source(given.base, given.adapter), given.adapter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Folders:
 
 
 def fetch(sources: Sources) -> Folders:
-    """Finds the weights, or downloads them: about 34 GB for the default base.
+    """Finds the weights, or downloads them: 16 GB for FLUX.2 [klein], 34 for FLUX.1-Kontext.
 
     Raises:
         EngineError: they cannot be had, or the base is of another architecture.

@@ -18,8 +18,9 @@ from refgc import doctor
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import Report
 from refgc.errors import EngineError, InputError
-from refgc.flux.placement import GIB, Machine, Placement, examine
+from refgc.flux.placement import Machine, Placement, examine
 from refgc.flux.prompts import prompt_for
+from refgc.flux.sizes import GIB
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image, Mask
 from refgc.machine import Gpu

@@ -17,7 +17,6 @@ from refgc.errors import EngineError, InputError
 from refgc.flux.placement import Placement
 from refgc.flux.reading import prompt_reader
 from refgc.flux.speed import SpeedOptions
-from refgc.hub import FLUX_KONTEXT
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLEConfig, FreqMoLELinear, inject
 from refgc.model.loading import Folders, Sources, fetch, load, measure
@@ -56,9 +55,6 @@ def spoilt(tiny_base: Path, tmp_path: Path) -> Callable[[str, bytes], Path]:
 
 
 def test_sources_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REFGC_BASE", "")
-    monkeypatch.delenv("REFGC_ADAPTER", raising=False)
-    assert Sources.from_environment() == Sources(FLUX_KONTEXT, None)
     monkeypatch.setenv("REFGC_BASE", "someone/kontext")
     monkeypatch.setenv("REFGC_ADAPTER", "/adapter")
     assert Sources.from_environment() == Sources("someone/kontext", "/adapter")

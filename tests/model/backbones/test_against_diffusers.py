@@ -132,7 +132,7 @@ def test_a_distilled_model_leaves_a_guidance_scale_aside(tiny_klein: Path, reque
     assert np.array_equal(ours(pipeline, request_, guidance_scale=4.0), ours(pipeline, request_))
 
 
-class OneLoop(FluxKontextPipeline):
+class OneLoop(FluxKontextPipeline):  # type: ignore[misc] # diffusers declares no types
     """The stock loop with our tokens: it lays out one picture by itself, and we have two."""
 
     tokens: tuple[Tensor, Tensor, Tensor, Tensor]

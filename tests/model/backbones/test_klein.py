@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,14 +131,15 @@ def test_shards_are_read_as_one_file(tmp_path: Path, request_: RefineRequest, ti
         load(Folders(base, None), ON_CPU, SpeedOptions()).refine(request_, replace(SMALL, **words(base))).picture
         for base in (folder, tiny_klein)
     ]
-    assert np.array_equal(*pictures)
+    first, second = pictures
+    assert np.array_equal(first, second)
     next((folder / "transformer").glob("*00002*.safetensors")).unlink()
     with pytest.raises(EngineError) as failure:
         load(Folders(folder, None), ON_CPU, SpeedOptions())
     assert "\n" not in str(failure.value)
 
 
-def words(base: Path) -> dict[str, Tensor | None]:
+def words(base: Path) -> dict[str, Any]:
     backbone = Klein()
     read = prompt_reader(base, ON_CPU, pipeline=backbone.pipeline, embed=backbone.embed).read("a mug")
     return {"prompt_embeds": read.tokens, "negative_prompt_embeds": read.negative}
