@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     adapter: str | None = Field(
         None, description="FreqMoLE weights of the diffusion engine (`freqmole.safetensors`, `config.json`)"
     )
+    together: bool | None = Field(
+        None,
+        description="whether the diffusion engine leaves the correspondence engine's pixels where that one is sure of "
+        "them; without it where there is no adapter",
+        json_schema_extra={"allowed": "1 or 0"},
+    )
     speed: str = Field(
         "",
         description="speed options of the diffusion engine, where `--speed` is not given",

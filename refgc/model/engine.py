@@ -30,6 +30,7 @@ from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
 from refgc.flux.sizes import GIB, ModelSize
 from refgc.flux.speed import SpeedOptions
+from refgc.imaging.arrays import Floats
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
 from refgc.model import loading
@@ -45,6 +46,8 @@ from refgc.surroundings.weights import check_weights
 DRAWN = 0.25
 # The warning where more references were given, and its code.
 FIRST_REFERENCE = "first_reference"
+# The warning where a redrawing was refused.
+DRIFTED = "drifted"
 ONLY_FIRST = "The diffusion engine takes one reference, so only the first was used."
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy")
 
@@ -74,9 +77,9 @@ class DiffusionEngine:
             sources: base and adapter; None reads `REFGC_BASE` and `REFGC_ADAPTER`.
             options: what is done for speed; None reads `REFGC_SPEED`.
             device: "cuda", "cuda:1" or "cpu"; None reads `REFGC_DEVICE`, and without it takes the first GPU.
-            settings: steps, guidance, size and the like; None takes the defaults. What depends on request, adapter or
-                speed options is replaced: the embeddings, `init` ("correspondence" without an adapter, else
-                "generated"), `reference_cache` and `compact_generated`.
+            settings: steps, guidance, size and the like; None takes the defaults, and reads `REFGC_TOGETHER`. What
+                depends on request, adapter or speed options is replaced: the embeddings, `init` ("correspondence"
+                without an adapter, else "generated"), `reference_cache` and `compact_generated`.
             load: loads the pipeline, as `refgc.model.loading.load`.
             examine: measures a device, as `refgc.flux.placement.examine`.
 
@@ -87,7 +90,7 @@ class DiffusionEngine:
         self.sources = sources or Sources.from_environment()
         self.options = options or SpeedOptions.parse(environment().speed)
         self.device = device
-        self._settings = settings or DenoisingSettings()
+        self._settings = settings or DenoisingSettings(together=environment().together)
         self._load_pipeline = load
         self._model = ModelHolder(
             device, self._measure, self._load, quantization=self.options.quantization, examine=examine
@@ -189,7 +192,7 @@ class DiffusionEngine:
         if request.surroundings != "plain":
             timer("drawing the surroundings", 0.98)
             drawn = draw_surroundings(request.generated.pixels, refined.stages["upscaled"], request.surroundings)
-            picture = mix_with_object(drawn, picture, np.asarray(refined.share / request.strength, np.float32))
+            picture = mix_with_object(drawn, picture, _of_object(refined, request.strength))
         timer.end()
         report = self._report(request, loaded, refined, steps, timer.seconds)
         alpha = output_alpha(request)
@@ -206,19 +209,16 @@ class DiffusionEngine:
         seconds: dict[str, float],
     ) -> Report:
         placement = loaded.placement
-        taken = refined.share > DRAWN * request.strength
+        taken = _of_object(refined, request.strength) > DRAWN
+        drawn = float((refined.share > DRAWN * request.strength).mean())
         on_gpu = placement.device.type == "cuda"
-        message = _message(
-            loaded.pipeline.backbone.title,
-            loaded.pipeline.freqmole is not None,
-            refined.windows.found,
-            float(taken.mean()),
-        )
+        message = _message(loaded.pipeline.backbone.title, loaded.pipeline.freqmole is not None, refined, drawn)
         warnings = (FIRST_REFERENCE,) if request.further_references else ()
+        refused = refined.drift is not None and refined.drift.is_refused
         return make_report(
             "diffusion",
             request,
-            f"{message} {ONLY_FIRST}" if warnings else message,
+            f"{message} {ONLY_FIRST}" if request.further_references else message,
             taken=taken,
             confidence=refined.windows.confidence,
             matches=refined.windows.matches,
@@ -233,7 +233,7 @@ class DiffusionEngine:
                 steps=steps,
                 peak_memory_gib=torch.cuda.max_memory_allocated(placement.device) / GIB if on_gpu else None,
             ),
-            warnings=warnings,
+            warnings=(*warnings, DRIFTED) if refused else warnings,
         )
 
 
@@ -261,13 +261,26 @@ def shared_engine(options: SpeedOptions) -> DiffusionEngine:
         return _shared
 
 
-def _message(title: str, has_experts: bool, found: bool, coverage: float) -> str:
-    share = f"{coverage:.0%} of the result is its work"
+def _of_object(refined: Refined, strength: float) -> Floats:
+    """(height, width) in [0, 1], how far each pixel is the model's or the correspondence engine's."""
+    share = np.asarray(refined.share / strength, np.float32)
+    return share if refined.trust is None else np.maximum(share, refined.trust)
+
+
+def _message(title: str, has_experts: bool, refined: Refined, drawn: float) -> str:
+    """One sentence on what the model did; `drawn` is the share of the result that is its work."""
+    share = f"{drawn:.0%} of the result is its work"
+    drift = refined.drift
+    if drift is not None and drift.is_refused:
+        what = "turned the object or changed its size" if drift.verdict == "turned" else "drew something else"
+        stays = "the correspondence engine's result stays" if "correspondence" in refined.stages else "nothing changes"
+        return f"{title} {what}, so its redrawing was refused and {stays}."
+    moved = "; it had moved the object, which was undone" if drift is not None and drift.verdict == "shifted" else ""
     if not has_experts:
-        return f"Stock {title} (no FreqMoLE weights) went over the correspondence engine's result; {share}."
-    if not found:
-        return f"The object was not found in the picture, so the model redrew all of it; {share}."
-    return f"The model redrew the object after the reference; {share}."
+        return f"Stock {title} (no FreqMoLE weights) went over the correspondence engine's result; {share}{moved}."
+    if not refined.windows.found:
+        return f"The object was not found in the picture, so the model redrew all of it; {share}{moved}."
+    return f"The model redrew the object after the reference; {share}{moved}."
 
 
 def _upscaled(request: RefineRequest) -> Image:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, Flux2KleinPipeline, FluxKontextPipeline
 from diffusers.utils import BaseOutput
@@ -23,14 +24,16 @@ from refgc.flux.prompts import PromptEmbeddings, prompt_for
 from refgc.hub import index_of
 from refgc.imaging.arrays import Bytes, Floats
 from refgc.imaging.image import ImageSource
+from refgc.imaging.region import Region
 from refgc.model import reference_cache as caching
 from refgc.model import weights
 from refgc.model.backbones.base import Backbone
 from refgc.model.backbones.klein import Klein
 from refgc.model.backbones.kontext import Kontext
+from refgc.model.drift import Drift, find_drift, undo_shift
 from refgc.model.freqmole import FreqMoLE, FreqMoLELinear
 from refgc.model.inputs import Inputs, prepare_inputs
-from refgc.model.locate import Windows
+from refgc.model.locate import Windows, content_area
 from refgc.model.paste import put_back
 from refgc.model.prediction_preview import PredictionPreview
 from refgc.model.settings import DenoisingSettings, Start
@@ -47,12 +50,17 @@ class Refined:
         share: (height, width) of the same size in [0, 1], what of each pixel the model drew.
         windows: where it worked.
         stages: pictures that explain the result, uint8 RGB by name, "upscaled" first.
+        trust: (height, width) in [0, 1], what of each pixel the correspondence engine placed that the result has; None
+            where it took no part in it, or placed nothing.
+        drift: how far the redrawn window was from the generated picture; None where that was not looked at.
     """
 
     picture: Bytes
     share: Floats
     windows: Windows
     stages: dict[str, Bytes]
+    trust: Floats | None = None
+    drift: Drift | None = None
 
 
 @dataclass
@@ -172,6 +180,8 @@ class RefiningPipeline(DiffusionPipeline):
         strength: float = 1.0,
         init: Start = "generated",
         noise: float | None = None,
+        together: bool | None = None,
+        checks_drift: bool | None = None,
         whole: bool = False,
         reference_cache: bool | None = None,
         compact_generated: bool | None = None,
@@ -203,6 +213,10 @@ class RefiningPipeline(DiffusionPipeline):
             init: what the noise is laid over: "generated", the enlarged LRGI, or "correspondence", the correspondence
                 engine's result.
             noise: the share of the schedule that is run, in (0, 1]; None is 1 for the first `init`, 0.3 for the second.
+            together: whether the redrawn object is laid over the correspondence engine's result, whose pixels stay
+                where that engine is sure of them; None does so without an adapter.
+            checks_drift: whether a redrawing that moved the object is put right, and one in another pose refused; None
+                does so without an adapter.
             whole: true for the whole frame instead of a window around the object.
             reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
                 None does as the experts were trained.
@@ -241,6 +255,8 @@ class RefiningPipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             init=init,
             noise=noise,
+            together=together,
+            checks_drift=checks_drift,
             whole=whole,
             reference_cache=reference_cache,
             compact_generated=compact_generated,
@@ -271,11 +287,26 @@ class RefiningPipeline(DiffusionPipeline):
             InputError: a setting cannot be used.
             EngineError: the model's output is no picture.
         """
-        inputs, decoded = self._redraw(request, settings or DenoisingSettings(), "pt", progress, viewer)
+        settings = self._decided(settings or DenoisingSettings())
+        inputs, decoded = self._redraw(request, settings, "pt", progress, viewer)
         drawn = to_pixels(decoded)
         progress("putting it back", 0.97)
-        picture, share = put_back(inputs.upscaled, drawn, inputs.windows, request.scale, request.strength)
-        return Refined(picture, share, inputs.windows, {**inputs.stages, "redrawn": drawn})
+        stages = {**inputs.stages, "redrawn": drawn}
+        base, trust = inputs.upscaled, None
+        if settings.together and inputs.correspondence is not None:
+            base, trust = inputs.correspondence, inputs.trust
+        drift = None
+        if settings.checks_drift:
+            drift = _drift_of(drawn, inputs.windows, request)
+            if drift.is_refused:
+                base, trust = inputs.upscaled, None
+                if inputs.correspondence is not None:
+                    base, trust = inputs.correspondence, inputs.trust
+                return Refined(base, np.zeros(base.shape[:2], np.float32), inputs.windows, stages, trust, drift)
+            content = content_area(inputs.windows.generated_window, inputs.windows.working_size)
+            drawn = undo_shift(drawn, drift, content.size)
+        picture, share = put_back(base, drawn, inputs.windows, request.scale, request.strength, trust=trust)
+        return Refined(picture, share, inputs.windows, stages, trust, drift)
 
     def _output(self, request: RefineRequest, settings: DenoisingSettings, output_type: OutputType) -> RefGCSR2Output:
         if output_type == "latent":
@@ -292,6 +323,7 @@ class RefiningPipeline(DiffusionPipeline):
         viewer: Viewer | None = None,
     ) -> tuple[Inputs, Tensor]:
         """What the model was given, and the window that it drew: tokens, or (1, 3, height, width) in [0, 1]."""
+        settings = self._decided(settings)
         made_for = self.backbone.schedule(self)
         steps, guidance = settings.num_inference_steps, settings.guidance_scale
         # A model that was distilled to do without guidance would be spoilt by a second pass.
@@ -325,6 +357,15 @@ class RefiningPipeline(DiffusionPipeline):
         finally:
             self._forget_run()
         return inputs, drawn
+
+    def _decided(self, settings: DenoisingSettings) -> DenoisingSettings:
+        """What the caller left open, decided by whether there are experts."""
+        stock = self.freqmole is None
+        return replace(
+            settings,
+            together=stock if settings.together is None else settings.together,
+            checks_drift=stock if settings.checks_drift is None else settings.checks_drift,
+        )
 
     def _as_trained(self, name: str, chosen: bool | None) -> bool:
         """A choice of the caller; where there is none, how the experts were trained."""
@@ -438,6 +479,15 @@ class RefiningPipeline(DiffusionPipeline):
         if self.transformer.is_cache_enabled:
             self.transformer._reset_stateful_cache()
         self.maybe_free_model_hooks()
+
+
+def _drift_of(drawn: Bytes, windows: Windows, request: RefineRequest) -> Drift:
+    """How far a redrawn window is from that of the generated picture."""
+    window = Region(*windows.generated_window)
+    content = np.asarray(content_area(windows.generated_window, windows.working_size).of(drawn), np.uint8)
+    mask = windows.generated_mask
+    outline = None if mask is None else np.asarray(window.of(mask), np.float32)
+    return find_drift(content, np.asarray(window.of(request.generated.pixels), np.uint8), outline)
 
 
 class RefGCSR2Pipeline(RefiningPipeline, FluxKontextPipeline):

@@ -37,6 +37,10 @@ class DenoisingSettings:
         init: what the noise is laid over: the enlarged LRGI, or the correspondence engine's result.
         noise: the share of the schedule that is run, in (0, 1]; None is 1 over the LRGI, which leaves nothing of it,
             and 0.3 over the correspondence engine's result.
+        together: whether the redrawn object is laid over the correspondence engine's result, whose pixels stay where
+            that engine is sure of them; None does so without an adapter.
+        checks_drift: whether a redrawing that moved the object is put right, and one in another pose refused; None does
+            so without an adapter.
         whole: true for the whole frame instead of a window around the object.
         reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
             None does as the experts were trained.
@@ -57,6 +61,8 @@ class DenoisingSettings:
     guidance_scale: float | None = None
     init: Start = "generated"
     noise: float | None = None
+    together: bool | None = None
+    checks_drift: bool | None = None
     whole: bool = False
     reference_cache: bool | None = None
     compact_generated: bool | None = None

@@ -28,7 +28,7 @@ from tests.support.tiny_freqmole import teach
 from tests.support.tiny_klein import tiny_klein_vae
 from tests.support.tiny_models import tiny_transformer, tiny_vae
 
-SIX_STEPS = DenoisingSettings(height=64, width=64, num_inference_steps=6)
+SIX_STEPS = DenoisingSettings(height=64, width=64, num_inference_steps=6, together=False, checks_drift=False)
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ SELECT key, folder FROM (SELECT key, folder, sum(bytes) OVER (ORDER BY used DESC
 WHERE total > ?
 """
 # Settings whose text decides the pixels of the diffusion engine.
-ENGINE_SETTINGS = ("REFGC_SPEED", "REFGC_DEVICE")
+ENGINE_SETTINGS = ("REFGC_SPEED", "REFGC_DEVICE", "REFGC_TOGETHER")
 
 SHOWN_RESULT = TypeAdapter(ShownResult)
 

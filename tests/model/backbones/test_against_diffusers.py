@@ -22,6 +22,7 @@ from refgc.model.tokens import HRRI, LRGI, NOISE, conditions, pack, position_ids
 from refgc.request import RefineRequest, make_request
 
 SIZE: dict[str, Any] = {"height": 64, "width": 96}
+AS_DRAWN: dict[str, Any] = {"together": False, "checks_drift": False}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def noise(seed: int = 3) -> Tensor:
 
 
 def ours(pipeline: Any, request: RefineRequest, **options: Any) -> np.ndarray:
-    settings = DenoisingSettings(**SIZE, generator=torch.Generator().manual_seed(3), **options)
+    settings = DenoisingSettings(**SIZE, **AS_DRAWN, generator=torch.Generator().manual_seed(3), **options)
     drawn: np.ndarray = quiet(pipeline).refine(request, settings).stages["redrawn"]
     return drawn.astype(int)
 

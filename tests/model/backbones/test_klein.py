@@ -34,7 +34,7 @@ from tests.support.tiny_klein import TEXT_WIDTH, run_klein, save_tiny_klein, tin
 
 CPU = torch.device("cpu")
 ON_CPU = Placement(CPU, torch.float32, "none", "none", CPU, True, True, "float32 on the CPU.", 0)
-SMALL = DenoisingSettings(height=64, width=64)
+SMALL = DenoisingSettings(height=64, width=64, together=False, checks_drift=False)
 
 
 def trained(transformer: nn.Module, **config) -> FreqMoLE:
