@@ -91,17 +91,18 @@ def find_drift(drawn: Bytes, generated: Bytes, mask: Floats | None) -> Drift:
     moved = motion[:, :2] @ middle + motion[:, 2] - middle
     shift = (float(moved[0]) / grid[0], float(moved[1]) / grid[1])
     bending = _bending(motion, np.stack([columns, rows], axis=1) - middle)
-    undone = _shifted(source, moved)
+    undone = _moved(source, np.array([[1.0, 0.0, moved[0]], [0.0, 1.0, moved[1]]]))
     correlation = _correlation(target, undone, inside)
     outline = correlation if mask is None else _correlation(target, undone, _band(inside))
+    distance = float(np.abs(moved).max()) / max(grid)
     verdict: Verdict = "kept"
-    if correlation < LEAST_CORRELATION or outline < LEAST_OUTLINE:
+    if _correlation(target, _moved(source, motion), inside) < LEAST_CORRELATION:
         verdict = "other"
-    if bending > LARGEST_BENDING:
+    elif bending > LARGEST_BENDING:
         verdict = "turned"
-    elif verdict == "kept" and float(np.abs(moved).max()) > LARGEST_SHIFT * max(grid):
+    elif correlation < LEAST_CORRELATION or outline < LEAST_OUTLINE or distance > LARGEST_SHIFT:
         verdict = "other"
-    elif verdict == "kept" and float(np.abs(moved).max()) > SMALL_SHIFT * max(grid):
+    elif distance > SMALL_SHIFT:
         verdict = "shifted"
     return Drift(verdict, shift, bending, correlation, outline)
 
@@ -180,8 +181,8 @@ def _bending(motion: NDArray[np.float64], offsets: NDArray[np.float64]) -> float
     return float(np.linalg.norm(displaced, axis=1).max() / np.sqrt(len(offsets)))
 
 
-def _shifted(source: Floats, moved: NDArray[np.float64]) -> Floats:
-    motion = np.array([[1.0, 0.0, moved[0]], [0.0, 1.0, moved[1]]])
+def _moved(source: Floats, motion: NDArray[np.float64]) -> Floats:
+    """A field with a motion (2, 3) undone."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(
         cv2.warpAffine(source, motion, size_of(source), flags=flags, borderMode=cv2.BORDER_REFLECT_101), np.float32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,7 +91,7 @@ def test_a_shift_is_found_and_undone(window: Window) -> None:
 @pytest.mark.parametrize(
     "change", [{"turn": 8}, {"turn": -12}, {"turn": 20}, {"grow": 1.15}, {"grow": 0.85}], ids=lambda change: str(change)
 )
-def test_another_pose_or_size_is_refused(window: Window, change: dict[str, float]) -> None:
+def test_another_pose_or_size_is_refused(window: Window, change: dict[str, Any]) -> None:
     assert find_drift(window.redrawn(**change), window.generated, window.mask).is_refused
 
 

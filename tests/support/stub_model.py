@@ -34,8 +34,8 @@ class LosslessVAE(nn.Module):
             latent_channels=4,
         )
         self.bn = nn.BatchNorm2d(4 * CHANNELS, affine=False)
-        self.bn.running_mean.copy_(torch.linspace(-0.5, 0.5, 4 * CHANNELS))
-        self.bn.running_var.copy_(torch.linspace(0.5, 2, 4 * CHANNELS))
+        self.bn.running_mean = torch.linspace(-0.5, 0.5, 4 * CHANNELS)
+        self.bn.running_var = torch.linspace(0.5, 2, 4 * CHANNELS)
 
     def encode(self, picture: Tensor) -> Any:
         latents = functional.pixel_unshuffle(picture, PIXELS)
@@ -85,6 +85,6 @@ def leading_pipeline(kind: str, target: Target = lambda tokens: tokens) -> Any:
     return pipeline
 
 
-def words() -> dict[str, Tensor]:
+def words() -> dict[str, Any]:
     """Embeddings that such a model does not read."""
     return {"prompt_embeds": torch.zeros(1, 4, 8), "pooled_prompt_embeds": torch.zeros(1, 8)}
