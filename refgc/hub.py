@@ -17,13 +17,15 @@ from refgc.weight_files import PICKLES, only_pickles
 BASE = "REFGC_BASE"
 ADAPTER = "REFGC_ADAPTER"
 FLUX_KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
+FLUX_KLEIN = "black-forest-labs/FLUX.2-klein-4B"
+FLUX_KLEIN_BASE = "black-forest-labs/FLUX.2-klein-base-4B"
 
 # Only folders: at their top level FLUX's repositories hold the transformer a second time, in another format.
 PIPELINE_FILES = ("model_index.json", "*/*")
 ADAPTER_FILES = ("config.json", "freqmole.safetensors")
 
 INDEX = "model_index.json"
-PIPELINES = ("FluxKontextPipeline", "RefGCSR2Pipeline")
+PIPELINES = ("FluxKontextPipeline", "RefGCSR2Pipeline", "Flux2KleinPipeline", "RefGCSR2KleinPipeline")
 NETWORKS = ("transformer", "text_encoder", "text_encoder_2", "vae")
 LOGIN = "set HF_TOKEN to one of https://huggingface.co/settings/tokens or run `hf auth login`"
 
@@ -76,12 +78,12 @@ def check_pipeline(folder: Path, source: str) -> None:
     """Checks that a pipeline is of the architecture that the model is built on.
 
     Raises:
-        EngineError: `folder` holds no FLUX.1-Kontext.
+        EngineError: `folder` holds neither FLUX.1-Kontext nor FLUX.2 [klein].
     """
-    name = _index(folder).get("_class_name")
+    name = index_of(folder).get("_class_name")
     if name not in PIPELINES:
         raise EngineError(
-            f"{BASE} is {source!r}, which holds a {name} and no {PIPELINES[0]}; name {FLUX_KONTEXT} or a finetuned one."
+            f"{BASE} is {source!r}, which holds a {name}; name {FLUX_KONTEXT} or {FLUX_KLEIN}, or a finetuned one."
         )
 
 
@@ -89,10 +91,10 @@ def missing_from(folder: Path, files: Sequence[str]) -> list[str]:
     """Names of files that `folder` lacks and that its model cannot be read without; empty if it is complete."""
     if files != PIPELINE_FILES:
         return [name for name in files if not (folder / name).is_file()]
-    if not _index(folder):
+    if not index_of(folder):
         return [INDEX]
     missing: list[str] = []
-    for part in (name for name, made_of in _index(folder).items() if isinstance(made_of, list) and made_of[0]):
+    for part in (name for name, made_of in index_of(folder).items() if isinstance(made_of, list) and made_of[0]):
         if part in NETWORKS:
             missing.extend(f"{part}/{name}" for name in _missing_from_network(folder / part))
         elif not (folder / part).is_dir():
@@ -113,7 +115,8 @@ def _missing_from_network(folder: Path) -> list[str]:
     return [] if any(folder.glob("*.safetensors")) else ["*.safetensors"]
 
 
-def _index(folder: Path) -> dict[str, object]:
+def index_of(folder: Path) -> dict[str, object]:
+    """What the model_index.json of a pipeline's folder says; empty where it cannot be read."""
     try:
         index = json.loads((folder / INDEX).read_text())
     except (OSError, ValueError):

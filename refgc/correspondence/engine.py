@@ -81,7 +81,8 @@ class CorrespondenceEngine:
         if surroundings is not base:
             fused = mix_with_object(surroundings, fused, _object_area(request, objects))
             stages["surroundings"] = Image(to_bytes(surroundings))
-        return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages)
+        trust = np.maximum.reduce([one.trust for one in objects])
+        return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages, trust)
 
 
 def _view(number: int, request: RefineRequest, progress: Progress) -> View:

@@ -18,9 +18,10 @@ from refgc.diptych.sources import NO_GPU, Sources
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError
 from refgc.flux.memory import LoadedModel, ModelHolder
-from refgc.flux.placement import Machine, ModelSize, Placement, examine, place
+from refgc.flux.placement import Machine, Placement, examine, place
 from refgc.flux.progress import StageTimer
 from refgc.flux.reading import parameters, prompt_reader
+from refgc.flux.sizes import ModelSize
 from refgc.flux.speed import Quantization, SpeedOptions
 from refgc.model import loading
 from refgc.settings import settings as environment

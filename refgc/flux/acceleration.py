@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import FirstBlockCacheConfig, attention_backend
+from diffusers import FirstBlockCacheConfig, Flux2Transformer2DModel, attention_backend
 
 from refgc.errors import EngineError
 from refgc.flux.quantization import quantize
@@ -31,6 +31,9 @@ def apply(pipeline: Any, options: SpeedOptions, device: torch.device | None = No
         EngineError: an option cannot be had on this machine.
     """
     transformer = pipeline.transformer
+    if options.step_cache is not None and isinstance(transformer, Flux2Transformer2DModel):
+        # First Block Cache of diffusers 0.42 subtracts the first block's pair of outputs from the last one's tensor.
+        raise EngineError("The step cache does not work with FLUX.2, whose distilled model has 4 steps; leave it out.")
     if options.fuse and pipeline.freqmole is not None:
         pipeline.freqmole.fuse(keep_base=False)
     if options.quantization is not None and options.quantization != "none":

@@ -14,11 +14,11 @@ from typing import Literal
 
 import torch
 from diffusers import FluxTransformer2DModel
-from diffusers.models.transformers.transformer_flux import FluxAttention
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from refgc.errors import EngineError, InputError
+from refgc.model.reference_cache import ATTENTIONS
 
 Measure = Literal["attention", "scores"]
 View = Literal["conditions", "noise"]
@@ -163,7 +163,7 @@ class AttentionRecorder:
         """
         if view == "noise" and measure == "scores":
             raise InputError("Scores are recorded of the conditions' queries only; choose the measure 'attention'.")
-        attentions = {name: one for name, one in transformer.named_modules() if isinstance(one, FluxAttention)}
+        attentions = {name: one for name, one in transformer.named_modules() if isinstance(one, ATTENTIONS)}
         if modules is None:
             modules = [name for name in attentions if not name.startswith("single_")]
         if unknown := sorted(set(modules) - set(attentions)):

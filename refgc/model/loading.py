@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from diffusers import FluxTransformer2DModel
 from pydantic import ValidationError
 
 from refgc import hub
 from refgc.flux.acceleration import apply
-from refgc.flux.placement import ModelSize, Placement
+from refgc.flux.placement import Placement
 from refgc.flux.reading import load_transformer, parameters, reading, stream
+from refgc.flux.sizes import ModelSize
 from refgc.flux.speed import SpeedOptions
 from refgc.model import weights
+from refgc.model.backbones.catalogue import chosen_source
 from refgc.model.freqmole import FreqMoLEConfig
-from refgc.model.pipeline import RefGCSR2Pipeline
+from refgc.model.pipeline import PIPELINES, RefGCSR2KleinPipeline, RefGCSR2Pipeline
 from refgc.settings import settings
+
+AnyRefGCPipeline = RefGCSR2Pipeline | RefGCSR2KleinPipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +28,18 @@ class Sources:
     """Where base and adapter come from, each a folder or a Hub repository.
 
     Attributes:
-        base: a FLUX.1-Kontext pipeline.
+        base: a pipeline of FLUX.1-Kontext or FLUX.2 [klein].
         adapter: FreqMoLE's weights; None for the stock model.
     """
 
-    base: str = hub.FLUX_KONTEXT
+    base: str = hub.FLUX_KLEIN
     adapter: str | None = None
 
     @classmethod
     def from_environment(cls) -> Self:
         """The sources that `REFGC_BASE` and `REFGC_ADAPTER` name."""
         given = settings()
-        return cls(given.base or hub.FLUX_KONTEXT, given.adapter)
+        return cls(chosen_source(given.base, given.adapter), given.adapter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,10 @@ class Folders:
 
 
 def fetch(sources: Sources) -> Folders:
-    """Finds the weights, or downloads them: about 34 GB for the default base.
+    """Finds the weights, or downloads them: 16 GB for FLUX.2 [klein], 34 for FLUX.1-Kontext.
 
     Raises:
-        EngineError: they cannot be had, or the base is no FLUX.1-Kontext.
+        EngineError: they cannot be had, or the base is of another architecture.
     """
     # The small files first: the adapter, then the base's index, which tells whether the base is of the right kind.
     adapter = sources.adapter and hub.fetch(sources.adapter, hub.ADAPTER, hub.ADAPTER_FILES)
@@ -65,8 +68,9 @@ def measure(folders: Folders, options: SpeedOptions) -> ModelSize:
     Raises:
         EngineError: a file of the base is damaged.
     """
+    made_of = pipeline_class(folders.base)
     with reading(folders.base):
-        network = FluxTransformer2DModel.load_config(folders.base, subfolder="transformer")
+        network = made_of.backbone.network.load_config(folders.base, subfolder="transformer")
         width = network["num_attention_heads"] * network["attention_head_dim"]
         blocks = network["num_layers"] + network["num_single_layers"]
     cached = options.reference_cache
@@ -74,7 +78,7 @@ def measure(folders: Folders, options: SpeedOptions) -> ModelSize:
         cached = folders.adapter is not None and _is_trained_with_cache(folders.adapter)
     return ModelSize(
         transformer=parameters(folders.base / "transformer"),
-        text_encoders=parameters(folders.base / "text_encoder") + parameters(folders.base / "text_encoder_2"),
+        text_encoders=sum(parameters(folder) for folder in folders.base.glob("text_encoder*")),
         vae=parameters(folders.base / "vae"),
         width=width,
         blocks=blocks,
@@ -82,7 +86,17 @@ def measure(folders: Folders, options: SpeedOptions) -> ModelSize:
     )
 
 
-def load(folders: Folders, placement: Placement, options: SpeedOptions) -> RefGCSR2Pipeline:
+def pipeline_class(base: Path) -> type[RefGCSR2Pipeline] | type[RefGCSR2KleinPipeline]:
+    """The pipeline for the architecture of a base.
+
+    Raises:
+        EngineError: it is of another architecture, or its index cannot be read.
+    """
+    hub.check_pipeline(base, str(base))
+    return PIPELINES[str(hub.index_of(base)["_class_name"])]
+
+
+def load(folders: Folders, placement: Placement, options: SpeedOptions) -> AnyRefGCPipeline:
     """The pipeline without its text encoders, on its device, with all speed options applied.
 
     Args:
@@ -98,16 +112,14 @@ def load(folders: Folders, placement: Placement, options: SpeedOptions) -> RefGC
     fuses = options.fuse and folders.adapter is not None
     # Weights are quantised while they are read, unless experts have to be fused first and main memory is large enough.
     quantizes_first = quantized and not (fuses and placement.fuses_before_quantizing)
-    transformer = load_transformer(folders.base, placement, quantizes=quantizes_first)
+    made_of = pipeline_class(folders.base)
+    transformer = load_transformer(folders.base, placement, quantizes=quantizes_first, network=made_of.backbone.network)
     with reading(folders.base):
-        pipeline = RefGCSR2Pipeline.from_pretrained(
+        pipeline = made_of.from_pretrained(
             folders.base,
             transformer=transformer,
             dtype=placement.dtype,
-            text_encoder=None,
-            text_encoder_2=None,
-            tokenizer=None,
-            tokenizer_2=None,
+            **dict.fromkeys(made_of.backbone.text_parts),
         )
     if folders.adapter is not None:
         pipeline.freqmole = weights.load(pipeline.transformer, folders.adapter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from refgc.errors import InputError
+from refgc.flux.prompts import PromptEmbeddings
 from refgc.imaging.arrays import Size
 
 Start = Literal["generated", "correspondence"]
@@ -27,14 +28,19 @@ class DenoisingSettings:
     Attributes:
         prompt: the instruction; None takes the paper's, with the request's object name in it.
         prompt_embeds: (1, text tokens, width), instead of a prompt.
-        pooled_prompt_embeds: (1, width), goes with `prompt_embeds`.
+        pooled_prompt_embeds: (1, width), goes with `prompt_embeds` of FLUX.1.
+        negative_prompt_embeds: as `prompt_embeds`, of an empty prompt, for a model that is guided by it.
         height: of the window as the model sees it, a multiple of 16; None takes the Kontext size nearest in aspect.
         width: the same.
-        num_inference_steps: of the whole schedule.
-        guidance_scale: of the distilled guidance.
+        num_inference_steps: of the whole schedule; None takes what the model was made for.
+        guidance_scale: likewise.
         init: what the noise is laid over: the enlarged LRGI, or the correspondence engine's result.
         noise: the share of the schedule that is run, in (0, 1]; None is 1 over the LRGI, which leaves nothing of it,
             and 0.3 over the correspondence engine's result.
+        together: whether the redrawn object is laid over the correspondence engine's result, whose pixels stay where
+            that engine is sure of them; None does so without an adapter.
+        checks_drift: whether a redrawing that moved the object is put right, and one in another pose refused; None does
+            so without an adapter.
         whole: true for the whole frame instead of a window around the object.
         reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
             None does as the experts were trained.
@@ -48,12 +54,15 @@ class DenoisingSettings:
     prompt: str | None = None
     prompt_embeds: Tensor | None = None
     pooled_prompt_embeds: Tensor | None = None
+    negative_prompt_embeds: Tensor | None = None
     height: int | None = None
     width: int | None = None
-    num_inference_steps: int = 28
-    guidance_scale: float = 2.5
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
     init: Start = "generated"
     noise: float | None = None
+    together: bool | None = None
+    checks_drift: bool | None = None
     whole: bool = False
     reference_cache: bool | None = None
     compact_generated: bool | None = None
@@ -61,23 +70,49 @@ class DenoisingSettings:
     callback_on_step_end: Callable[..., dict[str, Any]] | None = None
     callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",)
 
-    def check(self) -> None:
+    def check(self, offered: Collection[str] = ("latents", "prompt_embeds")) -> None:
         """Refuses settings that cannot be used; sizes are checked where the windows are chosen.
+
+        Args:
+            offered: names of the tensors that a callback can be given.
 
         Raises:
             InputError: a number is out of range, or settings are given that exclude or need each other.
         """
-        embeds_given = self.prompt_embeds is not None
-        if embeds_given != (self.pooled_prompt_embeds is not None) or (embeds_given and self.prompt is not None):
-            raise InputError("Give either a prompt, or both prompt_embeds and pooled_prompt_embeds.")
+        goes_with = self.pooled_prompt_embeds is not None or self.negative_prompt_embeds is not None
+        if (goes_with and self.prompt_embeds is None) or (self.prompt_embeds is not None and self.prompt is not None):
+            raise InputError("Give either a prompt, or prompt_embeds with what goes with them.")
+        if unknown := sorted(set(self.callback_on_step_end_tensor_inputs) - set(offered)):
+            raise InputError(f"A callback is given no tensor {unknown[0]!r}; choose {', '.join(offered)}.")
         if (self.height is None) != (self.width is None):
             raise InputError("Only one of height and width is given; give both or neither.")
-        if self.num_inference_steps < 1:
-            raise InputError(f"The number of steps is {self.num_inference_steps}; choose 1 or more.")
+        if self.steps < 1:
+            raise InputError(f"The number of steps is {self.steps}; choose 1 or more.")
         if self.init not in get_args(Start):
             raise InputError(f"There is no init {self.init!r}; choose {' or '.join(get_args(Start))}.")
         if self.noise is not None and not 0 < self.noise <= 1:
             raise InputError(f"The noise is {self.noise:g}; choose a number above 0 and at most 1.")
+
+    @property
+    def steps(self) -> int:
+        """Of the whole schedule; only where it is decided."""
+        if self.num_inference_steps is None:
+            raise ValueError("the number of steps is not decided yet")
+        return self.num_inference_steps
+
+    @property
+    def guidance(self) -> float:
+        """The guidance scale; only where it is decided."""
+        if self.guidance_scale is None:
+            raise ValueError("the guidance is not decided yet")
+        return self.guidance_scale
+
+    @property
+    def embeddings(self) -> PromptEmbeddings | None:
+        """The embeddings that are given; None where a prompt is to be read."""
+        if self.prompt_embeds is None:
+            return None
+        return PromptEmbeddings(self.prompt_embeds, self.pooled_prompt_embeds, self.negative_prompt_embeds)
 
     @property
     def working_size(self) -> Size | None:
@@ -88,6 +123,6 @@ class DenoisingSettings:
     def sigmas(self) -> list[float]:
         """The sigmas of the steps that are run, falling, before the scheduler's shift."""
         noise = DEFAULT_NOISE[self.init] if self.noise is None else self.noise
-        steps = max(1, round(noise * self.num_inference_steps))
-        schedule = np.linspace(1.0, 1 / self.num_inference_steps, self.num_inference_steps)
+        steps = max(1, round(noise * self.steps))
+        schedule = np.linspace(1.0, 1 / self.steps, self.steps)
         return [float(sigma) for sigma in schedule[-steps:]]
