@@ -23,7 +23,7 @@ from huggingface_hub import constants as hub
 from rich.console import Console
 
 from benchmarks.diffusion_report import Findings, count_full_size, reason_of, report, show
-from benchmarks.kontext import (
+from benchmarks.random_model import (
     FULL,
     QUANTIZATIONS,
     SMALL,

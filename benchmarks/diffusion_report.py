@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.kontext import FULL, QUANTIZATIONS, Sizes, count_operations, count_resident_bytes
+from benchmarks.random_model import FULL, QUANTIZATIONS, Sizes, count_operations, count_resident_bytes
 from refgc.errors import EngineError, InputError
 from refgc.flux.quantization import Quantized
 

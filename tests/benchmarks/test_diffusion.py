@@ -16,7 +16,7 @@ from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks import diffusion, diffusion_report, kontext
+from benchmarks import diffusion, diffusion_report, random_model
 from benchmarks.diffusion import (
     Option,
     Run,
@@ -28,7 +28,7 @@ from benchmarks.diffusion import (
     planned,
     run_all,
 )
-from benchmarks.kontext import Painter, Sizes, count_operations, count_resident_bytes, weight_bytes
+from benchmarks.random_model import Painter, Sizes, count_operations, count_resident_bytes, weight_bytes
 from refgc.flux.quantization import Quantized
 from refgc.flux.speed import SpeedOptions
 
@@ -237,9 +237,9 @@ def test_resident_bytes_are_counted_as_a_whole_model_has_them(run: Run, quantiza
     painter.encode()
     counted = count_resident_bytes(TINY, quantization, CPU)
     assert counted["weights"] == weight_bytes(painter.transformer, painter.vae)
-    assert counted["cache"] == kontext.cache_bytes(painter.transformer)
+    assert counted["cache"] == random_model.cache_bytes(painter.transformer)
     painter.forget()
-    assert kontext.cache_bytes(painter.transformer) == 0
+    assert random_model.cache_bytes(painter.transformer) == 0
 
 
 def test_the_yardstick_is_one_of_the_rows(run: Run) -> None:
@@ -252,6 +252,6 @@ def test_the_yardstick_is_one_of_the_rows(run: Run) -> None:
 
 def test_small_work_has_the_proportions_of_the_full_one() -> None:
     """Tokens, text and experts shrink as the width does, so that each kind of work keeps its share."""
-    small, full = kontext.SMALL, kontext.FULL
+    small, full = random_model.SMALL, random_model.FULL
     assert full.heads / small.heads == full.text_tokens / small.text_tokens == full.rank / small.rank
     assert full.heads / small.heads == full.picture_tokens / small.picture_tokens
