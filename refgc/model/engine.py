@@ -26,7 +26,6 @@ from refgc.errors import EngineError, RefGCError
 from refgc.flux.memory import LoadedModel, ModelHolder, free_memory
 from refgc.flux.placement import GIB, Machine, ModelSize, Placement, examine
 from refgc.flux.progress import StageTimer
-from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image
@@ -160,7 +159,7 @@ class DiffusionEngine:
         if loaded.placement.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(loaded.placement.device)
         timer("reading the prompt", 0.01)
-        embeddings = loaded.reader.read(self._settings.prompt or prompt_for(request.object_name))
+        embeddings = loaded.reader.read(self._settings.prompt or loaded.pipeline.prompt_for(request.object_name))
         steps = 0
 
         def count(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,8 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from refgc.errors import EngineError, InputError
+from refgc.flux.prompts import INSTRUCTION, OBJECT
+from refgc.model.fingerprint import fingerprint
 
 GATE = "frequency_gate"
+# Distilled guidance of FLUX.1-Kontext where nothing else is said, as in its pipeline's examples.
+GUIDANCE = 2.5
+Enlargement = Literal["bicubic", "clean"]
 EXPERTS = ("low_frequency", "high_frequency")
 FUSIBLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -91,13 +96,25 @@ class FreqMoLEConfig(BaseModel):
     )
     initial_alpha: AlphaByDepth = Field(default=AlphaByDepth(), description="where the gates started")
     base: str = Field(default="black-forest-labs/FLUX.1-Kontext-dev", description="what the experts were trained on")
+    base_fingerprint: str | None = Field(
+        default=None, description="of that base, from refgc.model.fingerprint; None where it is not known"
+    )
     reference_cache: bool = Field(default=False, description="trained with condition tokens attending to themselves")
     compact_generated: bool = Field(default=False, description="trained with IMG2 at half size")
+    guidance: float = Field(default=GUIDANCE, ge=0, description="trained with this distilled guidance")
+    whole: bool = Field(default=False, description="trained on the whole frame instead of a window around the object")
+    prompt: str = Field(default=INSTRUCTION, description="trained with this instruction; {object} is the object's name")
+    enlargement: Enlargement = Field(
+        default="bicubic",
+        description='how IMG2 was enlarged: "bicubic" as in the paper, or "clean", by refgc.imaging.upscale',
+    )
 
     @model_validator(mode="after")
     def _some_target(self) -> Self:
         if not self.double_stream_targets and not self.single_stream_targets:
             raise ValueError("double_stream_targets and single_stream_targets cannot both be empty")
+        if OBJECT not in self.prompt:
+            raise ValueError(f"prompt has no {OBJECT} in it")
         return self
 
     @property
@@ -325,7 +342,7 @@ def inject(
 
     Args:
         transformer: a FluxTransformer2DModel; it is changed in place.
-        config: what to inject; None takes the defaults.
+        config: what to inject; None takes the defaults. The base's fingerprint is added where the config has none.
         dtype: of experts and gates. fp32 is right for training, whatever the base has.
         generator: of the experts' initial A, on the CPU; None takes torch's global one.
 
@@ -336,6 +353,8 @@ def inject(
     """
     config = config or FreqMoLEConfig()
     blocks = find_projections(transformer, config)
+    if config.base_fingerprint is None:
+        config = config.model_copy(update={"base_fingerprint": fingerprint(transformer)})
     gates: dict[str, FrequencyGate] = {}
     projections: dict[str, FreqMoLELinear] = {}
     for number, (block, found) in enumerate(blocks.items()):

@@ -20,7 +20,7 @@ from refgc.engine import Progress, Viewer, no_progress
 from refgc.errors import EngineError, InputError
 from refgc.flux.checks import checked_folder, safetensors_only
 from refgc.flux.pictures import OutputType, check_output_type, to_output_type, to_pixels
-from refgc.flux.prompts import check_length, prompt_for
+from refgc.flux.prompts import INSTRUCTION, check_length, prompt_for
 from refgc.imaging.arrays import Bytes, Floats
 from refgc.imaging.image import ImageSource
 from refgc.model import reference_cache as caching
@@ -154,11 +154,11 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 28,
-        guidance_scale: float = 2.5,
+        guidance_scale: float | None = None,
         strength: float = 1.0,
         init: Start = "generated",
         noise: float | None = None,
-        whole: bool = False,
+        whole: bool | None = None,
         reference_cache: bool | None = None,
         compact_generated: bool | None = None,
         generator: torch.Generator | None = None,
@@ -182,13 +182,14 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             height: of the window as the model sees it, a multiple of 16; None takes the Kontext size nearest in aspect.
             width: the same.
             num_inference_steps: of the whole noise schedule.
-            guidance_scale: of the distilled guidance.
+            guidance_scale: of the distilled guidance; None does as the experts were trained, or 2.5.
             strength: how much of the redrawn object to bring in, from 0 (plain enlargement) to 1. Unlike in other
                 diffusers pipelines it says nothing about the schedule; that is `noise`.
             init: what the noise is laid over: "generated", the enlarged LRGI, or "correspondence", the correspondence
                 engine's result.
             noise: the share of the schedule that is run, in (0, 1]; None is 1 for the first `init`, 0.3 for the second.
-            whole: true for the whole frame instead of a window around the object.
+            whole: true for the whole frame instead of a window around the object; None does as the experts were
+                trained.
             reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
                 None does as the experts were trained.
             compact_generated: whether the LRGI is given at half the size; None does as the experts were trained.
@@ -287,10 +288,8 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         """What the model was given, and the window that it drew: tokens, or (1, 3, height, width) in [0, 1]."""
         settings.check()
         settings = replace(
-            settings,
+            settings.as_trained(None if self.freqmole is None else self.freqmole.config),
             generator=settings.generator or torch.Generator().manual_seed(request.seed),
-            reference_cache=self._as_trained("reference_cache", settings.reference_cache),
-            compact_generated=self._as_trained("compact_generated", settings.compact_generated),
         )
         embeds, pooled = self._embed_prompt(request, settings, progress)
         inputs = prepare_inputs(request, settings, progress)
@@ -329,11 +328,9 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             self._forget_run()
         return inputs, drawn
 
-    def _as_trained(self, name: str, chosen: bool | None) -> bool:
-        """A choice of the caller; where there is none, how the experts were trained."""
-        if chosen is None:
-            return self.freqmole is not None and bool(getattr(self.freqmole.config, name))
-        return chosen
+    def prompt_for(self, object_name: str) -> str:
+        """The instruction about an object that the experts were trained with, or the paper's."""
+        return prompt_for(object_name, INSTRUCTION if self.freqmole is None else self.freqmole.config.prompt)
 
     def _embed_prompt(
         self, request: RefineRequest, settings: DenoisingSettings, progress: Progress
@@ -345,7 +342,7 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         if self.text_encoder is None or self.text_encoder_2 is None:
             raise InputError("The pipeline has no text encoders; give prompt_embeds and pooled_prompt_embeds.")
         progress("reading the prompt", 0.0)
-        prompt = settings.prompt or prompt_for(request.object_name)
+        prompt = settings.prompt or self.prompt_for(request.object_name)
         check_length(self.tokenizer_2, prompt)
         embeds, pooled, _ = self.encode_prompt(prompt, None, device=self._execution_device)
         return embeds, pooled

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from refgc.errors import InputError
 from refgc.imaging.arrays import Size
+from refgc.model.freqmole import GUIDANCE, Enlargement, FreqMoLEConfig
 
 Start = Literal["generated", "correspondence"]
 # The share of the noise schedule that is run, by what the noise is laid over. At 1024 x 1024 the last 0.3 of the
@@ -31,15 +32,16 @@ class DenoisingSettings:
         height: of the window as the model sees it, a multiple of 16; None takes the Kontext size nearest in aspect.
         width: the same.
         num_inference_steps: of the whole schedule.
-        guidance_scale: of the distilled guidance.
+        guidance_scale: of the distilled guidance; None does as the experts were trained.
         init: what the noise is laid over: the enlarged LRGI, or the correspondence engine's result.
         noise: the share of the schedule that is run, in (0, 1]; None is 1 over the LRGI, which leaves nothing of it,
             and 0.3 over the correspondence engine's result.
-        whole: true for the whole frame instead of a window around the object.
+        whole: true for the whole frame instead of a window around the object; None does as the experts were trained.
         reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
             None does as the experts were trained.
         compact_generated: whether the LRGI is given at half the size, a quarter of its tokens; None does as the experts
             were trained.
+        enlargement: how the LRGI is enlarged for the model; None does as the experts were trained.
         generator: source of the noise; None takes the request's seed.
         callback_on_step_end: as in every diffusers pipeline.
         callback_on_step_end_tensor_inputs: the tensors it is given.
@@ -51,12 +53,13 @@ class DenoisingSettings:
     height: int | None = None
     width: int | None = None
     num_inference_steps: int = 28
-    guidance_scale: float = 2.5
+    guidance_scale: float | None = None
     init: Start = "generated"
     noise: float | None = None
-    whole: bool = False
+    whole: bool | None = None
     reference_cache: bool | None = None
     compact_generated: bool | None = None
+    enlargement: Enlargement | None = None
     generator: torch.Generator | None = None
     callback_on_step_end: Callable[..., dict[str, Any]] | None = None
     callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",)
@@ -78,6 +81,21 @@ class DenoisingSettings:
             raise InputError(f"There is no init {self.init!r}; choose {' or '.join(get_args(Start))}.")
         if self.noise is not None and not 0 < self.noise <= 1:
             raise InputError(f"The noise is {self.noise:g}; choose a number above 0 and at most 1.")
+
+    def as_trained(self, config: FreqMoLEConfig | None) -> Self:
+        """These settings with everything filled in that depends on how the experts were trained.
+
+        Args:
+            config: of the experts; None for the stock model, which was trained on no pairs.
+        """
+        trained: dict[str, Any] = {
+            "guidance_scale": GUIDANCE if config is None else config.guidance,
+            "whole": config is not None and config.whole,
+            "reference_cache": config is not None and config.reference_cache,
+            "compact_generated": config is not None and config.compact_generated,
+            "enlargement": "clean" if config is None else config.enlargement,
+        }
+        return replace(self, **{name: value for name, value in trained.items() if getattr(self, name) is None})
 
     @property
     def working_size(self) -> Size | None:

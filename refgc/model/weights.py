@@ -19,6 +19,7 @@ from torch import Tensor
 from refgc.errors import InputError
 from refgc.hub import ADAPTER_FILES, in_one_sentence
 from refgc.imaging.files import write_whole
+from refgc.model.fingerprint import fingerprint
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
 from refgc.model.model_card import model_card
 from refgc.weight_files import (
@@ -205,8 +206,14 @@ def _load(transformer: Any, folder: Path, source: str, dtype: torch.dtype) -> Fr
     config = _read_config(own_file(folder, CONFIG_FILE, label), source)
     file = own_file(folder, WEIGHTS_FILE, label)
     _check(_read_entries(file, source), weight_shapes(transformer, config), config, source)
+    if None not in (known := {config.base_fingerprint, fingerprint(transformer)}) and len(known) > 1:
+        raise InputError(
+            f"{label} was trained on {config.base}, and this base has the same shapes but other weights; load the "
+            "adapter into the base it was trained on."
+        )
     tensors = _read_tensors(file, source)
-    freqmole = inject(transformer, config, dtype=dtype)
+    # A generator of its own: loading must not move the global random state, by which a run would not be repeatable.
+    freqmole = inject(transformer, config, dtype=dtype, generator=torch.Generator())
     with torch.no_grad():
         for name, parameter in freqmole.named_parameters():
             parameter.copy_(tensors[name])

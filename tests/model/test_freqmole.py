@@ -469,7 +469,18 @@ def test_what_was_offloaded_after_fusing_is_not_unfused() -> None:
 
 
 def test_a_config_survives_its_file() -> None:
-    config = FreqMoLEConfig(rank=4, lora_alpha=2, single_stream_targets=("proj_*",), base="a/b", reference_cache=True)
+    config = FreqMoLEConfig(
+        rank=4,
+        lora_alpha=2,
+        single_stream_targets=("proj_*",),
+        base="a/b",
+        base_fingerprint="0f",
+        reference_cache=True,
+        guidance=1.0,
+        whole=True,
+        prompt="sharpen the {object}",
+        enlargement="clean",
+    )
     assert config.scaling == 0.5
     assert FreqMoLEConfig.model_validate_json(config.model_dump_json()) == config
 
@@ -483,6 +494,9 @@ def test_a_config_survives_its_file() -> None:
         {"initial_alpha": {"early_until": 0.9, "late_from": 0.9}},
         {"double_stream_targets": (), "single_stream_targets": ()},
         {"ranks": 4},
+        {"guidance": -1},
+        {"prompt": "sharpen it"},
+        {"enlargement": "lanczos"},
     ],
 )
 def test_a_senseless_config_is_refused(wrong: dict[str, object]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from refgc.errors import EngineError, InputError
 from refgc.model import weights
+from refgc.model.fingerprint import fingerprint
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
 from tests.support.fake_hub import FakeHub
 from tests.support.safetensors_files import GIGABYTE, make_sparse, opened_files, turn_into_pickle
@@ -26,6 +27,7 @@ from tests.support.tiny_models import tiny_transformer
 
 CONFIG = FreqMoLEConfig(rank=3, lora_alpha=6.0, base="someone/tiny-kontext", reference_cache=True)
 REPOSITORY = "someone/adapter"
+BASE = tiny_transformer()
 
 
 def taught(config: FreqMoLEConfig = CONFIG) -> FreqMoLE:
@@ -57,7 +59,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
     original = taught()
     weights.save(original, tmp_path / "deep" / "adapter")
     loaded = weights.load(tiny_transformer(), tmp_path / "deep" / "adapter")
-    assert loaded.config == CONFIG
+    assert loaded.config == original.config == CONFIG.model_copy(update={"base_fingerprint": fingerprint(BASE)})
     assert loaded.alphas() == original.alphas()
     assert torch.equal(run(loaded.transformer), run(original.transformer))
 
@@ -213,6 +215,37 @@ def test_experts_of_another_base_are_refused(tmp_path: Path) -> None:
     )
 
 
+def test_experts_of_another_base_of_the_same_shapes_are_refused(saved: Path) -> None:
+    other = tiny_transformer(seed=1)
+    before = run(other)
+    with pytest.raises(InputError) as failure:
+        weights.load(other, saved)
+    assert str(failure.value) == (
+        f"The adapter '{saved}' was trained on someone/tiny-kontext, and this base has the same shapes but other "
+        "weights; load the adapter into the base it was trained on."
+    )
+    assert torch.equal(run(other), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_base_is_known_again_in_another_precision(saved: Path, dtype: torch.dtype) -> None:
+    assert weights.load(tiny_transformer().to(dtype), saved).config.rank == CONFIG.rank
+
+
+def test_an_adapter_without_a_fingerprint_is_loaded(saved: Path) -> None:
+    (saved / "config.json").write_text(CONFIG.model_dump_json())
+    assert weights.load(tiny_transformer(seed=1), saved).config.rank == CONFIG.rank
+
+
+def test_loading_leaves_the_global_random_state_alone(saved: Path) -> None:
+    transformer = tiny_transformer()
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    weights.load(transformer, saved)
+    assert torch.equal(torch.rand(4), expected)
+
+
 @pytest.mark.parametrize("shape", [(), (2,), (3, 1)])
 def test_a_gate_of_another_shape_is_refused(saved: Path, shape: tuple[int, ...]) -> None:
     tensors = load_file(saved / "freqmole.safetensors")
@@ -296,7 +329,7 @@ def test_links_out_of_the_folder_are_not_followed(saved: Path, file: str) -> Non
     (saved.parent / "elsewhere").rename(saved / "inside")
     (saved / file).unlink()
     (saved / file).symlink_to("inside")
-    assert weights.load(tiny_transformer(), saved).config == CONFIG
+    assert weights.load(tiny_transformer(), saved).config.rank == CONFIG.rank
 
 
 def test_a_config_too_large_for_one_is_not_read(saved: Path) -> None:
@@ -349,7 +382,7 @@ def test_what_is_pushed_comes_back_from_the_hub(hub: FakeHub) -> None:
 
     hub.repositories[REPOSITORY]["other.safetensors"] = b"large"
     loaded = weights.load(tiny_transformer(), REPOSITORY)
-    assert loaded.config == CONFIG
+    assert loaded.config == original.config
     assert torch.equal(run(loaded.transformer), run(original.transformer))
     cache = Path(constants.HF_HUB_CACHE)
     assert {path.name for path in cache.glob("*/snapshots/*/*")} == {"config.json", "freqmole.safetensors"}
