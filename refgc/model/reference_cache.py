@@ -23,6 +23,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor, _get_qkv_projections
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from refgc.errors import EngineError
 
@@ -135,7 +136,7 @@ def fill(
     condition_ids: Tensor,
     pooled_projections: Tensor,
     guidance: Tensor | None,
-) -> None:
+) -> Tensor:
     """Run the condition tokens alone through the transformer, at timestep 0 and without text, and keep keys and values.
 
     An earlier cache is freed first. Nothing is detached, so gradients flow through the cache into the condition tokens
@@ -150,15 +151,23 @@ def fill(
         pooled_projections: (batch, pooled width), the prompt's pooled embedding.
         guidance: (batch,), or None for a transformer without guidance embedding.
 
+    Returns:
+        What the transformer returns. Its values do not matter; see `refgc.model.velocity.predict_velocity`.
+
     Raises:
-        EngineError: as `install`.
+        EngineError: as `install`, or the transformer is wrapped by DDP.
     """
+    if isinstance(transformer, DistributedDataParallel):
+        raise EngineError(
+            "With the reference cache the transformer runs twice a step, which DDP must see as one forward: wrap "
+            "refgc.model.training_step.TrainingStep instead of the transformer."
+        )
     install(transformer)
     clear(transformer)
     batch = len(condition_tokens)
     try:
         with transformer.cache_context(CACHE_CONTEXT):
-            transformer(
+            filled: Tensor = transformer(
                 hidden_states=condition_tokens,
                 encoder_hidden_states=condition_tokens.new_zeros(
                     batch, DROPPED_TEXT_TOKENS, transformer.config.joint_attention_dim
@@ -170,12 +179,13 @@ def fill(
                 guidance=guidance,
                 joint_attention_kwargs=dict(WRITE),
                 return_dict=False,
-            )
+            )[0]
     finally:
         if transformer.is_cache_enabled:
             # A step cache that compared the next pass with this one would skip blocks, and their caches would stay
             # empty.
             transformer._reset_stateful_cache()
+    return filled
 
 
 def clear(transformer: FluxTransformer2DModel) -> None:
