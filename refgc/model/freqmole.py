@@ -21,6 +21,7 @@ from torch.nn import functional
 from refgc.errors import EngineError, InputError
 from refgc.flux.prompts import INSTRUCTION, OBJECT
 from refgc.model.fingerprint import fingerprint
+from refgc.model.sharding import is_sharded, whole
 
 GATE = "frequency_gate"
 # Distilled guidance of FLUX.1-Kontext where nothing else is said, as in its pipeline's examples.
@@ -165,10 +166,19 @@ class FreqMoLELinear(nn.Module):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """The two experts as one low-rank update: A (2 rank, in), and B (out, 2 rank) with gate and scaling in it."""
-        alpha = self._gate[0]()
-        down = torch.cat([self.low_frequency_A, self.high_frequency_A])
-        up = torch.cat([alpha * self.low_frequency_B, (1 - alpha) * self.high_frequency_B], dim=1)
-        return down, up * self.scaling
+        experts = (self.low_frequency_A, self.low_frequency_B, self.high_frequency_A, self.high_frequency_B)
+        return self._joined(self._gate[0](), *experts)
+
+    def whole_factors(self) -> tuple[Tensor, Tensor]:
+        """The same without gradient, and whole where the experts are sharded; all processes have to call it then."""
+        experts = (self.low_frequency_A, self.low_frequency_B, self.high_frequency_A, self.high_frequency_B)
+        return self._joined(torch.sigmoid(whole(self._gate[0].logit)), *map(whole, experts))
+
+    def _joined(
+        self, alpha: Tensor, low_down: Tensor, low_up: Tensor, high_down: Tensor, high_up: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        up = torch.cat([alpha * low_up, (1 - alpha) * high_up], dim=1)
+        return torch.cat([low_down, high_down]), up * self.scaling
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(..., in) to (..., out), in the base layer's dtype.
@@ -236,17 +246,19 @@ class FreqMoLE:
 
     def alphas(self) -> dict[str, float]:
         """Alpha, the share of the low-frequency expert, by block."""
-        return {block: gate().item() for block, gate in self._gates.items()}
+        return {block: torch.sigmoid(whole(gate.logit)).item() for block, gate in self._gates.items()}
 
     def factors(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Name, A (2 rank, in) and B (out, 2 rank) of each projection; `B @ A` is what its weight gains.
+
+        They have no gradient. Where FSDP2 has sharded the experts, all processes have to go through them.
 
         Raises:
             EngineError: as for `named_parameters`.
         """
         for name, projection in self._projections.items():
             _check_reachable(name, projection.low_frequency_A)
-            yield name, *projection.factors()
+            yield name, *projection.whole_factors()
 
     @torch.no_grad()
     def fuse(self, *, keep_base: bool = True) -> None:
@@ -461,6 +473,10 @@ def _check_reachable(name: str, tensor: Tensor) -> None:
 
 
 def _check_plain(name: str, layer: nn.Module) -> None:
+    if is_sharded(layer.parameters()):
+        raise EngineError(
+            f"{name} is shared out among processes: save the experts, and fuse them in one process that loads them."
+        )
     # bitsandbytes, torchao, quanto and GGUF implement quantised layers as subclasses of nn.Linear or of its weight.
     for tensor in layer.parameters():
         _check_reachable(name, tensor)

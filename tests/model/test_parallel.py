@@ -50,9 +50,9 @@ def shard(step: TrainingStep, policy: MixedPrecisionPolicy | None = None) -> nn.
     how: dict[str, Any] = {"mesh": mesh} if policy is None else {"mesh": mesh, "mp_policy": policy}
     for block in (*step.transformer.transformer_blocks, *step.transformer.single_transformer_blocks):
         fully_shard(block, **how)
-    sharded: nn.Module = fully_shard(step, **how)
-    assert all(isinstance(parameter, DTensor) for parameter in sharded.parameters())
-    return sharded
+    fully_shard(step, **how)
+    assert all(isinstance(parameter, DTensor) for parameter in step.parameters())
+    return step
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-4) -> None:
@@ -63,7 +63,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance
 
 def with_ddp(rank: int) -> None:
     for reference_cache, checkpointing in WAYS:
-        how = {"reference_cache": reference_cache, "checkpointing": checkpointing}
+        how: dict[str, Any] = {"reference_cache": reference_cache, "checkpointing": checkpointing}
         freqmole = taught(**how)
         step = TrainingStep(freqmole)
         wrapped = DistributedDataParallel(step)
@@ -84,7 +84,7 @@ def with_ddp(rank: int) -> None:
 
 def with_fsdp(rank: int) -> None:
     for reference_cache, checkpointing in WAYS:
-        how = {"reference_cache": reference_cache, "checkpointing": checkpointing}
+        how: dict[str, Any] = {"reference_cache": reference_cache, "checkpointing": checkpointing}
         freqmole = taught(**how)
         step = TrainingStep(freqmole)
         sharded = shard(step)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import spawn
 
 PROCESSES = 2
 
@@ -21,7 +22,7 @@ def in_two_processes(work: Callable[..., None], folder: Path, *arguments: Any) -
         folder: an empty one, where they find each other.
         arguments: that can be pickled.
     """
-    multiprocessing.spawn(_run, (work, str(folder / "rendezvous"), arguments), PROCESSES)
+    spawn(_run, (work, str(folder / "rendezvous"), arguments), PROCESSES)
 
 
 def _run(rank: int, work: Callable[..., None], rendezvous: str, arguments: tuple[Any, ...]) -> None:
