@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 # Precisions that hold what bfloat16 holds, in which bases are published. From fp16 or fp8 it cannot be had back.
 COMPARABLE = (torch.bfloat16, torch.float32, torch.float64)
 # What stands in names because a layer is wrapped: by FreqMoLE, by peft, by torch.compile.
-WRAPPERS = re.compile(r"\b(base_layer|_orig_mod)\.")
+WRAPPERS = re.compile(r"\b(base|base_layer|_orig_mod)\.")
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Annotated, Any, Literal, Self
@@ -155,7 +156,9 @@ class FreqMoLELinear(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.base_layer = base_layer
+        # Not called base_layer: diffusers takes what has a layer of that name for one of peft's, and removes it with
+        # the LoRAs.
+        self.base = base_layer
         self.in_features, self.out_features = features(base_layer)
         self.scaling = config.scaling
         # In a tuple, so that the shared gate is not registered as a submodule here: the block registers it.
@@ -186,7 +189,7 @@ class FreqMoLELinear(nn.Module):
         The small factors are cast to the dtype of the activations, and not the large activations to that of the
         factors. So fp32 experts beside a bf16 base need no fp32 activations and still get fp32 gradients.
         """
-        result: Tensor = self.base_layer(hidden_states)
+        result: Tensor = self.base(hidden_states)
         down, up = (factor.to(hidden_states.dtype) for factor in self.factors())
         update = functional.linear(functional.linear(hidden_states, down), up)
         return result + update.to(result.dtype)
@@ -278,16 +281,16 @@ class FreqMoLE:
         parameters = list(self.parameters())
         left = {name: projection for name, projection in self._projections.items() if name not in self._fused}
         for name, projection in left.items():
-            _check_plain(name, projection.base_layer)
+            _check_plain(name, projection.base)
         # Each projection is completed before the next, so that the transformer still computes the same if memory runs
         # out.
         for name, projection in left.items():
-            weight = projection.base_layer.get_parameter("weight")
+            weight = projection.base.get_parameter("weight")
             kept = weight.to("cpu", copy=True) if keep_base else None
             exact = torch.promote_types(weight.dtype, torch.float32)
             down, up = (factor.to(exact) for factor in projection.factors())
             weight.copy_(torch.addmm(weight.to(exact), up, down))
-            self.transformer.set_submodule(name, projection.base_layer)
+            self.transformer.set_submodule(name, projection.base)
             self._fused[name] = kept
         if left:
             self._detach_gates()
@@ -301,23 +304,50 @@ class FreqMoLE:
         Does nothing where they are not fused.
 
         Raises:
-            EngineError: the weights were not kept, or the transformer was quantised or given LoRAs meanwhile; nothing
-                was changed.
+            EngineError: the weights were not kept, or the transformer was quantised, given LoRAs or had its projections
+                fused meanwhile; nothing was changed.
         """
         kept = {name: weight for name, weight in self._fused.items() if weight is not None}
         if len(kept) < len(self._fused):
             raise EngineError("The weights from before fusing were not kept; load the base model again.")
+        if any(getattr(module, "fused_projections", False) for module in self.transformer.modules()):
+            raise EngineError(
+                "The query, key and value projections were fused into one together with the experts; call "
+                "unfuse_qkv_projections() before the experts are taken out."
+            )
         for name in self._fused:
             _check_plain(name, self.transformer.get_submodule(name))
         for name, own in kept.items():
             projection = self._projections[name]
-            weight = projection.base_layer.get_parameter("weight")
+            weight = projection.base.get_parameter("weight")
             weight.copy_(own)
             for module in (projection, *projection._gate):
                 module.to(weight.device)
             self.transformer.set_submodule(name, projection)
         self._fused.clear()
         self._attach_gates()
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Inside the block the transformer has no experts; then they are put back around whatever layers are there.
+
+        For changes that find layers by their class, such as loading a LoRA by peft. What they add is frozen. Does
+        nothing where the experts are fused.
+        """
+        beside = {name: projection for name, projection in self._projections.items() if name not in self._fused}
+        if not beside:
+            yield
+            return
+        for name, projection in beside.items():
+            self.transformer.set_submodule(name, projection.base)
+        self._detach_gates()
+        try:
+            yield
+        finally:
+            for name, projection in beside.items():
+                projection.base = self.transformer.get_submodule(name).requires_grad_(False)
+                self.transformer.set_submodule(name, projection)
+            self._attach_gates()
 
     def remove(self) -> None:
         """Leave the transformer as it was before `inject`, except that its parameters stay frozen.
@@ -327,7 +357,7 @@ class FreqMoLE:
         """
         self.unfuse()
         for name, projection in self._projections.items():
-            self.transformer.set_submodule(name, projection.base_layer)
+            self.transformer.set_submodule(name, projection.base)
         self._detach_gates()
         self._projections.clear()
         self._gates.clear()

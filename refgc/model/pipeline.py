@@ -125,6 +125,11 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
             pipeline.freqmole = weights.load(pipeline.transformer, adapter, revision=adapter_revision, **hub)
         return pipeline
 
+    def load_lora_weights(self, source: str | Path | dict[str, Tensor], **options: Any) -> None:
+        """Load a LoRA as any diffusers pipeline does, also beside experts that are not fused."""
+        with nullcontext() if self.freqmole is None else self.freqmole.lifted():
+            super().load_lora_weights(source, **options)
+
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write the pipeline as a FLUX.1-Kontext that any tool loads, with the experts in its weights.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FluxKontextPipeline
+from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from huggingface_hub import ModelCard, constants
 from peft.tuners.lora import Linear as LoraLinear
 from safetensors.torch import load_file, save_file
@@ -20,6 +20,7 @@ from refgc.errors import EngineError, InputError
 from refgc.model import weights
 from refgc.model.fingerprint import fingerprint
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
+from refgc.model.pipeline import RefGCSR2Pipeline
 from tests.support.fake_hub import FakeHub
 from tests.support.safetensors_files import GIGABYTE, make_sparse, opened_files, turn_into_pickle
 from tests.support.tiny_freqmole import run, teach
@@ -200,6 +201,40 @@ def test_fused_experts_bear_a_stock_lora_but_do_not_come_out_beneath_it(tiny_bas
     pipeline.unload_lora_weights()
     freqmole.unfuse()
     assert torch.equal(run(pipeline.transformer), injected)
+
+
+@pytest.mark.parametrize("lora_first", [True, False])
+def test_experts_work_beside_a_stock_lora_in_either_order(tiny_base: Path, tmp_path: Path, lora_first: bool) -> None:
+    """What both add to each weight adds up, and each goes without the other."""
+    lora = teach(inject(tiny_transformer(), CONFIG), seed=9)
+    weights.export_lora(lora, tmp_path)
+    lora.fuse()
+
+    def experts(transformer: FluxTransformer2DModel) -> FreqMoLE:
+        return teach(inject(transformer, CONFIG, generator=torch.Generator().manual_seed(4)))
+
+    both, alone = run(experts(lora.transformer).transformer), run(experts(tiny_transformer()).transformer)
+
+    pipeline = RefGCSR2Pipeline.from_pretrained(tiny_base)
+    if lora_first:
+        pipeline.load_lora_weights(tmp_path)
+    freqmole = pipeline.freqmole = experts(pipeline.transformer)
+    if not lora_first:
+        pipeline.load_lora_weights(tmp_path)
+    torch.testing.assert_close(run(pipeline.transformer), both, atol=1e-5, rtol=0)
+    learnt = {name for name, parameter in pipeline.transformer.named_parameters() if parameter.requires_grad}
+    assert learnt == {name for name, _ in freqmole.named_parameters()}
+    assert freqmole.config.base_fingerprint == fingerprint(BASE)
+    with pytest.raises(EngineError, match="before quantising the transformer or loading LoRAs into it"):
+        freqmole.fuse()
+    weights.save(freqmole, tmp_path / "adapter")
+
+    pipeline.unload_lora_weights()
+    torch.testing.assert_close(run(pipeline.transformer), alone, atol=1e-6, rtol=0)
+    freqmole.fuse()
+    torch.testing.assert_close(run(pipeline.transformer), alone, atol=1e-5, rtol=0)
+    loaded = weights.load(tiny_transformer(), tmp_path / "adapter")
+    assert torch.equal(run(loaded.transformer), alone)
 
 
 def test_experts_of_another_base_are_refused(tmp_path: Path) -> None:
