@@ -79,11 +79,12 @@ class DiffusionEngine:
             examine: measures a device, as `refgc.flux.placement.examine`.
 
         Raises:
-            EngineError: there is no such device.
+            EngineError: there is no such device, or it cannot do what is asked for speed.
             InputError: `REFGC_SPEED` cannot be read.
         """
         self.sources = sources or Sources.from_environment()
         self.options = options or SpeedOptions.parse(environment().speed)
+        self.options.check()
         self.device = device
         self._settings = settings or DenoisingSettings()
         self._load_pipeline = load
