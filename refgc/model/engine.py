@@ -203,7 +203,10 @@ class DiffusionEngine:
         placement = loaded.placement
         taken = refined.share > DRAWN * request.strength
         on_gpu = placement.device.type == "cuda"
-        message = _message(loaded.pipeline.freqmole is not None, refined.windows.found, float(taken.mean()))
+        pipeline = loaded.pipeline
+        message = _message(
+            pipeline.freqmole is not None, pipeline.lora is not None, refined.windows.found, float(taken.mean())
+        )
         warnings = (FIRST_REFERENCE,) if request.further_references else ()
         return make_report(
             "diffusion",
@@ -251,8 +254,12 @@ def shared_engine(options: SpeedOptions) -> DiffusionEngine:
         return _shared
 
 
-def _message(has_experts: bool, found: bool, coverage: float) -> str:
+def _message(has_experts: bool, has_lora: bool, found: bool, coverage: float) -> str:
     share = f"{coverage:.0%} of the result is its work"
+    if has_lora:
+        return (
+            f"FLUX.1-Kontext with a LoRA (no FreqMoLE weights) went over the correspondence engine's result; {share}."
+        )
     if not has_experts:
         return f"Stock FLUX.1-Kontext (no FreqMoLE weights) went over the correspondence engine's result; {share}."
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from refgc.errors import EngineError, InputError
 from refgc.flux.checks import checked_folder, safetensors_only
 from refgc.flux.pictures import OutputType, check_output_type, to_output_type, to_pixels
 from refgc.flux.prompts import INSTRUCTION, check_length, prompt_for
+from refgc.flux.reading import reading
+from refgc.hub import find_lora
 from refgc.imaging.arrays import Bytes, Floats
 from refgc.imaging.image import ImageSource
 from refgc.model import reference_cache as caching
@@ -28,11 +31,14 @@ from refgc.model import weights
 from refgc.model.freqmole import FreqMoLE, FreqMoLELinear
 from refgc.model.inputs import Inputs, prepare_inputs
 from refgc.model.locate import Windows
+from refgc.model.lora_files import check_lora
 from refgc.model.paste import put_back
 from refgc.model.prediction_preview import PredictionPreview, recorded_predictions
 from refgc.model.settings import DenoisingSettings, Start
 from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, pack, position_ids
 from refgc.request import SEED_LIMIT, RefineRequest, make_request
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +95,11 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
 
     Attributes:
         freqmole: the experts in the transformer; None for the stock FLUX.1-Kontext.
+        lora: what the LoRA is named that was given as the adapter; None where there is none.
     """
 
     freqmole: FreqMoLE | None = None
+    lora: str | None = None
     _loop_start: _LoopStart
 
     @classmethod
@@ -107,7 +115,8 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
 
         Args:
             base: folder or Hub repository of a FluxKontextPipeline.
-            adapter: folder or Hub repository with the experts' weights.
+            adapter: folder or Hub repository with the experts' weights. A LoRA (a file, or a folder that holds one) is
+                loaded as such into the stock model.
             adapter_revision: branch, tag or commit of the adapter's repository; None takes main.
             options: as for any diffusers pipeline: dtype, transformer, quantization_config, ...; token, cache_dir and
                 local_files_only hold for the adapter, too.
@@ -120,7 +129,9 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         options = safetensors_only(options)
         folder = checked_folder(cls, base, options)
         pipeline: Self = super().from_pretrained(folder, **options)
-        if adapter is not None:
+        if adapter is not None and (lora := find_lora(str(adapter))) is not None:
+            pipeline.load_lora(lora, str(adapter))
+        elif adapter is not None:
             hub = {name: options[name] for name in ("token", "cache_dir", "local_files_only") if name in options}
             pipeline.freqmole = weights.load(pipeline.transformer, adapter, revision=adapter_revision, **hub)
         return pipeline
@@ -129,6 +140,29 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         """Load a LoRA as any diffusers pipeline does, also beside experts that are not fused."""
         with nullcontext() if self.freqmole is None else self.freqmole.lifted():
             super().load_lora_weights(source, **options)
+
+    def load_lora(self, file: Path, source: str) -> None:
+        """Load a LoRA that was given as the adapter, and say what it is.
+
+        Args:
+            file: a safetensors file, of diffusers or of kohya's scripts.
+            source: what it was named by, for sentences.
+
+        Raises:
+            InputError: it is damaged, no LoRA for this base, or one that cannot be loaded.
+            EngineError: likewise, for reasons that diffusers tells.
+        """
+        kind = check_lora(file, source)
+        with reading(source, "adapter"):
+            try:
+                self.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
+            except RuntimeError as error:
+                raise ValueError("its shapes are not those of the base") from error
+        if not getattr(self.transformer, "peft_config", None):
+            raise InputError(f"The adapter {source!r} is {kind} for none of the base's layers; name another.")
+        self.transformer.requires_grad_(False)
+        self.lora = source
+        logger.warning("The adapter %r is %s and no FreqMoLE; the stock model takes it as a LoRA.", source, kind)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write the pipeline as a FLUX.1-Kontext that any tool loads, with the experts in its weights.

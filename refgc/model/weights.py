@@ -17,10 +17,11 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from refgc.errors import EngineError, InputError
-from refgc.hub import ADAPTER_FILES, in_one_sentence
+from refgc.hub import ADAPTER_FILES, LORA_FILE, in_one_sentence
 from refgc.imaging.files import write_whole
 from refgc.model.fingerprint import fingerprint
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
+from refgc.model.lora_files import refuse_lora
 from refgc.model.model_card import model_card
 from refgc.model.sharding import is_first_process, is_sharded, whole
 from refgc.weight_files import (
@@ -35,8 +36,6 @@ from refgc.weight_files import (
 
 CONFIG_FILE, WEIGHTS_FILE = ADAPTER_FILES
 CARD_FILE = "README.md"
-# Where diffusers' load_lora_weights looks in a folder or repository when it is told no file.
-LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def save(freqmole: FreqMoLE, folder: str | os.PathLike[str]) -> None:
@@ -67,10 +66,11 @@ def load(
 
     Raises:
         InputError: there is no such folder or repository, the Hub refuses it, a file is missing, damaged or a link out
-            of the folder, or the weights belong to another config or another base.
+            of the folder, it is a LoRA, or the weights belong to another config or another base.
         EngineError: as for `refgc.model.freqmole.inject`.
     """
     folder = Path(source).expanduser()
+    refuse_lora(str(source))
     if folder.is_dir():
         return _load(transformer, folder, str(source), dtype)
     if folder.is_file():
