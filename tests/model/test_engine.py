@@ -264,6 +264,18 @@ def test_without_an_adapter_the_stock_model_goes_over_the_correspondence_result(
     assert (result.report.diffusion.adapter, result.report.diffusion.steps) == (None, 1)
 
 
+def test_with_a_lora_the_model_goes_over_the_correspondence_result_and_says_what_it_is(
+    tiny_base: Path, request_: RefineRequest, tmp_path: Path
+) -> None:
+    weights.export_lora(teach(inject(tiny_transformer(), FreqMoLEConfig(rank=2))), tmp_path)
+    engine = DiffusionEngine(Sources(str(tiny_base), str(tmp_path)), SpeedOptions(), device="cpu", settings=SMALL)
+    result = engine.refine(request_)
+    assert "correspondence" in result.stages
+    assert result.report.message.startswith("FLUX.1-Kontext with a LoRA (no FreqMoLE weights) went over")
+    stock = DiffusionEngine(Sources(str(tiny_base)), SpeedOptions(), device="cpu", settings=SMALL).refine(request_)
+    assert (result.image.pixels != stock.image.pixels).any()
+
+
 def test_it_is_loaded_once_and_the_text_encoders_are_not_kept_in_it(
     engine: DiffusionEngine, request_: RefineRequest
 ) -> None:
