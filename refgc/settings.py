@@ -52,7 +52,7 @@ class Settings(BaseSettings):
         "`black-forest-labs/FLUX.1-Kontext-dev` when not set",
     )
     adapter: str | None = Field(
-        None, description="FreqMoLE weights of the diffusion engine (`freqmole.safetensors`, `config.json`)"
+        None, description="FreqMoLE weights of the diffusion engine (`freqmole.safetensors`, `config.json`), or a LoRA"
     )
     speed: str = Field(
         "",

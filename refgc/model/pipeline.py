@@ -377,7 +377,8 @@ class RefGCSR2Pipeline(FluxKontextPipeline):
         """The prompt's embeddings, (1, text tokens, width) and (1, width)."""
         embeds, pooled = settings.prompt_embeds, settings.pooled_prompt_embeds
         if embeds is not None and pooled is not None:
-            return embeds, pooled
+            # Latents take their precision, which has to be that of the weights.
+            return embeds.to(self.transformer.dtype), pooled.to(self.transformer.dtype)
         if self.text_encoder is None or self.text_encoder_2 is None:
             raise InputError("The pipeline has no text encoders; give prompt_embeds and pooled_prompt_embeds.")
         progress("reading the prompt", 0.0)

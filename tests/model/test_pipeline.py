@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,17 @@ def test_pictures_reach_the_vae_to_a_quarter_of_a_grey_level_in_bfloat16(pipelin
     handle.remove()
     got = (given[0][0].movedim(0, 2).double() + 1) * 127.5
     assert np.abs(got.numpy() - levels).max() <= 0.25
+
+
+def test_precise_embeddings_go_into_a_transformer_of_half_precision(pipeline, request_):
+    embeds, pooled, _ = pipeline.encode_prompt("sharpen it", None)
+    pipeline.to(torch.bfloat16)
+    settings = DenoisingSettings(**SMALL, prompt_embeds=embeds, pooled_prompt_embeds=pooled)
+    with Watched(pipeline) as calls:
+        precise = pipeline.refine(request_, settings)
+    assert {calls[0][name].dtype for name in ("hidden_states", "encoder_hidden_states")} == {torch.bfloat16}
+    halved = replace(settings, prompt_embeds=embeds.bfloat16(), pooled_prompt_embeds=pooled.bfloat16())
+    assert np.array_equal(pipeline.refine(request_, halved).picture, precise.picture)
 
 
 def test_strength_zero_is_the_clean_upscale(pipeline, pair, masks):
