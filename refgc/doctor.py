@@ -252,6 +252,12 @@ def engine_weights() -> list[Weights]:
             "them --engine diffusion takes a stock model, and auto does not choose it."
         )
         return [_base(hub.BASE, base_source(), ENGINE), _absent(hub.ADAPTER, ENGINE, without)]
+    if hub.find_lora(adapter) is not None:
+        instead = (
+            f"{adapter} is a LoRA and no FreqMoLE; --engine diffusion loads it into the stock {base_title()}, and auto "
+            "does not choose it."
+        )
+        return [_base(hub.BASE, base_source(), ENGINE), _absent(hub.ADAPTER, ENGINE, instead)]
     return [
         _base(hub.BASE, base_source(), ENGINE),
         _named(hub.ADAPTER, ENGINE, adapter, hub.ADAPTER_FILES, _fetching(adapter)),

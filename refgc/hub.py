@@ -23,6 +23,8 @@ FLUX_KLEIN_BASE = "black-forest-labs/FLUX.2-klein-base-4B"
 # Only folders: at their top level FLUX's repositories hold the transformer a second time, in another format.
 PIPELINE_FILES = ("model_index.json", "*/*")
 ADAPTER_FILES = ("config.json", "freqmole.safetensors")
+# Where diffusers keeps a LoRA in a folder or repository.
+LORA_FILE = "pytorch_lora_weights.safetensors"
 
 INDEX = "model_index.json"
 PIPELINES = ("FluxKontextPipeline", "RefGCSR2Pipeline", "Flux2KleinPipeline", "RefGCSR2KleinPipeline")
@@ -44,6 +46,46 @@ def on_disk(source: str, files: Sequence[str]) -> Path | None:
             return None
         folder = cached
     return None if missing_from(folder, files) else folder
+
+
+def find_lora(source: str) -> Path | None:
+    """The file of a LoRA that is given in the place of FreqMoLE's weights; None where there is none on this machine.
+
+    Args:
+        source: the file, a folder that holds it and no FreqMoLE, or the name of a Hub repository.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path if path.suffix == ".safetensors" else None
+    folder = path if path.is_dir() else _cached(source, (LORA_FILE,))
+    if folder is None or (folder / ADAPTER_FILES[1]).is_file():
+        return None
+    if (folder / LORA_FILE).is_file():
+        return folder / LORA_FILE
+    # Other tools name the file after what was learnt.
+    files = list(path.glob("*.safetensors")) if path.is_dir() else []
+    return files[0] if len(files) == 1 else None
+
+
+def fetch_adapter(source: str) -> Path:
+    """The folder with FreqMoLE's weights, or the file of the LoRA that is given instead; downloaded where need be.
+
+    Raises:
+        EngineError: as for `fetch`.
+    """
+    lora = find_lora(source)
+    if lora is not None:
+        return lora
+    try:
+        return fetch(source, ADAPTER, ADAPTER_FILES)
+    except EngineError:
+        if Path(source).expanduser().is_dir():
+            raise
+        try:
+            return fetch(source, ADAPTER, (LORA_FILE,)) / LORA_FILE
+        except EngineError:
+            pass
+        raise
 
 
 def fetch(source: str, variable: str, files: Sequence[str]) -> Path:

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         json_schema_extra={"allowed": "auto, klein, klein-base, kontext, a folder or a Hub repository"},
     )
     adapter: str | None = Field(
-        None, description="FreqMoLE weights of the diffusion engine (`freqmole.safetensors`, `config.json`)"
+        None, description="FreqMoLE weights of the diffusion engine (`freqmole.safetensors`, `config.json`), or a LoRA"
     )
     together: bool | None = Field(
         None,

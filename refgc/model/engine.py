@@ -26,7 +26,6 @@ from refgc.errors import EngineError, RefGCError
 from refgc.flux.memory import LoadedModel, ModelHolder, free_memory
 from refgc.flux.placement import Machine, Placement, examine
 from refgc.flux.progress import StageTimer
-from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
 from refgc.flux.sizes import GIB, ModelSize
 from refgc.flux.speed import SpeedOptions
@@ -84,11 +83,12 @@ class DiffusionEngine:
             examine: measures a device, as `refgc.flux.placement.examine`.
 
         Raises:
-            EngineError: there is no such device.
+            EngineError: there is no such device, or it cannot do what is asked for speed.
             InputError: `REFGC_SPEED` cannot be read.
         """
         self.sources = sources or Sources.from_environment()
         self.options = options or SpeedOptions.parse(environment().speed)
+        self.options.check()
         self.device = device
         self._settings = settings or DenoisingSettings(together=environment().together)
         self._load_pipeline = load
@@ -166,7 +166,7 @@ class DiffusionEngine:
         if loaded.placement.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(loaded.placement.device)
         timer("reading the prompt", 0.01)
-        prompt = self._settings.prompt or prompt_for(request.object_name)
+        prompt = self._settings.prompt or loaded.pipeline.prompt_for(request.object_name)
         embeddings = loaded.reader.read(prompt).to(loaded.placement.device)
         steps = 0
 
@@ -212,7 +212,7 @@ class DiffusionEngine:
         taken = _of_object(refined, request.strength) > DRAWN
         drawn = float((refined.share > DRAWN * request.strength).mean())
         on_gpu = placement.device.type == "cuda"
-        message = _message(loaded.pipeline.backbone.title, loaded.pipeline.freqmole is not None, refined, drawn)
+        message = _message(loaded.pipeline, refined, drawn)
         warnings = (FIRST_REFERENCE,) if request.further_references else ()
         refused = refined.drift is not None and refined.drift.is_refused
         return make_report(
@@ -267,8 +267,9 @@ def _of_object(refined: Refined, strength: float) -> Floats:
     return share if refined.trust is None else np.maximum(share, refined.trust)
 
 
-def _message(title: str, has_experts: bool, refined: Refined, drawn: float) -> str:
+def _message(pipeline: AnyRefGCPipeline, refined: Refined, drawn: float) -> str:
     """One sentence on what the model did; `drawn` is the share of the result that is its work."""
+    title = pipeline.backbone.title if pipeline.lora is None else f"{pipeline.backbone.title} with a LoRA"
     share = f"{drawn:.0%} of the result is its work"
     drift = refined.drift
     if drift is not None and drift.is_refused:
@@ -276,8 +277,9 @@ def _message(title: str, has_experts: bool, refined: Refined, drawn: float) -> s
         stays = "the correspondence engine's result stays" if "correspondence" in refined.stages else "nothing changes"
         return f"{title} {what}, so its redrawing was refused and {stays}."
     moved = "; it had moved the object, which was undone" if drift is not None and drift.verdict == "shifted" else ""
-    if not has_experts:
-        return f"Stock {title} (no FreqMoLE weights) went over the correspondence engine's result; {share}{moved}."
+    if pipeline.freqmole is None:
+        model = f"Stock {title}" if pipeline.lora is None else title
+        return f"{model} (no FreqMoLE weights) went over the correspondence engine's result; {share}{moved}."
     if not refined.windows.found:
         return f"The object was not found in the picture, so the model redrew all of it; {share}{moved}."
     return f"The model redrew the object after the reference; {share}{moved}."

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import Progress
-from refgc.imaging.arrays import Bytes, Floats, Size, resized
+from refgc.imaging.arrays import Bytes, Floats, Size, bicubic, resized
 from refgc.imaging.upscale import clean_upscale
 from refgc.model.locate import SIZE_MULTIPLE, Windows, crop, locate
 from refgc.model.settings import DenoisingSettings
@@ -57,7 +57,7 @@ def prepare_inputs(request: RefineRequest, settings: DenoisingSettings, progress
         InputError: the working size is not made of multiples of 16.
     """
     progress("finding the object", 0.02)
-    windows = locate(request, whole=settings.whole, working_size=settings.working_size)
+    windows = locate(request, whole=bool(settings.whole), working_size=settings.working_size)
     width, height = request.generated.size
     upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))
     correspondence = trust = None
@@ -67,7 +67,12 @@ def prepare_inputs(request: RefineRequest, settings: DenoisingSettings, progress
         placed = CorrespondenceEngine().refine(plain)
         correspondence, trust = placed.image.pixels, placed.trust
     left, top, right, bottom = (side * request.scale for side in windows.generated_window)
-    generated = crop(request.generated.pixels, windows.generated_window, windows.working_size)
+    generated = crop(
+        request.generated.pixels,
+        windows.generated_window,
+        windows.working_size,
+        enlarge=bicubic if settings.enlargement == "bicubic" else clean_upscale,
+    )
     return Inputs(
         windows,
         upscaled,

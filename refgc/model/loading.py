@@ -29,7 +29,7 @@ class Sources:
 
     Attributes:
         base: a pipeline of FLUX.1-Kontext or FLUX.2 [klein].
-        adapter: FreqMoLE's weights; None for the stock model.
+        adapter: FreqMoLE's weights, or a LoRA for the stock model; None for the stock model alone.
     """
 
     base: str = hub.FLUX_KLEIN
@@ -44,7 +44,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Folders on this machine that hold all files of `Sources`."""
+    """Folders on this machine that hold all files of `Sources`; of an adapter that is a LoRA the file itself."""
 
     base: Path
     adapter: Path | None
@@ -57,7 +57,7 @@ def fetch(sources: Sources) -> Folders:
         EngineError: they cannot be had, or the base is of another architecture.
     """
     # The small files first: the adapter, then the base's index, which tells whether the base is of the right kind.
-    adapter = sources.adapter and hub.fetch(sources.adapter, hub.ADAPTER, hub.ADAPTER_FILES)
+    adapter = sources.adapter and hub.fetch_adapter(sources.adapter)
     hub.check_pipeline(hub.fetch(sources.base, hub.BASE, (hub.INDEX,)), sources.base)
     return Folders(hub.fetch(sources.base, hub.BASE, hub.PIPELINE_FILES), adapter or None)
 
@@ -122,7 +122,7 @@ def load(folders: Folders, placement: Placement, options: SpeedOptions) -> AnyRe
             **dict.fromkeys(made_of.backbone.text_parts),
         )
     if folders.adapter is not None:
-        pipeline.freqmole = weights.load(pipeline.transformer, folders.adapter)
+        _load_adapter(pipeline, folders.adapter, fuses=fuses and not quantizes_first)
     apply(
         pipeline,
         options.model_copy(
@@ -142,7 +142,20 @@ def load(folders: Folders, placement: Placement, options: SpeedOptions) -> AnyRe
     return pipeline
 
 
+def _load_adapter(pipeline: AnyRefGCPipeline, adapter: Path, *, fuses: bool) -> None:
+    """Puts FreqMoLE's experts on the transformer, or a LoRA, which is folded into the weights at once if `fuses`."""
+    if adapter.is_dir():
+        pipeline.freqmole = weights.load(pipeline.transformer, adapter)
+        return
+    pipeline.load_lora(adapter, str(adapter))
+    if fuses:
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+
+
 def _is_trained_with_cache(adapter: Path) -> bool:
+    if adapter.is_file():
+        return False  # a LoRA, of which nothing is known
     try:
         return FreqMoLEConfig.model_validate_json((adapter / weights.CONFIG_FILE).read_bytes()).reference_cache
     except ValidationError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -20,8 +21,9 @@ from refgc.engine import Progress, Viewer, no_progress
 from refgc.errors import EngineError, InputError
 from refgc.flux.checks import checked_folder, safetensors_only
 from refgc.flux.pictures import OutputType, check_output_type, to_output_type, to_pixels
-from refgc.flux.prompts import PromptEmbeddings, prompt_for
-from refgc.hub import index_of
+from refgc.flux.prompts import INSTRUCTION, PromptEmbeddings, prompt_for
+from refgc.flux.reading import reading
+from refgc.hub import find_lora, index_of
 from refgc.imaging.arrays import Bytes, Floats
 from refgc.imaging.image import ImageSource
 from refgc.imaging.region import Region
@@ -34,11 +36,14 @@ from refgc.model.drift import Drift, find_drift, undo_shift
 from refgc.model.freqmole import FreqMoLE, FreqMoLELinear
 from refgc.model.inputs import Inputs, prepare_inputs
 from refgc.model.locate import Windows, content_area
+from refgc.model.lora_files import check_lora
 from refgc.model.paste import put_back
 from refgc.model.prediction_preview import PredictionPreview
 from refgc.model.settings import DenoisingSettings, Start
 from refgc.model.tokens import NOISE, PATCH, Conditions, pack, unpack
 from refgc.request import SEED_LIMIT, RefineRequest, make_request
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +109,12 @@ class RefiningPipeline(DiffusionPipeline):
     Attributes:
         backbone: the architecture.
         freqmole: the experts in the transformer; None for a stock model.
+        lora: what the LoRA is named that was given as the adapter; None where there is none.
     """
 
     backbone: ClassVar[Backbone]
     freqmole: FreqMoLE | None = None
+    lora: str | None = None
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds"]
 
     @classmethod
@@ -123,7 +130,8 @@ class RefiningPipeline(DiffusionPipeline):
 
         Args:
             base: folder or Hub repository of a pipeline of this architecture.
-            adapter: folder or Hub repository with the experts' weights.
+            adapter: folder or Hub repository with the experts' weights. A LoRA (a file, or a folder that holds one) is
+                loaded as such into the stock model.
             adapter_revision: branch, tag or commit of the adapter's repository; None takes main.
             options: as for any diffusers pipeline: dtype, transformer, quantization_config, ...; token, cache_dir and
                 local_files_only hold for the adapter, too.
@@ -142,10 +150,40 @@ class RefiningPipeline(DiffusionPipeline):
                 f"{fitting.__name__}."
             )
         pipeline: Self = super().from_pretrained(folder, **options)
-        if adapter is not None:
+        if adapter is not None and (lora := find_lora(str(adapter))) is not None:
+            pipeline.load_lora(lora, str(adapter))
+        elif adapter is not None:
             hub = {name: options[name] for name in ("token", "cache_dir", "local_files_only") if name in options}
             pipeline.freqmole = weights.load(pipeline.transformer, adapter, revision=adapter_revision, **hub)
         return pipeline
+
+    def load_lora_weights(self, source: str | Path | dict[str, Tensor], **options: Any) -> None:
+        """Load a LoRA as any diffusers pipeline does, also beside experts that are not fused."""
+        with nullcontext() if self.freqmole is None else self.freqmole.lifted():
+            super().load_lora_weights(source, **options)
+
+    def load_lora(self, file: Path, source: str) -> None:
+        """Load a LoRA that was given as the adapter, and say what it is.
+
+        Args:
+            file: a safetensors file, of diffusers or of kohya's scripts.
+            source: what it was named by, for sentences.
+
+        Raises:
+            InputError: it is damaged, no LoRA for this base, or one that cannot be loaded.
+            EngineError: likewise, for reasons that diffusers tells.
+        """
+        kind = check_lora(file, source)
+        with reading(source, "adapter"):
+            try:
+                self.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
+            except RuntimeError as error:
+                raise ValueError("its shapes are not those of the base") from error
+        if not getattr(self.transformer, "peft_config", None):
+            raise InputError(f"The adapter {source!r} is {kind} for none of the base's layers; name another.")
+        self.transformer.requires_grad_(False)
+        self.lora = source
+        logger.warning("The adapter %r is %s and no FreqMoLE; the stock model takes it as a LoRA.", source, kind)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write the pipeline as one of diffusers' own that any tool loads, with the experts in its weights.
@@ -182,7 +220,7 @@ class RefiningPipeline(DiffusionPipeline):
         noise: float | None = None,
         together: bool | None = None,
         checks_drift: bool | None = None,
-        whole: bool = False,
+        whole: bool | None = None,
         reference_cache: bool | None = None,
         compact_generated: bool | None = None,
         generator: torch.Generator | None = None,
@@ -207,7 +245,8 @@ class RefiningPipeline(DiffusionPipeline):
             height: of the window as the model sees it, a multiple of 16; None takes the Kontext size nearest in aspect.
             width: the same.
             num_inference_steps: of the whole noise schedule; None takes what the model was made for.
-            guidance_scale: likewise; a distilled model that is not guided leaves it aside.
+            guidance_scale: of the guidance; None does as the experts were trained, and else as the model was made for.
+                A distilled model that is not guided leaves it aside.
             strength: how much of the redrawn object to bring in, from 0 (plain enlargement) to 1. Unlike in other
                 diffusers pipelines it says nothing about the schedule; that is `noise`.
             init: what the noise is laid over: "generated", the enlarged LRGI, or "correspondence", the correspondence
@@ -217,7 +256,8 @@ class RefiningPipeline(DiffusionPipeline):
                 where that engine is sure of them; None does so without an adapter.
             checks_drift: whether a redrawing that moved the object is put right, and one in another pose refused; None
                 does so without an adapter.
-            whole: true for the whole frame instead of a window around the object.
+            whole: true for the whole frame instead of a window around the object; None does as the experts were
+                trained.
             reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
                 None does as the experts were trained.
             compact_generated: whether the LRGI is given at half the size; None does as the experts were trained.
@@ -323,18 +363,9 @@ class RefiningPipeline(DiffusionPipeline):
         viewer: Viewer | None = None,
     ) -> tuple[Inputs, Tensor]:
         """What the model was given, and the window that it drew: tokens, or (1, 3, height, width) in [0, 1]."""
-        settings = self._decided(settings)
-        made_for = self.backbone.schedule(self)
-        steps, guidance = settings.num_inference_steps, settings.guidance_scale
-        # A model that was distilled to do without guidance would be spoilt by a second pass.
-        unguided = made_for.guidance == 1
         settings = replace(
-            settings,
-            num_inference_steps=made_for.steps if steps is None else steps,
-            guidance_scale=made_for.guidance if guidance is None or unguided else guidance,
+            self._decided(settings),
             generator=settings.generator or torch.Generator().manual_seed(request.seed),
-            reference_cache=self._as_trained("reference_cache", settings.reference_cache),
-            compact_generated=self._as_trained("compact_generated", settings.compact_generated),
         )
         settings.check(self._callback_tensor_inputs)
         embeddings = self._embed_prompt(request, settings, progress)
@@ -359,31 +390,25 @@ class RefiningPipeline(DiffusionPipeline):
         return inputs, drawn
 
     def _decided(self, settings: DenoisingSettings) -> DenoisingSettings:
-        """What the caller left open, decided by whether there are experts."""
-        stock = self.freqmole is None
-        return replace(
-            settings,
-            together=stock if settings.together is None else settings.together,
-            checks_drift=stock if settings.checks_drift is None else settings.checks_drift,
-        )
+        """What the caller left open, decided by the base and by how the experts were trained."""
+        return settings.decided(self.backbone.schedule(self), None if self.freqmole is None else self.freqmole.config)
 
-    def _as_trained(self, name: str, chosen: bool | None) -> bool:
-        """A choice of the caller; where there is none, how the experts were trained."""
-        if chosen is None:
-            return self.freqmole is not None and bool(getattr(self.freqmole.config, name))
-        return chosen
+    def prompt_for(self, object_name: str) -> str:
+        """The instruction about an object that the experts were trained with, or the paper's."""
+        return prompt_for(object_name, INSTRUCTION if self.freqmole is None else self.freqmole.config.prompt)
 
     def _embed_prompt(
         self, request: RefineRequest, settings: DenoisingSettings, progress: Progress
     ) -> PromptEmbeddings:
         """The prompt's embeddings, on the device."""
         if settings.embeddings is not None:
-            embeddings = settings.embeddings
+            # Latents take their precision, which has to be that of the weights.
+            embeddings = settings.embeddings.to(self._execution_device, self.transformer.dtype)
         else:
             if any(getattr(self, part) is None for part in self.backbone.text_parts):
                 raise InputError("The pipeline has no text encoders; give prompt_embeds and what goes with them.")
             progress("reading the prompt", 0.0)
-            prompt = settings.prompt or prompt_for(request.object_name)
+            prompt = settings.prompt or self.prompt_for(request.object_name)
             embeddings = self.backbone.embed(self, prompt, self._execution_device)
         self.backbone.check_embeddings(embeddings, settings.guidance)
         return embeddings

@@ -30,6 +30,7 @@ from diffusers.models.transformers.transformer_flux2 import (
     Flux2ParallelSelfAttnProcessor,
 )
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from refgc.errors import EngineError
 from refgc.model.backbones.klein_attention import DoubleStreamProcessor, SingleStreamProcessor
@@ -131,7 +132,7 @@ def fill(
     condition_ids: Tensor,
     pooled_projections: Tensor,
     guidance: Tensor | None,
-) -> None:
+) -> Tensor:
     """Run the condition tokens alone through the transformer, at timestep 0 and without text, and keep keys and values.
 
     An earlier cache is freed first. Nothing is detached, so gradients flow through the cache into the condition tokens
@@ -146,12 +147,15 @@ def fill(
         pooled_projections: (batch, pooled width), the prompt's pooled embedding.
         guidance: (batch,), or None for a transformer without guidance embedding.
 
+    Returns:
+        What the transformer returns. Its values do not matter; see `refgc.model.velocity.predict_velocity`.
+
     Raises:
-        EngineError: as `install`.
+        EngineError: as `install`, or the transformer is wrapped by DDP.
     """
     batch = len(condition_tokens)
     with filling(transformer):
-        transformer(
+        filled: Tensor = transformer(
             hidden_states=condition_tokens,
             encoder_hidden_states=condition_tokens.new_zeros(
                 batch, DROPPED_TEXT_TOKENS, transformer.config.joint_attention_dim
@@ -163,7 +167,8 @@ def fill(
             guidance=guidance,
             joint_attention_kwargs=dict(WRITE),
             return_dict=False,
-        )
+        )[0]
+    return filled
 
 
 @contextmanager
@@ -171,8 +176,13 @@ def filling(transformer: Any) -> Iterator[None]:
     """For the pass over the condition tokens: an earlier cache is freed, and no step cache remembers the pass.
 
     Raises:
-        EngineError: as `install`.
+        EngineError: as `install`, or the transformer is wrapped by DDP.
     """
+    if isinstance(transformer, DistributedDataParallel):
+        raise EngineError(
+            "With the reference cache the transformer runs twice a step, which DDP must see as one forward: wrap "
+            "refgc.model.training_step.TrainingStep instead of the transformer."
+        )
     install(transformer)
     clear(transformer)
     try:

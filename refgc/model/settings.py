@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 from refgc.errors import InputError
 from refgc.flux.prompts import PromptEmbeddings
 from refgc.imaging.arrays import Size
+from refgc.model.backbones.base import Schedule
+from refgc.model.freqmole import Enlargement, FreqMoLEConfig
 
 Start = Literal["generated", "correspondence"]
 # The share of the noise schedule that is run, by what the noise is laid over. At 1024 x 1024 the last 0.3 of the
@@ -33,7 +35,8 @@ class DenoisingSettings:
         height: of the window as the model sees it, a multiple of 16; None takes the Kontext size nearest in aspect.
         width: the same.
         num_inference_steps: of the whole schedule; None takes what the model was made for.
-        guidance_scale: likewise.
+        guidance_scale: of the guidance; None does as the experts were trained, and else as the model was made for. A
+            model that was made for none leaves it aside.
         init: what the noise is laid over: the enlarged LRGI, or the correspondence engine's result.
         noise: the share of the schedule that is run, in (0, 1]; None is 1 over the LRGI, which leaves nothing of it,
             and 0.3 over the correspondence engine's result.
@@ -41,11 +44,12 @@ class DenoisingSettings:
             that engine is sure of them; None does so without an adapter.
         checks_drift: whether a redrawing that moved the object is put right, and one in another pose refused; None does
             so without an adapter.
-        whole: true for the whole frame instead of a window around the object.
+        whole: true for the whole frame instead of a window around the object; None does as the experts were trained.
         reference_cache: whether the condition tokens attend only among themselves, so that they are computed once;
             None does as the experts were trained.
         compact_generated: whether the LRGI is given at half the size, a quarter of its tokens; None does as the experts
             were trained.
+        enlargement: how the LRGI is enlarged for the model; None does as the experts were trained.
         generator: source of the noise; None takes the request's seed.
         callback_on_step_end: as in every diffusers pipeline.
         callback_on_step_end_tensor_inputs: the tensors it is given.
@@ -63,9 +67,10 @@ class DenoisingSettings:
     noise: float | None = None
     together: bool | None = None
     checks_drift: bool | None = None
-    whole: bool = False
+    whole: bool | None = None
     reference_cache: bool | None = None
     compact_generated: bool | None = None
+    enlargement: Enlargement | None = None
     generator: torch.Generator | None = None
     callback_on_step_end: Callable[..., dict[str, Any]] | None = None
     callback_on_step_end_tensor_inputs: tuple[str, ...] = ("latents",)
@@ -92,6 +97,28 @@ class DenoisingSettings:
             raise InputError(f"There is no init {self.init!r}; choose {' or '.join(get_args(Start))}.")
         if self.noise is not None and not 0 < self.noise <= 1:
             raise InputError(f"The noise is {self.noise:g}; choose a number above 0 and at most 1.")
+
+    def decided(self, made_for: Schedule, config: FreqMoLEConfig | None) -> Self:
+        """These settings with everything filled in that the caller left open.
+
+        Args:
+            made_for: steps and guidance of the base. Guidance is left aside where it is 1: a model that was distilled
+                to do without would be spoilt by a second pass.
+            config: of the experts; None for the stock model, which was trained on no pairs, and may hold a LoRA.
+        """
+        guidance = None if config is None else config.guidance
+        open_ones: dict[str, Any] = {
+            "num_inference_steps": made_for.steps,
+            "guidance_scale": made_for.guidance if guidance is None else guidance,
+            "together": config is None,
+            "checks_drift": config is None,
+            "whole": config is not None and config.whole,
+            "reference_cache": config is not None and config.reference_cache,
+            "compact_generated": config is not None and config.compact_generated,
+            "enlargement": "clean" if config is None else config.enlargement,
+        }
+        chosen = {name: value for name, value in open_ones.items() if getattr(self, name) is None}
+        return replace(self, **chosen | ({"guidance_scale": 1.0} if made_for.guidance == 1 else {}))
 
     @property
     def steps(self) -> int:

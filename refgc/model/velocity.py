@@ -10,6 +10,7 @@ from torch import Tensor
 
 from refgc.model import reference_cache as caching
 from refgc.model.attention import AttentionRecorder
+from refgc.model.sharding import unwrapped
 
 
 def predict_velocity(
@@ -36,7 +37,8 @@ def predict_velocity(
 
     Args:
         transformer: with or without FreqMoLE.
-        noisy_tokens: (batch, noise tokens, 4 * latent channels), z_t.
+        noisy_tokens: (batch, noise tokens, 4 * latent channels), z_t. Like all other inputs it may be in another
+            precision than the transformer's, and is cast.
         noisy_ids: (noise tokens, 3), position ids.
         condition_tokens: (batch, condition tokens, 4 * latent channels), HRRI before LRGI.
         condition_ids: (condition tokens, 3).
@@ -55,9 +57,14 @@ def predict_velocity(
         EngineError: the attention processors are not FLUX's own, or the recorder expects another sequence length.
     """
     attention_kwargs: dict[str, Any] = {}
-    tokens, ids = noisy_tokens, noisy_ids
+    # Latents and embeddings may be more precise than the weights, which the layers would refuse.
+    dtype = unwrapped(transformer).dtype
+    tokens, condition_tokens, prompt_embeds, pooled_prompt_embeds = (
+        one.to(dtype) for one in (noisy_tokens, condition_tokens, prompt_embeds, pooled_prompt_embeds)
+    )
+    ids, filled = noisy_ids, None
     if reference_cache:
-        caching.fill(transformer, condition_tokens, condition_ids, pooled_prompt_embeds, guidance)
+        filled = caching.fill(transformer, condition_tokens, condition_ids, pooled_prompt_embeds, guidance)
         attention_kwargs |= caching.READ
     else:
         tokens, ids = torch.cat([tokens, condition_tokens], dim=1), torch.cat([ids, condition_ids])
@@ -75,4 +82,25 @@ def predict_velocity(
         joint_attention_kwargs=attention_kwargs,
         return_dict=False,
     )[0]
+    if filled is not None:
+        velocity = _Anchored.apply(velocity, filled)  # type: ignore[no-untyped-call]
     return velocity[:, : noisy_tokens.shape[1]]
+
+
+class _Anchored(torch.autograd.Function):
+    """Returns its first argument, and gives the second a gradient of zeros.
+
+    Of the pass that fills the cache only keys and values are used. FSDP2 gathers a block's weights for the backward
+    pass when the gradient of the block's output arrives. That of the last block never would, and the gradients of its
+    keys would be computed from memory that is freed already.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, unused: Tensor) -> Tensor:
+        ctx.unused = unused.shape, unused.dtype, unused.device
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        shape, dtype, device = ctx.unused
+        return gradient, torch.zeros(shape, dtype=dtype, device=device)

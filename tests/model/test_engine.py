@@ -290,6 +290,19 @@ def test_the_environment_decides_whether_the_engines_work_together(
         assert DiffusionEngine(Sources(str(tiny_base)), SpeedOptions(), device="cpu")._settings.together is together
 
 
+def test_with_a_lora_the_model_goes_over_the_correspondence_result_and_says_what_it_is(
+    tiny_base: Path, request_: RefineRequest, tmp_path: Path
+) -> None:
+    weights.export_lora(teach(inject(tiny_transformer(), FreqMoLEConfig(rank=2))), tmp_path)
+    settings = replace(SMALL, checks_drift=False)
+    sources = Sources(str(tiny_base), str(tmp_path))
+    result = DiffusionEngine(sources, SpeedOptions(), device="cpu", settings=settings).refine(request_)
+    assert "correspondence" in result.stages
+    assert result.report.message.startswith("FLUX.1-Kontext with a LoRA (no FreqMoLE weights) went over")
+    stock = DiffusionEngine(Sources(str(tiny_base)), SpeedOptions(), device="cpu", settings=settings).refine(request_)
+    assert (result.image.pixels != stock.image.pixels).any()
+
+
 def test_it_is_loaded_once_and_the_text_encoders_are_not_kept_in_it(
     engine: DiffusionEngine, request_: RefineRequest
 ) -> None:

@@ -118,7 +118,7 @@ def test_experts_are_in_the_weights_before_these_are_quantised(folders: Folders)
     assert any(isinstance(module, FreqMoLELinear) for module in beside.modules())
     for transformer in (before, beside):
         layer = transformer.single_transformer_blocks[0].proj_mlp
-        assert type(getattr(layer, "base_layer", layer).weight) is not nn.Parameter
+        assert type(getattr(layer, "base", layer).weight) is not nn.Parameter
         wanted = run(exact, torch.bfloat16).float()
         assert (run(transformer, torch.bfloat16).float() - wanted).norm() < 0.1 * wanted.norm()
 

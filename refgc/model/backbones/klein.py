@@ -65,6 +65,7 @@ class Klein:
             "double_stream_targets": DOUBLE_STREAM_PROJECTIONS,
             "single_stream_targets": SINGLE_STREAM_PROJECTIONS,
             "base": FLUX_KLEIN,
+            "guidance": None,
         }
         return FreqMoLEConfig(**(own | options))
 

@@ -13,7 +13,7 @@ from refgc.errors import InputError
 from refgc.flux.prompts import PromptEmbeddings, embed_flux
 from refgc.model import reference_cache as caching
 from refgc.model.backbones.base import LOOP, Schedule
-from refgc.model.freqmole import FreqMoLEConfig
+from refgc.model.freqmole import GUIDANCE, FreqMoLEConfig
 from refgc.model.tokens import Conditions, conditions, position_ids
 
 
@@ -27,7 +27,7 @@ class Kontext:
 
     def schedule(self, pipeline: Any) -> Schedule:
         """28 steps, guided by 2.5."""
-        return Schedule(28, 2.5)
+        return Schedule(28, GUIDANCE)
 
     def adapter_config(self, **options: Any) -> FreqMoLEConfig:
         """The paper's: every projection of every block."""
