@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from diffusers import FluxTransformer2DModel
 from pydantic import ValidationError
 
 from refgc import hub
@@ -68,9 +69,9 @@ def measure(folders: Folders, options: SpeedOptions) -> ModelSize:
     Raises:
         EngineError: a file of the base is damaged.
     """
-    made_of = pipeline_class(folders.base)
     with reading(folders.base):
-        network = made_of.backbone.network.load_config(folders.base, subfolder="transformer")
+        # Only the file is read, which has these names for every architecture.
+        network = FluxTransformer2DModel.load_config(folders.base, subfolder="transformer")
         width = network["num_attention_heads"] * network["attention_head_dim"]
         blocks = network["num_layers"] + network["num_single_layers"]
     cached = options.reference_cache
