@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from refgc.errors import EngineError
+from refgc.hub import LORA_FILE
 from refgc.model import weights
 from refgc.model.attention import AttentionRecorder, TokenCounts
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
@@ -147,6 +148,6 @@ def test_sharded_experts_are_saved_and_exported_whole(tmp_path: Path) -> None:
     loaded = weights.load(tiny_transformer(), tmp_path / "adapter")
     torch.testing.assert_close(run(loaded.transformer), run(freqmole.transformer), rtol=1e-3, atol=1e-3)
     again = load_file(weights.export_lora(loaded, tmp_path / "again"))
-    exported = load_file(tmp_path / "lora" / weights.LORA_FILE)
+    exported = load_file(tmp_path / "lora" / LORA_FILE)
     assert exported.keys() == again.keys()
     assert all(torch.allclose(tensor, again[name], atol=1e-6) for name, tensor in exported.items())
