@@ -39,8 +39,8 @@ def refuse_lora(source: str) -> None:
         return
     if kind is not None:
         raise InputError(
-            f"The adapter {source!r} is {kind} and no FreqMoLE; name it in REFGC_ADAPTER or as `adapter` of "
-            "RefGCSR2Pipeline.from_pretrained, which load it as a LoRA into the stock model."
+            f"The adapter {source!r} is {kind} and no FreqMoLE; name it in REFGC_ADAPTER or as `adapter` of the "
+            "pipeline's from_pretrained, which load it as a LoRA into the stock model."
         )
 
 

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from refgc.model import reference_cache as caching
 from refgc.model.attention import QUERIES_AT_ONCE, AlignmentMaps, AttentionRecorder, TokenCounts
+from refgc.model.backbones.architectures import backbone_of
 from refgc.model.freqmole import FreqMoLE
 from refgc.model.losses import noised_latents
 from refgc.model.objective import ObjectiveSettings, ObjectiveTerms, objective
-from refgc.model.tokens import NOISE, PATCH, conditions, pack, position_ids, unpack
+from refgc.model.tokens import NOISE, PATCH, pack, unpack
 from refgc.model.velocity import predict_velocity
 
 
@@ -28,8 +29,8 @@ class TrainingBatch(NamedTuple):
         generated: latents of the enlarged LRGI, of the ground truth's size or, compact, of less.
         noise: standard normal, of the ground truth's shape.
         sigma: (batch,), in [0, 1].
-        prompt_embeds: (batch, text tokens, text width), of T5.
-        pooled_prompt_embeds: (batch, pooled width), of CLIP.
+        prompt_embeds: (batch, text tokens, text width), of T5, or of FLUX.2's text encoder.
+        pooled_prompt_embeds: (batch, pooled width), of CLIP; None for FLUX.2, which has none.
         ground_truth_mask: the object in the HRGT.
         reference_mask: the object in the HRRI.
     """
@@ -40,7 +41,7 @@ class TrainingBatch(NamedTuple):
     noise: Tensor
     sigma: Tensor
     prompt_embeds: Tensor
-    pooled_prompt_embeds: Tensor
+    pooled_prompt_embeds: Tensor | None
     ground_truth_mask: Tensor
     reference_mask: Tensor
 
@@ -67,13 +68,17 @@ class TrainingStep(nn.Module):
         """Takes from the experts' config what they are trained with: guidance and reference cache.
 
         Args:
-            freqmole: not fused.
+            freqmole: not fused, in a transformer of any of `refgc.model.backbones`.
             settings: None stands for `ObjectiveSettings()`.
             queries_at_once: as for `refgc.model.attention.AttentionRecorder`.
+
+        Raises:
+            EngineError: the transformer is of another architecture, or its attention was changed by something else.
         """
         super().__init__()
         self.transformer = freqmole.transformer
         self.settings = settings or ObjectiveSettings()
+        self._backbone = backbone_of(freqmole.transformer)
         self._reference_cache = freqmole.config.reference_cache
         self._guidance = freqmole.config.guidance
         self._queries_at_once = queries_at_once
@@ -83,18 +88,18 @@ class TrainingStep(nn.Module):
     def forward(self, batch: TrainingBatch) -> ObjectiveTerms:
         """The objective of a batch; `total` is what to call `backward` on."""
         size = (batch.ground_truth.shape[2], batch.ground_truth.shape[3])
-        given = conditions(batch.reference, batch.generated, over=size)
+        given = self._backbone.conditions(batch.reference, batch.generated, over=size)
         recorder = self._recorder(batch) if self.settings.attention_alignment else None
         velocity = predict_velocity(
             self.transformer,
             pack(noised_latents(batch.ground_truth, batch.noise, batch.sigma)),
-            position_ids(size, NOISE, device=batch.ground_truth.device),
+            self._backbone.positions(size, NOISE, device=batch.ground_truth.device),
             given.tokens,
             given.ids,
             batch.prompt_embeds,
             batch.pooled_prompt_embeds,
             batch.sigma,
-            torch.full_like(batch.sigma, self._guidance) if self.transformer.config.guidance_embeds else None,
+            None if self._guidance is None else torch.full_like(batch.sigma, self._guidance),
             reference_cache=self._reference_cache,
             attention_recorder=recorder,
         )

@@ -5,22 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
+from refgc.flux.prompts import PromptEmbeddings
 from refgc.model import reference_cache as caching
 from refgc.model.attention import AttentionRecorder
+from refgc.model.backbones.architectures import backbone_of
 from refgc.model.sharding import unwrapped
+from refgc.model.tokens import Conditions
 
 
 def predict_velocity(
-    transformer: FluxTransformer2DModel,
+    transformer: Any,
     noisy_tokens: Tensor,
     noisy_ids: Tensor,
     condition_tokens: Tensor,
     condition_ids: Tensor,
     prompt_embeds: Tensor,
-    pooled_prompt_embeds: Tensor,
+    pooled_prompt_embeds: Tensor | None,
     sigma: Tensor,
     guidance: Tensor | None,
     *,
@@ -36,16 +38,16 @@ def predict_velocity(
     `refgc.model.reference_cache.clear` after the backward pass.
 
     Args:
-        transformer: with or without FreqMoLE.
+        transformer: of any of `refgc.model.backbones`, with or without FreqMoLE.
         noisy_tokens: (batch, noise tokens, 4 * latent channels), z_t. Like all other inputs it may be in another
             precision than the transformer's, and is cast.
-        noisy_ids: (noise tokens, 3), position ids.
+        noisy_ids: (noise tokens, axes), position ids.
         condition_tokens: (batch, condition tokens, 4 * latent channels), HRRI before LRGI.
-        condition_ids: (condition tokens, 3).
-        prompt_embeds: (batch, text tokens, text width), of T5.
-        pooled_prompt_embeds: (batch, pooled width), of CLIP.
+        condition_ids: (condition tokens, axes).
+        prompt_embeds: (batch, text tokens, text width), of T5, or of FLUX.2's text encoder.
+        pooled_prompt_embeds: (batch, pooled width), of CLIP; None for FLUX.2, which has none.
         sigma: (batch,), in [0, 1], how noisy z_t is.
-        guidance: (batch,), or None for a transformer without guidance embedding.
+        guidance: (batch,), for a transformer with guidance embedding; None is what such a model was made for.
         reference_cache: whether the conditions attend among themselves alone.
         attention_recorder: collects the maps of this forward for the attention-alignment loss; with the reference
             cache its view must be "noise".
@@ -54,17 +56,21 @@ def predict_velocity(
         (batch, noise tokens, 4 * latent channels), v of `refgc.model.losses`.
 
     Raises:
-        EngineError: the attention processors are not FLUX's own, or the recorder expects another sequence length.
+        InputError: the pooled embedding is missing.
+        EngineError: the transformer is of another architecture, the attention processors are not FLUX's own, or the
+            recorder expects another sequence length.
     """
     attention_kwargs: dict[str, Any] = {}
     # Latents and embeddings may be more precise than the weights, which the layers would refuse.
     dtype = unwrapped(transformer).dtype
-    tokens, condition_tokens, prompt_embeds, pooled_prompt_embeds = (
-        one.to(dtype) for one in (noisy_tokens, condition_tokens, prompt_embeds, pooled_prompt_embeds)
-    )
+    tokens, condition_tokens = noisy_tokens.to(dtype), condition_tokens.to(dtype)
+    embeddings = PromptEmbeddings(prompt_embeds, pooled_prompt_embeds).to(prompt_embeds.device, dtype)
+    backbone = backbone_of(transformer)
+    # Of a guidance of 1: training has no second pass.
+    backbone.check_embeddings(embeddings, 1.0)
     ids, filled = noisy_ids, None
     if reference_cache:
-        filled = caching.fill(transformer, condition_tokens, condition_ids, pooled_prompt_embeds, guidance)
+        filled = backbone.fill(transformer, Conditions(condition_tokens, condition_ids), embeddings, guidance)
         attention_kwargs |= caching.READ
     else:
         tokens, ids = torch.cat([tokens, condition_tokens], dim=1), torch.cat([ids, condition_ids])
@@ -72,13 +78,7 @@ def predict_velocity(
         caching.install(transformer)
         attention_kwargs["attention_recorder"] = attention_recorder
     velocity: Tensor = transformer(
-        hidden_states=tokens,
-        encoder_hidden_states=prompt_embeds,
-        pooled_projections=pooled_prompt_embeds,
-        timestep=sigma,
-        img_ids=ids,
-        txt_ids=ids.new_zeros(prompt_embeds.shape[1], ids.shape[1]),
-        guidance=guidance,
+        **backbone.inputs(transformer, tokens, ids, embeddings, sigma, guidance),
         joint_attention_kwargs=attention_kwargs,
         return_dict=False,
     )[0]

@@ -167,7 +167,7 @@ def push_to_hub(
 def export_lora(freqmole: FreqMoLE, folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Path:
     """Write the experts as one plain LoRA of rank 2 * config.rank, with the same effect on the transformer.
 
-    `FluxKontextPipeline.load_lora_weights(folder)` loads it, as do other tools that read diffusers' LoRAs of FLUX.
+    `load_lora_weights(folder)` of the base's pipeline loads it, as do other tools that read diffusers' LoRAs of FLUX.
     A = [A_LF; A_HF] and B = scaling * [alpha * B_LF, (1 - alpha) * B_HF]. There are no alpha entries; tools then take a
     scale of 1. Gates and config cannot be recovered from it.
 

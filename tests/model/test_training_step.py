@@ -35,6 +35,7 @@ def assembled(freqmole: FreqMoLE, reference_cache: bool) -> ObjectiveTerms:
     transformer = freqmole.transformer
     recorder = AttentionRecorder(transformer, COUNTS, view="noise" if reference_cache else "conditions")
     given = conditions(BATCH.reference, BATCH.generated, over=SIZE)
+    assert freqmole.config.guidance is not None
     velocity = predict_velocity(
         transformer,
         pack(noised_latents(BATCH.ground_truth, BATCH.noise, BATCH.sigma)),

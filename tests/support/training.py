@@ -38,7 +38,7 @@ def make_batch(samples: int = 2) -> TrainingBatch:
 
 def part_of(batch: TrainingBatch, rank: int, ranks: int) -> TrainingBatch:
     """The samples of one of several processes."""
-    return TrainingBatch(*(one.chunk(ranks)[rank] for one in batch))
+    return TrainingBatch._make(None if one is None else one.chunk(ranks)[rank] for one in batch)
 
 
 def gradients(freqmole: FreqMoLE) -> dict[str, Tensor]:

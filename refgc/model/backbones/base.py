@@ -14,6 +14,8 @@ from refgc.model.tokens import Conditions
 
 # The name under which a step cache keeps what belongs to the denoising loop.
 LOOP = "denoise"
+# A scale, or one for each sample (batch,); None is what the model was made for.
+Guidance = float | Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,35 @@ class Backbone(Protocol):
         """Gives the scheduler its sigmas, shifted as for so many noise tokens and steps of the whole schedule."""
         ...
 
-    def fill(self, transformer: Any, given: Conditions, embeddings: PromptEmbeddings, guidance: float) -> None:
+    def inputs(
+        self,
+        transformer: Any,
+        tokens: Tensor,
+        ids: Tensor,
+        embeddings: PromptEmbeddings,
+        sigma: Tensor,
+        guidance: Guidance,
+    ) -> dict[str, Any]:
+        """The arguments of the transformer's forward by name, without those of its attention.
+
+        Args:
+            transformer: with or without FreqMoLE, or a wrapper of it.
+            tokens: (batch, tokens, 4 * latent channels), of all pictures that are in the pass.
+            ids: (tokens, axes), their positions.
+            embeddings: of the prompt; its `negative` is left aside.
+            sigma: (batch,), in [0, 1].
+            guidance: where it is an input of the transformer.
+        """
+        ...
+
+    def fill(self, transformer: Any, given: Conditions, embeddings: PromptEmbeddings, guidance: Guidance) -> Tensor:
         """Runs the condition tokens alone and keeps their keys and values, for `velocity` without conditions.
 
+        Returns:
+            What the transformer returns; see `refgc.model.velocity.predict_velocity`.
+
         Raises:
-            EngineError: the attention was changed by something else.
+            EngineError: the attention was changed by something else, or the transformer is wrapped by DDP.
         """
         ...
 

@@ -13,7 +13,7 @@ from refgc.errors import InputError
 from refgc.flux.prompts import LONGEST_PROMPT, PromptEmbeddings, check_count
 from refgc.hub import FLUX_KLEIN
 from refgc.model import reference_cache as caching
-from refgc.model.backbones.base import LOOP, Schedule
+from refgc.model.backbones.base import LOOP, Guidance, Schedule
 from refgc.model.freqmole import FreqMoLEConfig
 from refgc.model.reference_keys import DROPPED_TEXT_TOKENS
 from refgc.model.tokens import Conditions, conditions, pack, position_ids, unpack
@@ -119,21 +119,36 @@ class Klein:
         """The shift depends on the number of tokens and on the steps of the whole schedule."""
         scheduler.set_timesteps(sigmas=sigmas, mu=compute_empirical_mu(tokens, steps), device=device)
 
-    def fill(self, transformer: Any, given: Conditions, embeddings: PromptEmbeddings, guidance: float) -> None:
+    def inputs(
+        self,
+        transformer: Any,
+        tokens: Tensor,
+        ids: Tensor,
+        embeddings: PromptEmbeddings,
+        sigma: Tensor,
+        guidance: Guidance,
+    ) -> dict[str, Any]:
+        """Without guidance, which is no input of this transformer."""
+        return {
+            "hidden_states": tokens,
+            "encoder_hidden_states": embeddings.tokens,
+            "timestep": sigma,
+            "img_ids": ids,
+            "txt_ids": _text_positions(embeddings.tokens.shape[1], ids),
+        }
+
+    def fill(self, transformer: Any, given: Conditions, embeddings: PromptEmbeddings, guidance: Guidance) -> Tensor:
         """One pass at timestep 0, which serves both passes of a guided step: no prompt reaches it."""
         batch = len(given.tokens)
+        words = given.tokens.new_zeros(batch, DROPPED_TEXT_TOKENS, embeddings.tokens.shape[2])
+        start = given.tokens.new_zeros(batch)
         with caching.filling(transformer):
-            transformer(
-                hidden_states=given.tokens,
-                encoder_hidden_states=given.tokens.new_zeros(
-                    batch, DROPPED_TEXT_TOKENS, transformer.config.joint_attention_dim
-                ),
-                timestep=given.tokens.new_zeros(batch),
-                img_ids=given.ids,
-                txt_ids=_text_positions(DROPPED_TEXT_TOKENS, given.ids),
+            filled: Tensor = transformer(
+                **self.inputs(transformer, given.tokens, given.ids, PromptEmbeddings(words), start, guidance),
                 joint_attention_kwargs=dict(caching.WRITE),
                 return_dict=False,
-            )
+            )[0]
+        return filled
 
     def velocity(
         self,
@@ -153,11 +168,7 @@ class Klein:
         def passed(context: str, words: Tensor) -> Tensor:
             with transformer.cache_context(context):
                 velocity: Tensor = transformer(
-                    hidden_states=hidden,
-                    encoder_hidden_states=words,
-                    timestep=sigma,
-                    img_ids=hidden_ids,
-                    txt_ids=_text_positions(words.shape[1], ids),
+                    **self.inputs(transformer, hidden, hidden_ids, PromptEmbeddings(words), sigma, guidance),
                     joint_attention_kwargs=dict(caching.READ) if given is None else {},
                     return_dict=False,
                 )[0]

@@ -12,8 +12,9 @@ from torch import Tensor
 from refgc.errors import InputError
 from refgc.flux.prompts import PromptEmbeddings, embed_flux
 from refgc.model import reference_cache as caching
-from refgc.model.backbones.base import LOOP, Schedule
+from refgc.model.backbones.base import LOOP, Guidance, Schedule
 from refgc.model.freqmole import GUIDANCE, FreqMoLEConfig
+from refgc.model.sharding import unwrapped
 from refgc.model.tokens import Conditions, conditions, position_ids
 
 
@@ -75,11 +76,31 @@ class Kontext:
         )
         scheduler.set_timesteps(sigmas=sigmas, mu=shift, device=device)
 
-    def fill(self, transformer: Any, given: Conditions, embeddings: PromptEmbeddings, guidance: float) -> None:
+    def inputs(
+        self,
+        transformer: Any,
+        tokens: Tensor,
+        ids: Tensor,
+        embeddings: PromptEmbeddings,
+        sigma: Tensor,
+        guidance: Guidance,
+    ) -> dict[str, Any]:
+        """With CLIP's embedding, and with the guidance where it is distilled."""
+        return {
+            "hidden_states": tokens,
+            "encoder_hidden_states": embeddings.tokens,
+            "pooled_projections": embeddings.pooled,
+            "timestep": sigma,
+            "img_ids": ids,
+            "txt_ids": ids.new_zeros(embeddings.tokens.shape[1], ids.shape[1]),
+            "guidance": _guidance(transformer, guidance, tokens),
+        }
+
+    def fill(self, transformer: Any, given: Conditions, embeddings: PromptEmbeddings, guidance: Guidance) -> Tensor:
         """One pass at timestep 0."""
         assert embeddings.pooled is not None
         scale = _guidance(transformer, guidance, given.tokens)
-        caching.fill(transformer, given.tokens, given.ids, embeddings.pooled, scale)
+        return caching.fill(transformer, given.tokens, given.ids, embeddings.pooled, scale)
 
     def velocity(
         self,
@@ -97,13 +118,7 @@ class Kontext:
             hidden, hidden_ids = torch.cat([tokens, given.tokens], dim=1), torch.cat([ids, given.ids])
         with transformer.cache_context(LOOP):
             velocity: Tensor = transformer(
-                hidden_states=hidden,
-                encoder_hidden_states=embeddings.tokens,
-                pooled_projections=embeddings.pooled,
-                timestep=sigma,
-                img_ids=hidden_ids,
-                txt_ids=ids.new_zeros(embeddings.tokens.shape[1], ids.shape[1]),
-                guidance=_guidance(transformer, guidance, tokens),
+                **self.inputs(transformer, hidden, hidden_ids, embeddings, sigma, guidance),
                 joint_attention_kwargs=dict(caching.READ) if given is None else {},
                 return_dict=False,
             )[0]
@@ -114,7 +129,9 @@ class Kontext:
         return FluxKontextPipeline(**pipeline.components)
 
 
-def _guidance(transformer: Any, scale: float, tokens: Tensor) -> Tensor | None:
-    if not transformer.config.guidance_embeds:
+def _guidance(transformer: Any, scale: Guidance, tokens: Tensor) -> Tensor | None:
+    if not unwrapped(transformer).config.guidance_embeds:
         return None
-    return torch.full((len(tokens),), scale, device=tokens.device, dtype=torch.float32)
+    if isinstance(scale, Tensor):
+        return scale
+    return torch.full((len(tokens),), GUIDANCE if scale is None else scale, device=tokens.device, dtype=torch.float32)
