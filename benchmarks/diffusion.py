@@ -1,10 +1,11 @@
 """Measures the diffusion model: seconds a step and a picture, and memory, for each speed option and for all together.
 
-usage: python -m benchmarks.diffusion [--output FILE] [--minutes M] [--only OPTION ...] [--steps N] [--blocks B] ...
+usage: python -m benchmarks.diffusion [--base kontext|klein] [--output FILE] [--minutes M] [--only OPTION ...] ...
 
-The yardstick is measured in the same run, in turn with each option: a plain FLUX.1-Kontext of diffusers over the same
-tokens, text, noise and both pictures together, without FreqMoLE. All weights are random and nothing is downloaded. On
-a GPU with room for two copies the model has its full size; elsewhere it is scaled down, and the output says how.
+The yardstick is measured in the same run, in turn with each option: a plain FLUX.1-Kontext (or FLUX.2 [klein]) over the
+same tokens, text, noise and both pictures together, without FreqMoLE. All weights are random and nothing is
+downloaded. On a GPU with room for two copies the model has its full size; elsewhere it is scaled down, and the output
+says how.
 """
 
 import argparse
@@ -23,10 +24,11 @@ from huggingface_hub import constants as hub
 from rich.console import Console
 
 from benchmarks.diffusion_report import Findings, count_full_size, reason_of, report, show
-from benchmarks.kontext import (
-    FULL,
+from benchmarks.random_model import (
+    FULLS,
     QUANTIZATIONS,
-    SMALL,
+    SMALLS,
+    Architecture,
     Inputs,
     Painter,
     Sizes,
@@ -40,7 +42,7 @@ from benchmarks.kontext import (
 from refgc.flux.acceleration import apply
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.files import write_whole
-from refgc.model.pipeline import RefGCSR2Pipeline
+from refgc.model.loading import AnyRefGCPipeline
 
 # Of the first-block cache. Which steps are skipped is decided here, because random weights do not tell: a third of
 # them, which is an assumption.
@@ -69,7 +71,8 @@ NOISE_MARGIN = 1.01
 # The yardstick paints its picture anew beside that of each option where it takes less than these seconds.
 CHEAP_PICTURE = 10.0
 # Bytes that two full-size models with a reference cache take on a GPU, and what is needed besides.
-TWO_MODELS, BESIDES = 54e9, 8e9
+TWO_MODELS: dict[Architecture, float] = {"kontext": 54e9, "klein": 20e9}
+BESIDES = 8e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class Run:
     sizes: Sizes
     device: torch.device
     rounds: int
-    plain: RefGCSR2Pipeline
+    plain: AnyRefGCPipeline
     inputs: Inputs
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -138,6 +141,9 @@ def planned(run: Run) -> dict[str, Callable[[], Option]]:
     attention = {f"attention {one}": one for one in ATTENTION_BACKENDS}
     quantization = {f"quantisation {one}": one for one in QUANTIZATIONS}
 
+    # The step cache of diffusers does not work with FLUX.2.
+    skips = run.sizes.architecture == "kontext"
+
     def lossless() -> SpeedOptions:
         faster = {one: run.speedup(name) or 0.0 for name, one in attention.items() if "sage" not in one}
         best = max(faster, key=lambda one: faster[one])
@@ -146,7 +152,7 @@ def planned(run: Run) -> dict[str, Callable[[], Option]]:
 
     def everything() -> SpeedOptions:
         kind = next((one for name, one in quantization.items() if run.speedup(name)), None)
-        lossy = {"compact_generated": True, "step_cache": THRESHOLD, "quantization": kind}
+        lossy = {"compact_generated": True, "step_cache": THRESHOLD if skips else None, "quantization": kind}
         return lossless().model_copy(update=lossy)
 
     options: dict[str, Callable[[], Option]] = {}
@@ -163,7 +169,8 @@ def planned(run: Run) -> dict[str, Callable[[], Option]]:
         add(name, SpeedOptions(quantization=kind))
     add("everything", everything, experts=True)
     add("FreqMoLE unfused", SpeedOptions(fuse=False), experts=True)
-    add("first-block cache", SpeedOptions(step_cache=THRESHOLD))
+    if skips:
+        add("first-block cache", SpeedOptions(step_cache=THRESHOLD))
     add("compact IMG2", SpeedOptions(compact_generated=True))
     add("compile", SpeedOptions(compile=True))
     # Kernels for quantised weights are written for torch.compile; without it they cost time instead of saving it.
@@ -175,7 +182,7 @@ def planned(run: Run) -> dict[str, Callable[[], Option]]:
 def run_all(run: Run, minutes: float, only: list[str] | None, save: Callable[[Findings], None]) -> Findings:
     """Measure the yardstick and then option after option, until the time is spent; `save` is given all after each."""
     started = time.perf_counter()
-    counted = count_full_size(run.device)
+    counted = count_full_size(run.device, run.sizes.architecture)
     run.rows["plain"] = measure_plain(run)
     waiting = {name: choose for name, choose in planned(run).items() if only is None or name in only}
 
@@ -262,7 +269,7 @@ def painter_for(run: Run, option: Option) -> Painter:
     """A copy of the plain model with an option switched on, as the engine switches it on."""
     pipeline = copy_of(run.plain)
     if option.experts:
-        pipeline.freqmole = inject_random(pipeline.transformer, run.sizes.rank)
+        pipeline.freqmole = inject_random(pipeline, run.sizes.rank)
     apply(pipeline, option.speed, run.device)
     return Painter(
         pipeline.transformer,
@@ -333,28 +340,34 @@ def choose_sizes(device: torch.device, asked: argparse.Namespace) -> Sizes:
 
     What was asked for comes first.
     """
-    sizes = SMALL
+    sizes, full = SMALLS[asked.base], FULLS[asked.base]
+    singles = full.single_blocks // full.double_blocks
     if device.type == "cuda":
-        share = min(1.0, (torch.cuda.mem_get_info(device)[0] - BESIDES) / TWO_MODELS)
-        doubles = max(1, int(share * FULL.double_blocks))
-        sizes = dataclasses.replace(FULL, double_blocks=doubles, single_blocks=2 * doubles)
+        share = min(1.0, (torch.cuda.mem_get_info(device)[0] - BESIDES) / TWO_MODELS[asked.base])
+        doubles = max(1, int(share * full.double_blocks))
+        sizes = dataclasses.replace(full, double_blocks=doubles, single_blocks=singles * doubles)
     given = {one.name: getattr(asked, one.name, None) for one in dataclasses.fields(Sizes)}
     if asked.blocks:
-        given |= {"double_blocks": asked.blocks, "single_blocks": 2 * asked.blocks}
+        given |= {"double_blocks": asked.blocks, "single_blocks": singles * asked.blocks}
     return dataclasses.replace(sizes, **{name: value for name, value in given.items() if value})
 
 
 def main() -> None:
     """Measure everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", choices=tuple(FULLS), default="kontext", help="the architecture")
     parser.add_argument("--output", type=Path, help="write the figures to this JSON file, anew after each option")
     parser.add_argument("--minutes", type=float, default=8.0, help="after these no further option is started")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each option and the yardstick")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="else a GPU where there is one")
     parser.add_argument("--only", nargs="+", metavar="OPTION", help="measure these options alone, by their names")
-    parser.add_argument("--blocks", type=int, help="double-stream blocks; there are twice as many single-stream ones")
+    parser.add_argument(
+        "--blocks",
+        type=int,
+        help="double-stream blocks; single-stream ones go with them",
+    )
     for name in ("heads", "text_tokens", "height", "width", "steps", "rank", "vae_channels"):
-        full = getattr(FULL, name)
+        full = getattr(FULLS["kontext"], name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"instead of {full} at full size")
     asked = parser.parse_args()
     if asked.device == "cuda" and not torch.cuda.is_available():

@@ -24,6 +24,7 @@ from refgc.machine import (
     missing_cuda,
     missing_libraries,
 )
+from refgc.model.backbones.catalogue import BASES, chosen_source, is_here, known, what_fits
 from refgc.settings import setting, settings
 
 # By the name they are imported under, since OpenCV is installed under several names.
@@ -77,6 +78,21 @@ class PartState(BaseModel):
     without: str = Field(description="what takes its place where it is not ready")
 
 
+class BaseState(BaseModel):
+    """One published base of the diffusion engine."""
+
+    word: str = Field(description="what REFGC_BASE may say for it")
+    source: str = Field(description="its repository on the Hugging Face Hub")
+    title: str = Field(description="as people call it")
+    licence: str
+    gated: bool = Field(description="whether an account of the Hub has to agree to its terms first")
+    gigabytes: int = Field(description="to download, in units of 10^9 bytes")
+    steps: str = Field(description="how it draws a picture, in a few words")
+    present: bool = Field(description="whether it is on this machine")
+    chosen: bool = Field(description="whether the diffusion engine takes it")
+    fit: str = Field(description="how it fits this GPU, by figures that are computed, not measured")
+
+
 class Examination(BaseModel):
     """Everything `refgc doctor` found; `--json` prints it."""
 
@@ -89,6 +105,7 @@ class Examination(BaseModel):
     gpus: list[Gpu]
     libraries: list[Library]
     weights: list[Weights]
+    bases: list[BaseState]
     engines: list[EngineState]
     parts: list[PartState]
 
@@ -112,6 +129,7 @@ def examine() -> Examination:
         gpus=gpus,
         libraries=libraries,
         weights=[*engine, *diptych, sam],
+        bases=_base_states(gpus),
         engines=[_correspondence_state(libraries), _diffusion_state(gpus, engine)],
         parts=[_learned_matching_state(), _surroundings_state(), _diptych_state(diptych), _sam_state()],
     )
@@ -133,6 +151,38 @@ def _diffusion_state(gpus: list[Gpu], weights: list[Weights]) -> EngineState:
     no_gpu = missing_cuda() or ("" if gpus or settings().device == "cpu" else NO_GPU)
     missing = [sentence for sentence in (missing_libraries(), no_gpu, *_absences(weights)) if sentence]
     return EngineState(name="diffusion", ready=not missing, missing=missing)
+
+
+def _base_states(gpus: list[Gpu]) -> list[BaseState]:
+    memory = gpus[0].memory_gib if gpus else None
+    chosen = base_source()
+    return [
+        BaseState(
+            word=base.word,
+            source=base.source,
+            title=base.title,
+            licence=base.licence,
+            gated=base.gated,
+            gigabytes=base.gigabytes,
+            steps=base.steps,
+            present=is_here(base.source),
+            chosen=base.source == chosen,
+            fit=what_fits(base.size, memory),
+        )
+        for base in BASES
+    ]
+
+
+def base_source() -> str:
+    """The base that the diffusion engine takes, a folder or a Hub repository."""
+    return chosen_source(settings().base, settings().adapter)
+
+
+def base_title() -> str:
+    """That base as people call it; the name alone of a folder or of somebody's own repository."""
+    source = base_source()
+    base = known(source)
+    return Path(source).name if base is None else base.title
 
 
 def _learned_matching_state() -> PartState:
@@ -199,11 +249,17 @@ def engine_weights() -> list[Weights]:
     if adapter is None:
         without = (
             f"none are published yet; set {hub.ADAPTER} to the folder or Hub repository of trained ones. Without "
-            "them --engine diffusion takes the stock FLUX.1-Kontext, and auto does not choose it."
+            "them --engine diffusion takes a stock model, and auto does not choose it."
         )
-        return [_base(hub.BASE, hub.FLUX_KONTEXT, ENGINE), _absent(hub.ADAPTER, ENGINE, without)]
+        return [_base(hub.BASE, base_source(), ENGINE), _absent(hub.ADAPTER, ENGINE, without)]
+    if hub.find_lora(adapter) is not None:
+        instead = (
+            f"{adapter} is a LoRA and no FreqMoLE; --engine diffusion loads it into the stock {base_title()}, and auto "
+            "does not choose it."
+        )
+        return [_base(hub.BASE, base_source(), ENGINE), _absent(hub.ADAPTER, ENGINE, instead)]
     return [
-        _base(hub.BASE, hub.FLUX_KONTEXT, ENGINE),
+        _base(hub.BASE, base_source(), ENGINE),
         _named(hub.ADAPTER, ENGINE, adapter, hub.ADAPTER_FILES, _fetching(adapter)),
     ]
 
@@ -212,7 +268,7 @@ def diptych_weights() -> list[Weights]:
     """The weights of the diptych generator: base, ControlNets and LoRA."""
     from refgc.diptych import sources
 
-    found = [_base(sources.BASE, sources.FLUX_DEV, DIPTYCH_GENERATOR)]
+    found = [_base(sources.BASE, setting(sources.BASE) or sources.FLUX_DEV, DIPTYCH_GENERATOR)]
     for variable in sources.PUBLISHED:
         source = setting(variable)
         if source is None:
@@ -241,11 +297,15 @@ def sam_weights() -> Weights:
     return _checked(sam.VARIABLE, SAM, named, lambda: sam.find(named))
 
 
-def _base(variable: str, published: str, needed_for: str) -> Weights:
-    source = setting(variable) or published
+def _base(variable: str, source: str, needed_for: str) -> Weights:
+    files = "--include '*.json' --include '*/*'"
+    open_base = known(source)
+    if open_base is not None and not open_base.gated:
+        fetched = f"`hf download {source} {files}` fetches them ({open_base.gigabytes} GB); no account is needed."
+        return _named(variable, needed_for, source, hub.PIPELINE_FILES, fetched)
     advice = (
         f"open https://huggingface.co/{source}, log in and agree to its terms; {hub.LOGIN}; then "
-        f"`hf download {source} --include '*.json' --include '*/*'` fetches them (34 GB)."
+        f"`hf download {source} {files}` fetches them (34 GB)."
     )
     return _named(variable, needed_for, source, hub.PIPELINE_FILES, advice)
 

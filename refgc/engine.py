@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from refgc import __version__
+from refgc.imaging.arrays import Floats
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.levels import Levels
 from refgc.imaging.transparency import changed_over_white
@@ -73,7 +74,7 @@ class DiffusionDetails(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    base: str = Field(description="the FLUX.1-Kontext used, a folder or a Hub repository")
+    base: str = Field(description="the base model used, a folder or a Hub repository")
     adapter: str | None = Field(description="FreqMoLE's weights, a folder or Hub repository; null for the stock model")
     device: str = Field(description="what it ran on")
     placement: str = Field(description="one sentence on number format, place and memory")
@@ -127,7 +128,7 @@ class Report(BaseModel):
         default=(),
         description="codes of what is wrong with the pictures, which `message` says in words: mirrored, copies, "
         "colours, swapped, blurred, small; of several references mirrored_2, unplaced_2 and so on, by their numbers; "
-        "first_reference where only the first one could be used",
+        "first_reference where only the first one could be used; drifted where a redrawing was refused",
     )
     scale: int = Field(description="output size over generated size")
     strength: float = Field(ge=0, le=1, description="how much of the reference was asked for")
@@ -226,11 +227,14 @@ class RefineResult:
         image: exactly `scale` times the generated picture, with its transparency.
         report: what happened.
         stages: pictures that explain the result, by name, in the order they were made ("upscaled" always first).
+        trust: (height, width) of the output in [0, 1], how far each pixel's detail is the reference's own; None where
+            nothing was taken from it, or where the engine does not tell.
     """
 
     image: Image
     report: Report
     stages: Mapping[str, Image] = field(default_factory=dict)
+    trust: Floats | None = None
 
 
 def output_alpha(request: RefineRequest) -> Mask | None:

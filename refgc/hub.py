@@ -17,13 +17,17 @@ from refgc.weight_files import PICKLES, only_pickles
 BASE = "REFGC_BASE"
 ADAPTER = "REFGC_ADAPTER"
 FLUX_KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
+FLUX_KLEIN = "black-forest-labs/FLUX.2-klein-4B"
+FLUX_KLEIN_BASE = "black-forest-labs/FLUX.2-klein-base-4B"
 
 # Only folders: at their top level FLUX's repositories hold the transformer a second time, in another format.
 PIPELINE_FILES = ("model_index.json", "*/*")
 ADAPTER_FILES = ("config.json", "freqmole.safetensors")
+# Where diffusers keeps a LoRA in a folder or repository.
+LORA_FILE = "pytorch_lora_weights.safetensors"
 
 INDEX = "model_index.json"
-PIPELINES = ("FluxKontextPipeline", "RefGCSR2Pipeline")
+PIPELINES = ("FluxKontextPipeline", "RefGCSR2Pipeline", "Flux2KleinPipeline", "RefGCSR2KleinPipeline")
 NETWORKS = ("transformer", "text_encoder", "text_encoder_2", "vae")
 LOGIN = "set HF_TOKEN to one of https://huggingface.co/settings/tokens or run `hf auth login`"
 
@@ -42,6 +46,46 @@ def on_disk(source: str, files: Sequence[str]) -> Path | None:
             return None
         folder = cached
     return None if missing_from(folder, files) else folder
+
+
+def find_lora(source: str) -> Path | None:
+    """The file of a LoRA that is given in the place of FreqMoLE's weights; None where there is none on this machine.
+
+    Args:
+        source: the file, a folder that holds it and no FreqMoLE, or the name of a Hub repository.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path if path.suffix == ".safetensors" else None
+    folder = path if path.is_dir() else _cached(source, (LORA_FILE,))
+    if folder is None or (folder / ADAPTER_FILES[1]).is_file():
+        return None
+    if (folder / LORA_FILE).is_file():
+        return folder / LORA_FILE
+    # Other tools name the file after what was learnt.
+    files = list(path.glob("*.safetensors")) if path.is_dir() else []
+    return files[0] if len(files) == 1 else None
+
+
+def fetch_adapter(source: str) -> Path:
+    """The folder with FreqMoLE's weights, or the file of the LoRA that is given instead; downloaded where need be.
+
+    Raises:
+        EngineError: as for `fetch`.
+    """
+    lora = find_lora(source)
+    if lora is not None:
+        return lora
+    try:
+        return fetch(source, ADAPTER, ADAPTER_FILES)
+    except EngineError:
+        if Path(source).expanduser().is_dir():
+            raise
+        try:
+            return fetch(source, ADAPTER, (LORA_FILE,)) / LORA_FILE
+        except EngineError:
+            pass
+        raise
 
 
 def fetch(source: str, variable: str, files: Sequence[str]) -> Path:
@@ -76,12 +120,12 @@ def check_pipeline(folder: Path, source: str) -> None:
     """Checks that a pipeline is of the architecture that the model is built on.
 
     Raises:
-        EngineError: `folder` holds no FLUX.1-Kontext.
+        EngineError: `folder` holds neither FLUX.1-Kontext nor FLUX.2 [klein].
     """
-    name = _index(folder).get("_class_name")
+    name = index_of(folder).get("_class_name")
     if name not in PIPELINES:
         raise EngineError(
-            f"{BASE} is {source!r}, which holds a {name} and no {PIPELINES[0]}; name {FLUX_KONTEXT} or a finetuned one."
+            f"{BASE} is {source!r}, which holds a {name}; name {FLUX_KONTEXT} or {FLUX_KLEIN}, or a finetuned one."
         )
 
 
@@ -89,10 +133,10 @@ def missing_from(folder: Path, files: Sequence[str]) -> list[str]:
     """Names of files that `folder` lacks and that its model cannot be read without; empty if it is complete."""
     if files != PIPELINE_FILES:
         return [name for name in files if not (folder / name).is_file()]
-    if not _index(folder):
+    if not index_of(folder):
         return [INDEX]
     missing: list[str] = []
-    for part in (name for name, made_of in _index(folder).items() if isinstance(made_of, list) and made_of[0]):
+    for part in (name for name, made_of in index_of(folder).items() if isinstance(made_of, list) and made_of[0]):
         if part in NETWORKS:
             missing.extend(f"{part}/{name}" for name in _missing_from_network(folder / part))
         elif not (folder / part).is_dir():
@@ -113,7 +157,8 @@ def _missing_from_network(folder: Path) -> list[str]:
     return [] if any(folder.glob("*.safetensors")) else ["*.safetensors"]
 
 
-def _index(folder: Path) -> dict[str, object]:
+def index_of(folder: Path) -> dict[str, object]:
+    """What the model_index.json of a pipeline's folder says; empty where it cannot be read."""
     try:
         index = json.loads((folder / INDEX).read_text())
     except (OSError, ValueError):

@@ -48,11 +48,18 @@ class Settings(BaseSettings):
     )
     base: str | None = Field(
         None,
-        description="the FLUX.1-Kontext pipeline of the diffusion engine; "
-        "`black-forest-labs/FLUX.1-Kontext-dev` when not set",
+        description="the base model of the diffusion engine; `auto` when not set, which takes the adapter's base, "
+        "else one that is on this machine, else `klein`",
+        json_schema_extra={"allowed": "auto, klein, klein-base, kontext, a folder or a Hub repository"},
     )
     adapter: str | None = Field(
-        None, description="FreqMoLE weights of the diffusion engine (`freqmole.safetensors`, `config.json`)"
+        None, description="FreqMoLE weights of the diffusion engine (`freqmole.safetensors`, `config.json`), or a LoRA"
+    )
+    together: bool | None = Field(
+        None,
+        description="whether the diffusion engine leaves the correspondence engine's pixels where that one is sure of "
+        "them; without it where there is no adapter",
+        json_schema_extra={"allowed": "1 or 0"},
     )
     speed: str = Field(
         "",

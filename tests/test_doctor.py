@@ -69,7 +69,7 @@ def joined(shown: str) -> str:
 
 @pytest.mark.parametrize("columns", [80, 100])
 def test_it_fits_the_terminal_and_no_name_or_command_is_broken(columns: int) -> None:
-    shown = run_refgc("doctor", COLUMNS=str(columns)).stdout
+    shown = run_refgc("doctor", COLUMNS=str(columns), REFGC_BASE="kontext").stdout
     assert max(len(line) for line in shown.splitlines()) <= columns
     names = ["black-forest-labs/FLUX.1-Kontext-dev", "https://huggingface.co/black-forest-labs/FLUX.1-Kontext-dev"]
     names += [weights.variable for weights in examine().weights]
@@ -124,11 +124,36 @@ def test_weights_from_the_hub_tell_how_to_get_them(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("REFGC_BASE", raising=False)
     monkeypatch.delenv("REFGC_ADAPTER", raising=False)
     base, adapter = examine().weights[:2]
-    assert base.source == "black-forest-labs/FLUX.1-Kontext-dev"
+    assert base.source == "black-forest-labs/FLUX.2-klein-4B"
     assert not base.present
+    assert base.advice.endswith("fetches them (16 GB); no account is needed.")
     assert f"hf download {base.source}" in base.advice
+    monkeypatch.setenv("REFGC_BASE", "kontext")
+    base = examine().weights[0]
+    assert base.source == "black-forest-labs/FLUX.1-Kontext-dev"
+    assert "agree to its terms" in base.advice
     assert adapter.source is None
     assert "REFGC_ADAPTER" in adapter.advice
+
+
+def test_each_base_is_told_with_licence_gate_size_and_what_fits_this_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    fake_nvidia_smi(tmp_path, "echo 'NVIDIA GeForce RTX 4060 Ti, 16380, 570.86.15'", monkeypatch)
+    for variable in ("REFGC_BASE", "REFGC_ADAPTER"):
+        monkeypatch.delenv(variable, raising=False)
+    klein, klein_base, kontext = examine().bases
+    assert (klein.word, klein_base.word, kontext.word) == ("klein", "klein-base", "kontext")
+    assert (klein.licence, klein.gated, klein.gigabytes) == ("Apache-2.0", False, 16)
+    assert (kontext.gated, kontext.gigabytes) == (True, 34)
+    assert klein.fit == "fits in 16 bits, about 11 of 16 GiB"
+    assert kontext.fit == "fits in 8 bits, about 15 of 16 GiB"
+    assert [base.chosen for base in (klein, klein_base, kontext)] == [True, False, False]
+    assert not any(base.present for base in (klein, klein_base, kontext))
+    shown = joined(run_refgc("doctor", COLUMNS="200").stdout)
+    for word in ("klein-base", "Apache-2.0", "no account needed", "gated", "16 GB to download, taken"):
+        assert word in shown
 
 
 def test_weights_in_the_hub_cache_are_present(tmp_path: Path) -> None:

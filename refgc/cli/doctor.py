@@ -66,6 +66,21 @@ def _show(examination: Examination) -> None:
         weights.add_row(f"{named.variable}{source}", named.needed_for, "present" if named.present else missing)
     console.print(weights)
 
+    bases = Table(
+        Column("REFGC_BASE", no_wrap=True),
+        "model",
+        "licence",
+        "on this GPU",
+        title="Diffusion models",
+        title_justify="left",
+    )
+    for base in examination.bases:
+        state = "present" if base.present else f"{base.gigabytes} GB to download"
+        gate = "gated" if base.gated else "no account needed"
+        title = f"{escape(base.title)}\n{base.steps}\n{state}{', taken' if base.chosen else ''}"
+        bases.add_row(base.word, title, f"{escape(base.licence)}\n{gate}", base.fit)
+    console.print(bases)
+
     libraries = Table("library", "version", "for", title="Libraries", title_justify="left")
     for library in examination.libraries:
         libraries.add_row(library.module, library.version or "[yellow]not installed[/]", library.needed_for)

@@ -44,7 +44,10 @@ def refine(
     scale: Annotated[int, typer.Option(help="Output size over generated size: 1, 2 or 4.")] = 4,
     engine: Annotated[
         EngineChoice,
-        typer.Option(help="correspondence needs no weights; auto takes the best that `refgc doctor` finds ready."),
+        typer.Option(
+            help="correspondence needs no weights; diffusion takes the base that REFGC_BASE names, such as klein or "
+            "kontext; auto takes the best that `refgc doctor` finds ready."
+        ),
     ] = "auto",
     reference_mask: Annotated[
         list[Path] | None,

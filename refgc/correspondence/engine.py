@@ -89,16 +89,17 @@ class CorrespondenceEngine:
             fused, aligned = base.copy(), np.full_like(upscaled, 255)
             objects, sources = fuse_views(placed, fused, aligned)
         stages = _stages(placed[0].request, objects, upscaled, aligned)
+        trust = np.maximum.reduce([one.trust for one in objects])
 
         def refined(request: RefineRequest, surroundings: Bytes | Words) -> RefineResult:
             summary = report.placed(request, watch.seconds, objects, sources, unplaced(views, placed))
             if not summary.placed:
                 return _upscale_only(base, surroundings, alpha, summary)
             if surroundings is base:
-                return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages)
+                return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages, trust)
             mixed = mix_with_object(surroundings, fused, _object_area(request, objects))
             drawn = {"surroundings": Image(to_bytes(surroundings))}
-            return RefineResult(_image(output_on_white(base, mixed, alpha), alpha), summary, stages | drawn)
+            return RefineResult(_image(output_on_white(base, mixed, alpha), alpha), summary, stages | drawn, trust)
 
         result = _in_surroundings(request, base, refined, watch, viewer)
         progress("done", 1.0)

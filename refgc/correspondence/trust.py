@@ -139,7 +139,7 @@ def parallax(mapping: Floats) -> Floats:
         with_x, with_y = (mean(here[..., k] * value) - mean(here[..., k]) * mean(value) for k in range(2))
         slope_x, slope_y = with_x * yy - with_y * xy, with_y * xx - with_x * xy
         squared += (value - mean(value) - (slope_x * x + slope_y * y) / determinant) ** 2
-    return np.sqrt(squared)
+    return np.asarray(np.sqrt(squared), np.float32)
 
 
 def estimate_trust(evidence: Evidence) -> Floats:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from refgc.errors import InputError
-from refgc.imaging.arrays import Bytes, Floats, Size, blur, resized, shrink, size_of
+from refgc.imaging.arrays import Bytes, Floats, Size, bicubic, blur, resized, shrink, size_of
 from refgc.imaging.image import MARKED, Image, ImageSource, Mask, open_mask
 from refgc.imaging.matting import alpha_bytes, bounding_region, composite, estimate_foreground
 from refgc.imaging.region import Region
@@ -23,9 +23,10 @@ WHITE = 255
 # FLUX's VAE has a stride of 8, and its latents are packed two by two.
 STEP = 16
 # The constants below were chosen by hand, not fitted, unless noted otherwise.
-# Areas of a panel in pixels, from the paper's 512x512 on; the diptych is twice as wide.
-LEAST_AREA, MOST_AREA = 512**2, 768**2
-SIDES = range(256, 1537, STEP)
+# Areas of a panel in pixels: the paper's 512x512, and less where another aspect ratio asks for it. The diptych is twice
+# as wide.
+LEAST_AREA, MOST_AREA = 0.85 * 512**2, 512**2
+SIDES = range(256, 1025, STEP)
 PANEL_SIZES = [(width, height) for width in SIDES for height in SIDES if LEAST_AREA <= width * height <= MOST_AREA]
 # Panels are equally good if the unused fractions of their areas differ by at most this; the largest is taken.
 UNUSED_TOLERANCE = 0.005
@@ -111,8 +112,8 @@ def panel_size(scene: Size, asked: Size | None = None) -> Size:
 
     Args:
         scene: (width, height) of the scene in pixels.
-        asked: (width, height) that was asked for. None takes the sizes of about 512x512 to 768x768 pixels that the
-            scene fills best, and among them the largest that needs no enlargement, or else the smallest.
+        asked: (width, height) that was asked for. None takes, of the sizes of about as many pixels as the paper's
+            512x512, those that the scene fills best, and among them the largest.
 
     Returns:
         (width, height), multiples of 16.
@@ -128,11 +129,8 @@ def panel_size(scene: Size, asked: Size | None = None) -> Size:
         return asked
     unused = {size: _unused(scene, size) for size in PANEL_SIZES}
     least = min(unused.values())
-    areas = {size: size[0] * size[1] for size in PANEL_SIZES if unused[size] <= least + UNUSED_TOLERANCE}
-    smaller = [size for size in areas if areas[size] <= scene[0] * scene[1]]
-    if smaller:
-        return max(smaller, key=lambda size: (areas[size], -unused[size]))
-    return min(areas, key=lambda size: (areas[size], unused[size]))
+    filled = [size for size in PANEL_SIZES if unused[size] <= least + UNUSED_TOLERANCE]
+    return max(filled, key=lambda size: (size[0] * size[1], -unused[size]))
 
 
 def build(
@@ -211,7 +209,7 @@ def right_panel(result: Bytes, panels: Panels) -> Bytes:
 
 
 def in_scene(result: Bytes, panels: Panels, size: Size | None = None) -> Bytes:
-    """The scene's part of a generated diptych, resized to the scene.
+    """The scene's part of a generated diptych, resized to the scene by bicubic interpolation, as the paper's LRGIs are.
 
     Args:
         result: uint8 RGB (height, 2 * width, 3) of the diptych's size.
@@ -221,7 +219,8 @@ def in_scene(result: Bytes, panels: Panels, size: Size | None = None) -> Bytes:
     Returns:
         uint8 RGB of that size; if the right panel shows the scene at this size, its pixels bit for bit.
     """
-    return _at(right_panel(result, panels), size or panels.scene_size)
+    shown, wanted = right_panel(result, panels), size or panels.scene_size
+    return shown if size_of(shown) == wanted else bicubic(shown, wanted)
 
 
 def _object_panel(reference: Bytes, alpha: Floats, panel: Size, padding: float) -> tuple[Bytes, Region, Region]:

@@ -17,10 +17,11 @@ from refgc.diptych.settings import DrawingSettings
 from refgc.diptych.sources import NO_GPU, Sources
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError
-from refgc.flux.memory import LoadedModel, ModelHolder
-from refgc.flux.placement import Machine, ModelSize, Placement, examine, place
+from refgc.flux.memory import LoadedModel, ModelHolder, free_memory
+from refgc.flux.placement import Machine, Placement, examine, place
 from refgc.flux.progress import StageTimer
 from refgc.flux.reading import parameters, prompt_reader
+from refgc.flux.sizes import ModelSize
 from refgc.flux.speed import Quantization, SpeedOptions
 from refgc.model import loading
 from refgc.settings import settings as environment
@@ -33,6 +34,7 @@ class DiptychGenerator:
 
     Attributes:
         sources: of its weights.
+        device: as it was asked for.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class DiptychGenerator:
         Raises:
             EngineError: there is no such device, or no ControlNet is named.
         """
+        self.device = device
         asked = device or environment().device or "cuda"
         if asked.partition(":")[0] == "cuda" and not torch.cuda.is_available():
             raise EngineError(NO_GPU)
@@ -164,12 +167,18 @@ _sharing = Lock()
 def shared_generator() -> DiptychGenerator:
     """The process's generator for what the environment names, so that the model is loaded once.
 
+    Where the model or the device that the environment names have changed since the last call, the earlier generator is
+    dropped and its memory freed.
+
     Raises:
         EngineError: as for `DiptychGenerator`.
     """
     global _shared
     with _sharing:
-        asked = DiptychGenerator()
-        if _shared is None or _shared.sources != asked.sources:
-            _shared = asked
+        sources, device = Sources.from_environment(), environment().device
+        if _shared is None or (_shared.sources, _shared.device) != (sources, device):
+            # First, so that the new model finds the memory of the old one free.
+            _shared = None
+            free_memory()
+            _shared = DiptychGenerator(sources, device=device)
         return _shared

@@ -221,16 +221,15 @@ class DipRefGCPipeline(FluxControlNetPipeline):
         """The whole diptych: tokens, or (1, 3, height, 2 * width) in [0, 1]."""
         _check_panels(diptych)
         settings.check()
-        embeddings = self._embed_prompt(prompt, progress)
-        device = self._execution_device
+        embeddings = self._embed_prompt(prompt, progress).to(self._execution_device)
         height, width = diptych.mask.shape
         progress("encoding the conditions", 0.02)
         self.controlnet.given = self._given(diptych, settings, embeddings.tokens.dtype)
         result: Tensor
         try:
             (result,) = super().__call__(
-                prompt_embeds=embeddings.tokens.to(device),
-                pooled_prompt_embeds=embeddings.pooled.to(device),
+                prompt_embeds=embeddings.tokens,
+                pooled_prompt_embeds=embeddings.pooled,
                 control_image=[_to_unit(diptych.picture), _to_unit(diptych.edges[..., None].repeat(3, axis=2))],
                 control_mode=self.controlnet.modes,
                 controlnet_conditioning_scale=settings.scales(self.trained),

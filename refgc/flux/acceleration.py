@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import FirstBlockCacheConfig, attention_backend
+from diffusers import FirstBlockCacheConfig, Flux2Transformer2DModel, attention_backend
 
 from refgc.errors import EngineError
 from refgc.flux.quantization import quantize
 from refgc.flux.speed import SpeedOptions
 
-# Compiled graphs per kind of block. Beyond the limit torch runs a block uncompiled without saying so. Its default of 8
-# is soon reached, since each size of picture may need one, with and without the reference cache. Chosen by hand.
+# Compiled graphs per kind of block, whose code all blocks of the kind share. Beyond the limit torch runs a block
+# uncompiled without saying so. Its default of 8 is soon reached, since each size of picture may need one, with and
+# without the reference cache. Chosen by hand.
 GRAPHS = 64
 
 
@@ -30,7 +31,11 @@ def apply(pipeline: Any, options: SpeedOptions, device: torch.device | None = No
     Raises:
         EngineError: an option cannot be had on this machine.
     """
+    options.check()
     transformer = pipeline.transformer
+    if options.step_cache is not None and isinstance(transformer, Flux2Transformer2DModel):
+        # First Block Cache of diffusers 0.42 subtracts the first block's pair of outputs from the last one's tensor.
+        raise EngineError("The step cache does not work with FLUX.2, whose distilled model has 4 steps; leave it out.")
     if options.fuse and pipeline.freqmole is not None:
         pipeline.freqmole.fuse(keep_base=False)
     if options.quantization is not None and options.quantization != "none":
@@ -50,9 +55,11 @@ def _compile(transformer: Any) -> None:
 
     `compile_repeated_blocks` of diffusers traces the hooks as well, so that each block would need a graph of its own.
     """
+    # The process's setting, since the argument of torch.compile exists from torch 2.13 on only.
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, GRAPHS)
     for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
-        # torch's type declarations lack this argument.
-        block.forward = torch.compile(block.forward, recompile_limit=GRAPHS)  # type: ignore[call-overload]
+        block.forward = torch.compile(block.forward)
 
 
 def _use_attention(transformer: Any, backend: str) -> None:

@@ -11,9 +11,10 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin
 
 from refgc.errors import EngineError
-from refgc.flux.placement import ALTERNATIVE, SPARE_BYTES, Machine, ModelSize, Placement, examine, place
+from refgc.flux.placement import ALTERNATIVE, Machine, Placement, examine, place
 from refgc.flux.prompts import PromptReader
 from refgc.flux.reading import stream
+from refgc.flux.sizes import SPARE_BYTES, ModelSize
 from refgc.flux.speed import Quantization
 
 AnyPipeline = TypeVar("AnyPipeline", bound=DiffusionPipeline)

@@ -9,27 +9,12 @@ from typing import Literal
 import torch
 
 from refgc.errors import EngineError
+from refgc.flux.sizes import GIB, SPARE_BYTES, ModelSize, resident_bytes, streamed_bytes
 from refgc.flux.speed import Quantization
 from refgc.machine import DEVICE, NO_GPU
 from refgc.settings import settings
 
 Offload = Literal["none", "group"]
-
-GIB = 2**30
-# Bytes per parameter, scales included. Int8 and float8 have one scale per row, NF4 one scale of 8 bits per 64 weights.
-QUANTIZED_BYTES: dict[Quantization, float] = {"int8": 1.01, "fp8": 1.01, "nf4": 0.53}
-# Tokens for one window of 1024x1024 pixels: 64x64 each for noise, HRRI and LRGI, and 512 for the text.
-CONDITION_TOKENS = 2 * 4096
-TOKENS = 3 * 4096 + 512
-# Values per token and channel that exist at once at the peak of a block: hidden states, widened fivefold by the MLP,
-# before and after the activation, queries, keys, values and residuals. Estimated by counting, not measured. At full
-# size this is 4 GiB, about what the VAE needs as well.
-BLOCK_ACTIVATIONS = 54
-# Blocks that are on the device at once while the others wait in main memory, counted as blocks of the largest kind,
-# with the layers outside of the blocks. Chosen by hand, not fitted.
-STREAMED_BLOCKS = 5
-# Left to the system, or on a GPU to fragmentation of the allocator. Chosen by hand, not fitted.
-SPARE_BYTES = GIB
 
 ALTERNATIVE = "use the engine correspondence"
 INSTALL_QUANTIZATION = "pip install '.[quantization]' in the project's folder"
@@ -58,32 +43,6 @@ class Machine:
     bfloat16: bool
     float8: bool
     torchao: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSize:
-    """The size of a model.
-
-    Attributes:
-        transformer: number of its parameters.
-        text_encoders: number of the parameters of both.
-        vae: number of its parameters.
-        width: channels of the transformer's tokens.
-        blocks: of the transformer, of both kinds.
-        reference_cache: whether the condition tokens' keys and values are kept.
-    """
-
-    transformer: int
-    text_encoders: int
-    vae: int
-    width: int
-    blocks: int
-    reference_cache: bool = False
-
-    def working_bytes(self, itemsize: int) -> int:
-        """Bytes that a window of 1024x1024 pixels takes beside the weights, with activations of `itemsize` bytes."""
-        kept = 2 * CONDITION_TOKENS * self.blocks if self.reference_cache else 0
-        return (BLOCK_ACTIVATIONS * TOKENS + kept) * self.width * itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +113,11 @@ def place(
     candidates = _candidates(machine) if quantization is None else [quantization]
     for candidate in candidates:
         _check(machine, candidate)
-        needed = _resident_bytes(model, candidate)
+        needed = resident_bytes(model, candidate)
         if _fits(needed, machine.free, below):
             reason = f"{_words(candidate)} on {machine.name}: about {_gib(needed)} of {_gib(machine.free)} free."
             return _resident(machine, model, candidate, needed, reason)
-    needed, waiting = _streamed_bytes(model)
+    needed, waiting = streamed_bytes(model)
     if "none" in candidates and _fits(needed, machine.free, below) and waiting <= machine.main_memory:
         advice = "" if machine.torchao else f"; quantised it may fit whole: {INSTALL_QUANTIZATION}"
         reason = (
@@ -240,17 +199,6 @@ def _fits(needed: int, free: int, below: int | None) -> bool:
     return needed <= free and (below is None or needed < below)
 
 
-def _resident_bytes(model: ModelSize, quantization: Quantization) -> int:
-    transformer = QUANTIZED_BYTES.get(quantization, 2.0) * model.transformer
-    return int(transformer) + 2 * model.vae + model.working_bytes(2)
-
-
-def _streamed_bytes(model: ModelSize) -> tuple[int, int]:
-    """Bytes taken on the device, and in main memory."""
-    blocks = STREAMED_BLOCKS * 2 * model.transformer // model.blocks
-    return model.working_bytes(2) + 2 * model.vae + blocks, 2 * model.transformer + SPARE_BYTES
-
-
 def _resident(machine: Machine, model: ModelSize, quantization: Quantization, needed: int, reason: str) -> Placement:
     device = torch.device(machine.device)
     # Prompts are encoded before the working memory of a window is needed.
@@ -303,11 +251,11 @@ def _on_cpu(
 
 
 def _too_small(machine: Machine, model: ModelSize, candidates: list[Quantization], alternative: str) -> str:
-    ways = [f"about {_gib(_resident_bytes(model, candidates[-1]))} of GPU memory ({_words(candidates[-1]).lower()})"]
+    ways = [f"about {_gib(resident_bytes(model, candidates[-1]))} of GPU memory ({_words(candidates[-1]).lower()})"]
     if not machine.torchao:
-        ways.append(f"{_gib(_resident_bytes(model, 'nf4'))} with weights of 4 bits ({INSTALL_QUANTIZATION})")
+        ways.append(f"{_gib(resident_bytes(model, 'nf4'))} with weights of 4 bits ({INSTALL_QUANTIZATION})")
     if "none" in candidates:
-        streamed, waiting = _streamed_bytes(model)
+        streamed, waiting = streamed_bytes(model)
         ways.append(f"{_gib(streamed)} and {_gib(waiting)} of main memory")
     return (
         f"The model needs {', or '.join(ways)}; {machine.name} has {_gib(machine.free)} of {_gib(machine.total)} free "

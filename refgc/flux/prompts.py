@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from refgc.errors import InputError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from diffusers import FluxKontextPipeline
-
 # T5's sequence length in FLUX.1-Kontext; CLIP reads the first 77 tokens only and gives the pooled embedding.
 LONGEST_PROMPT = 512
+# The paper's instruction. A template, since an adapter may be trained with another.
+OBJECT = "{object}"
+INSTRUCTION = f"use the {OBJECT} in IMG1 as a reference to refine, replace, enhance the {OBJECT} in IMG2"
 # Each takes about 4 MB at full size. Chosen by hand, not fitted.
 CACHED_PROMPTS = 64
 
@@ -29,17 +27,35 @@ class PromptEmbeddings:
     """The embeddings of a prompt, on the CPU.
 
     Attributes:
-        tokens: (1, `LONGEST_PROMPT`, width) from T5.
-        pooled: (1, width) from CLIP.
+        tokens: (1, `LONGEST_PROMPT`, width) from T5, or from FLUX.2's text encoder.
+        pooled: (1, width) from CLIP; None for FLUX.2, which has none.
+        negative: as `tokens`, of an empty prompt, for a model that is guided by it; None for others.
     """
 
     tokens: Tensor
-    pooled: Tensor
+    pooled: Tensor | None = None
+    negative: Tensor | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> PromptEmbeddings:
+        """The same on a device, and of another dtype where one is given."""
+
+        def moved(part: Tensor | None) -> Tensor | None:
+            return None if part is None else part.to(device, dtype)
+
+        return PromptEmbeddings(self.tokens.to(device, dtype), moved(self.pooled), moved(self.negative))
 
 
-def prompt_for(object_name: str) -> str:
-    """The paper's instruction, about an object in a few words."""
-    return f"use the {object_name} in IMG1 as a reference to refine, replace, enhance the {object_name} in IMG2"
+Embed = Callable[[Any, str, torch.device], PromptEmbeddings]
+
+
+def prompt_for(object_name: str, template: str = INSTRUCTION) -> str:
+    """The instruction about an object in a few words.
+
+    Args:
+        object_name: the object.
+        template: has `OBJECT` in it wherever the object's name belongs; by default the paper's.
+    """
+    return template.replace(OBJECT, object_name)
 
 
 def check_length(tokenizer: Any, prompt: str) -> None:
@@ -52,12 +68,36 @@ def check_length(tokenizer: Any, prompt: str) -> None:
     Raises:
         InputError: more tokens than `LONGEST_PROMPT`, the end mark included.
     """
-    tokens = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
+    check_count(len(tokenizer(prompt, truncation=False, verbose=False).input_ids))
+
+
+def check_count(tokens: int) -> None:
+    """Refuses a prompt of so many tokens if a text encoder would truncate it.
+
+    Raises:
+        InputError: more tokens than `LONGEST_PROMPT`, those that stand around the prompt included.
+    """
     if tokens > LONGEST_PROMPT:
         raise InputError(
             f"The prompt has {tokens} tokens and the model reads {LONGEST_PROMPT}; say it in fewer words, or give the "
             "object a shorter name."
         )
+
+
+def embed_flux(encoders: Any, prompt: str, device: torch.device) -> PromptEmbeddings:
+    """The embeddings of a prompt by FLUX.1's two text encoders.
+
+    Args:
+        encoders: a pipeline of FLUX.1 with its text encoders on `device`.
+        prompt: the whole instruction.
+        device: of the result.
+
+    Raises:
+        InputError: the prompt is too long.
+    """
+    check_length(encoders.tokenizer_2, prompt)
+    tokens, pooled, _ = encoders.encode_prompt(prompt, None, device=device, max_sequence_length=LONGEST_PROMPT)
+    return PromptEmbeddings(tokens, pooled)
 
 
 class PromptReader:
@@ -70,25 +110,28 @@ class PromptReader:
 
     def __init__(
         self,
-        load: Callable[[], FluxKontextPipeline],
+        load: Callable[[], Any],
         device: torch.device,
         *,
         keep: bool,
+        embed: Embed = embed_flux,
         capacity: int = CACHED_PROMPTS,
     ) -> None:
         """Loads nothing yet.
 
         Args:
-            load: returns a pipeline with both text encoders and tokenizers, on the CPU, and nothing else in it.
+            load: returns a pipeline with text encoders and tokenizers, on the CPU, and nothing else in it.
             device: see the class.
             keep: see the class.
+            embed: what it does with the pipeline; `embed_flux`, or another for another architecture.
             capacity: number of prompts whose embeddings are cached; the least recently used are evicted.
         """
         self.device = device
         self.keep = keep
         self._load = load
+        self._embed = embed
         self._capacity = capacity
-        self._encoders: FluxKontextPipeline | None = None
+        self._encoders: Any | None = None
         self._cached: OrderedDict[str, PromptEmbeddings] = OrderedDict()
 
     def prepare(self) -> None:
@@ -114,16 +157,12 @@ class PromptReader:
     def _encode(self, prompt: str) -> PromptEmbeddings:
         encoders = self._encoders or self._load()
         self._encoders = encoders if self.keep else None
-        check_length(encoders.tokenizer_2, prompt)
         with torch.no_grad(), _on_device(encoders, self.device):
-            tokens, pooled, _ = encoders.encode_prompt(
-                prompt, None, device=self.device, max_sequence_length=LONGEST_PROMPT
-            )
-            return PromptEmbeddings(tokens.cpu(), pooled.cpu())
+            return self._embed(encoders, prompt, self.device).to(torch.device("cpu"))
 
 
 @contextmanager
-def _on_device(encoders: FluxKontextPipeline, device: torch.device) -> Iterator[None]:
+def _on_device(encoders: Any, device: torch.device) -> Iterator[None]:
     try:
         encoders.to(device)
         yield

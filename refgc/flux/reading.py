@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel, ModelMixin
@@ -15,19 +16,22 @@ from transformers.utils import logging as of_transformers
 from refgc.errors import EngineError
 from refgc.flux.checks import check_network, check_pipeline
 from refgc.flux.placement import Placement
-from refgc.flux.prompts import PromptReader
+from refgc.flux.prompts import Embed, PromptReader, embed_flux
 from refgc.flux.quantization import config_for
 from refgc.machine import on_zero_gpu
 from refgc.weight_files import WeightFileError, read_header
 
 
-def load_transformer(base: Path, placement: Placement, *, quantizes: bool) -> FluxTransformer2DModel:
+def load_transformer(
+    base: Path, placement: Placement, *, quantizes: bool, network: Any = FluxTransformer2DModel
+) -> Any:
     """A base's transformer.
 
     Args:
         base: the folder of the whole pipeline.
         placement: where it goes.
         quantizes: whether its weights are quantised while they are read; the placement says how.
+        network: class of the transformer.
 
     Raises:
         EngineError: it does not load.
@@ -35,8 +39,8 @@ def load_transformer(base: Path, placement: Placement, *, quantizes: bool) -> Fl
     # Weights go directly to the GPU, not through main memory, unless they have to be fused and quantised first.
     straight = quantizes or placement.quantization == "none"
     with reading(base):
-        check_network(base / "transformer", FluxTransformer2DModel)
-        return FluxTransformer2DModel.from_pretrained(
+        check_network(base / "transformer", network)
+        return network.from_pretrained(
             base,
             subfolder="transformer",
             use_safetensors=True,
@@ -59,16 +63,25 @@ def stream(network: ModelMixin, device: torch.device) -> None:
     )
 
 
-def prompt_reader(base: Path, placement: Placement) -> PromptReader:
-    """A reader of prompts with the text encoders of the base, which are loaded for the first prompt."""
+def prompt_reader(
+    base: Path, placement: Placement, *, pipeline: Any = FluxKontextPipeline, embed: Embed = embed_flux
+) -> PromptReader:
+    """A reader of prompts with the text encoders of the base, which are loaded for the first prompt.
 
-    def load_encoders() -> FluxKontextPipeline:
+    Args:
+        base: the folder of the whole pipeline.
+        placement: where the encoders read.
+        pipeline: class of the pipeline, of diffusers.
+        embed: turns a prompt into embeddings by such a pipeline.
+    """
+
+    def load_encoders() -> Any:
         parts = {"transformer": None, "vae": None}
         with reading(base):
             check_pipeline(base, given=parts)
-            return FluxKontextPipeline.from_pretrained(base, use_safetensors=True, dtype=placement.dtype, **parts)
+            return pipeline.from_pretrained(base, use_safetensors=True, dtype=placement.dtype, **parts)
 
-    return PromptReader(load_encoders, placement.text_device, keep=placement.keeps_text_encoders)
+    return PromptReader(load_encoders, placement.text_device, keep=placement.keeps_text_encoders, embed=embed)
 
 
 def _quantization(placement: Placement) -> object:

@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from refgc.errors import InputError
+from refgc.errors import EngineError, InputError
+from refgc.machine import on_zero_gpu
 
 Quantization = Literal["none", "int8", "fp8", "nf4"]
 
@@ -91,6 +92,18 @@ class SpeedOptions(BaseModel):
             raise InputError(
                 f"The speed option {name} is {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}."
             ) from error
+
+    def check(self) -> None:
+        """Refuses what cannot be had on this machine and is known before a model is loaded.
+
+        Raises:
+            EngineError: blocks are to be compiled on ZeroGPU.
+        """
+        if self.compile and on_zero_gpu():
+            raise EngineError(
+                "This Space is lent a GPU for one call at a time (ZeroGPU), and what torch.compile made is lost after "
+                "each; leave compile out of REFGC_SPEED."
+            )
 
     def __str__(self) -> str:
         """The options that differ from the defaults, in the form that `parse` reads."""

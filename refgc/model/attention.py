@@ -14,11 +14,12 @@ from typing import Literal
 
 import torch
 from diffusers import FluxTransformer2DModel
-from diffusers.models.transformers.transformer_flux import FluxAttention
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from refgc.errors import EngineError, InputError
+from refgc.model.reference_cache import ATTENTIONS
+from refgc.model.sharding import unwrapped
 
 Measure = Literal["attention", "scores"]
 View = Literal["conditions", "noise"]
@@ -146,7 +147,7 @@ class AttentionRecorder:
         """Chooses what is recorded.
 
         Args:
-            transformer: the one that will run.
+            transformer: the one that will run, or a wrapper of it (DDP, torch.compile).
             counts: the tokens of its joint sequence; with the reference cache, the keys that its noise tokens see.
             view: "conditions": how the HRRI's and the LRGI's queries, each separately, attend to the noise
                 (`attention_received`), as in the paper. "noise": how each noise token attends to the HRRI and to the
@@ -163,9 +164,14 @@ class AttentionRecorder:
         """
         if view == "noise" and measure == "scores":
             raise InputError("Scores are recorded of the conditions' queries only; choose the measure 'attention'.")
-        attentions = {name: one for name, one in transformer.named_modules() if isinstance(one, FluxAttention)}
+        # Wrappers write a prefix before each name, also those of single blocks that are compiled.
+        attentions = {
+            name.replace("_orig_mod.", ""): one
+            for name, one in unwrapped(transformer).named_modules()
+            if isinstance(one, ATTENTIONS)
+        }
         if modules is None:
-            modules = [name for name in attentions if not name.startswith("single_")]
+            modules = [name for name in attentions if name.startswith("transformer_blocks.")]
         if unknown := sorted(set(modules) - set(attentions)):
             raise InputError(
                 f"The transformer has no attention module {unknown[0]!r}; its first is {min(attentions)!r}."

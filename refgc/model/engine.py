@@ -25,17 +25,17 @@ from refgc.engine import (
 )
 from refgc.errors import EngineError, RefGCError
 from refgc.flux.memory import LoadedModel, ModelHolder, free_memory
-from refgc.flux.placement import GIB, Machine, ModelSize, Placement, examine
+from refgc.flux.placement import Machine, Placement, examine
 from refgc.flux.progress import StageTimer
-from refgc.flux.prompts import prompt_for
 from refgc.flux.reading import prompt_reader
+from refgc.flux.sizes import GIB, ModelSize
 from refgc.flux.speed import SpeedOptions
-from refgc.imaging.arrays import Bytes
+from refgc.imaging.arrays import Bytes, Floats
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
 from refgc.model import loading
-from refgc.model.loading import Folders, Sources
-from refgc.model.pipeline import RefGCSR2Pipeline, Refined
+from refgc.model.loading import AnyRefGCPipeline, Folders, Sources
+from refgc.model.pipeline import Refined
 from refgc.model.settings import DenoisingSettings
 from refgc.request import RefineRequest
 from refgc.settings import settings as environment
@@ -46,17 +46,19 @@ from refgc.surroundings.weights import check_weights
 DRAWN = 0.25
 # The warning where more references were given, and its code.
 FIRST_REFERENCE = "first_reference"
+# The warning where a redrawing was refused.
+DRIFTED = "drifted"
 ONLY_FIRST = "The diffusion engine takes one reference, so only the first was used."
 LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy")
 
-PipelineLoader = Callable[[Folders, Placement, SpeedOptions], RefGCSR2Pipeline]
+PipelineLoader = Callable[[Folders, Placement, SpeedOptions], AnyRefGCPipeline]
 
 
 class DiffusionEngine:
     """The paper's model behind the interface of all engines; safe to share among threads, one picture at a time.
 
-    With FreqMoLE's weights it redraws the object from pure noise, as the paper does. Without them the stock
-    FLUX.1-Kontext refines the correspondence engine's result from partial noise, and the report says so.
+    With FreqMoLE's weights it redraws the object from pure noise, as the paper does. Without them a stock model
+    refines the correspondence engine's result from partial noise, and the report says so.
     """
 
     def __init__(
@@ -75,20 +77,21 @@ class DiffusionEngine:
             sources: base and adapter; None reads `REFGC_BASE` and `REFGC_ADAPTER`.
             options: what is done for speed; None reads `REFGC_SPEED`.
             device: "cuda", "cuda:1" or "cpu"; None reads `REFGC_DEVICE`, and without it takes the first GPU.
-            settings: steps, guidance, size and the like; None takes the defaults. What depends on request, adapter or
-                speed options is replaced: the embeddings, `init` ("correspondence" without an adapter, else
-                "generated"), `reference_cache` and `compact_generated`.
+            settings: steps, guidance, size and the like; None takes the defaults, and reads `REFGC_TOGETHER`. What
+                depends on request, adapter or speed options is replaced: the embeddings, `init` ("correspondence"
+                without an adapter, else "generated"), `reference_cache` and `compact_generated`.
             load: loads the pipeline, as `refgc.model.loading.load`.
             examine: measures a device, as `refgc.flux.placement.examine`.
 
         Raises:
-            EngineError: there is no such device.
+            EngineError: there is no such device, or it cannot do what is asked for speed.
             InputError: `REFGC_SPEED` cannot be read.
         """
         self.sources = sources or Sources.from_environment()
         self.options = options or SpeedOptions.parse(environment().speed)
+        self.options.check()
         self.device = device
-        self._settings = settings or DenoisingSettings()
+        self._settings = settings or DenoisingSettings(together=environment().together)
         self._load_pipeline = load
         self._model = ModelHolder(
             device, self._measure, self._load, quantization=self.options.quantization, examine=examine
@@ -96,7 +99,7 @@ class DiffusionEngine:
         self._lock = Lock()
 
     @property
-    def loaded(self) -> LoadedModel[RefGCSR2Pipeline] | None:
+    def loaded(self) -> LoadedModel[AnyRefGCPipeline] | None:
         """The model in memory; None until it is loaded."""
         return self._model.loaded
 
@@ -144,7 +147,7 @@ class DiffusionEngine:
                 f"The model failed with {type(error).__name__} ({error}); run this again with --debug to see where."
             ) from error
 
-    def _ready(self, timer: StageTimer) -> LoadedModel[RefGCSR2Pipeline]:
+    def _ready(self, timer: StageTimer) -> LoadedModel[AnyRefGCPipeline]:
         if self._model.loaded is None:
             timer("loading the model", 0.0)
         return self._model.load()
@@ -152,17 +155,20 @@ class DiffusionEngine:
     def _measure(self) -> ModelSize:
         return loading.measure(loading.fetch(self.sources), self.options)
 
-    def _load(self, placement: Placement) -> LoadedModel[RefGCSR2Pipeline]:
+    def _load(self, placement: Placement) -> LoadedModel[AnyRefGCPipeline]:
         folders = loading.fetch(self.sources)
         pipeline = self._load_pipeline(folders, placement, self.options)
-        return LoadedModel(pipeline, (pipeline.transformer,), prompt_reader(folders.base, placement), placement)
+        backbone = pipeline.backbone
+        reader = prompt_reader(folders.base, placement, pipeline=backbone.pipeline, embed=backbone.embed)
+        return LoadedModel(pipeline, (pipeline.transformer,), reader, placement)
 
     def _refine(self, request: RefineRequest, timer: StageTimer) -> RefineResult:
         loaded = self._ready(timer)
         if loaded.placement.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(loaded.placement.device)
         timer("reading the prompt", 0.01)
-        embeddings = loaded.reader.read(self._settings.prompt or prompt_for(request.object_name))
+        prompt = self._settings.prompt or loaded.pipeline.prompt_for(request.object_name)
+        embeddings = loaded.reader.read(prompt).to(loaded.placement.device)
         steps = 0
 
         def count(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -174,8 +180,9 @@ class DiffusionEngine:
         settings = replace(
             self._settings,
             prompt=None,
-            prompt_embeds=embeddings.tokens.to(loaded.placement.device),
-            pooled_prompt_embeds=embeddings.pooled.to(loaded.placement.device),
+            prompt_embeds=embeddings.tokens,
+            pooled_prompt_embeds=embeddings.pooled,
+            negative_prompt_embeds=embeddings.negative,
             init="correspondence" if loaded.pipeline.freqmole is None else "generated",
             reference_cache=self.options.reference_cache,
             compact_generated=self.options.compact_generated,
@@ -195,27 +202,29 @@ class DiffusionEngine:
                 timer.viewer(DRAWING, result(replace(request, surroundings="plain"), picture))
             timer(DRAWING, 0.98)
             drawn = draw_surroundings(request.generated.pixels, upscaled, request.surroundings)
-            picture = mix_with_object(drawn, picture, np.asarray(refined.share / request.strength, np.float32))
+            picture = mix_with_object(drawn, picture, _of_object(refined, request.strength))
         timer.end()
         return result(request, picture)
 
     def _report(
         self,
         request: RefineRequest,
-        loaded: LoadedModel[RefGCSR2Pipeline],
+        loaded: LoadedModel[AnyRefGCPipeline],
         refined: Refined,
         steps: int,
         seconds: dict[str, float],
     ) -> Report:
         placement = loaded.placement
-        taken = refined.share > DRAWN * request.strength
+        taken = _of_object(refined, request.strength) > DRAWN
+        drawn = float((refined.share > DRAWN * request.strength).mean())
         on_gpu = placement.device.type == "cuda"
-        message = _message(loaded.pipeline.freqmole is not None, refined.windows.found, float(taken.mean()))
+        message = _message(loaded.pipeline, refined, drawn)
         warnings = (FIRST_REFERENCE,) if request.further_references else ()
+        refused = refined.drift is not None and refined.drift.is_refused
         return make_report(
             "diffusion",
             request,
-            f"{message} {ONLY_FIRST}" if warnings else message,
+            f"{message} {ONLY_FIRST}" if request.further_references else message,
             taken=taken,
             confidence=refined.windows.confidence,
             matches=refined.windows.matches,
@@ -230,7 +239,7 @@ class DiffusionEngine:
                 steps=steps,
                 peak_memory_gib=torch.cuda.max_memory_allocated(placement.device) / GIB if on_gpu else None,
             ),
-            warnings=warnings,
+            warnings=(*warnings, DRIFTED) if refused else warnings,
         )
 
 
@@ -258,13 +267,28 @@ def shared_engine(options: SpeedOptions) -> DiffusionEngine:
         return _shared
 
 
-def _message(has_experts: bool, found: bool, coverage: float) -> str:
-    share = f"{coverage:.0%} of the result is its work"
-    if not has_experts:
-        return f"Stock FLUX.1-Kontext (no FreqMoLE weights) went over the correspondence engine's result; {share}."
-    if not found:
-        return f"The object was not found in the picture, so the model redrew all of it; {share}."
-    return f"The model redrew the object after the reference; {share}."
+def _of_object(refined: Refined, strength: float) -> Floats:
+    """(height, width) in [0, 1], how far each pixel is the model's or the correspondence engine's."""
+    share = np.asarray(refined.share / strength, np.float32)
+    return share if refined.trust is None else np.maximum(share, refined.trust)
+
+
+def _message(pipeline: AnyRefGCPipeline, refined: Refined, drawn: float) -> str:
+    """One sentence on what the model did; `drawn` is the share of the result that is its work."""
+    title = pipeline.backbone.title if pipeline.lora is None else f"{pipeline.backbone.title} with a LoRA"
+    share = f"{drawn:.0%} of the result is its work"
+    drift = refined.drift
+    if drift is not None and drift.is_refused:
+        what = "turned the object or changed its size" if drift.verdict == "turned" else "drew something else"
+        stays = "the correspondence engine's result stays" if "correspondence" in refined.stages else "nothing changes"
+        return f"{title} {what}, so its redrawing was refused and {stays}."
+    moved = "; it had moved the object, which was undone" if drift is not None and drift.verdict == "shifted" else ""
+    if pipeline.freqmole is None:
+        model = f"Stock {title}" if pipeline.lora is None else title
+        return f"{model} (no FreqMoLE weights) went over the correspondence engine's result; {share}{moved}."
+    if not refined.windows.found:
+        return f"The object was not found in the picture, so the model redrew all of it; {share}{moved}."
+    return f"The model redrew the object after the reference; {share}{moved}."
 
 
 def _upscaled(request: RefineRequest) -> Image:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,8 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from refgc.errors import EngineError, InputError
+from refgc.flux.prompts import INSTRUCTION, OBJECT
+from refgc.model.fingerprint import fingerprint
+from refgc.model.sharding import is_sharded, whole
 
 GATE = "frequency_gate"
+# Distilled guidance of FLUX.1-Kontext where nothing else is said, as in its pipeline's examples.
+GUIDANCE = 2.5
+Enlargement = Literal["bicubic", "clean"]
 EXPERTS = ("low_frequency", "high_frequency")
 FUSIBLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -91,13 +98,29 @@ class FreqMoLEConfig(BaseModel):
     )
     initial_alpha: AlphaByDepth = Field(default=AlphaByDepth(), description="where the gates started")
     base: str = Field(default="black-forest-labs/FLUX.1-Kontext-dev", description="what the experts were trained on")
+    base_fingerprint: str | None = Field(
+        default=None, description="of that base, from refgc.model.fingerprint; None where it is not known"
+    )
     reference_cache: bool = Field(default=False, description="trained with condition tokens attending to themselves")
     compact_generated: bool = Field(default=False, description="trained with IMG2 at half size")
+    guidance: float | None = Field(
+        default=GUIDANCE,
+        ge=0,
+        description="trained with this distilled guidance; None where the base is given none, such as FLUX.2 [klein]",
+    )
+    whole: bool = Field(default=False, description="trained on the whole frame instead of a window around the object")
+    prompt: str = Field(default=INSTRUCTION, description="trained with this instruction; {object} is the object's name")
+    enlargement: Enlargement = Field(
+        default="bicubic",
+        description='how IMG2 was enlarged: "bicubic" as in the paper, or "clean", by refgc.imaging.upscale',
+    )
 
     @model_validator(mode="after")
     def _some_target(self) -> Self:
         if not self.double_stream_targets and not self.single_stream_targets:
             raise ValueError("double_stream_targets and single_stream_targets cannot both be empty")
+        if OBJECT not in self.prompt:
+            raise ValueError(f"prompt has no {OBJECT} in it")
         return self
 
     @property
@@ -137,7 +160,9 @@ class FreqMoLELinear(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.base_layer = base_layer
+        # Not called base_layer: diffusers takes what has a layer of that name for one of peft's, and removes it with
+        # the LoRAs.
+        self.base = base_layer
         self.in_features, self.out_features = features(base_layer)
         self.scaling = config.scaling
         # In a tuple, so that the shared gate is not registered as a submodule here: the block registers it.
@@ -148,10 +173,19 @@ class FreqMoLELinear(nn.Module):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """The two experts as one low-rank update: A (2 rank, in), and B (out, 2 rank) with gate and scaling in it."""
-        alpha = self._gate[0]()
-        down = torch.cat([self.low_frequency_A, self.high_frequency_A])
-        up = torch.cat([alpha * self.low_frequency_B, (1 - alpha) * self.high_frequency_B], dim=1)
-        return down, up * self.scaling
+        experts = (self.low_frequency_A, self.low_frequency_B, self.high_frequency_A, self.high_frequency_B)
+        return self._joined(self._gate[0](), *experts)
+
+    def whole_factors(self) -> tuple[Tensor, Tensor]:
+        """The same without gradient, and whole where the experts are sharded; all processes have to call it then."""
+        experts = (self.low_frequency_A, self.low_frequency_B, self.high_frequency_A, self.high_frequency_B)
+        return self._joined(torch.sigmoid(whole(self._gate[0].logit)), *map(whole, experts))
+
+    def _joined(
+        self, alpha: Tensor, low_down: Tensor, low_up: Tensor, high_down: Tensor, high_up: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        up = torch.cat([alpha * low_up, (1 - alpha) * high_up], dim=1)
+        return torch.cat([low_down, high_down]), up * self.scaling
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(..., in) to (..., out), in the base layer's dtype.
@@ -159,7 +193,7 @@ class FreqMoLELinear(nn.Module):
         The small factors are cast to the dtype of the activations, and not the large activations to that of the
         factors. So fp32 experts beside a bf16 base need no fp32 activations and still get fp32 gradients.
         """
-        result: Tensor = self.base_layer(hidden_states)
+        result: Tensor = self.base(hidden_states)
         down, up = (factor.to(hidden_states.dtype) for factor in self.factors())
         update = functional.linear(functional.linear(hidden_states, down), up)
         return result + update.to(result.dtype)
@@ -219,17 +253,19 @@ class FreqMoLE:
 
     def alphas(self) -> dict[str, float]:
         """Alpha, the share of the low-frequency expert, by block."""
-        return {block: gate().item() for block, gate in self._gates.items()}
+        return {block: torch.sigmoid(whole(gate.logit)).item() for block, gate in self._gates.items()}
 
     def factors(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Name, A (2 rank, in) and B (out, 2 rank) of each projection; `B @ A` is what its weight gains.
+
+        They have no gradient. Where FSDP2 has sharded the experts, all processes have to go through them.
 
         Raises:
             EngineError: as for `named_parameters`.
         """
         for name, projection in self._projections.items():
             _check_reachable(name, projection.low_frequency_A)
-            yield name, *projection.factors()
+            yield name, *projection.whole_factors()
 
     @torch.no_grad()
     def fuse(self, *, keep_base: bool = True) -> None:
@@ -249,16 +285,16 @@ class FreqMoLE:
         parameters = list(self.parameters())
         left = {name: projection for name, projection in self._projections.items() if name not in self._fused}
         for name, projection in left.items():
-            _check_plain(name, projection.base_layer)
+            _check_plain(name, projection.base)
         # Each projection is completed before the next, so that the transformer still computes the same if memory runs
         # out.
         for name, projection in left.items():
-            weight = projection.base_layer.get_parameter("weight")
+            weight = projection.base.get_parameter("weight")
             kept = weight.to("cpu", copy=True) if keep_base else None
             exact = torch.promote_types(weight.dtype, torch.float32)
             down, up = (factor.to(exact) for factor in projection.factors())
             weight.copy_(torch.addmm(weight.to(exact), up, down))
-            self.transformer.set_submodule(name, projection.base_layer)
+            self.transformer.set_submodule(name, projection.base)
             self._fused[name] = kept
         if left:
             self._detach_gates()
@@ -272,23 +308,50 @@ class FreqMoLE:
         Does nothing where they are not fused.
 
         Raises:
-            EngineError: the weights were not kept, or the transformer was quantised or given LoRAs meanwhile; nothing
-                was changed.
+            EngineError: the weights were not kept, or the transformer was quantised, given LoRAs or had its projections
+                fused meanwhile; nothing was changed.
         """
         kept = {name: weight for name, weight in self._fused.items() if weight is not None}
         if len(kept) < len(self._fused):
             raise EngineError("The weights from before fusing were not kept; load the base model again.")
+        if any(getattr(module, "fused_projections", False) for module in self.transformer.modules()):
+            raise EngineError(
+                "The query, key and value projections were fused into one together with the experts; call "
+                "unfuse_qkv_projections() before the experts are taken out."
+            )
         for name in self._fused:
             _check_plain(name, self.transformer.get_submodule(name))
         for name, own in kept.items():
             projection = self._projections[name]
-            weight = projection.base_layer.get_parameter("weight")
+            weight = projection.base.get_parameter("weight")
             weight.copy_(own)
             for module in (projection, *projection._gate):
                 module.to(weight.device)
             self.transformer.set_submodule(name, projection)
         self._fused.clear()
         self._attach_gates()
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Inside the block the transformer has no experts; then they are put back around whatever layers are there.
+
+        For changes that find layers by their class, such as loading a LoRA by peft. What they add is frozen. Does
+        nothing where the experts are fused.
+        """
+        beside = {name: projection for name, projection in self._projections.items() if name not in self._fused}
+        if not beside:
+            yield
+            return
+        for name, projection in beside.items():
+            self.transformer.set_submodule(name, projection.base)
+        self._detach_gates()
+        try:
+            yield
+        finally:
+            for name, projection in beside.items():
+                projection.base = self.transformer.get_submodule(name).requires_grad_(False)
+                self.transformer.set_submodule(name, projection)
+            self._attach_gates()
 
     def remove(self) -> None:
         """Leave the transformer as it was before `inject`, except that its parameters stay frozen.
@@ -298,7 +361,7 @@ class FreqMoLE:
         """
         self.unfuse()
         for name, projection in self._projections.items():
-            self.transformer.set_submodule(name, projection.base_layer)
+            self.transformer.set_submodule(name, projection.base)
         self._detach_gates()
         self._projections.clear()
         self._gates.clear()
@@ -325,7 +388,7 @@ def inject(
 
     Args:
         transformer: a FluxTransformer2DModel; it is changed in place.
-        config: what to inject; None takes the defaults.
+        config: what to inject; None takes the defaults. The base's fingerprint is added where the config has none.
         dtype: of experts and gates. fp32 is right for training, whatever the base has.
         generator: of the experts' initial A, on the CPU; None takes torch's global one.
 
@@ -336,6 +399,8 @@ def inject(
     """
     config = config or FreqMoLEConfig()
     blocks = find_projections(transformer, config)
+    if config.base_fingerprint is None:
+        config = config.model_copy(update={"base_fingerprint": fingerprint(transformer)})
     gates: dict[str, FrequencyGate] = {}
     projections: dict[str, FreqMoLELinear] = {}
     for number, (block, found) in enumerate(blocks.items()):
@@ -442,6 +507,10 @@ def _check_reachable(name: str, tensor: Tensor) -> None:
 
 
 def _check_plain(name: str, layer: nn.Module) -> None:
+    if is_sharded(layer.parameters()):
+        raise EngineError(
+            f"{name} is shared out among processes: save the experts, and fuse them in one process that loads them."
+        )
     # bitsandbytes, torchao, quanto and GGUF implement quantised layers as subclasses of nn.Linear or of its weight.
     for tensor in layer.parameters():
         _check_reachable(name, tensor)

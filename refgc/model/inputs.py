@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import Progress
-from refgc.imaging.arrays import Bytes, Size, resized
+from refgc.imaging.arrays import Bytes, Floats, Size, bicubic, resized
 from refgc.imaging.upscale import clean_upscale
 from refgc.model.locate import SIZE_MULTIPLE, Windows, crop, locate
 from refgc.model.settings import DenoisingSettings
@@ -21,6 +21,8 @@ class Inputs:
         windows: where the model works.
         upscaled: the plain enlargement of the whole generated picture, of the output's size.
         correspondence: the correspondence engine's result, of the same size; None where it was not asked for.
+        trust: (height, width) of it in [0, 1], how far each pixel's detail is the reference's own; None where nothing
+            was placed, or it was not asked for.
         reference: the reference window at `windows.reference_size`.
         start: what the noise is laid over, at `windows.working_size`.
         generated: the window of the generated picture as a condition, at `windows.working_size` or at half of it.
@@ -29,6 +31,7 @@ class Inputs:
     windows: Windows
     upscaled: Bytes
     correspondence: Bytes | None
+    trust: Floats | None
     reference: Bytes
     start: Bytes
     generated: Bytes
@@ -54,23 +57,32 @@ def prepare_inputs(request: RefineRequest, settings: DenoisingSettings, progress
         InputError: the working size is not made of multiples of 16.
     """
     progress("finding the object", 0.02)
-    windows = locate(request, whole=settings.whole, working_size=settings.working_size)
+    windows = locate(request, whole=bool(settings.whole), working_size=settings.working_size)
     width, height = request.generated.size
     upscaled = clean_upscale(request.generated.pixels, (width * request.scale, height * request.scale))
-    correspondence = None
-    if settings.init == "correspondence":
+    correspondence = trust = None
+    if settings.init == "correspondence" or settings.together:
         progress("placing the reference", 0.04)
         plain = replace(request, surroundings="plain", further_references=())
-        correspondence = CorrespondenceEngine().refine(plain).image.pixels
+        placed = CorrespondenceEngine().refine(plain)
+        correspondence, trust = placed.image.pixels, placed.trust
     left, top, right, bottom = (side * request.scale for side in windows.generated_window)
-    generated = crop(request.generated.pixels, windows.generated_window, windows.working_size)
+    generated = crop(
+        request.generated.pixels,
+        windows.generated_window,
+        windows.working_size,
+        enlarge=bicubic if settings.enlargement == "bicubic" else clean_upscale,
+    )
     return Inputs(
         windows,
         upscaled,
         correspondence,
+        trust,
         reference=crop(request.reference.pixels, windows.reference_window, windows.reference_size),
         start=crop(
-            upscaled if correspondence is None else correspondence, (left, top, right, bottom), windows.working_size
+            correspondence if correspondence is not None and settings.init == "correspondence" else upscaled,
+            (left, top, right, bottom),
+            windows.working_size,
         ),
         # Reduced only after it is cut out: a crop at half the size could be padded in another way, and its tokens would
         # then not lie over those of the noise.

@@ -1,5 +1,6 @@
 """Chooses the window of each picture that the model works on, and its size, and cuts the window out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -130,7 +131,9 @@ def locate(request: RefineRequest, *, whole: bool = False, working_size: Size | 
     )
 
 
-def crop(pixels: Bytes, window: Window, size: Size) -> Bytes:
+def crop(
+    pixels: Bytes, window: Window, size: Size, *, enlarge: Callable[[Bytes, Size], Bytes] = clean_upscale
+) -> Bytes:
     """The window of a picture at `size`, undistorted.
 
     A window of another aspect ratio is centred (see `content_area`), and the rest is filled by reflection: a plain
@@ -140,6 +143,7 @@ def crop(pixels: Bytes, window: Window, size: Size) -> Bytes:
         pixels: uint8 RGB (height, width, 3).
         window: inside the picture.
         size: (width, height) of the result.
+        enlarge: used where the window is smaller than its place in the result.
 
     Returns:
         uint8 RGB (size[1], size[0], 3), of its own memory.
@@ -147,7 +151,7 @@ def crop(pixels: Bytes, window: Window, size: Size) -> Bytes:
     region, area = Region(*window), content_area(window, size)
     part = np.asarray(region.of(pixels), np.uint8)
     larger = area.size[0] >= region.size[0] and area.size[1] >= region.size[1]
-    content = clean_upscale(part, area.size) if larger else resized(part, area.size)
+    content = enlarge(part, area.size) if larger else resized(part, area.size)
     padding = (area.top, size[1] - area.bottom, area.left, size[0] - area.right)
     return np.asarray(cv2.copyMakeBorder(content, *padding, cv2.BORDER_REFLECT_101), np.uint8)
 

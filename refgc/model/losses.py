@@ -1,21 +1,20 @@
-"""The objective that RefGC-SR2 is trained with: L = L_FM + lambda_LF L_LF + lambda_HF L_HF + lambda_aal L_aal.
+"""The terms of the objective that RefGC-SR2 is trained with; `refgc.model.objective` adds them up.
 
 Everything is a pure function of latents (batch, channels, height, width), as the transformer knows them: shifted and
 scaled by the VAE's constants; `refgc.model.tokens.unpack` makes them of tokens. Masks are (batch, 1, height, width) in
 [0, 1], 1 on the object, at the size of the pixels or of the latents. Losses are means over the batch, computed and
 returned in single precision, or in the inputs' own if that is higher.
 
-The paper fixes the terms: which quantities are compared, where, and that they are added up with weights lambda_LF and
-lambda_HF. The values of those weights, the width of the Gaussian and the norms are not known to us: here squares
-throughout, as in flow matching and in the losses of statistics (Huang and Belongie, 2017, "AdaIN") and of attention
-(ImageCritic's published code), a width of two latents and weights of one.
+The paper fixes which quantities are compared, where and by which norm. The width of its Gaussian is not known to us;
+here it is two latents. Beside the paper's L1 distances of the frequency terms there are squares, under names of their
+own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,43 +29,7 @@ GAUSSIAN_REACH = 4.0
 # Keeps the derivative of the square root finite where all values are equal. Latents have a variance of about 1.
 LEAST_VARIANCE = 1e-6
 
-
-@dataclass(frozen=True, slots=True)
-class ObjectiveWeights:
-    """What each term of the objective counts for beside L_FM.
-
-    Attributes:
-        low_frequency: lambda_LF; its value in the paper is not known to us, 1 is our choice.
-        high_frequency: lambda_HF; likewise.
-        attention_alignment: lambda_aal; 1 as in the paper, which adds the term as it is, and in ImageCritic's code.
-    """
-
-    low_frequency: float = 1.0
-    high_frequency: float = 1.0
-    attention_alignment: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectiveTerms:
-    """The objective and its terms, each a tensor without dimensions; the terms are not weighted.
-
-    Attributes:
-        total: what to minimise.
-        flow_matching: L_FM.
-        low_frequency: L_LF.
-        high_frequency: L_HF.
-        attention_alignment: L_aal.
-    """
-
-    total: Tensor
-    flow_matching: Tensor
-    low_frequency: Tensor
-    high_frequency: Tensor
-    attention_alignment: Tensor
-
-    def numbers(self) -> dict[str, float]:
-        """All of them by name, for a log."""
-        return {field.name: getattr(self, field.name).item() for field in fields(self)}
+Distance = Literal["l1", "square"]
 
 
 def noised_latents(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
@@ -89,15 +52,24 @@ def flow_matching_target(clean: Tensor, noise: Tensor) -> Tensor:
     return noise - clean
 
 
-def flow_matching_loss(velocity: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
+def flow_matching_loss(velocity: Tensor, clean: Tensor, noise: Tensor, object_mask: Tensor | None = None) -> Tensor:
     """L_FM: the mean square of the predicted velocity's error (Lipman et al., 2022, "Flow Matching").
 
     Args:
-        velocity: the prediction, of any shape.
+        velocity: the prediction, of any shape; with a mask (batch, channels, height, width).
         clean: z, of the same shape.
         noise: the noise that was mixed with it.
+        object_mask: where given, the object's latents count by total area / object area and all others by 1, as in
+            ImageCritic, so that a small object counts as much as its surroundings. A sample without an object is not
+            weighted.
     """
-    return functional.mse_loss(_precise(velocity), flow_matching_target(_precise(clean), _precise(noise)))
+    errors = (precise(velocity) - flow_matching_target(precise(clean), precise(noise))).square()
+    if object_mask is None:
+        return errors.mean()
+    inside = mask_at(object_mask, _size(errors)).to(errors)
+    share = inside.mean(dim=(2, 3), keepdim=True)
+    ratio = torch.where(share > 0, 1 / share.clamp_min(torch.finfo(errors.dtype).tiny), 1)
+    return (errors * (1 + inside * (ratio - 1))).mean()
 
 
 def predicted_clean_latents(noisy: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
@@ -125,7 +97,7 @@ def frequency_split(latents: Tensor, gaussian_sigma: float = GAUSSIAN_SIGMA) -> 
     Returns:
         The low and the high frequencies, each of the shape of `latents`; the second is the difference to the first.
     """
-    latents = _precise(latents)
+    latents = precise(latents)
     reach = math.ceil(GAUSSIAN_REACH * gaussian_sigma)
     distances = torch.arange(-reach, reach + 1, device=latents.device, dtype=latents.dtype)
     kernel = torch.softmax(-0.5 * (distances / gaussian_sigma) ** 2, dim=0)
@@ -136,17 +108,88 @@ def frequency_split(latents: Tensor, gaussian_sigma: float = GAUSSIAN_SIGMA) -> 
     return low, latents - low
 
 
-def low_frequency_loss(predicted: Tensor, ground_truth: Tensor, *, gaussian_sigma: float = GAUSSIAN_SIGMA) -> Tensor:
-    """L_LF: the mean square of LF(z0) - LF(z_HRGT), over the whole picture.
+def low_frequency_distances(
+    predicted: Tensor,
+    ground_truth: Tensor,
+    object_mask: Tensor,
+    *,
+    distance: Distance = "l1",
+    gaussian_sigma: float = GAUSSIAN_SIGMA,
+) -> Tensor:
+    """The mean distance of LF(z0) and LF(z_HRGT) on the object.
+
+    The pictures are split as a whole, so that the split has no border at the object's edge. A latent on the edge counts
+    by the share of it that is inside. Without an object the distance is 0 and has no gradient.
 
     Args:
         predicted: z0, (batch, channels, height, width).
         ground_truth: z_HRGT, of the same shape.
+        object_mask: the object in the ground truth.
+        distance: absolute values or squares.
         gaussian_sigma: as for `frequency_split`.
+
+    Returns:
+        Of each sample, (batch,).
     """
     # The split is linear: one of the difference is the difference of two.
-    low, _ = frequency_split(_precise(predicted) - _precise(ground_truth), gaussian_sigma)
-    return low.square().mean()
+    low, _ = frequency_split(precise(predicted) - precise(ground_truth), gaussian_sigma)
+    inside = mask_at(object_mask, _size(low)).to(low)
+    return _weighted_mean(_distance(low, distance).mean(dim=1).flatten(1), inside.flatten(1))
+
+
+def low_frequency_loss(
+    predicted: Tensor, ground_truth: Tensor, object_mask: Tensor, *, gaussian_sigma: float = GAUSSIAN_SIGMA
+) -> Tensor:
+    """L_LF: the mean of `low_frequency_distances` by absolute values."""
+    return low_frequency_distances(predicted, ground_truth, object_mask, gaussian_sigma=gaussian_sigma).mean()
+
+
+def squared_low_frequency_loss(
+    predicted: Tensor, ground_truth: Tensor, object_mask: Tensor, *, gaussian_sigma: float = GAUSSIAN_SIGMA
+) -> Tensor:
+    """The same by squares; not the paper's."""
+    return low_frequency_distances(
+        predicted, ground_truth, object_mask, distance="square", gaussian_sigma=gaussian_sigma
+    ).mean()
+
+
+def high_frequency_distances(
+    predicted: Tensor,
+    reference: Tensor,
+    predicted_mask: Tensor,
+    reference_mask: Tensor,
+    *,
+    distance: Distance = "l1",
+    gaussian_sigma: float = GAUSSIAN_SIGMA,
+) -> Tensor:
+    """How far mean and standard deviation of HF(z0) on the object are from those of HF(z_HRRI) on it.
+
+    The two pictures show the object from different sides, hence statistics of each channel instead of differences from
+    place to place. The distances of the means and of the standard deviations are added and averaged over the channels.
+    Without an object in one of the masks the distance is 0 and has no gradient.
+
+    Args:
+        predicted: z0, (batch, channels, height, width).
+        reference: z_HRRI, (batch, channels, any height, any width).
+        predicted_mask: the object in the ground truth, which is where it is to be in z0.
+        reference_mask: the object in the HRRI.
+        distance: absolute values or squares.
+        gaussian_sigma: as for `frequency_split`.
+
+    Returns:
+        Of each sample, (batch,).
+    """
+    _, predicted_high = frequency_split(predicted, gaussian_sigma)
+    _, reference_high = frequency_split(reference, gaussian_sigma)
+    predicted_weights = mask_at(predicted_mask, _size(predicted)).to(predicted_high)
+    reference_weights = mask_at(reference_mask, _size(reference)).to(reference_high)
+    predicted_mean, predicted_deviation = _masked_statistics(predicted_high, predicted_weights)
+    reference_mean, reference_deviation = _masked_statistics(reference_high, reference_weights)
+    distances = _distance(predicted_mean - reference_mean, distance) + _distance(
+        predicted_deviation - reference_deviation, distance
+    )
+    both_show_it = predicted_weights.flatten(1).any(dim=1) & reference_weights.flatten(1).any(dim=1)
+    return distances.mean(dim=1) * both_show_it
 
 
 def high_frequency_loss(
@@ -157,28 +200,37 @@ def high_frequency_loss(
     *,
     gaussian_sigma: float = GAUSSIAN_SIGMA,
 ) -> Tensor:
-    """L_HF: how far mean and standard deviation of HF(z0) on the object are from those of HF(z_HRRI) on it.
+    """L_HF: the mean of `high_frequency_distances` by absolute values, all samples alike."""
+    return high_frequency_distances(
+        predicted, reference, predicted_mask, reference_mask, gaussian_sigma=gaussian_sigma
+    ).mean()
 
-    The two pictures show the object from different sides, hence statistics of each channel instead of differences from
-    place to place. Squared distances of the means and of the standard deviations are added and averaged over the
-    channels. A sample without an object in one of its masks adds nothing, neither loss nor gradient.
+
+def squared_high_frequency_loss(
+    predicted: Tensor,
+    reference: Tensor,
+    predicted_mask: Tensor,
+    reference_mask: Tensor,
+    *,
+    gaussian_sigma: float = GAUSSIAN_SIGMA,
+) -> Tensor:
+    """The same by squares; not the paper's."""
+    return high_frequency_distances(
+        predicted, reference, predicted_mask, reference_mask, distance="square", gaussian_sigma=gaussian_sigma
+    ).mean()
+
+
+def sigma_weights(sigma: Tensor, power: float) -> Tensor:
+    """What each sample's L_HF counts for, (1 - sigma) ** power.
+
+    Near sigma = 1 a perfect prediction has no high frequencies, because it is the mean over all pictures that are still
+    possible. L_HF would pull against L_FM there.
 
     Args:
-        predicted: z0, (batch, channels, height, width).
-        reference: z_HRRI, (batch, channels, any height, any width).
-        predicted_mask: the object in the ground truth, which is where it is to be in z0.
-        reference_mask: the object in the HRRI.
-        gaussian_sigma: as for `frequency_split`.
+        sigma: (batch,), in [0, 1].
+        power: at least 0; 0 weighs all alike.
     """
-    _, predicted_high = frequency_split(predicted, gaussian_sigma)
-    _, reference_high = frequency_split(reference, gaussian_sigma)
-    predicted_weights = mask_at(predicted_mask, _size(predicted)).to(predicted_high)
-    reference_weights = mask_at(reference_mask, _size(reference)).to(reference_high)
-    predicted_mean, predicted_deviation = _masked_statistics(predicted_high, predicted_weights)
-    reference_mean, reference_deviation = _masked_statistics(reference_high, reference_weights)
-    distances = (predicted_mean - reference_mean).square() + (predicted_deviation - reference_deviation).square()
-    both_show_it = predicted_weights.flatten(1).any(dim=1) & reference_weights.flatten(1).any(dim=1)
-    return (distances.mean(dim=1) * both_show_it).mean()
+    return (1 - sigma) ** power
 
 
 def attention_alignment_loss(
@@ -215,52 +267,6 @@ def min_max_normalised(values: Tensor) -> Tensor:
     return (values - least) / (largest - least).clamp_min(torch.finfo(values.dtype).tiny)
 
 
-def objective(
-    velocity: Tensor,
-    ground_truth: Tensor,
-    noise: Tensor,
-    sigma: Tensor,
-    *,
-    reference: Tensor,
-    ground_truth_mask: Tensor,
-    reference_mask: Tensor,
-    attention_maps: Collection[AlignmentMaps],
-    weights: ObjectiveWeights | None = None,
-    gaussian_sigma: float = GAUSSIAN_SIGMA,
-) -> ObjectiveTerms:
-    """The whole objective for one batch.
-
-    The frequency terms are not weighted by sigma, though z0 is unreliable near 1: no such weight of the paper is
-    known to us.
-
-    Args:
-        velocity: the transformer's prediction for `noised_latents(ground_truth, noise, sigma)`, as latents.
-        ground_truth: z_HRGT, (batch, channels, height, width).
-        noise: of the same shape.
-        sigma: (batch,), in [0, 1].
-        reference: z_HRRI, (batch, channels, any height, any width).
-        ground_truth_mask: the object in the HRGT.
-        reference_mask: the object in the HRRI.
-        attention_maps: of the forward that predicted `velocity`; none where the term is not wanted.
-        weights: None stands for `ObjectiveWeights()`.
-        gaussian_sigma: as for `frequency_split`.
-    """
-    weights = weights or ObjectiveWeights()
-    velocity, ground_truth, noise, sigma = (_precise(one) for one in (velocity, ground_truth, noise, sigma))
-    predicted = predicted_clean_latents(noised_latents(ground_truth, noise, sigma), velocity, sigma)
-    flow_matching = flow_matching_loss(velocity, ground_truth, noise)
-    low = low_frequency_loss(predicted, ground_truth, gaussian_sigma=gaussian_sigma)
-    high = high_frequency_loss(predicted, reference, ground_truth_mask, reference_mask, gaussian_sigma=gaussian_sigma)
-    alignment = attention_alignment_loss(attention_maps, ground_truth_mask, _size(ground_truth))
-    total = (
-        flow_matching
-        + weights.low_frequency * low
-        + weights.high_frequency * high
-        + weights.attention_alignment * alignment
-    )
-    return ObjectiveTerms(total, flow_matching, low, high, alignment)
-
-
 def mask_at(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """The mask at another size, each value the mean over the area that it stands for.
 
@@ -268,7 +274,11 @@ def mask_at(mask: Tensor, size: tuple[int, int]) -> Tensor:
         mask: (batch, 1, height, width), in [0, 1].
         size: height and width wanted.
     """
-    return functional.interpolate(_precise(mask), size=size, mode="area")
+    return functional.interpolate(precise(mask), size=size, mode="area")
+
+
+def _distance(differences: Tensor, distance: Distance) -> Tensor:
+    return differences.abs() if distance == "l1" else differences.square()
 
 
 def _masked_statistics(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,7 +298,8 @@ def _for_each_sample(sigma: Tensor, dimensions: int) -> Tensor:
     return sigma.view(-1, *[1] * (dimensions - 1))
 
 
-def _precise(tensor: Tensor) -> Tensor:
+def precise(tensor: Tensor) -> Tensor:
+    """The tensor in single precision, or in its own if that is higher."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 

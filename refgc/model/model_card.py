@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # public, but not declared so
 
-from refgc.hub import ADAPTER_FILES, FLUX_KONTEXT
+from refgc.hub import ADAPTER_FILES, FLUX_KLEIN, FLUX_KLEIN_BASE, FLUX_KONTEXT
 from refgc.model.freqmole import FreqMoLEConfig
 
 FLUX_LICENCE = "flux-1-dev-non-commercial-license"
@@ -19,9 +19,9 @@ resolution. `{weights}` holds experts and gates, `{config}` their rank and what 
 
 ```python
 import torch
-from refgc.model.pipeline import RefGCSR2Pipeline
+from refgc.model.pipeline import {pipeline}
 
-pipeline = RefGCSR2Pipeline.from_pretrained("{base}", adapter="{name}", dtype=torch.bfloat16)
+pipeline = {pipeline}.from_pretrained("{base}", adapter="{name}", dtype=torch.bfloat16)
 pipeline.freqmole.fuse(keep_base=False)
 pipeline.to("cuda")
 pipeline(reference="photo.jpg", generated="generated.png", object_name="handbag").images[0].save("refined.png")
@@ -48,7 +48,8 @@ def model_card(config: FreqMoLEConfig, name: str) -> ModelCard:
         data.license, data.license_name = "other", FLUX_LICENCE
         data.license_link = f"https://huggingface.co/{FLUX_KONTEXT}/blob/main/LICENSE.md"
     config_file, weights_file = ADAPTER_FILES
-    text = TEXT.format(base=config.base, weights=weights_file, config=config_file, name=name)
+    pipeline = "RefGCSR2KleinPipeline" if config.base in (FLUX_KLEIN, FLUX_KLEIN_BASE) else "RefGCSR2Pipeline"
+    text = TEXT.format(pipeline=pipeline, base=config.base, weights=weights_file, config=config_file, name=name)
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{text}")
 
 

@@ -16,6 +16,8 @@ FADE = 0.05
 # The blend reaches at least this many pixels of the generated picture: an enlarged edge is blurred that far, and would
 # be left as a rim. Chosen by hand, not fitted.
 LEAST_REACH = 2.0
+# Range of trust over which pixels stay as they are. Chosen by hand, not fitted.
+SURE = (0.6, 0.9)
 # Where the window ends inside the picture, the blend fades over this share of its shorter side. Chosen by hand, not
 # fitted.
 RIM = 0.06
@@ -34,7 +36,15 @@ PRIOR_CELLS = 2.0
 STRIP = 256
 
 
-def put_back(upscaled: Bytes, refined: Bytes, windows: Windows, scale: int, strength: float) -> tuple[Bytes, Floats]:
+def put_back(
+    upscaled: Bytes,
+    refined: Bytes,
+    windows: Windows,
+    scale: int,
+    strength: float,
+    *,
+    trust: Floats | None = None,
+) -> tuple[Bytes, Floats]:
     """Lay the refined window over the upscaled generated picture.
 
     A diffusion model shifts the colours of the whole picture a little. The shift is measured as a smooth field where
@@ -47,6 +57,8 @@ def put_back(upscaled: Bytes, refined: Bytes, windows: Windows, scale: int, stre
         windows: as located.
         scale: output size over generated size.
         strength: from 0, exactly `upscaled`, to 1.
+        trust: (height, width) of the output in [0, 1], how sure it is that a pixel of `upscaled` is right. Where it is
+            high the pixel stays, and the redrawn ones around it take on its colours; None where nothing is known.
 
     Returns:
         The output, uint8 RGB, outside the window that of `upscaled` bit for bit; and the share of each of its pixels
@@ -70,6 +82,9 @@ def put_back(upscaled: Bytes, refined: Bytes, windows: Windows, scale: int, stre
     else:
         around = _around_object(np.asarray(window.of(windows.generated_mask), np.float32), grid)
         share, unchanged = share * around, 1.0 - around
+    if trust is not None:
+        kept = smoothstep(shrink(np.asarray(window.of(trust, scale), np.float32), grid), *SURE)
+        share, unchanged = share * (1.0 - kept), np.maximum(unchanged, kept)
     shift = _colour_shift(content, part, np.asarray(unchanged, np.float32))
     share *= np.float32(strength)
     enlarged = resized(content, size)

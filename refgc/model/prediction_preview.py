@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,6 +13,7 @@ from refgc.engine import Viewer
 from refgc.imaging.arrays import Bytes, resized
 from refgc.imaging.image import Image
 from refgc.imaging.upscale import clean_upscale
+from refgc.model.backbones.base import Backbone
 from refgc.model.locate import Windows
 from refgc.model.paste import put_back
 from refgc.model.tokens import unpack
@@ -30,43 +28,18 @@ LATENT_REDUCTION = 2
 MAX_SIDE = 1280
 
 
-@contextmanager
-def recorded_predictions(transformer: FluxTransformer2DModel, tokens: int) -> Iterator[list[Tensor]]:
-    """Records the clean latents that the model predicts at each step, z0 = z_t - sigma * v.
-
-    Args:
-        transformer: it gets a forward hook and is not changed otherwise.
-        tokens: number of noise tokens, which come first in its input.
-
-    Yields:
-        A list that holds the newest prediction, (1, tokens, 4 * latent channels), float32; empty before the first
-        step.
-    """
-    newest: list[Tensor] = []
-
-    def record(_: object, _arguments: tuple[Any, ...], given: dict[str, Any], output: tuple[Tensor, ...]) -> None:
-        noisy, velocity = given["hidden_states"][:, :tokens], output[0][:, :tokens]
-        # The timestep that diffusers passes on is sigma.
-        newest[:] = [noisy.float() - given["timestep"][:, None, None].float() * velocity.float()]
-
-    handle = transformer.register_forward_hook(record, with_kwargs=True)
-    try:
-        yield newest
-    finally:
-        handle.remove()
-
-
-def decode_reduced(vae: AutoencoderKL, latents: Tensor) -> Bytes:
+def decode_reduced(backbone: Backbone, vae: Any, latents: Tensor) -> Bytes:
     """Decodes latents at half their size.
 
     Args:
+        backbone: the architecture.
         vae: of the pipeline.
-        latents: (1, channels, height, width), shifted and scaled as the transformer works on them.
+        latents: (1, channels, height, width), normalised as the transformer works on them.
 
     Returns:
         uint8 RGB, four pixels to a latent instead of eight.
     """
-    small = functional.avg_pool2d(latents, LATENT_REDUCTION) / vae.config.scaling_factor + vae.config.shift_factor
+    small = functional.avg_pool2d(backbone.to_vae(vae, latents), LATENT_REDUCTION)
     decoded = vae.decode(small.to(vae.dtype), return_dict=False)[0][0]
     levels = (decoded.float().nan_to_num() * 127.5 + 127.5).clamp(0, 255).round()
     return np.asarray(levels.to(torch.uint8).movedim(0, 2).cpu(), np.uint8)
@@ -75,13 +48,22 @@ def decode_reduced(vae: AutoencoderKL, latents: Tensor) -> Bytes:
 class PredictionPreview:
     """Shows a viewer the predicted picture, laid into the enlarged generated picture, after every other step."""
 
-    def __init__(self, viewer: Viewer, request: RefineRequest, windows: Windows, *, max_side: int = MAX_SIDE) -> None:
+    def __init__(
+        self,
+        viewer: Viewer,
+        request: RefineRequest,
+        windows: Windows,
+        backbone: Backbone,
+        *,
+        max_side: int = MAX_SIDE,
+    ) -> None:
         """Enlarges the generated picture to the size that is shown.
 
         Args:
             viewer: is shown the pictures.
             request: what is refined.
             windows: where.
+            backbone: the architecture.
             max_side: the longer side of a shown picture is at most this where a smaller scale allows it.
         """
         width, height = request.generated.size
@@ -90,19 +72,20 @@ class PredictionPreview:
         self._upscaled = clean_upscale(request.generated.pixels, (width * self._scale, height * self._scale))
         self._viewer = viewer
         self._windows = windows
+        self._backbone = backbone
         self._strength = request.strength
 
-    def show(self, step: int, predicted: Tensor, vae: AutoencoderKL) -> None:
+    def show(self, step: int, predicted: Tensor, vae: Any) -> None:
         """Decodes a prediction and shows it, unless this step is one that is left out.
 
         Args:
             step: number of the step, from 0.
-            predicted: (1, tokens, 4 * latent channels), from `recorded_predictions`.
+            predicted: (1, tokens, 4 * latent channels), the clean latents z0 = z_t - sigma * v.
             vae: of the pipeline.
         """
         if step % STEPS_PER_PICTURE == 0:
             width, height = (side // 8 for side in self._windows.working_size)
-            drawn = decode_reduced(vae, unpack(predicted, height, width))
+            drawn = decode_reduced(self._backbone, vae, unpack(predicted, height, width))
             self._viewer(STAGE, Image(self.in_picture(drawn)))
 
     def in_picture(self, drawn: Bytes) -> Bytes:

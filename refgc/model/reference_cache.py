@@ -14,37 +14,42 @@ for CUDA graphs (mode "reduce-overhead") the next replay would overwrite them: c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from diffusers import FluxTransformer2DModel
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor, _get_qkv_projections
-from torch import Tensor, nn
+from diffusers.models.transformers.transformer_flux2 import (
+    Flux2Attention,
+    Flux2AttnProcessor,
+    Flux2ParallelSelfAttention,
+    Flux2ParallelSelfAttnProcessor,
+)
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from refgc.errors import EngineError
+from refgc.model.backbones.klein_attention import DoubleStreamProcessor, SingleStreamProcessor
+from refgc.model.reference_keys import (
+    DROPPED_TEXT_TOKENS,
+    READ,
+    WRITE,
+    AttentionObserver,
+    ReferenceKeys,
+    ReferencePass,
+)
 
-ReferencePass = Literal["write", "read"]
-WRITE: Mapping[str, ReferencePass] = {"reference_pass": "write"}
-READ: Mapping[str, ReferencePass] = {"reference_pass": "read"}
+__all__ = ["CACHE_CONTEXT", "READ", "WRITE", "ReferenceCacheProcessor", "clear", "fill", "filling", "install"]
+
 CACHE_CONTEXT = "reference"
-# FLUX's blocks need text tokens. Their keys are dropped before any token attends to them, so their values do not
-# matter. With no text tokens at all, layers that quantise their input to 8 bits would have no values to compute a scale
-# from.
-DROPPED_TEXT_TOKENS = 16
+ATTENTIONS = (FluxAttention, Flux2Attention, Flux2ParallelSelfAttention)
 
 
-class AttentionObserver(Protocol):
-    """Receives the queries and keys of each attention module; see `refgc.model.attention.AttentionRecorder`."""
-
-    def record(self, attention: nn.Module, query: Tensor, key: Tensor) -> None:
-        """`query` and `key`, (batch, tokens, heads, head width), are those that `attention` compares."""
-        ...
-
-
-class ReferenceCacheProcessor(FluxAttnProcessor):
+class ReferenceCacheProcessor(ReferenceKeys, FluxAttnProcessor):
     """Attention of FLUX that keeps the condition tokens' keys and values, or reads the kept ones.
 
     Does what `FluxAttnProcessor` does unless `joint_attention_kwargs` contain
@@ -53,16 +58,7 @@ class ReferenceCacheProcessor(FluxAttnProcessor):
       others are attended to; `fill` is what calls for this, with `DROPPED_TEXT_TOKENS` text tokens;
     - `reference_pass="read"`: the kept ones are appended to those of this forward;
     - `attention_recorder`: an `AttentionObserver` that receives the queries and all keys.
-
-    Attributes:
-        key: (batch, condition tokens, heads, head width), or None where nothing is kept.
-        value: likewise.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.key: Tensor | None = None
-        self.value: Tensor | None = None
 
     def __call__(
         self,
@@ -80,13 +76,7 @@ class ReferenceCacheProcessor(FluxAttnProcessor):
             EngineError: the pass reads and nothing is kept.
         """
         query, key, value = _project(attn, hidden_states, encoder_hidden_states, image_rotary_emb)
-        if reference_pass == "write":
-            key, value = key[:, DROPPED_TEXT_TOKENS:].contiguous(), value[:, DROPPED_TEXT_TOKENS:].contiguous()
-            self.key, self.value = key, value
-        elif reference_pass == "read":
-            if self.key is None or self.value is None:
-                raise EngineError("The reference cache is empty; fill it with the condition tokens before reading it.")
-            key, value = torch.cat([key, self.key], dim=1), torch.cat([value, self.value], dim=1)
+        key, value = self.with_reference(key, value, reference_pass)
         if attention_recorder is not None:
             attention_recorder.record(attn, query, key)
         attended: Tensor = dispatch_attention_fn(
@@ -106,7 +96,14 @@ class ReferenceCacheProcessor(FluxAttnProcessor):
         return image_states, attn.to_add_out(attended[:, :text_tokens].contiguous())
 
 
-def install(transformer: FluxTransformer2DModel) -> None:
+PROCESSORS: dict[type, type[ReferenceKeys]] = {
+    FluxAttnProcessor: ReferenceCacheProcessor,
+    Flux2AttnProcessor: DoubleStreamProcessor,
+    Flux2ParallelSelfAttnProcessor: SingleStreamProcessor,
+}
+
+
+def install(transformer: Any) -> None:
     """Give every attention module a processor with a cache of its own; nothing else changes.
 
     A processor that is installed already stays, with its cache; so does a chosen attention backend.
@@ -116,14 +113,14 @@ def install(transformer: FluxTransformer2DModel) -> None:
     """
     for name, attention in _attention_modules(transformer):
         stock = attention.processor
-        if isinstance(stock, ReferenceCacheProcessor):
+        if isinstance(stock, ReferenceKeys):
             continue
-        if type(stock) is not FluxAttnProcessor:
+        if type(stock) not in PROCESSORS:
             raise EngineError(
                 f"The attention of {name!r} is already changed by {type(stock).__name__}; "
                 "unload what brought it before using the reference cache."
             )
-        processor = ReferenceCacheProcessor()
+        processor: Any = PROCESSORS[type(stock)]()
         processor._attention_backend = stock._attention_backend
         processor._parallel_config = stock._parallel_config
         attention.set_processor(processor)
@@ -135,7 +132,7 @@ def fill(
     condition_ids: Tensor,
     pooled_projections: Tensor,
     guidance: Tensor | None,
-) -> None:
+) -> Tensor:
     """Run the condition tokens alone through the transformer, at timestep 0 and without text, and keep keys and values.
 
     An earlier cache is freed first. Nothing is detached, so gradients flow through the cache into the condition tokens
@@ -150,27 +147,47 @@ def fill(
         pooled_projections: (batch, pooled width), the prompt's pooled embedding.
         guidance: (batch,), or None for a transformer without guidance embedding.
 
+    Returns:
+        What the transformer returns. Its values do not matter; see `refgc.model.velocity.predict_velocity`.
+
     Raises:
-        EngineError: as `install`.
+        EngineError: as `install`, or the transformer is wrapped by DDP.
     """
+    batch = len(condition_tokens)
+    with filling(transformer):
+        filled: Tensor = transformer(
+            hidden_states=condition_tokens,
+            encoder_hidden_states=condition_tokens.new_zeros(
+                batch, DROPPED_TEXT_TOKENS, transformer.config.joint_attention_dim
+            ),
+            pooled_projections=pooled_projections,
+            timestep=condition_tokens.new_zeros(batch),
+            img_ids=condition_ids,
+            txt_ids=condition_ids.new_zeros(DROPPED_TEXT_TOKENS, condition_ids.shape[1]),
+            guidance=guidance,
+            joint_attention_kwargs=dict(WRITE),
+            return_dict=False,
+        )[0]
+    return filled
+
+
+@contextmanager
+def filling(transformer: Any) -> Iterator[None]:
+    """For the pass over the condition tokens: an earlier cache is freed, and no step cache remembers the pass.
+
+    Raises:
+        EngineError: as `install`, or the transformer is wrapped by DDP.
+    """
+    if isinstance(transformer, DistributedDataParallel):
+        raise EngineError(
+            "With the reference cache the transformer runs twice a step, which DDP must see as one forward: wrap "
+            "refgc.model.training_step.TrainingStep instead of the transformer."
+        )
     install(transformer)
     clear(transformer)
-    batch = len(condition_tokens)
     try:
         with transformer.cache_context(CACHE_CONTEXT):
-            transformer(
-                hidden_states=condition_tokens,
-                encoder_hidden_states=condition_tokens.new_zeros(
-                    batch, DROPPED_TEXT_TOKENS, transformer.config.joint_attention_dim
-                ),
-                pooled_projections=pooled_projections,
-                timestep=condition_tokens.new_zeros(batch),
-                img_ids=condition_ids,
-                txt_ids=condition_ids.new_zeros(DROPPED_TEXT_TOKENS, condition_ids.shape[1]),
-                guidance=guidance,
-                joint_attention_kwargs=dict(WRITE),
-                return_dict=False,
-            )
+            yield
     finally:
         if transformer.is_cache_enabled:
             # A step cache that compared the next pass with this one would skip blocks, and their caches would stay
@@ -178,15 +195,15 @@ def fill(
             transformer._reset_stateful_cache()
 
 
-def clear(transformer: FluxTransformer2DModel) -> None:
+def clear(transformer: Any) -> None:
     """Free the kept keys and values; a read before the next `fill` is an error."""
     for _, attention in _attention_modules(transformer):
-        if isinstance(attention.processor, ReferenceCacheProcessor):
+        if isinstance(attention.processor, ReferenceKeys):
             attention.processor.key = attention.processor.value = None
 
 
-def _attention_modules(transformer: FluxTransformer2DModel) -> list[tuple[str, Any]]:
-    return [(name, module) for name, module in transformer.named_modules() if isinstance(module, FluxAttention)]
+def _attention_modules(transformer: Any) -> list[tuple[str, Any]]:
+    return [(name, module) for name, module in transformer.named_modules() if isinstance(module, ATTENTIONS)]
 
 
 def _project(

@@ -7,6 +7,7 @@ position is 0 for the noise, 1 for the HRRI (IMG1 in the prompt) and 2 for the L
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class Conditions:
 
     Attributes:
         tokens: (batch, tokens, 4 * latent channels).
-        ids: (tokens, 3), picture, row and column of each token.
+        ids: (tokens, 3), picture, row and column of each token; FLUX.2 has a fourth axis, of words.
     """
 
     tokens: Tensor
@@ -63,14 +64,25 @@ def position_ids(
     return torch.cat([torch.full_like(grid[:, :1], picture), grid], dim=1)
 
 
-def conditions(hrri: Tensor, lrgi: Tensor, *, over: tuple[int, int]) -> Conditions:
+class Positions(Protocol):
+    """Gives each token of a picture its position, as `position_ids`."""
+
+    def __call__(
+        self, size: tuple[int, int], picture: int, *, over: tuple[int, int] | None = None, device: torch.device
+    ) -> Tensor:
+        """See `position_ids`; (tokens, axes)."""
+        ...
+
+
+def conditions(hrri: Tensor, lrgi: Tensor, *, over: tuple[int, int], positions: Positions = position_ids) -> Conditions:
     """The condition tokens of a pair.
 
     Args:
         hrri: (batch, channels, height, width), latents of the reference.
         lrgi: the same of the generated picture, enlarged to the size of the noise or to less of it.
         over: height and width of the noise's latents.
+        positions: gives the tokens their positions; another one for another architecture.
     """
-    hrri_ids = position_ids((hrri.shape[2], hrri.shape[3]), HRRI, device=hrri.device)
-    lrgi_ids = position_ids((lrgi.shape[2], lrgi.shape[3]), LRGI, over=over, device=lrgi.device)
+    hrri_ids = positions((hrri.shape[2], hrri.shape[3]), HRRI, device=hrri.device)
+    lrgi_ids = positions((lrgi.shape[2], lrgi.shape[3]), LRGI, over=over, device=lrgi.device)
     return Conditions(torch.cat([pack(hrri), pack(lrgi)], dim=1), torch.cat([hrri_ids, lrgi_ids]))

@@ -16,11 +16,14 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from refgc.errors import InputError
-from refgc.hub import ADAPTER_FILES, in_one_sentence
+from refgc.errors import EngineError, InputError
+from refgc.hub import ADAPTER_FILES, LORA_FILE, in_one_sentence
 from refgc.imaging.files import write_whole
+from refgc.model.fingerprint import fingerprint
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
+from refgc.model.lora_files import refuse_lora
 from refgc.model.model_card import model_card
+from refgc.model.sharding import is_first_process, is_sharded, whole
 from refgc.weight_files import (
     ADAPTER_DTYPES,
     TensorEntry,
@@ -33,15 +36,13 @@ from refgc.weight_files import (
 
 CONFIG_FILE, WEIGHTS_FILE = ADAPTER_FILES
 CARD_FILE = "README.md"
-# Where diffusers' load_lora_weights looks in a folder or repository when it is told no file.
-LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def save(freqmole: FreqMoLE, folder: str | os.PathLike[str]) -> None:
     """Write experts, gates, config and a model card into a folder, each file whole or not at all.
 
     Args:
-        freqmole: fused or not.
+        freqmole: fused or not. Where FSDP2 has sharded it, all processes have to call this, and the first one writes.
         folder: made where it does not exist. Files of an earlier save are replaced, but for the model card, which may
             have been edited since.
 
@@ -65,10 +66,11 @@ def load(
 
     Raises:
         InputError: there is no such folder or repository, the Hub refuses it, a file is missing, damaged or a link out
-            of the folder, or the weights belong to another config or another base.
+            of the folder, it is a LoRA, or the weights belong to another config or another base.
         EngineError: as for `refgc.model.freqmole.inject`.
     """
     folder = Path(source).expanduser()
+    refuse_lora(str(source))
     if folder.is_dir():
         return _load(transformer, folder, str(source), dtype)
     if folder.is_file():
@@ -138,7 +140,13 @@ def push_to_hub(
 
     Raises:
         InputError: the Hub does not take it.
+        EngineError: the experts are sharded.
     """
+    if is_sharded(freqmole.parameters()):
+        raise EngineError(
+            "The experts are shared out among processes: write them with refgc.model.weights.save, and push what one "
+            "process loads from there."
+        )
     with in_one_sentence(repository, "The adapter", InputError), TemporaryDirectory() as folder:
         hub = HfApi(token=token)
         full_name = hub.create_repo(repository, private=private, exist_ok=True).repo_id
@@ -159,12 +167,12 @@ def push_to_hub(
 def export_lora(freqmole: FreqMoLE, folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None) -> Path:
     """Write the experts as one plain LoRA of rank 2 * config.rank, with the same effect on the transformer.
 
-    `FluxKontextPipeline.load_lora_weights(folder)` loads it, as do other tools that read diffusers' LoRAs of FLUX.
+    `load_lora_weights(folder)` of the base's pipeline loads it, as do other tools that read diffusers' LoRAs of FLUX.
     A = [A_LF; A_HF] and B = scaling * [alpha * B_LF, (1 - alpha) * B_HF]. There are no alpha entries; tools then take a
     scale of 1. Gates and config cannot be recovered from it.
 
     Args:
-        freqmole: fused or not.
+        freqmole: fused or not, or sharded, as for `save`.
         folder: made where it does not exist.
         dtype: of the file; None keeps the experts'.
 
@@ -179,7 +187,8 @@ def export_lora(freqmole: FreqMoLE, folder: str | os.PathLike[str], *, dtype: to
     for name, down, up in freqmole.factors():
         tensors[f"transformer.{name}.lora_A.weight"] = down.to(dtype or down.dtype).contiguous()
         tensors[f"transformer.{name}.lora_B.weight"] = up.to(dtype or up.dtype).contiguous()
-    write_whole(file, to_bytes(tensors, metadata={"format": "pt"}))
+    if _writes(freqmole):
+        write_whole(file, to_bytes(tensors, metadata={"format": "pt"}))
     return file
 
 
@@ -193,11 +202,18 @@ def _made(folder: str | os.PathLike[str]) -> Path:
 
 
 def _save(freqmole: FreqMoLE, folder: Path, *, name: str) -> None:
-    tensors = {key: parameter.detach().contiguous() for key, parameter in freqmole.named_parameters()}
+    tensors = {key: whole(parameter).contiguous() for key, parameter in freqmole.named_parameters()}
+    if not _writes(freqmole):
+        return
     write_whole(folder / WEIGHTS_FILE, to_bytes(tensors, metadata={"format": "pt"}))
     write_whole(folder / CONFIG_FILE, freqmole.config.model_dump_json(indent=2).encode() + b"\n")
     if not (folder / CARD_FILE).exists():
         write_whole(folder / CARD_FILE, str(model_card(freqmole.config, name)).encode())
+
+
+def _writes(freqmole: FreqMoLE) -> bool:
+    """Whether this process writes: of several that hold the same sharded experts the first."""
+    return not is_sharded(freqmole.parameters()) or is_first_process()
 
 
 def _load(transformer: Any, folder: Path, source: str, dtype: torch.dtype) -> FreqMoLE:
@@ -205,8 +221,14 @@ def _load(transformer: Any, folder: Path, source: str, dtype: torch.dtype) -> Fr
     config = _read_config(own_file(folder, CONFIG_FILE, label), source)
     file = own_file(folder, WEIGHTS_FILE, label)
     _check(_read_entries(file, source), weight_shapes(transformer, config), config, source)
+    if None not in (known := {config.base_fingerprint, fingerprint(transformer)}) and len(known) > 1:
+        raise InputError(
+            f"{label} was trained on {config.base}, and this base has the same shapes but other weights; load the "
+            "adapter into the base it was trained on."
+        )
     tensors = _read_tensors(file, source)
-    freqmole = inject(transformer, config, dtype=dtype)
+    # A generator of its own: loading must not move the global random state, by which a run would not be repeatable.
+    freqmole = inject(transformer, config, dtype=dtype, generator=torch.Generator())
     with torch.no_grad():
         for name, parameter in freqmole.named_parameters():
             parameter.copy_(tensors[name])

@@ -12,6 +12,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
+from refgc.doctor import base_title
 from refgc.page.api.endpoints import build_api
 from refgc.page.api.tools import set_up_tools, tool_middleware
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
@@ -153,7 +154,7 @@ def launch_settings(service: Service) -> dict[str, Any]:
 
 def _header(service: Service) -> str:
     logo = (ASSETS / "logo.svg").read_text(encoding="utf-8")
-    runs = what_runs(service.engine_for("auto"), service.settings.adapter)
+    runs = what_runs(service.engine_for("auto"), service.settings.adapter, base_title())
     links = {"Paper": PAPER, "Project page": PROJECT_PAGE, "Code": service.settings.repository}
     badges = [_badge(name, address) for name, address in links.items() if address]
     badges += [_badge("Cite", "?tab=about#cite", opens="cite"), _badge("API", "?view=api", opens="api")]

@@ -38,19 +38,20 @@ OUR_FAULT = (
 )
 
 
-def what_runs(engine: EngineName, adapter: str | None) -> str:
+def what_runs(engine: EngineName, adapter: str | None, model: str = "FLUX.1-Kontext") -> str:
     """Which engine refines here, in one line for everybody.
 
     Args:
         engine: the one that "auto" stands for.
         adapter: the diffusion engine's trained weights, a folder or a Hub repository; of a folder only the name is
             told.
+        model: the diffusion engine's base, as people call it.
     """
     if engine == "correspondence":
         return f"This page runs our own correspondence engine, which needs no weights. {NOT_PUBLIC}"
     name = Path(adapter).name if adapter and Path(adapter).expanduser().is_dir() else adapter
     weights = f"with the weights {name}" if name else "with its stock weights"
-    return f"This page runs the diffusion engine, FLUX.1-Kontext {weights}. {NOT_PUBLIC}"
+    return f"This page runs the diffusion engine, {model} {weights}. {NOT_PUBLIC}"
 
 
 def status_line(sentence: str, *, done: bool = False) -> str:

@@ -16,7 +16,7 @@ from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks import diffusion, diffusion_report, kontext
+from benchmarks import diffusion, diffusion_report, random_model
 from benchmarks.diffusion import (
     Option,
     Run,
@@ -28,9 +28,10 @@ from benchmarks.diffusion import (
     planned,
     run_all,
 )
-from benchmarks.kontext import Painter, Sizes, count_operations, count_resident_bytes, weight_bytes
+from benchmarks.random_model import Painter, Sizes, count_operations, count_resident_bytes, weight_bytes
 from refgc.flux.quantization import Quantized
 from refgc.flux.speed import SpeedOptions
+from refgc.model.backbones import catalogue
 
 TINY = Sizes(
     double_blocks=1, single_blocks=2, heads=1, text_tokens=6, height=64, width=32, steps=2, rank=2, vae_channels=4
@@ -56,14 +57,14 @@ def run(begun: Run) -> Run:
 def counted() -> diffusion_report.Findings:
     """What is counted for the full size, counted for one that takes no time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diffusion_report, "FULL", LARGER)
+        patch.setattr(diffusion_report, "FULLS", {"kontext": LARGER})
         return diffusion_report.count_full_size(CPU)
 
 
 @pytest.fixture
 def small_full_size(monkeypatch: pytest.MonkeyPatch, counted: diffusion_report.Findings) -> None:
-    monkeypatch.setattr(diffusion_report, "FULL", LARGER)
-    monkeypatch.setattr(diffusion, "count_full_size", lambda device: counted)
+    monkeypatch.setattr(diffusion_report, "FULLS", {"kontext": LARGER})
+    monkeypatch.setattr(diffusion, "count_full_size", lambda device, architecture: counted)
 
 
 @contextmanager
@@ -237,9 +238,9 @@ def test_resident_bytes_are_counted_as_a_whole_model_has_them(run: Run, quantiza
     painter.encode()
     counted = count_resident_bytes(TINY, quantization, CPU)
     assert counted["weights"] == weight_bytes(painter.transformer, painter.vae)
-    assert counted["cache"] == kontext.cache_bytes(painter.transformer)
+    assert counted["cache"] == random_model.cache_bytes(painter.transformer)
     painter.forget()
-    assert kontext.cache_bytes(painter.transformer) == 0
+    assert random_model.cache_bytes(painter.transformer) == 0
 
 
 def test_the_yardstick_is_one_of_the_rows(run: Run) -> None:
@@ -252,6 +253,56 @@ def test_the_yardstick_is_one_of_the_rows(run: Run) -> None:
 
 def test_small_work_has_the_proportions_of_the_full_one() -> None:
     """Tokens, text and experts shrink as the width does, so that each kind of work keeps its share."""
-    small, full = kontext.SMALL, kontext.FULL
+    small, full = random_model.SMALL, random_model.FULL
     assert full.heads / small.heads == full.text_tokens / small.text_tokens == full.rank / small.rank
     assert full.heads / small.heads == full.picture_tokens / small.picture_tokens
+
+
+@pytest.fixture(scope="module")
+def klein() -> Run:
+    torch.manual_seed(0)
+    return begin(dataclasses.replace(TINY, architecture="klein"), CPU, rounds=2)
+
+
+def test_klein_is_measured_as_kontext_is(klein: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        diffusion_report, "FULLS", {"klein": dataclasses.replace(LARGER, architecture="klein", single_blocks=4)}
+    )
+    run = dataclasses.replace(klein, rows={})
+    only = ["FreqMoLE fused", "reference cache", "compact IMG2", "quantisation int8"]
+    found = run_all(run, 5, only, lambda findings: None)
+    assert [row["option"] for row in found["options"]] == [
+        "plain",
+        "FreqMoLE fused",
+        "reference cache",
+        *only[3:],
+        only[2],
+    ]
+    assert [row["reason"] for row in found["options"] if "reason" in row] == []
+    assert all(row["finite"] for row in found["options"])
+    assert max(row["cache_gigabytes"] for row in found["options"]) > 0
+    assert not any("first-block" in name for name in planned(run))
+    assert planned(run)["everything"]().speed.step_cache is None
+    goals = {goal["goal"] for goal in found["goals"]}
+    assert {"plain: a picture in at most 2.0 s", "bfloat16 with the reference cache: within 16 GB"} <= goals
+    console = Console(width=200, record=True, file=io.StringIO())
+    diffusion_report.show(console, found)
+    assert "in turn with a plain FLUX.2 [klein]" in console.export_text()
+
+
+def test_klein_at_full_size_is_what_the_catalogue_says() -> None:
+    resident = count_resident_bytes(random_model.KLEIN_FULL, None, CPU)
+    size = catalogue.KLEIN.size
+    assert abs(resident["weights"] / 2 - size.transformer - size.vae) < 1e-3 * size.transformer
+    blocks, keys_and_values, width, tokens = 25, 2, 3072, 2 * 4096
+    assert resident["cache"] == blocks * keys_and_values * width * tokens * torch.bfloat16.itemsize
+
+
+def test_fused_experts_of_klein_do_what_unfused_ones_do() -> None:
+    run = begin(dataclasses.replace(TINY, architecture="klein"), CPU, rounds=1, dtype=torch.float32)
+    torch.manual_seed(1)
+    unfused = painter_for(run, Option("unfused", SpeedOptions(fuse=False), experts=True))
+    torch.manual_seed(1)
+    fused = painter_for(run, Option("fused", SpeedOptions(), experts=True))
+    plain, one, other = (step(painter) for painter in (plain_painter(run), unfused, fused))
+    assert (one - other).norm() < 1e-3 * (one - plain).norm()

@@ -6,7 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from operator import attrgetter
@@ -170,6 +171,38 @@ def test_one_generator_is_shared_as_long_as_the_environment_names_the_same(envir
     assert shared_generator() is open_generator() is first
     monkeypatch.delenv(LORAS)
     assert shared_generator() is not first
+
+
+def shared_after(change: Callable[[], object], monkeypatch) -> tuple[list[bool], Callable[[], DiptychGenerator]]:
+    """Whether the loaded model is still in memory when the next generator is made, and how to ask for that one."""
+    first = shared_generator()
+    transformer = weakref.ref(pipeline_of(first).transformer)
+    del first
+    alive: list[bool] = []
+    make = DiptychGenerator.__init__
+
+    def watch(*arguments: Any, **options: Any) -> None:
+        alive.append(transformer() is not None)
+        make(*arguments, **options)
+
+    monkeypatch.setattr(DiptychGenerator, "__init__", watch)
+    change()
+    return alive, shared_generator
+
+
+def test_another_model_frees_the_old_generator_before_the_new_one_is_made(environment, monkeypatch):
+    alive, ask = shared_after(lambda: monkeypatch.delenv(LORAS), monkeypatch)
+    second = ask()
+    assert second.loaded is None
+    assert alive == [False]
+    assert ask() is second
+
+
+def test_another_device_frees_the_old_generator_before_the_new_one_is_made(environment, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    alive, ask = shared_after(lambda: monkeypatch.delenv("REFGC_DEVICE"), monkeypatch)
+    assert refusal(ask)
+    assert alive == [False]
 
 
 def test_the_base_is_flux_dev_unless_another_is_named(environment, monkeypatch):

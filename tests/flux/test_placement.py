@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refgc.errors import EngineError, InputError
-from refgc.flux.placement import GIB, Machine, ModelSize, examine, place
+from refgc.flux.placement import Machine, examine, place
+from refgc.flux.sizes import GIB, ModelSize
 from refgc.flux.speed import Quantization
 from refgc.machine import NO_GPU
 

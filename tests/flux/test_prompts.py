@@ -56,6 +56,7 @@ def test_embeddings_are_those_of_the_stock_pipeline(loader: Loader) -> None:
         tokens, pooled, _ = loader().encode_prompt("a mug", None, max_sequence_length=LONGEST_PROMPT)
     assert read.tokens.shape[1] == LONGEST_PROMPT
     assert torch.equal(read.tokens, tokens)
+    assert read.pooled is not None
     assert torch.equal(read.pooled, pooled)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from refgc.errors import EngineError
 from refgc.flux.acceleration import apply
-from refgc.flux.placement import QUANTIZED_BYTES
 from refgc.flux.quantization import Quantized, config_for, quantize
+from refgc.flux.sizes import QUANTIZED_BYTES
 from refgc.flux.speed import SpeedOptions
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
 from refgc.model.pipeline import RefGCSR2Pipeline

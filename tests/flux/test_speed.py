@@ -20,6 +20,7 @@ from refgc.errors import EngineError, InputError
 from refgc.flux.acceleration import apply
 from refgc.flux.speed import SpeedOptions
 from refgc.model import reference_cache
+from refgc.model.engine import DiffusionEngine
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.pipeline import RefGCSR2Pipeline
 from tests.support.tiny_freqmole import run, teach
@@ -170,13 +171,42 @@ def test_blocks_are_compiled_beyond_the_number_of_graphs_that_torch_allows_by_it
     pipeline: RefGCSR2Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    apply(pipeline, SpeedOptions(compile=True))
     transformer = pipeline.transformer
     with torch._dynamo.config.patch(recompile_limit=1):
+        apply(pipeline, SpeedOptions(compile=True))
         graphs, _ = graphs_of(transformer)
         with torch.no_grad():
             run(transformer.double(), torch.float64)
     assert counters["stats"]["unique_graphs"] > graphs > 0
+
+
+def test_compiling_uses_no_argument_that_torch_2_11_lacks(
+    pipeline: RefGCSR2Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, object]] = []
+
+    def listen(function: object, **options: object) -> object:
+        given.append(options)
+        return function
+
+    monkeypatch.setattr(torch, "compile", listen)
+    with torch._dynamo.config.patch(recompile_limit=100):
+        apply(pipeline, SpeedOptions(compile=True))
+        assert torch._dynamo.config.recompile_limit == 100
+    assert given == [{}] * (2 + 3)
+
+
+def test_nothing_is_compiled_for_a_gpu_that_is_lent_for_one_call(
+    pipeline: RefGCSR2Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    options = SpeedOptions.parse("compile")
+    for refused in (lambda: apply(pipeline, options), lambda: DiffusionEngine(options=options, device="cpu")):
+        with pytest.raises(EngineError, match="leave compile out of REFGC_SPEED"):
+            refused()
+    assert pipeline.freqmole is not None
+    assert not pipeline.freqmole.is_fused
+    DiffusionEngine(options=SpeedOptions(), device="cpu")
 
 
 @pytest.mark.parametrize("options", [SpeedOptions(compile=True), SpeedOptions(compile=True, step_cache=0.5)])

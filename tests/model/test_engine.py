@@ -18,8 +18,9 @@ from refgc import doctor
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import RefineResult, Report
 from refgc.errors import EngineError, InputError
-from refgc.flux.placement import GIB, Machine, Placement, examine
+from refgc.flux.placement import Machine, Placement, examine
 from refgc.flux.prompts import prompt_for
+from refgc.flux.sizes import GIB
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image, Mask
 from refgc.machine import Gpu
@@ -264,13 +265,51 @@ def test_a_transparent_picture_keeps_its_transparency(engine: DiffusionEngine, r
 def test_without_an_adapter_the_stock_model_goes_over_the_correspondence_result(
     tiny_base: Path, request_: RefineRequest
 ) -> None:
-    engine = DiffusionEngine(Sources(str(tiny_base)), SpeedOptions(), device="cpu", settings=SMALL)
+    settings = replace(SMALL, checks_drift=False)
+    engine = DiffusionEngine(Sources(str(tiny_base)), SpeedOptions(), device="cpu", settings=settings)
     result = engine.refine(request_)
     placed = CorrespondenceEngine().refine(request_).image.pixels
     assert np.array_equal(result.stages["correspondence"].pixels, placed)
     assert result.report.message.startswith("Stock FLUX.1-Kontext (no FreqMoLE weights) went over")
     assert result.report.diffusion is not None
     assert (result.report.diffusion.adapter, result.report.diffusion.steps) == (None, 1)
+
+
+def test_a_stock_model_that_draws_something_else_is_refused_and_that_is_said(
+    tiny_base: Path, synthetic_pair: SyntheticPair
+) -> None:
+    """Weights that were never trained draw noise."""
+    request = RefineRequest(Image(synthetic_pair.reference), Image(synthetic_pair.generated), scale=2)
+    engine = DiffusionEngine(Sources(str(tiny_base)), SpeedOptions(), device="cpu", settings=SMALL)
+    result, placed = engine.refine(request), CorrespondenceEngine().refine(request)
+    assert np.array_equal(result.image.pixels, placed.image.pixels)
+    assert result.report.warnings == ("drifted",)
+    assert result.report.message == (
+        "FLUX.1-Kontext drew something else, so its redrawing was refused and the correspondence engine's result stays."
+    )
+    assert result.report.placed
+    assert result.report.coverage > 0.1
+
+
+def test_the_environment_decides_whether_the_engines_work_together(
+    tiny_base: Path, request_: RefineRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value, together in (("", None), ("0", False), ("1", True)):
+        monkeypatch.setenv("REFGC_TOGETHER", value)
+        assert DiffusionEngine(Sources(str(tiny_base)), SpeedOptions(), device="cpu")._settings.together is together
+
+
+def test_with_a_lora_the_model_goes_over_the_correspondence_result_and_says_what_it_is(
+    tiny_base: Path, request_: RefineRequest, tmp_path: Path
+) -> None:
+    weights.export_lora(teach(inject(tiny_transformer(), FreqMoLEConfig(rank=2))), tmp_path)
+    settings = replace(SMALL, checks_drift=False)
+    sources = Sources(str(tiny_base), str(tmp_path))
+    result = DiffusionEngine(sources, SpeedOptions(), device="cpu", settings=settings).refine(request_)
+    assert "correspondence" in result.stages
+    assert result.report.message.startswith("FLUX.1-Kontext with a LoRA (no FreqMoLE weights) went over")
+    stock = DiffusionEngine(Sources(str(tiny_base)), SpeedOptions(), device="cpu", settings=settings).refine(request_)
+    assert (result.image.pixels != stock.image.pixels).any()
 
 
 def test_it_is_loaded_once_and_the_text_encoders_are_not_kept_in_it(

@@ -81,7 +81,7 @@ def test_a_layer_computes_the_formula() -> None:
     alpha = 1 / (1 + math.exp(-0.7))
     low = inputs @ layer.low_frequency_A.T @ layer.low_frequency_B.T
     high = inputs @ layer.high_frequency_A.T @ layer.high_frequency_B.T
-    expected = layer.base_layer(inputs) + 2 * (alpha * low + (1 - alpha) * high)
+    expected = layer.base(inputs) + 2 * (alpha * low + (1 - alpha) * high)
     torch.testing.assert_close(layer(inputs), expected)
 
 
@@ -202,7 +202,7 @@ def test_fused_weights_are_the_exact_sums_rounded_once_to_the_nearest(dtype: tor
     transformer = tiny_transformer().to(dtype)
     freqmole = teach(inject(transformer))
     exact = {
-        name: transformer.get_submodule(name).base_layer.weight.double() + (up.double() @ down.double())
+        name: transformer.get_submodule(name).base.weight.double() + (up.double() @ down.double())
         for name, down, up in freqmole.factors()
     }
     freqmole.fuse()
@@ -436,6 +436,39 @@ def test_fused_attention_projections_are_refused() -> None:
         inject(transformer)
 
 
+def test_experts_do_not_come_out_of_projections_that_were_fused_with_them() -> None:
+    transformer = tiny_transformer()
+    freqmole = teach(inject(transformer))
+    injected = run(transformer)
+    freqmole.fuse()
+    fused = run(transformer)
+    transformer.fuse_qkv_projections()
+    for change in (freqmole.unfuse, freqmole.remove):
+        with pytest.raises(EngineError, match="call unfuse_qkv_projections"):
+            change()
+    torch.testing.assert_close(run(transformer), fused, atol=1e-5, rtol=0)
+    transformer.unfuse_qkv_projections()
+    freqmole.unfuse()
+    assert torch.equal(run(transformer), injected)
+
+
+def test_lifted_experts_are_put_back_around_what_came_meanwhile() -> None:
+    transformer = tiny_transformer()
+    stock = module_types(transformer)
+    freqmole = teach(inject(transformer))
+    injected, names = run(transformer), list(transformer.state_dict())
+    with freqmole.lifted():
+        assert module_types(transformer) == stock
+        query = transformer.transformer_blocks[0].attn.to_q
+        transformer.transformer_blocks[0].attn.to_q = EightBitLinear(query)
+    assert isinstance(transformer.transformer_blocks[0].attn.to_q.base, EightBitLinear)
+    assert not torch.equal(run(transformer), injected)
+    with freqmole.lifted():
+        transformer.transformer_blocks[0].attn.to_q = query
+    assert torch.equal(run(transformer), injected)
+    assert list(transformer.state_dict()) == names
+
+
 def test_offloaded_weights_are_refused() -> None:
     with pytest.raises(EngineError, match="put FreqMoLE on it before"):
         inject(tiny_transformer().to("meta"))
@@ -469,7 +502,18 @@ def test_what_was_offloaded_after_fusing_is_not_unfused() -> None:
 
 
 def test_a_config_survives_its_file() -> None:
-    config = FreqMoLEConfig(rank=4, lora_alpha=2, single_stream_targets=("proj_*",), base="a/b", reference_cache=True)
+    config = FreqMoLEConfig(
+        rank=4,
+        lora_alpha=2,
+        single_stream_targets=("proj_*",),
+        base="a/b",
+        base_fingerprint="0f",
+        reference_cache=True,
+        guidance=1.0,
+        whole=True,
+        prompt="sharpen the {object}",
+        enlargement="clean",
+    )
     assert config.scaling == 0.5
     assert FreqMoLEConfig.model_validate_json(config.model_dump_json()) == config
 
@@ -483,6 +527,9 @@ def test_a_config_survives_its_file() -> None:
         {"initial_alpha": {"early_until": 0.9, "late_from": 0.9}},
         {"double_stream_targets": (), "single_stream_targets": ()},
         {"ranks": 4},
+        {"guidance": -1},
+        {"prompt": "sharpen it"},
+        {"enlargement": "lanczos"},
     ],
 )
 def test_a_senseless_config_is_refused(wrong: dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,23 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from refgc.correspondence.engine import CorrespondenceEngine
+from refgc.engine import no_progress
 from refgc.errors import EngineError, InputError
+from refgc.imaging.arrays import bicubic
 from refgc.imaging.upscale import clean_upscale
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLEConfig, inject
+from refgc.model.inputs import prepare_inputs
+from refgc.model.locate import content_area
 from refgc.model.pipeline import RefGCSR2Pipeline
 from refgc.model.settings import DenoisingSettings
 from refgc.model.tokens import HRRI, LRGI, NOISE, pack, unpack
 from refgc.request import make_request
 from tests.support.synthetic import SyntheticPair
 
-SMALL: dict[str, Any] = {"height": 64, "width": 96, "num_inference_steps": 4}
+# What is tested here is what the model draws, whatever it is.
+AS_DRAWN: dict[str, Any] = {"together": False, "checks_drift": False}
+SMALL: dict[str, Any] = {"height": 64, "width": 96, "num_inference_steps": 4, **AS_DRAWN}
 NOISE_TOKENS = (64 // 16) * (96 // 16)
 
 
@@ -207,10 +214,22 @@ def test_pictures_reach_the_vae_to_a_quarter_of_a_grey_level_in_bfloat16(pipelin
         height=64,
         width=64,
         num_inference_steps=1,
+        **AS_DRAWN,
     )
     handle.remove()
     got = (given[0][0].movedim(0, 2).double() + 1) * 127.5
     assert np.abs(got.numpy() - levels).max() <= 0.25
+
+
+def test_precise_embeddings_go_into_a_transformer_of_half_precision(pipeline, request_):
+    embeds, pooled, _ = pipeline.encode_prompt("sharpen it", None)
+    pipeline.to(torch.bfloat16)
+    settings = DenoisingSettings(**SMALL, prompt_embeds=embeds, pooled_prompt_embeds=pooled)
+    with Watched(pipeline) as calls:
+        precise = pipeline.refine(request_, settings)
+    assert {calls[0][name].dtype for name in ("hidden_states", "encoder_hidden_states")} == {torch.bfloat16}
+    halved = replace(settings, prompt_embeds=embeds.bfloat16(), pooled_prompt_embeds=pooled.bfloat16())
+    assert np.array_equal(pipeline.refine(request_, halved).picture, precise.picture)
 
 
 def test_strength_zero_is_the_clean_upscale(pipeline, pair, masks):
@@ -231,6 +250,51 @@ def test_only_the_object_is_redrawn_unless_the_whole_frame_is_asked_for(pipeline
     assert not changed[:10].any()
     whole = pipeline.refine(make_request(*pair, scale=2), DenoisingSettings(**SMALL, whole=True))
     assert (whole.picture != whole.stages["upscaled"]).any(axis=2)[:10].mean() > 0.5
+
+
+def test_settings_that_are_not_given_are_those_of_the_training(tiny_base, tmp_path, pair, monkeypatch):
+    trained = FreqMoLEConfig(rank=2, guidance=1.5, whole=True, prompt="sharpen the {object}", enlargement="bicubic")
+    weights.save(inject(RefGCSR2Pipeline.from_pretrained(tiny_base).transformer, trained), tmp_path)
+    pipeline = RefGCSR2Pipeline.from_pretrained(tiny_base, adapter=tmp_path)
+    pipeline.set_progress_bar_config(disable=True)
+    prompts: list[str] = []
+    encode_prompt = pipeline.encode_prompt
+
+    def listen(prompt: str | None, *rest: Any, **more: Any) -> Any:
+        prompts.extend(filter(None, [prompt]))
+        return encode_prompt(prompt, *rest, **more)
+
+    monkeypatch.setattr(pipeline, "encode_prompt", listen)
+    request = make_request(*pair, scale=2, object_name="red teapot")
+    with Watched(pipeline) as calls:
+        refined = pipeline.refine(request, DenoisingSettings(**SMALL))
+        pipeline.refine(request, DenoisingSettings(**SMALL, guidance_scale=4.0, prompt="do it"))
+    assert calls[0]["guidance"].tolist() == [1.5]
+    assert calls[-1]["guidance"].tolist() == [4.0]
+    assert prompts == ["sharpen the red teapot", "do it"]
+    height, width = pair[1].shape[:2]
+    assert refined.windows.generated_window == (0, 0, width, height)
+
+
+def test_the_stock_model_is_asked_as_the_paper_asks(pipeline, pair, masks):
+    with Watched(pipeline) as calls:
+        pipeline(*pair, scale=2, **masks, **SMALL)
+    assert calls[0]["guidance"].tolist() == [2.5]
+    assert pipeline.prompt_for("cup") == (
+        "use the cup in IMG1 as a reference to refine, replace, enhance the cup in IMG2"
+    )
+
+
+@pytest.mark.parametrize("enlargement", ["bicubic", "clean"])
+def test_the_generated_picture_is_enlarged_as_in_training(pair, masks, enlargement):
+    request = make_request(*pair, scale=2, **masks)
+    settings = DenoisingSettings(height=160, width=160, enlargement=enlargement)
+    inputs = prepare_inputs(request, settings, no_progress)
+    left, top, right, bottom = inputs.windows.generated_window
+    area = content_area(inputs.windows.generated_window, inputs.windows.working_size)
+    enlarge = {"bicubic": bicubic, "clean": clean_upscale}[enlargement]
+    expected = enlarge(request.generated.pixels[top:bottom, left:right], area.size)
+    assert np.array_equal(area.of(inputs.generated), expected)
 
 
 def test_output_types(pipeline, pair, masks):

@@ -12,20 +12,23 @@ import torch
 
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image, Mask
-from refgc.model import weights
+from refgc.model import loading, weights
+from refgc.model.backbones.base import Backbone
+from refgc.model.backbones.klein import Klein
+from refgc.model.backbones.kontext import Kontext
 from refgc.model.engine import DiffusionEngine
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.loading import Sources
 from refgc.model.locate import locate
-from refgc.model.pipeline import RefGCSR2Pipeline
-from refgc.model.prediction_preview import MAX_SIDE, PredictionPreview, decode_reduced, recorded_predictions
+from refgc.model.prediction_preview import MAX_SIDE, PredictionPreview, decode_reduced
 from refgc.model.settings import DenoisingSettings
 from refgc.request import RefineRequest
 from tests.support.synthetic import SyntheticPair
 from tests.support.tiny_freqmole import teach
+from tests.support.tiny_klein import tiny_klein_vae
 from tests.support.tiny_models import tiny_transformer, tiny_vae
 
-SIX_STEPS = DenoisingSettings(height=64, width=64, num_inference_steps=6)
+SIX_STEPS = DenoisingSettings(height=64, width=64, num_inference_steps=6, together=False, checks_drift=False)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,7 @@ def test_a_preview_is_no_larger_than_asked_for(asked: RefineRequest) -> None:
             lambda _, picture: pictures.append(picture),
             asked,
             locate(asked, working_size=(64, 64)),
+            Kontext(),
             max_side=max_side,
         )
         preview.show(0, torch.zeros(1, 16, 16), tiny_vae())
@@ -112,49 +116,34 @@ def test_a_viewer_may_stop_it(engine: DiffusionEngine, asked: RefineRequest) -> 
     assert engine.refine(asked).report.placed
 
 
-def test_without_a_viewer_no_hook_is_on_the_transformer(tiny_base: Path, adapter: Path, asked: RefineRequest) -> None:
-    hooks: list[int] = []
-
-    def count(pipeline: RefGCSR2Pipeline, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
-        hooks.append(len(pipeline.transformer._forward_hooks))
-        return tensors
-
-    settings = replace(SIX_STEPS, callback_on_step_end=count)
-    engine = DiffusionEngine(Sources(str(tiny_base), str(adapter)), SpeedOptions(), device="cpu", settings=settings)
-    engine.refine(asked)
-    assert hooks == [0] * 6
-    engine.refine(asked, viewer=lambda stage, picture: None)
-    assert hooks[6:] == [1] * 6
-    assert engine.loaded is not None
-    assert not engine.loaded.pipeline.transformer._forward_hooks
-
-
-def test_the_prediction_is_where_the_velocity_leads(tiny_base: Path, asked: RefineRequest) -> None:
+@pytest.mark.parametrize("kind", ["tiny_base", "tiny_klein", "tiny_klein_base"])
+def test_the_prediction_is_where_the_velocity_leads(
+    kind: str, request: pytest.FixtureRequest, asked: RefineRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At the schedule's last step sigma comes to 0, so that what it predicts is what it draws."""
-    pipeline = RefGCSR2Pipeline.from_pretrained(tiny_base)
+    base = request.getfixturevalue(kind)
+    pipeline = loading.pipeline_class(base).from_pretrained(base)
     pipeline.set_progress_bar_config(disable=True)
     predicted: list[torch.Tensor] = []
-    with recorded_predictions(pipeline.transformer, 16) as newest:
-        (latents,) = pipeline(
-            asked.reference.pixels,
-            asked.generated.pixels,
-            height=64,
-            width=64,
-            num_inference_steps=3,
-            reference_mask=asked.reference_mask.values if asked.reference_mask else None,
-            generated_mask=asked.generated_mask.values if asked.generated_mask else None,
-            generator=torch.Generator().manual_seed(0),
-            output_type="latent",
-            return_dict=False,
-        )
-        predicted.extend(newest)
-    assert isinstance(latents, torch.Tensor)
-    assert torch.allclose(predicted[0], latents, atol=1e-4)
+    monkeypatch.setattr(PredictionPreview, "show", lambda _self, _step, prediction, _vae: predicted.append(prediction))
+    latents: list[torch.Tensor] = []
+
+    def keep(pipeline: object, step: int, timestep: object, tensors: dict[str, Any]) -> dict[str, Any]:
+        latents.append(tensors["latents"])
+        return tensors
+
+    settings = replace(SIX_STEPS, num_inference_steps=40, callback_on_step_end=keep)
+    pipeline.refine(asked, settings, viewer=lambda stage, picture: None)
+    assert len(predicted) == len(latents) - 1
+    last = (predicted[-1] - latents[-1]).norm() / latents[-1].norm()
+    first = (predicted[0] - latents[-1]).norm() / latents[-1].norm()
+    assert last < 0.05
+    assert last < first / 3
 
 
-def test_latents_are_decoded_at_half_the_size() -> None:
-    vae = tiny_vae()
-    picture = decode_reduced(vae, torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(0)))
+@pytest.mark.parametrize(("backbone", "vae"), [(Kontext(), tiny_vae()), (Klein(), tiny_klein_vae())])
+def test_latents_are_decoded_at_half_the_size(backbone: Backbone, vae: Any) -> None:
+    picture = decode_reduced(backbone, vae, torch.randn(1, 4, 8, 12, generator=torch.Generator().manual_seed(0)))
     assert picture.shape == (32, 48, 3)
     assert picture.dtype == np.uint8
-    assert decode_reduced(vae, torch.full((1, 4, 8, 12), torch.nan)).shape == (32, 48, 3)
+    assert decode_reduced(backbone, vae, torch.full((1, 4, 8, 12), torch.nan)).shape == (32, 48, 3)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FluxKontextPipeline
+from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from huggingface_hub import ModelCard, constants
 from peft.tuners.lora import Linear as LoraLinear
 from safetensors.torch import load_file, save_file
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from refgc.errors import EngineError, InputError
 from refgc.model import weights
+from refgc.model.fingerprint import fingerprint
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
+from refgc.model.pipeline import RefGCSR2Pipeline
 from tests.support.fake_hub import FakeHub
 from tests.support.safetensors_files import GIGABYTE, make_sparse, opened_files, turn_into_pickle
 from tests.support.tiny_freqmole import run, teach
@@ -26,6 +28,7 @@ from tests.support.tiny_models import tiny_transformer
 
 CONFIG = FreqMoLEConfig(rank=3, lora_alpha=6.0, base="someone/tiny-kontext", reference_cache=True)
 REPOSITORY = "someone/adapter"
+BASE = tiny_transformer()
 
 
 def taught(config: FreqMoLEConfig = CONFIG) -> FreqMoLE:
@@ -57,7 +60,7 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path: Path) -> None:
     original = taught()
     weights.save(original, tmp_path / "deep" / "adapter")
     loaded = weights.load(tiny_transformer(), tmp_path / "deep" / "adapter")
-    assert loaded.config == CONFIG
+    assert loaded.config == original.config == CONFIG.model_copy(update={"base_fingerprint": fingerprint(BASE)})
     assert loaded.alphas() == original.alphas()
     assert torch.equal(run(loaded.transformer), run(original.transformer))
 
@@ -200,6 +203,40 @@ def test_fused_experts_bear_a_stock_lora_but_do_not_come_out_beneath_it(tiny_bas
     assert torch.equal(run(pipeline.transformer), injected)
 
 
+@pytest.mark.parametrize("lora_first", [True, False])
+def test_experts_work_beside_a_stock_lora_in_either_order(tiny_base: Path, tmp_path: Path, lora_first: bool) -> None:
+    """What both add to each weight adds up, and each goes without the other."""
+    lora = teach(inject(tiny_transformer(), CONFIG), seed=9)
+    weights.export_lora(lora, tmp_path)
+    lora.fuse()
+
+    def experts(transformer: FluxTransformer2DModel) -> FreqMoLE:
+        return teach(inject(transformer, CONFIG, generator=torch.Generator().manual_seed(4)))
+
+    both, alone = run(experts(lora.transformer).transformer), run(experts(tiny_transformer()).transformer)
+
+    pipeline = RefGCSR2Pipeline.from_pretrained(tiny_base)
+    if lora_first:
+        pipeline.load_lora_weights(tmp_path)
+    freqmole = pipeline.freqmole = experts(pipeline.transformer)
+    if not lora_first:
+        pipeline.load_lora_weights(tmp_path)
+    torch.testing.assert_close(run(pipeline.transformer), both, atol=1e-5, rtol=0)
+    learnt = {name for name, parameter in pipeline.transformer.named_parameters() if parameter.requires_grad}
+    assert learnt == {name for name, _ in freqmole.named_parameters()}
+    assert freqmole.config.base_fingerprint == fingerprint(BASE)
+    with pytest.raises(EngineError, match="before quantising the transformer or loading LoRAs into it"):
+        freqmole.fuse()
+    weights.save(freqmole, tmp_path / "adapter")
+
+    pipeline.unload_lora_weights()
+    torch.testing.assert_close(run(pipeline.transformer), alone, atol=1e-6, rtol=0)
+    freqmole.fuse()
+    torch.testing.assert_close(run(pipeline.transformer), alone, atol=1e-5, rtol=0)
+    loaded = weights.load(tiny_transformer(), tmp_path / "adapter")
+    assert torch.equal(run(loaded.transformer), alone)
+
+
 def test_experts_of_another_base_are_refused(tmp_path: Path) -> None:
     other = tiny_transformer(double_blocks=1, single_blocks=1)
     narrow = nn.Linear(16, 32)
@@ -211,6 +248,37 @@ def test_experts_of_another_base_are_refused(tmp_path: Path) -> None:
         f"The adapter '{tmp_path}' belongs to another base: transformer_blocks.0.attn.to_q.low_frequency_A is (3, 16) "
         "where this one needs (3, 32); it was trained on someone/tiny-kontext."
     )
+
+
+def test_experts_of_another_base_of_the_same_shapes_are_refused(saved: Path) -> None:
+    other = tiny_transformer(seed=1)
+    before = run(other)
+    with pytest.raises(InputError) as failure:
+        weights.load(other, saved)
+    assert str(failure.value) == (
+        f"The adapter '{saved}' was trained on someone/tiny-kontext, and this base has the same shapes but other "
+        "weights; load the adapter into the base it was trained on."
+    )
+    assert torch.equal(run(other), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_base_is_known_again_in_another_precision(saved: Path, dtype: torch.dtype) -> None:
+    assert weights.load(tiny_transformer().to(dtype), saved).config.rank == CONFIG.rank
+
+
+def test_an_adapter_without_a_fingerprint_is_loaded(saved: Path) -> None:
+    (saved / "config.json").write_text(CONFIG.model_dump_json())
+    assert weights.load(tiny_transformer(seed=1), saved).config.rank == CONFIG.rank
+
+
+def test_loading_leaves_the_global_random_state_alone(saved: Path) -> None:
+    transformer = tiny_transformer()
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    weights.load(transformer, saved)
+    assert torch.equal(torch.rand(4), expected)
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (3, 1)])
@@ -296,7 +364,7 @@ def test_links_out_of_the_folder_are_not_followed(saved: Path, file: str) -> Non
     (saved.parent / "elsewhere").rename(saved / "inside")
     (saved / file).unlink()
     (saved / file).symlink_to("inside")
-    assert weights.load(tiny_transformer(), saved).config == CONFIG
+    assert weights.load(tiny_transformer(), saved).config.rank == CONFIG.rank
 
 
 def test_a_config_too_large_for_one_is_not_read(saved: Path) -> None:
@@ -349,7 +417,7 @@ def test_what_is_pushed_comes_back_from_the_hub(hub: FakeHub) -> None:
 
     hub.repositories[REPOSITORY]["other.safetensors"] = b"large"
     loaded = weights.load(tiny_transformer(), REPOSITORY)
-    assert loaded.config == CONFIG
+    assert loaded.config == original.config
     assert torch.equal(run(loaded.transformer), run(original.transformer))
     cache = Path(constants.HF_HUB_CACHE)
     assert {path.name for path in cache.glob("*/snapshots/*/*")} == {"config.json", "freqmole.safetensors"}

@@ -69,6 +69,7 @@ def test_the_swap_is_offered_where_the_pictures_look_swapped() -> None:
 def test_visitors_are_told_which_engine_runs_here(tmp_path: Path) -> None:
     assert "correspondence engine, which needs no weights" in what_runs("correspondence", "someone/adapter")
     assert "FLUX.1-Kontext with the weights someone/adapter." in what_runs("diffusion", "someone/adapter")
+    assert "engine, FLUX.2 [klein] 4B with" in what_runs("diffusion", "someone/adapter", "FLUX.2 [klein] 4B")
     folder = tmp_path / "trained"
     folder.mkdir()
     told = what_runs("diffusion", str(folder))

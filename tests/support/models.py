@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import constants
 
 from tests.support.fake_hub import FakeHub, running_hub
+from tests.support.tiny_klein import save_tiny_klein
 from tests.support.tiny_models import save_tiny_base
 
 
@@ -17,6 +18,18 @@ from tests.support.tiny_models import save_tiny_base
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a complete tiny FLUX.1-Kontext of random weights; not to be written to."""
     return save_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny_klein(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a complete tiny FLUX.2 [klein], distilled, of random weights; not to be written to."""
+    return save_tiny_klein(tmp_path_factory.mktemp("tiny") / "klein")
+
+
+@pytest.fixture(scope="session")
+def tiny_klein_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of the base model, which is not distilled."""
+    return save_tiny_klein(tmp_path_factory.mktemp("tiny") / "klein-base", distilled=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

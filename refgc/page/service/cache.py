@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 
 import refgc
 from refgc import hub
+from refgc.doctor import base_source
 from refgc.engine import EngineName
 from refgc.imaging.files import MEGABYTE
 from refgc.page.pictures import ShownResult
@@ -50,7 +51,7 @@ SELECT key, folder FROM (SELECT key, folder, sum(bytes) OVER (ORDER BY used DESC
 WHERE total > ?
 """
 # Settings whose text decides the pixels of the diffusion engine.
-ENGINE_SETTINGS = ("REFGC_SPEED", "REFGC_DEVICE")
+ENGINE_SETTINGS = ("REFGC_SPEED", "REFGC_DEVICE", "REFGC_TOGETHER")
 
 SHOWN_RESULT = TypeAdapter(ShownResult)
 
@@ -239,11 +240,7 @@ def _installed() -> str:
 def _weights() -> str:
     """Where the weights of the diffusion engine are, and the state of each file of them."""
     found = []
-    for variable, published, files in (
-        (hub.BASE, hub.FLUX_KONTEXT, hub.PIPELINE_FILES),
-        (hub.ADAPTER, "", hub.ADAPTER_FILES),
-    ):
-        source = setting(variable) or published
+    for source, files in ((base_source(), hub.PIPELINE_FILES), (setting(hub.ADAPTER), hub.ADAPTER_FILES)):
         folder = hub.on_disk(source, files) if source else None
         found.append((source, _states(folder.rglob("*") if folder else ())))
     return str(found)

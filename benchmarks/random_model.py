@@ -1,4 +1,4 @@
-"""FLUX.1-Kontext with random weights, and the work that one picture takes.
+"""FLUX.1-Kontext or FLUX.2 [klein] with random weights, and the work that one picture takes.
 
 The architecture is the real one, by default at its full size; the weights are drawn on the device itself, so that
 nothing is downloaded. What is painted is noise, but it costs what the trained model's pictures cost: time and memory of
@@ -13,25 +13,39 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2Transformer2DModel,
+    FluxTransformer2DModel,
+)
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from refgc.flux.prompts import PromptEmbeddings
 from refgc.flux.quantization import Quantized, quantize
 from refgc.model import reference_cache
-from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
-from refgc.model.pipeline import RefGCSR2Pipeline
-from refgc.model.tokens import NOISE, PATCH, Conditions, conditions, position_ids, unpack
+from refgc.model.backbones.base import Backbone
+from refgc.model.backbones.klein import Klein
+from refgc.model.backbones.kontext import Kontext
+from refgc.model.freqmole import FreqMoLE, inject
+from refgc.model.loading import AnyRefGCPipeline
+from refgc.model.pipeline import RefGCSR2KleinPipeline, RefGCSR2Pipeline
+from refgc.model.reference_keys import ReferenceKeys
+from refgc.model.tokens import NOISE, PATCH, Conditions, unpack
 
+Architecture = Literal["kontext", "klein"]
 HEAD_WIDTH = 128
-TEXT_WIDTH, POOLED_WIDTH = 4096, 768
-LATENT_CHANNELS, PIXELS_PER_LATENT = 16, 8
+POOLED_WIDTH, PIXELS_PER_LATENT = 768, 8
+TEXT_WIDTHS: dict[Architecture, int] = {"kontext": 4096, "klein": 7680}
+LATENT_CHANNELS: dict[Architecture, int] = {"kontext": 16, "klein": 32}
+BACKBONES: dict[Architecture, Backbone] = {"kontext": Kontext(), "klein": Klein()}
+# Of Kontext, whose guidance costs nothing. The distilled klein is not guided.
 GUIDANCE = 2.5
-# The cache of block skipping asks which loop it serves.
-LOOP = "denoise"
 # In the order in which one is taken for everything together: that which also multiplies in 8 bits first.
 QUANTIZATIONS: tuple[Quantized, ...] = ("fp8", "int8", "nf4")
 
@@ -41,6 +55,7 @@ class Sizes:
     """How large the model and its work are; the defaults are the real ones.
 
     Attributes:
+        architecture: of the model.
         double_blocks: blocks that keep text and pictures apart.
         single_blocks: blocks that do not.
         heads: attention heads of 128; the width of the transformer is 128 times this.
@@ -52,6 +67,7 @@ class Sizes:
         vae_channels: of the VAE's first level; the others have twice and four times as many.
     """
 
+    architecture: Architecture = "kontext"
     double_blocks: int = 19
     single_blocks: int = 38
     heads: int = 24
@@ -72,13 +88,26 @@ class Sizes:
         """Tokens of one picture."""
         return math.prod(self.latents) // PATCH**2
 
+    @property
+    def backbone(self) -> Backbone:
+        """The architecture."""
+        return BACKBONES[self.architecture]
+
 
 FULL = Sizes()
+KLEIN_FULL = Sizes(architecture="klein", double_blocks=5, single_blocks=20, steps=4)
+FULLS: dict[Architecture, Sizes] = {"kontext": FULL, "klein": KLEIN_FULL}
 # Width and tokens an eighth of the full size, so that attention, projections, text and experts have the shares of the
 # work that they have there; and few blocks.
 SMALL = Sizes(
     double_blocks=2, single_blocks=4, heads=3, text_tokens=64, height=512, width=256, steps=4, rank=2, vae_channels=16
 )
+
+
+SMALLS: dict[Architecture, Sizes] = {
+    "kontext": SMALL,
+    "klein": dataclasses.replace(SMALL, architecture="klein", double_blocks=1, single_blocks=4),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,61 +117,60 @@ class Inputs:
     Attributes:
         reference: the HRRI, (1, 3, height, width) in [-1, 1].
         generated: the LRGI at the output's size, likewise.
-        text: (1, text tokens, width), embeddings of a prompt.
-        pooled: (1, pooled width), its pooled embedding.
+        words: embeddings of a prompt.
         noise: (1, picture tokens, 4 * latent channels).
     """
 
     reference: Tensor
     generated: Tensor
-    text: Tensor
-    pooled: Tensor
+    words: PromptEmbeddings
     noise: Tensor
 
 
-def build(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> RefGCSR2Pipeline:
+def build(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> AnyRefGCPipeline:
     """Transformer and VAE, drawn on `device` in `dtype` as their layers draw themselves; activations stay finite."""
+    common = {
+        "num_layers": sizes.double_blocks,
+        "num_single_layers": sizes.single_blocks,
+        "num_attention_heads": sizes.heads,
+        "attention_head_dim": HEAD_WIDTH,
+        "joint_attention_dim": TEXT_WIDTHS[sizes.architecture],
+    }
+    of_vae = {
+        "block_out_channels": tuple(times * sizes.vae_channels for times in (1, 2, 4, 4)),
+        "layers_per_block": 2,
+        "latent_channels": LATENT_CHANNELS[sizes.architecture],
+        "norm_num_groups": min(32, sizes.vae_channels),
+        "sample_size": 1024,
+    }
     with _default_dtype(dtype), device:
-        transformer = FluxTransformer2DModel(
-            num_layers=sizes.double_blocks,
-            num_single_layers=sizes.single_blocks,
-            num_attention_heads=sizes.heads,
-            attention_head_dim=HEAD_WIDTH,
-            joint_attention_dim=TEXT_WIDTH,
-            pooled_projection_dim=POOLED_WIDTH,
-            guidance_embeds=True,
-        )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=tuple(times * sizes.vae_channels for times in (1, 2, 4, 4)),
-            layers_per_block=2,
-            latent_channels=LATENT_CHANNELS,
-            norm_num_groups=min(32, sizes.vae_channels),
-            sample_size=1024,
-            scaling_factor=0.3611,
-            shift_factor=0.1159,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        )
+        if sizes.architecture == "klein":
+            transformer = Flux2Transformer2DModel(**common, guidance_embeds=False)
+            vae = AutoencoderKLFlux2(**of_vae)
+        else:
+            transformer = FluxTransformer2DModel(**common, pooled_projection_dim=POOLED_WIDTH, guidance_embeds=True)
+            vae = AutoencoderKL(
+                **of_vae,
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+                scaling_factor=0.3611,
+                shift_factor=0.1159,
+                use_quant_conv=False,
+                use_post_quant_conv=False,
+            )
     return _pipeline(transformer.eval().requires_grad_(False), vae.eval().requires_grad_(False))
 
 
-def copy_of(pipeline: RefGCSR2Pipeline) -> RefGCSR2Pipeline:
+def copy_of(pipeline: AnyRefGCPipeline) -> AnyRefGCPipeline:
     """A pipeline whose transformer may be changed; the VAE is shared."""
     return _pipeline(copy.deepcopy(pipeline.transformer), pipeline.vae)
 
 
-def _pipeline(transformer: FluxTransformer2DModel, vae: AutoencoderKL) -> RefGCSR2Pipeline:
-    return RefGCSR2Pipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=vae,
-        text_encoder=None,
-        tokenizer=None,
-        text_encoder_2=None,
-        tokenizer_2=None,
-        transformer=transformer,
-    )
+def _pipeline(transformer: Any, vae: Any) -> AnyRefGCPipeline:
+    parts = {"scheduler": FlowMatchEulerDiscreteScheduler(), "vae": vae, "transformer": transformer}
+    if isinstance(transformer, Flux2Transformer2DModel):
+        return RefGCSR2KleinPipeline(**parts, **dict.fromkeys(Klein.text_parts), is_distilled=True)
+    return RefGCSR2Pipeline(**parts, **dict.fromkeys(Kontext.text_parts))
 
 
 def draw_inputs(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Inputs:
@@ -154,15 +182,17 @@ def draw_inputs(sizes: Sizes, device: torch.device, dtype: torch.dtype) -> Input
     return Inputs(
         drawn(1, 3, sizes.height, sizes.width).clamp(-1, 1),
         drawn(1, 3, sizes.height, sizes.width).clamp(-1, 1),
-        drawn(1, sizes.text_tokens, TEXT_WIDTH),
-        drawn(1, POOLED_WIDTH),
-        drawn(1, sizes.picture_tokens, 4 * LATENT_CHANNELS),
+        PromptEmbeddings(
+            drawn(1, sizes.text_tokens, TEXT_WIDTHS[sizes.architecture]),
+            drawn(1, POOLED_WIDTH) if sizes.architecture == "kontext" else None,
+        ),
+        drawn(1, sizes.picture_tokens, 4 * LATENT_CHANNELS[sizes.architecture]),
     )
 
 
-def inject_random(transformer: FluxTransformer2DModel, rank: int) -> FreqMoLE:
+def inject_random(pipeline: AnyRefGCPipeline, rank: int) -> FreqMoLE:
     """Experts on every projection, as if they had learnt something: what they add is small, but not zero."""
-    freqmole = inject(transformer, FreqMoLEConfig(rank=rank, lora_alpha=rank))
+    freqmole = inject(pipeline.transformer, pipeline.backbone.adapter_config(rank=rank, lora_alpha=rank))
     for name, parameter in freqmole.named_parameters():
         if name.endswith("_B"):
             nn.init.normal_(parameter, std=0.01)
@@ -183,8 +213,8 @@ class Painter:
         skips: which steps the first-block cache skips, over and over; empty without one.
     """
 
-    transformer: FluxTransformer2DModel
-    vae: AutoencoderKL
+    transformer: Any
+    vae: Any
     inputs: Inputs
     sizes: Sizes
     cached: bool = False
@@ -198,11 +228,11 @@ class Painter:
         generated = self.inputs.generated
         if self.compact:
             generated = nn.functional.interpolate(generated, scale_factor=0.5, mode="area")
-        hrri, lrgi = (self._latents_of(picture) for picture in (self.inputs.reference, generated))
-        self._given = conditions(hrri, lrgi, over=self.sizes.latents)
+        backbone = self.sizes.backbone
+        hrri, lrgi = (backbone.encode(self.vae, picture) for picture in (self.inputs.reference, generated))
+        self._given = backbone.conditions(hrri, lrgi, over=self.sizes.latents)
         if self.cached:
-            guidance = self._filled(GUIDANCE)
-            reference_cache.fill(self.transformer, self._given.tokens, self._given.ids, self.inputs.pooled, guidance)
+            backbone.fill(self.transformer, self._given, self.inputs.words, GUIDANCE)
 
     def forget(self) -> None:
         """Free what `encode` made."""
@@ -215,24 +245,11 @@ class Painter:
         assert self._given is not None
         if self.skips:
             skip_blocks(self.transformer, skipped=self.skips[number % len(self.skips)])
-        ids = position_ids(self.sizes.latents, NOISE, device=latents.device)
-        tokens, attention = latents, dict(reference_cache.READ)
-        if not self.cached:
-            tokens, ids = torch.cat([latents, self._given.tokens], dim=1), torch.cat([ids, self._given.ids])
-            attention = {}
-        with self.transformer.cache_context(LOOP):
-            velocity: Tensor = self.transformer(
-                hidden_states=tokens,
-                encoder_hidden_states=self.inputs.text,
-                pooled_projections=self.inputs.pooled,
-                timestep=self._filled(sigma),
-                img_ids=ids,
-                txt_ids=ids.new_zeros(self.inputs.text.shape[1], 3),
-                guidance=self._filled(GUIDANCE),
-                joint_attention_kwargs=attention,
-                return_dict=False,
-            )[0]
-        return velocity[:, : latents.shape[1]]
+        backbone = self.sizes.backbone
+        ids = backbone.positions(self.sizes.latents, NOISE, device=latents.device)
+        given = None if self.cached else self._given
+        at = torch.full((1,), sigma, device=latents.device, dtype=latents.dtype)
+        return backbone.velocity(self.transformer, latents, ids, given, self.inputs.words, at, GUIDANCE)
 
     def steps(self, count: int) -> None:
         """Steps for their time alone."""
@@ -252,21 +269,12 @@ class Painter:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Noise tokens that are none any more to a picture, (1, 3, height, width)."""
-        config = self.vae.config
-        decodable = unpack(latents, *self.sizes.latents) / config.scaling_factor + config.shift_factor
-        picture: Tensor = self.vae.decode(decodable, return_dict=False)[0]
+        latents = self.sizes.backbone.to_vae(self.vae, unpack(latents, *self.sizes.latents))
+        picture: Tensor = self.vae.decode(latents, return_dict=False)[0]
         return picture
 
-    def _latents_of(self, picture: Tensor) -> Tensor:
-        config = self.vae.config
-        mode: Tensor = self.vae.encode(picture, return_dict=False)[0].mode()
-        return torch.mul(mode - config.shift_factor, config.scaling_factor)
 
-    def _filled(self, value: float) -> Tensor:
-        return torch.full((1,), value, device=self.inputs.noise.device, dtype=self.inputs.noise.dtype)
-
-
-def skip_blocks(transformer: FluxTransformer2DModel, *, skipped: bool) -> None:
+def skip_blocks(transformer: Any, *, skipped: bool) -> None:
     """Decide for the first-block cache, by its threshold, whether it skips the other blocks at the next step.
 
     The first step after its cache is emptied is computed in any case.
@@ -332,10 +340,10 @@ def weight_bytes(*models: nn.Module) -> int:
     return sum(_bytes(tensor) for model in models for tensor in (*model.parameters(), *model.buffers()))
 
 
-def cache_bytes(transformer: FluxTransformer2DModel) -> int:
+def cache_bytes(transformer: Any) -> int:
     """Bytes of the reference cache."""
     processors = (getattr(module, "processor", None) for module in transformer.modules())
-    caching = (one for one in processors if isinstance(one, reference_cache.ReferenceCacheProcessor))
+    caching = (one for one in processors if isinstance(one, ReferenceKeys))
     return sum(_bytes(kept) for one in caching for kept in (one.key, one.value) if kept is not None)
 
 

@@ -1,0 +1,164 @@
+"""The objective that RefGC-SR2 is trained with: L = L_FM + lambda_LF L_LF + lambda_HF L_HF + L_aal.
+
+The values of the paper's lambdas are not known to us; here they are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from refgc.model.attention import AlignmentMaps
+from refgc.model.losses import (
+    GAUSSIAN_SIGMA,
+    Distance,
+    attention_alignment_loss,
+    flow_matching_loss,
+    high_frequency_distances,
+    low_frequency_distances,
+    noised_latents,
+    precise,
+    predicted_clean_latents,
+    sigma_weights,
+)
+
+# Sigma is logged in so many bins of equal width.
+SIGMA_BINS = 4
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class ObjectiveSettings(BaseModel):
+    """The objective's choices; the defaults are the paper's where it tells them, else as the descriptions say.
+
+    Raises:
+        pydantic.ValidationError: a value is out of range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low_frequency: Weight = Field(default=1.0, description="lambda_LF; the paper's is not known to us, 1 is our choice")
+    high_frequency: Weight = Field(default=1.0, description="lambda_HF; likewise")
+    attention_alignment: Weight = Field(
+        default=1.0, description="weight of L_aal; 1 as in the paper, which adds the term as it is"
+    )
+    distance: Distance = Field(
+        default="l1",
+        description='of the two frequency terms: "l1" as in the paper, or "square", which counts large errors more',
+    )
+    sigma_power: Weight = Field(
+        default=2.0,
+        description="L_HF of a sample counts by (1 - sigma) to this power; 0 turns that off. Our choice: near 1 a "
+        "perfect prediction has no high frequencies, so that L_HF would pull against L_FM there",
+    )
+    object_weighted: bool = Field(
+        default=False,
+        description="in L_FM the object's latents count by total area / object area, as in ImageCritic",
+    )
+    gaussian_sigma: float = Field(
+        default=GAUSSIAN_SIGMA,
+        gt=0,
+        allow_inf_nan=False,
+        description="standard deviation in latents of the Gaussian that splits the frequencies; our choice",
+    )
+
+
+class ObjectiveTerms(NamedTuple):
+    """The objective and its terms, each a tensor without dimensions but for the last; the terms are not weighted.
+
+    A named tuple, because DDP and FSDP2 look for tensors in tuples.
+
+    Attributes:
+        total: what to minimise.
+        flow_matching: L_FM.
+        low_frequency: L_LF.
+        high_frequency: L_HF, each sample weighted by its sigma.
+        attention_alignment: L_aal.
+        high_frequency_by_sigma: (`SIGMA_BINS`, 2), for each bin of sigma the sum of L_HF without that weight, and the
+            number of samples; without gradient. Sums of it over steps and processes are what `bin_means` takes.
+    """
+
+    total: Tensor
+    flow_matching: Tensor
+    low_frequency: Tensor
+    high_frequency: Tensor
+    attention_alignment: Tensor
+    high_frequency_by_sigma: Tensor
+
+    def numbers(self) -> dict[str, float]:
+        """All of them by name, for a log; of the bins those that hold samples."""
+        scalars = self._asdict()
+        bins = scalars.pop("high_frequency_by_sigma")
+        return {name: term.item() for name, term in scalars.items()} | bin_means(bins)
+
+
+def bin_means(sums: Tensor) -> dict[str, float]:
+    """Means of L_HF by the bin's range of sigma, such as "high_frequency_sigma_0.25_0.50"; empty bins are left out.
+
+    Args:
+        sums: (bins, 2), sum and number of samples; `ObjectiveTerms.high_frequency_by_sigma`, or a sum of several.
+    """
+    width = 1 / len(sums)
+    return {
+        f"high_frequency_sigma_{number * width:.2f}_{(number + 1) * width:.2f}": total / count
+        for number, (total, count) in enumerate(sums.tolist())
+        if count
+    }
+
+
+def objective(
+    velocity: Tensor,
+    ground_truth: Tensor,
+    noise: Tensor,
+    sigma: Tensor,
+    *,
+    reference: Tensor,
+    ground_truth_mask: Tensor,
+    reference_mask: Tensor,
+    attention_maps: Collection[AlignmentMaps],
+    settings: ObjectiveSettings | None = None,
+) -> ObjectiveTerms:
+    """The whole objective for one batch.
+
+    Args:
+        velocity: the transformer's prediction for `noised_latents(ground_truth, noise, sigma)`, as latents.
+        ground_truth: z_HRGT, (batch, channels, height, width).
+        noise: of the same shape.
+        sigma: (batch,), in [0, 1].
+        reference: z_HRRI, (batch, channels, any height, any width).
+        ground_truth_mask: the object in the HRGT.
+        reference_mask: the object in the HRRI.
+        attention_maps: of the forward that predicted `velocity`; none where the term is not wanted.
+        settings: None stands for `ObjectiveSettings()`.
+    """
+    settings = settings or ObjectiveSettings()
+    velocity, ground_truth, noise, sigma = (precise(one) for one in (velocity, ground_truth, noise, sigma))
+    predicted = predicted_clean_latents(noised_latents(ground_truth, noise, sigma), velocity, sigma)
+    flow_matching = flow_matching_loss(
+        velocity, ground_truth, noise, ground_truth_mask if settings.object_weighted else None
+    )
+    how: dict[str, Any] = {"distance": settings.distance, "gaussian_sigma": settings.gaussian_sigma}
+    low = low_frequency_distances(predicted, ground_truth, ground_truth_mask, **how).mean()
+    distances = high_frequency_distances(predicted, reference, ground_truth_mask, reference_mask, **how)
+    high = (distances * sigma_weights(sigma, settings.sigma_power)).mean()
+    alignment = attention_alignment_loss(
+        attention_maps, ground_truth_mask, (ground_truth.shape[2], ground_truth.shape[3])
+    )
+    total = (
+        flow_matching
+        + settings.low_frequency * low
+        + settings.high_frequency * high
+        + settings.attention_alignment * alignment
+    )
+    return ObjectiveTerms(total, flow_matching, low, high, alignment, _by_sigma(distances.detach(), sigma))
+
+
+def _by_sigma(values: Tensor, sigma: Tensor) -> Tensor:
+    """Sum and number of the samples' values in each bin of sigma, (`SIGMA_BINS`, 2)."""
+    bins = (sigma * SIGMA_BINS).long().clamp(0, SIGMA_BINS - 1)
+    sums = values.new_zeros(SIGMA_BINS, 2)
+    return sums.index_add(0, bins, torch.stack([values, torch.ones_like(values)], dim=1))
