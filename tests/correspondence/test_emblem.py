@@ -67,7 +67,7 @@ def test_an_emblem_is_refined_on_another_bag_with_other_folds() -> None:
     generated = simulate(
         Image(truth.copy()), Mask(outline.astype(np.float32)), size=(256, 256), strengths=strengths, seed=5
     )
-    result = refine(reference, generated.image, engine="correspondence")
+    result = refine(reference, generated.image.pixels, engine="correspondence")
     inside = cv2.warpAffine(np.ones((EMBLEM, EMBLEM), np.float32), turned, (SIDE, SIDE)) > 0.5
     errors = [
         float(((picture.pixels.astype(np.float32) - truth)[inside] ** 2).mean())
