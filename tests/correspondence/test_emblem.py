@@ -27,7 +27,7 @@ def emblem() -> NDArray[np.float32]:
     cv2.line(drawn, (EMBLEM // 2, EMBLEM // 8), (EMBLEM // 2, EMBLEM // 2), 255, EMBLEM // 20, cv2.LINE_AA)
     foot = (EMBLEM // 10, EMBLEM * 9 // 10)
     cv2.putText(drawn, "NORD", foot, cv2.FONT_HERSHEY_DUPLEX, EMBLEM / 110, 255, EMBLEM // 40, cv2.LINE_AA)
-    return drawn.astype(np.float32) / 255
+    return drawn.astype(np.float32) / np.float32(255)
 
 
 def cloth(seed: int, colour: tuple[int, int, int]) -> NDArray[np.float32]:
