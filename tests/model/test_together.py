@@ -168,9 +168,7 @@ def test_the_seam_to_sure_pixels_has_one_colour() -> None:
 def test_together_is_on_without_an_adapter_and_off_with_one(card: RefineRequest) -> None:
     assert "correspondence" in refined(card).stages
     pipeline = leading_pipeline("klein")
-    pipeline.freqmole = type(
-        "Experts", (), {"config": type("Config", (), {"reference_cache": False, "compact_generated": False})}
-    )()
+    pipeline.freqmole = type("Experts", (), {"config": pipeline.backbone.adapter_config()})()
     settings = DenoisingSettings(width=WORKING[0], height=WORKING[1], num_inference_steps=2, **words())
     result = pipeline.refine(card, settings)
     assert "correspondence" not in result.stages
