@@ -128,7 +128,7 @@ def test_reference_is_beside_and_zooms_along(viewer: Locator) -> None:
     expect(reference).to_be_visible()
     photo = "one => one.getBoundingClientRect().width"
     before = reference.locator("img").evaluate(photo)
-    press(viewer, "Show the object alone")
+    press(viewer, "One pixel of the picture for each of the screen")
     assert reference.locator("img").evaluate(photo) > 1.1 * before
 
 
