@@ -48,7 +48,7 @@ STANDARD_LIMIT = 3.0
 # At a depth edge one view hides a band of the other, as wide as the displacement changes there. A map that bends less
 # than `STRAIGHT` (second derivative per cell), or whose parallax is below `PARALLAX` (cells), hides nothing that could
 # be seen, where this fraction of the flow is reliable. `STEEPNESS` is the width of each transition: in logarithms, and
-# in the fraction. Chosen by hand. Where patches of a picture are displaced, the parallax gains (1.1 dB on one photo pair);
+# in the fraction. Chosen by hand. Where patches of a picture are displaced the parallax gains 1.1 dB on one photo pair;
 # with other artifacts it changes nothing, and neither does another value of each constant (benchmarks/scenes.json).
 STRAIGHT = 0.12
 PARALLAX = 0.5
