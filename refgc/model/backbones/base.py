@@ -10,6 +10,7 @@ from torch import Tensor
 
 from refgc.flux.prompts import PromptEmbeddings
 from refgc.model.freqmole import FreqMoLEConfig
+from refgc.model.reference_keys import READ
 from refgc.model.tokens import Conditions
 
 # The name under which a step cache keeps what belongs to the denoising loop.
@@ -157,3 +158,31 @@ class Backbone(Protocol):
     def plain(self, pipeline: Any) -> Any:
         """The same components as a pipeline of diffusers' own class."""
         ...
+
+
+def denoising_pass(
+    backbone: Backbone,
+    transformer: Any,
+    tokens: Tensor,
+    ids: Tensor,
+    given: Conditions | None,
+    embeddings: PromptEmbeddings,
+    sigma: Tensor,
+    guidance: float,
+    *,
+    context: str = LOOP,
+) -> Tensor:
+    """One pass over text, noise and, without the cache, both pictures; arguments and result as of `Backbone.velocity`.
+
+    `context` is the name under which a step cache keeps what belongs to this pass.
+    """
+    hidden, hidden_ids = tokens, ids
+    if given is not None:
+        hidden, hidden_ids = torch.cat([tokens, given.tokens], dim=1), torch.cat([ids, given.ids])
+    with transformer.cache_context(context):
+        velocity: Tensor = transformer(
+            **backbone.inputs(transformer, hidden, hidden_ids, embeddings, sigma, guidance),
+            joint_attention_kwargs=dict(READ) if given is None else {},
+            return_dict=False,
+        )[0]
+    return velocity[:, : tokens.shape[1]]

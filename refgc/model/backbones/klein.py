@@ -13,7 +13,7 @@ from refgc.errors import InputError
 from refgc.flux.prompts import LONGEST_PROMPT, PromptEmbeddings, check_count
 from refgc.hub import FLUX_KLEIN
 from refgc.model import reference_cache as caching
-from refgc.model.backbones.base import LOOP, Guidance, Schedule
+from refgc.model.backbones.base import LOOP, Guidance, Schedule, denoising_pass
 from refgc.model.freqmole import FreqMoLEConfig
 from refgc.model.reference_keys import DROPPED_TEXT_TOKENS
 from refgc.model.tokens import Conditions, conditions, pack, position_ids, unpack
@@ -161,18 +161,10 @@ class Klein:
         guidance: float,
     ) -> Tensor:
         """One pass, or two above a guidance of 1 where embeddings of the empty prompt are given."""
-        hidden, hidden_ids = tokens, ids
-        if given is not None:
-            hidden, hidden_ids = torch.cat([tokens, given.tokens], dim=1), torch.cat([ids, given.ids])
 
         def passed(context: str, words: Tensor) -> Tensor:
-            with transformer.cache_context(context):
-                velocity: Tensor = transformer(
-                    **self.inputs(transformer, hidden, hidden_ids, PromptEmbeddings(words), sigma, guidance),
-                    joint_attention_kwargs=dict(caching.READ) if given is None else {},
-                    return_dict=False,
-                )[0]
-            return velocity[:, : tokens.shape[1]]
+            of_words = PromptEmbeddings(words)
+            return denoising_pass(self, transformer, tokens, ids, given, of_words, sigma, guidance, context=context)
 
         velocity = passed(LOOP, embeddings.tokens)
         if guidance <= 1 or embeddings.negative is None:

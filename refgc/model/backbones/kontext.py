@@ -12,7 +12,7 @@ from torch import Tensor
 from refgc.errors import InputError
 from refgc.flux.prompts import PromptEmbeddings, embed_flux
 from refgc.model import reference_cache as caching
-from refgc.model.backbones.base import LOOP, Guidance, Schedule
+from refgc.model.backbones.base import Guidance, Schedule, denoising_pass
 from refgc.model.freqmole import GUIDANCE, FreqMoLEConfig
 from refgc.model.sharding import unwrapped
 from refgc.model.tokens import Conditions, conditions, position_ids
@@ -113,16 +113,7 @@ class Kontext:
         guidance: float,
     ) -> Tensor:
         """One pass over text, noise and, without the cache, both pictures."""
-        hidden, hidden_ids = tokens, ids
-        if given is not None:
-            hidden, hidden_ids = torch.cat([tokens, given.tokens], dim=1), torch.cat([ids, given.ids])
-        with transformer.cache_context(LOOP):
-            velocity: Tensor = transformer(
-                **self.inputs(transformer, hidden, hidden_ids, embeddings, sigma, guidance),
-                joint_attention_kwargs=dict(caching.READ) if given is None else {},
-                return_dict=False,
-            )[0]
-        return velocity[:, : tokens.shape[1]]
+        return denoising_pass(self, transformer, tokens, ids, given, embeddings, sigma, guidance)
 
     def plain(self, pipeline: Any) -> FluxKontextPipeline:
         """As any tool loads it."""
