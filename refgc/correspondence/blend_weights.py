@@ -400,7 +400,7 @@ def compare(
         reliable=reliable,
         deviation=shrink(deviation, grid) / np.float32(cell),
         bending=bending(mapping),
-        parallax=parallax(mapping),
+        parallax=parallax(mapping) if alpha is None else None,
     )
     one, other = _luma(placed), _luma(seen)
     placed_colours, seen_colours = (blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (lit, seen))

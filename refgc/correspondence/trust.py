@@ -69,14 +69,15 @@ class Evidence:
         reliable: fraction of the cell with reliable flow, in [0, 1].
         deviation: distance of the flow from the regularised map, in cells.
         bending: norm of the map's second derivative, per cell.
-        parallax: how far the map is from the affine map that fits it best around, in cells.
+        parallax: how far the map is from the affine map that fits it best around, in cells; None for an object, whose
+            trust goes without it.
     """
 
     disagreement: Floats
     reliable: Floats
     deviation: Floats
     bending: Floats
-    parallax: Floats
+    parallax: Floats | None
 
 
 def local_correlation(placed: Floats, generated: Floats, sigma: float = AROUND) -> Floats:
@@ -123,24 +124,25 @@ def parallax(mapping: Floats) -> Floats:
         (height, width) in cells; 0 for any affine map.
     """
     grid = pixel_grid(size_of(mapping))
-    here, there = grid - grid.mean(axis=(0, 1)), mapping - mapping.mean(axis=(0, 1))
+    here, there = (np.moveaxis(field - field.mean(axis=(0, 1)), 2, 0) for field in (grid, mapping))
 
     def mean(field: Floats) -> Floats:
         return blur(np.ascontiguousarray(field), 2 * AROUND)
 
-    x, y = here[..., 0] - mean(here[..., 0]), here[..., 1] - mean(here[..., 1])
-    xx, yy, xy = (
-        mean(one * other) - mean(one) * mean(other)
-        for one, other in ((here[..., 0], here[..., 0]), (here[..., 1], here[..., 1]), (here[..., 0], here[..., 1]))
-    )
+    mean_x, mean_y = (mean(field) for field in here)
+    xx = mean(here[0] * here[0]) - mean_x * mean_x
+    yy = mean(here[1] * here[1]) - mean_y * mean_y
+    xy = mean(here[0] * here[1]) - mean_x * mean_y
     determinant = np.maximum(xx * yy - xy * xy, 1e-3)
-    squared = np.zeros_like(x)
-    for axis in range(2):
-        value = there[..., axis]
-        with_x, with_y = (mean(here[..., k] * value) - mean(here[..., k]) * mean(value) for k in range(2))
+    squared = np.zeros_like(mean_x)
+    for value in there:
+        mean_value = mean(value)
+        with_x = mean(here[0] * value) - mean_x * mean_value
+        with_y = mean(here[1] * value) - mean_y * mean_value
         slope_x, slope_y = with_x * yy - with_y * xy, with_y * xx - with_x * xy
-        squared += (value - mean(value) - (slope_x * x + slope_y * y) / determinant) ** 2
-    return np.asarray(np.sqrt(squared), np.float32)
+        fitted = (slope_x * (here[0] - mean_x) + slope_y * (here[1] - mean_y)) / determinant
+        squared += (value - mean_value - fitted) ** 2
+    return np.sqrt(squared)
 
 
 def estimate_trust(evidence: Evidence) -> Floats:
@@ -328,11 +330,16 @@ def object_confidence(usage: Usage, fit: ObjectFit) -> float:
 
 def _smooth_geometry_trust(evidence: Evidence) -> Floats:
     """Trust where nothing can be hidden and flow is reliable all around: what disagrees there is an artifact."""
-    bent, moved = (np.log(_largest_nearby(field) + 1e-3) for field in (evidence.bending, evidence.parallax))
-    straight = _logistic((np.log(STRAIGHT) - bent) / STRAIGHT_STEEPNESS)
-    near = _logistic((np.log(PARALLAX) - moved) / PARALLAX_STEEPNESS)
+    smooth = _below(evidence.bending, STRAIGHT, STRAIGHT_STEEPNESS)
+    if evidence.parallax is not None:
+        smooth = np.maximum(smooth, _below(evidence.parallax, PARALLAX, PARALLAX_STEEPNESS))
     reliable = _logistic((blur(evidence.reliable, 2 * AROUND) - MOSTLY_RELIABLE) / RELIABLE_STEEPNESS)
-    return np.asarray(np.maximum(straight, near) * reliable, np.float32)
+    return np.asarray(smooth * reliable, np.float32)
+
+
+def _below(field: Floats, limit: float, steepness: float) -> Floats:
+    """Towards 1 where a field is below a limit all around."""
+    return _logistic((np.log(limit) - np.log(_largest_nearby(field) + 1e-3)) / steepness)
 
 
 def _logistic(score: Floats) -> Floats:
