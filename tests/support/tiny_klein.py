@@ -15,7 +15,7 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from tests.support.tiny_models import LATENT_CHANNELS
+from tests.support.tiny_models import LATENT_CHANNELS, awake
 
 QWEN_WIDTH, QWEN_LAYERS = 16, 28
 # Three of Qwen's layers side by side.
@@ -40,11 +40,7 @@ def tiny_klein_transformer(seed: int = 0, double_blocks: int = 2, single_blocks:
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=False,
     )
-    with torch.no_grad():
-        for parameter in transformer.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(std=0.8 / parameter.shape[1] ** 0.5)
-    return transformer.eval().requires_grad_(False)
+    return awake(transformer)
 
 
 def tiny_klein_vae(seed: int = 0) -> AutoencoderKLFlux2:

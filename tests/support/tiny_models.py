@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxTransformer2DModel
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
 
 CHARACTERS = string.ascii_letters + string.digits + string.punctuation
 LATENT_CHANNELS = 4
 TEXT_WIDTH, POOLED_WIDTH = 32, 24
 CLIP_LENGTH = 77
+Transformer = TypeVar("Transformer", bound=nn.Module)
+
+
+def awake(transformer: Transformer) -> Transformer:
+    """The transformer in evaluation mode, with random weights that keep every branch of a block awake."""
+    with torch.no_grad():
+        for parameter in transformer.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(std=0.8 / parameter.shape[1] ** 0.5)
+    return transformer.eval().requires_grad_(False)
 
 
 def tiny_transformer(seed: int = 0, double_blocks: int = 2, single_blocks: int = 3) -> FluxTransformer2DModel:
@@ -33,11 +45,7 @@ def tiny_transformer(seed: int = 0, double_blocks: int = 2, single_blocks: int =
         guidance_embeds=True,
         axes_dims_rope=(4, 6, 6),
     )
-    with torch.no_grad():
-        for parameter in transformer.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(std=0.8 / parameter.shape[1] ** 0.5)
-    return transformer.eval().requires_grad_(False)
+    return awake(transformer)
 
 
 def tiny_vae(seed: int = 0) -> AutoencoderKL:
