@@ -19,19 +19,10 @@ from refgc.model.inputs import Inputs, prepare_inputs
 from refgc.model.pipeline import RefGCSR2KleinPipeline, RefGCSR2Pipeline
 from refgc.model.settings import DenoisingSettings
 from refgc.model.tokens import HRRI, LRGI, NOISE, conditions, pack, position_ids
-from refgc.request import RefineRequest, make_request
+from refgc.request import RefineRequest
 
 SIZE: dict[str, Any] = {"height": 64, "width": 96}
 AS_DRAWN: dict[str, Any] = {"together": False, "checks_drift": False}
-
-
-@pytest.fixture(scope="module")
-def request_() -> RefineRequest:
-    random = np.random.default_rng(0)
-    mask = np.zeros((48, 64), np.uint8)
-    mask[12:36, 16:48] = 255
-    pictures = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(2)]
-    return make_request(*pictures, scale=2, object_name="mug", reference_mask=mask, generated_mask=mask)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from refgc.model.loading import Folders, Sources, load, measure, pipeline_class
 from refgc.model.pipeline import RefGCSR2KleinPipeline, RefGCSR2Pipeline
 from refgc.model.settings import DenoisingSettings
 from refgc.model.tokens import NOISE, Conditions
-from refgc.request import RefineRequest, make_request
+from refgc.request import RefineRequest
 from tests.support.tiny_freqmole import teach
 from tests.support.tiny_klein import TEXT_WIDTH, run_klein, save_tiny_klein, tiny_klein_transformer
 
@@ -46,15 +46,6 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapter")
     weights.save(trained(tiny_klein_transformer(), reference_cache=True), folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def request_() -> RefineRequest:
-    random = np.random.default_rng(0)
-    mask = np.zeros((48, 64), np.uint8)
-    mask[12:36, 16:48] = 255
-    pictures = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(2)]
-    return make_request(*pictures, scale=2, object_name="mug", reference_mask=mask, generated_mask=mask)
 
 
 def test_every_projection_of_every_block_gets_experts_and_nothing_changes_until_they_are_trained() -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,7 +21,7 @@ from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
 from refgc.model.loading import Folders, Sources, load, measure
 from refgc.model.pipeline import RefGCSR2KleinPipeline
 from refgc.model.settings import DenoisingSettings
-from refgc.request import RefineRequest, make_request
+from refgc.request import RefineRequest
 from tests.support.tiny_freqmole import teach
 from tests.support.tiny_klein import run_klein, tiny_klein_transformer
 
@@ -38,15 +37,6 @@ def trained(**config) -> FreqMoLE:
 @pytest.fixture
 def lora(tmp_path: Path) -> Path:
     return weights.export_lora(trained(), tmp_path / "lora")
-
-
-@pytest.fixture(scope="module")
-def request_() -> RefineRequest:
-    random = np.random.default_rng(0)
-    mask = np.zeros((48, 64), np.uint8)
-    mask[12:36, 16:48] = 255
-    pictures = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(2)]
-    return make_request(*pictures, scale=2, object_name="mug", reference_mask=mask, generated_mask=mask)
 
 
 def test_steps_and_guidance_are_the_models_and_the_rest_is_the_trainings() -> None:
