@@ -1,17 +1,19 @@
 """Alignment: from a homography to a dense map, for a whole scene or for one object that was cut out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from refgc.correspondence.coarse_map import CoarseMap
+from refgc.correspondence.cylinder import Cylinder
 from refgc.correspondence.epipolar import enforce_epipolar_geometry
 from refgc.correspondence.flow import register
 from refgc.correspondence.harmonize import estimate_light
 from refgc.correspondence.rigidity import regularise
 from refgc.correspondence.surface import fit_surface
-from refgc.imaging.arrays import Bytes, Floats, local_variance, luma, resized, size_of
+from refgc.imaging.arrays import Bytes, Floats, Size, local_variance, luma, resized, size_of
 from refgc.imaging.region import Region
 from refgc.imaging.warp import (
     fitted,
@@ -53,6 +55,10 @@ OBJECT_PRIOR = 0.05
 # The same of an object that was found by its outline. It has little texture, so its flow follows noise and the shading
 # of another light, and would make waves in its relief.
 SILHOUETTE_PRIOR = 1.0
+# The same of a cylinder, whose shape is known. It is refitted to so many samples of the flow at most, and to no fewer
+# than the other; the error at which a sample's weight has fallen to a half is in pixels of the flow frame.
+CYLINDER_PRIOR = 1.0
+CYLINDER_FLOW, LEAST_CYLINDER_FLOW, CYLINDER_TOLERANCE = 1500, 100, 1.5
 OBJECT_RADIUS = 20
 # Standard deviation of the gain's window, as a fraction of the frame's longer side.
 GAIN_SIGMA = 0.05
@@ -67,12 +73,21 @@ class Alignment:
         flow: (height, width, 2), the map before it was regularised.
         reliable: (height, width) in [0, 1], 1 where the flow is reliable.
         scale: reference pixels per pixel of the flow frame.
+        surface: the map of the object's known shape, which may bend; None for a plane.
+        shown: (height, width) in [0, 1], how well the reference shows a surface; None where it shows all.
     """
 
     mapping: Floats
     flow: Floats
     reliable: Floats
     scale: float
+    surface: Floats | None = None
+    shown: Floats | None = None
+
+    def placed(self, mask: Floats) -> Floats:
+        """The reference's mask as it is placed, (height, width) in [0, 1]."""
+        seen = warp_mask(mask, self.mapping)
+        return seen if self.shown is None else seen * self.shown
 
 
 def align_scene(generated: Bytes, reference: Bytes, start: CoarseMap, region: Region) -> Alignment:
@@ -127,9 +142,11 @@ def align_object(
     sharp = prefilter(reference, scale)
     contrast = np.sqrt(local_variance(luma(picture).astype(np.float32), 3.0))
 
-    def search(surface: Floats, finest: int) -> tuple[Floats, Floats]:
+    def search(surface: Floats, finest: int, shown: Floats | None = None) -> tuple[Floats, Floats]:
         placed = np.asarray(sample(sharp, surface, size_of(reference)), np.float32)
         alpha = warp_mask(mask, surface)
+        if shown is not None:
+            alpha = alpha * shown
         light = estimate_light(placed, seen, alpha, GAIN_SIGMA * max(size_of(picture)))
         composited = seen + alpha[..., None] * (light.applied(placed) - seen)
         registration = register(picture, (composited + 0.5).astype(np.uint8), surface, sharpness, finest)
@@ -140,6 +157,11 @@ def align_object(
         )
         return registration.mapping, reliable.astype(np.float32) * alpha
 
+    if start.cylinder is not None:
+        base, shown = _refitted_cylinder(search, start, start.cylinder, region, size_of(picture), scale)
+        flow, reliable = search(base, 0, shown)
+        mapping = regularise(flow, base, reliable, picture, scale, OBJECT_RADIUS, CYLINDER_PRIOR)
+        return Alignment(mapping, flow, reliable, scale, base, shown)
     for _ in range(SURFACE_PASSES):
         surface = _refitted_surface(*search(base, finest=1), base, scale)
         displacement = float(np.median(np.linalg.norm(surface - base, axis=2))) / scale
@@ -153,6 +175,32 @@ def align_object(
     flow, reliable = search(base, finest=0)
     mapping = regularise(flow, base, reliable, picture, scale, OBJECT_RADIUS, prior)
     return Alignment(mapping, flow, reliable, scale)
+
+
+def _refitted_cylinder(
+    search: Callable[[Floats, int, Floats], tuple[Floats, Floats]],
+    start: CoarseMap,
+    cylinder: Cylinder,
+    region: Region,
+    size: Size,
+    scale: float,
+) -> tuple[Floats, Floats]:
+    """The map of the cylinder that the flow agrees with, and how well the reference shows it."""
+    points = start.points(region, size)
+    base, shown = cylinder.mapped(points)
+    for _ in range(SURFACE_PASSES):
+        flow, reliable = search(base, 1, shown)
+        keep = np.flatnonzero(reliable > 0.5)
+        if len(keep) < LEAST_CYLINDER_FLOW:
+            break
+        keep = keep[np.linspace(0, len(keep) - 1, min(len(keep), CYLINDER_FLOW)).astype(int)]
+        cylinder = cylinder.refitted(points.reshape(-1, 2)[keep], flow.reshape(-1, 2)[keep], CYLINDER_TOLERANCE * scale)
+        refitted, shown = cylinder.mapped(points)
+        moved = np.linalg.norm(refitted - base, axis=2)[shown > 0.5]
+        base = refitted
+        if not moved.size or float(np.median(moved)) / scale < CONVERGED_DISPLACEMENT:
+            break
+    return base, shown
 
 
 def warp_mask(mask: Floats, mapping: Floats) -> Floats:
@@ -179,5 +227,5 @@ def _flow_frame(generated: Bytes, start: CoarseMap, region: Region, side: int) -
     size = fitted(size_of(generated), side, FLOW_ENLARGEMENT)
     size = (max(MINIMUM_SIDE, size[0]), max(MINIMUM_SIDE, size[1]))
     picture = resized(generated, size)
-    base = start.over(region, size)
-    return picture, base, magnification(base), min(1.0, generated.shape[1] / size[0])
+    base, shown = start.over(region, size), start.shown(region, size)
+    return picture, base, magnification(base, shown), min(1.0, generated.shape[1] / size[0])

@@ -325,7 +325,7 @@ def compare_object(
 ) -> ObjectComparison:
     """A placed object beside the generated picture; see `object_weights` for the arguments."""
     size = size_of(aligned.mapping)
-    placed = warp_mask(mask, aligned.mapping)
+    placed = aligned.placed(mask)
     if generated_mask is None:
         outline = segment.object_at_placement(resized(generated, size), placed, aligned.reliable)
     else:
@@ -395,11 +395,13 @@ def compare(
     deviation = np.linalg.norm(aligned.flow - aligned.mapping, axis=2).clip(0, 10 * cell).astype(np.float32)
     lit = light.applied(placed)
     mapping = shrink(aligned.mapping, grid) / np.float32(cell)
+    # The bend of a known shape hides nothing.
+    unbent = 0.0 if aligned.surface is None else shrink(aligned.surface, grid) / np.float32(cell)
     evidence = Evidence(
         disagreement=np.abs(lit - seen).mean(axis=2),
         reliable=reliable,
         deviation=shrink(deviation, grid) / np.float32(cell),
-        bending=bending(mapping),
+        bending=bending(mapping - unbent),
         parallax=parallax(mapping) if alpha is None else None,
     )
     one, other = _luma(placed), _luma(seen)

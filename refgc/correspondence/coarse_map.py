@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from refgc.correspondence.cylinder import Cylinder
 from refgc.correspondence.match import Matches
 from refgc.imaging.arrays import Floats, Size, size_of
-from refgc.imaging.region import Region
+from refgc.imaging.region import Region, region_around
 from refgc.imaging.warp import fitted, homography_map, pixel_grid, rescale_points, rescaling
 
 # The constants of this file were chosen by hand, not fitted.
@@ -24,6 +25,8 @@ RESIDUAL = 6.0
 REWEIGHTINGS = 4
 # Weight of no deviation, in units of one match in the middle of the window.
 PRIOR = 0.5
+# Parts of the matches, each of which is left out of a fit once.
+FOLDS = 4
 # Ridge on the slopes, in units of the squared reach.
 SLOPE_RIDGE = 0.3
 
@@ -36,15 +39,49 @@ class CoarseMap:
         homography: 3x3.
         deviation: (rows, columns, 2) over the whole generated picture, in reference pixels; None for a plane.
         size: (width, height) of the generated picture.
+        cylinder: takes the place of both where the object is one.
     """
 
     homography: NDArray[np.float64]
     deviation: Floats | None
     size: Size
+    cylinder: Cylinder | None = None
+
+    def object_region(self, mask: Floats, margin: float) -> Region | None:
+        """The part of the generated picture in which the reference's object is seen, or None where it lies outside.
+
+        Args:
+            mask: (height, width) of the reference, above 0.5 on the object.
+            margin: added on each side, as a fraction of the object's longer side.
+        """
+        outlines, _ = cv2.findContours((mask > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        if not outlines:
+            return None
+        outline = np.concatenate(outlines).astype(np.float32).reshape(-1, 2)
+        if self.cylinder is not None:
+            return region_around(self.cylinder.outline(outline), self.size, margin)
+        corners = cv2.convexHull(outline)
+        return region_around(cv2.perspectiveTransform(corners, np.linalg.inv(self.homography)), self.size, margin)
+
+    def points(self, region: Region, size: Size) -> Floats:
+        """The points (height, width, 2) of the generated picture that a grid over a region of it stands for."""
+        return homography_map(region.to_picture() @ rescaling(size, region.size), size)
+
+    def shown(self, region: Region, size: Size) -> Floats | None:
+        """How well the reference shows what is there, (height, width) in [0, 1]; None where it shows all."""
+        return None if self.cylinder is None else self.cylinder.mapped(self.points(region, size))[1]
+
+    def placed(self, mask: Floats, region: Region, size: Size) -> Floats:
+        """The reference's mask (height, width) as it is placed on a grid over a region of the generated picture."""
+        seen = np.asarray(cv2.remap(mask, self.over(region, size), None, cv2.INTER_LINEAR), np.float32)
+        shown = self.shown(region, size)
+        return seen if shown is None else seen * shown
 
     def over(self, region: Region, size: Size) -> Floats:
         """The map (height, width, 2) on a grid of `size` over a region of the generated picture."""
         to_picture = region.to_picture() @ rescaling(size, region.size)
+        if self.cylinder is not None:
+            return self.cylinder.mapped(self.points(region, size))[0]
         plane = homography_map(self.homography @ to_picture, size)
         if self.deviation is None:
             return plane
@@ -70,6 +107,28 @@ def fit_coarse_map(homography: NDArray[np.float64], matches: Matches, size: Size
     grid = rescale_points(pixel_grid(nodes).reshape(-1, 2), nodes, size).astype(np.float64)
     deviation = _regressed(grid, here, residual, LEAST_REACH * max(size), RESIDUAL * tolerance)
     return CoarseMap(homography, deviation.reshape(nodes[1], nodes[0], 2).astype(np.float32), size)
+
+
+def held_out_errors(
+    homography: NDArray[np.float64], matches: Matches, size: Size, tolerance: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By how many pixels of the reference the plane, and its coarse map fitted to other matches, miss each match.
+
+    Args:
+        homography: 3x3, from generated to reference coordinates of the original pictures.
+        matches: that agree with each other, in the same coordinates.
+        size: (width, height) of the generated picture.
+        tolerance: as for `fit_coarse_map`.
+    """
+    here = matches.generated.astype(np.float64)
+    residual = matches.reference - cv2.perspectiveTransform(here.reshape(-1, 1, 2), homography).reshape(-1, 2)
+    fold = np.arange(len(here)) % FOLDS
+    rest = np.zeros_like(residual)
+    for out in range(FOLDS):
+        kept, left = fold != out, fold == out
+        bent = _regressed(here[left], here[kept], residual[kept], LEAST_REACH * max(size), RESIDUAL * tolerance)
+        rest[left] = residual[left] - bent
+    return np.linalg.norm(residual, axis=1), np.linalg.norm(rest, axis=1)
 
 
 def _regressed(

@@ -1,12 +1,13 @@
 """Object localisation: where the generated picture shows the reference's object, and from which side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from refgc.correspondence.coarse_map import CoarseMap, fit_coarse_map
+from refgc.correspondence.coarse_map import CoarseMap, fit_coarse_map, held_out_errors
+from refgc.correspondence.cylinder import fit_cylinder
 from refgc.correspondence.exposure import ExposedPair, expose
 from refgc.correspondence.learned import find_networks
 from refgc.correspondence.learned_search import find_learned_evidence
@@ -15,7 +16,7 @@ from refgc.correspondence.placement import Placement, middle_plane, place_all, p
 from refgc.correspondence.segment import object_at_matches, shows_one_scene
 from refgc.correspondence.silhouette import LOG_FALSE_ALARMS, SilhouettePlacement, place_by_silhouette
 from refgc.imaging.arrays import Floats, luma, resized, size_of
-from refgc.imaging.region import Region, object_region
+from refgc.imaging.region import Region
 from refgc.imaging.warp import fitted, rescale_points, rescaling
 from refgc.machine import BLAS_THREADS
 from refgc.masks.plain_background import object_on_plain_background
@@ -157,7 +158,7 @@ class _Matching:
         placed = place_by_silhouette(self._generated, self._reference, self._marked, self._mask)
         if placed is None:
             return None
-        region = object_region(placed.map.homography, placed.mask, self._size, MARGIN)
+        region = placed.map.object_region(placed.mask, MARGIN)
         if region is None:
             return None
         here, there = placed.points
@@ -187,8 +188,7 @@ class _Matching:
         reference = self._features[1].at(solid)
         latest = first
         while len(found) < COPIES:
-            mapping = latest.maps[0].over(whole, size)
-            placed = cv2.remap(first.object_mask, mapping, None, cv2.INTER_LINEAR) > 0.25
+            placed = latest.maps[0].placed(first.object_mask, whole, size) > 0.25
             free &= cv2.dilate(placed.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
             where = cv2.resize(free.astype(np.uint8) * 255, self._frame, interpolation=cv2.INTER_NEAREST)
             placements = place_all(match_features(self._features[0].at(where), reference), self._reference_frame, 1)
@@ -210,8 +210,18 @@ class _Matching:
                 maps.append(fit_coarse_map(homography, self._located(face.matches), self._size, scale))
             else:
                 maps.append(CoarseMap(homography, None, self._size))
-        region = object_region(maps[0].homography, mask, self._size, MARGIN)
+        turned = self._cylinder(faces[0], maps[0], located)
+        maps = maps if turned is None else [turned]
+        region = maps[0].object_region(mask, MARGIN)
         return Finding(tuple(maps), located, faces[0].log_false_alarms, region, mask) if region is not None else None
+
+    def _cylinder(self, face: Placement, plane: CoarseMap, located: Matches) -> CoarseMap | None:
+        """The map of a turned cylinder, where that predicts the matches best."""
+        unit = self._reference_size[0] / self._reference_frame[0]
+        scale = placement_scale(face.homography) * unit
+        others = held_out_errors(plane.homography, located, self._size, scale)
+        cylinder = fit_cylinder(located, unit, list(others))
+        return None if cylinder is None else replace(plane, deviation=None, cylinder=cylinder)
 
     def _original(self, homography: NDArray[np.float64]) -> NDArray[np.float64]:
         """A homography between the matching frames as one between the pictures."""

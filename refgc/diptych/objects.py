@@ -81,8 +81,7 @@ def _prompt_by_matches(finding: Finding, reference_mask: Mask, scene: Image) -> 
     hull = np.zeros((scene.size[1], scene.size[0]), np.uint8)
     cv2.fillConvexPoly(hull, cv2.convexHull(places), 1)
     between = cv2.erode(hull, np.ones((2 * HULL_EROSION + 1, 2 * HULL_EROSION + 1), np.uint8)) > 0
-    mapping = finding.maps[0].over(Region(0, 0, *scene.size), scene.size)
-    placed = cv2.remap(reference_mask.values, mapping, None, cv2.INTER_LINEAR)
+    placed = finding.maps[0].placed(reference_mask.values, Region(0, 0, *scene.size), scene.size)
     scribble: Floats = (between & (placed >= MARKED)).astype(np.float32)
     if not scribble.any():
         return Prompt(scene.size, positive=tuple((int(x), int(y)) for x, y in places))

@@ -1,9 +1,8 @@
-"""A rectangular region of a picture, and the one that an object covers under a homography."""
+"""A rectangular region of a picture, and the one around some points of it."""
 
 from dataclasses import dataclass
 from typing import cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,20 +37,15 @@ class Region:
         return np.array([[1.0, 0.0, self.left], [0.0, 1.0, self.top], [0.0, 0.0, 1.0]])
 
 
-def object_region(homography: NDArray[np.float64], mask: Floats, size: Size, margin: float) -> Region | None:
-    """The part of a picture in which an object is seen, or None where it lies outside of the picture.
+def region_around(points: Floats, size: Size, margin: float) -> Region | None:
+    """The part of a picture around points, or None where they lie outside of it.
 
     Args:
-        homography: 3x3, from the picture's to the reference's coordinates.
-        mask: (height, width) of the reference, above 0.5 on the object.
+        points: (..., 2) in pixels of the picture, at least one.
         size: (width, height) of the picture.
-        margin: added on each side, as a fraction of the object's longer side.
+        margin: added on each side, as a fraction of the longer side of what the points cover.
     """
-    outlines, _ = cv2.findContours((mask > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    if not outlines:
-        return None
-    corners = cv2.convexHull(np.concatenate(outlines).astype(np.float32))
-    seen = cv2.perspectiveTransform(corners, np.linalg.inv(homography)).reshape(-1, 2)
+    seen = points.reshape(-1, 2)
     low, high = seen.min(axis=0), seen.max(axis=0)
     space = margin * float((high - low).max()) + ABSOLUTE_MARGIN
     left, top = (max(0, int(v)) for v in np.floor(low - space))

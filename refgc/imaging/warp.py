@@ -43,11 +43,17 @@ def follow(field: Floats, flow: Floats) -> Floats:
     return np.asarray(cv2.remap(field, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
-def magnification(mapping: Floats) -> float:
-    """Reference pixels per pixel of the map's frame: the square root of the median area ratio."""
+def magnification(mapping: Floats, where: Floats | None = None) -> float:
+    """Reference pixels per pixel of the map's frame: the square root of the median area ratio.
+
+    Args:
+        mapping: (height, width, 2).
+        where: (height, width), above 0.5 where the map counts; None takes all of it.
+    """
     down, across = mapping[1:, :-1] - mapping[:-1, :-1], mapping[:-1, 1:] - mapping[:-1, :-1]
     area = np.abs(across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])
-    return float(np.sqrt(max(1e-6, float(np.median(area)))))
+    counted = area if where is None else area[where[1:, 1:] > 0.5]
+    return float(np.sqrt(max(1e-6, float(np.median(counted) if counted.size else 0.0))))
 
 
 def prefilter(reference: Bytes, pixels_per_pixel: float) -> Bytes:

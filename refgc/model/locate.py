@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgc.correspondence import segment
-from refgc.correspondence.align import warp_mask
 from refgc.correspondence.find import Finding, find
 from refgc.correspondence.placement import sureness
 from refgc.errors import InputError
@@ -203,7 +202,7 @@ def _placed(generated: Bytes, finding: Finding, object_mask: Floats) -> Floats |
     the hull is only drawn again as it was.
     """
     region = finding.region
-    warped = warp_mask(object_mask, finding.maps[0].over(region, region.size))
+    warped = finding.maps[0].placed(object_mask, region, region.size)
     points = finding.matches.generated - np.array([region.left, region.top], np.float32)
     matched = np.zeros(warped.shape, np.uint8)
     cv2.fillConvexPoly(matched, cv2.convexHull(points.astype(np.int32)), 1)

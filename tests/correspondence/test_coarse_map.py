@@ -12,6 +12,8 @@ from refgc.imaging.warp import pixel_grid, rescale_points
 
 SIZE = (200, 160)
 PLANE = np.array([[3.0, 0.1, 20.0], [-0.2, 3.2, 10.0], [0, 0, 1]])
+MASK = np.zeros((100, 100), np.float32)
+MASK[20:80, 30:70] = 1
 
 
 def matches(bend: float, seed: int = 0, count: int = 300) -> Matches:
@@ -64,3 +66,40 @@ def test_far_from_all_matches_the_map_stays_near_the_plane():
 def test_without_a_deviation_it_is_the_homography():
     mapping = CoarseMap(PLANE, None, SIZE).over(Region(10, 20, 60, 70), (50, 50))
     assert mapping == pytest.approx(at(pixel_grid((50, 50)) + np.array([10, 20], np.float32), 0.0), abs=1e-3)
+
+
+def placed_at(x: float, y: float, scale: float = 2.0) -> np.ndarray:
+    """Generated to reference, where the reference's corner is seen at (x, y), `scale` times smaller."""
+    return np.array([[scale, 0, -scale * x], [0, scale, -scale * y], [0, 0, 1]])
+
+
+def test_the_region_holds_the_object_and_its_margin():
+    region = CoarseMap(placed_at(100, 60), None, (300, 200)).object_region(MASK, 0.15)
+    assert region is not None
+    # The object is seen from (115, 70) to (134.5, 99.5), and its longer side is 29.5.
+    space = 0.15 * 29.5 + 4
+    assert (region.left, region.top) == (int(115 - space), int(70 - space))
+    assert region.right - 1 == pytest.approx(134.5 + space, abs=1)
+    assert region.bottom - 1 == pytest.approx(99.5 + space, abs=1)
+
+
+@pytest.mark.parametrize(("x", "y"), [(-20, -20), (270, 160), (-20, 160)])
+def test_the_region_is_clipped_to_the_picture(x, y):
+    region = CoarseMap(placed_at(x, y), None, (300, 200)).object_region(MASK, 0.15)
+    assert region is not None
+    assert 0 <= region.left < region.right <= 300
+    assert 0 <= region.top < region.bottom <= 200
+
+
+@pytest.mark.parametrize(("x", "y"), [(-200, 0), (400, 0), (0, 500)])
+def test_an_object_outside_of_the_picture_has_no_region(x, y):
+    assert CoarseMap(placed_at(x, y), None, (300, 200)).object_region(MASK, 0.15) is None
+
+
+def test_an_object_of_which_next_to_nothing_is_in_the_picture_has_no_region():
+    # The object ends at x = -4, its margin at 5.
+    assert CoarseMap(placed_at(-38.5, 60), None, (300, 200)).object_region(MASK, 0.15) is None
+
+
+def test_an_empty_mask_has_no_region():
+    assert CoarseMap(placed_at(100, 60), None, (300, 200)).object_region(0 * MASK, 0.15) is None
