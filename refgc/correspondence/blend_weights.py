@@ -338,7 +338,7 @@ def compare_object(
     fit = ObjectFit(
         reliable=segment.fraction_inside(core, aligned.reliable),
         alike=segment.fraction_inside(core, alike),
-        covered=segment.fraction_inside(outline, placed),
+        covered=segment.fraction_inside(outline if aligned.shown is None else outline * aligned.shown, placed),
         inside=segment.fraction_inside(core, outline),
     )
     local = LocalFit(
