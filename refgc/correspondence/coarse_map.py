@@ -1,4 +1,4 @@
-"""A coarse map from matches: a homography, and for what is no plane the smooth deviation from it."""
+"""A coarse map from matches: a homography, the smooth deviation from it, or the map of a turned cylinder."""
 
 from dataclasses import dataclass
 

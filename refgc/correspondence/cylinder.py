@@ -237,7 +237,7 @@ def _cast(view: Vector, points: Vector) -> tuple[Vector, Vector, Vector]:
     up, out = np.sin(elevation), np.cos(elevation)
     # A point of the line of sight at depth z is (across, down) * (1 + nearness * z), z. The cylinder is x^2 + z^2 = 1.
     slope = out - down * nearness * up
-    squared = (across * nearness) ** 2 + slope**2
+    squared = np.maximum((across * nearness) ** 2 + slope**2, 1e-9)
     half = across * across * nearness - down * up * slope
     hit = half * half - squared * (across * across + (down * up) ** 2 - 1.0)
     depth = (-half - np.sqrt(np.maximum(hit, 0.0))) / squared
@@ -254,7 +254,8 @@ def _projected(view: Vector, angle: Vector, height: Vector) -> Vector:
     elevation, roll, x, y, log_radius, nearness = view
     up, out = np.sin(elevation), np.cos(elevation)
     back = -np.cos(angle)
-    far = 1.0 + nearness * (height * up + back * out)
+    # What is behind the camera is put just before it.
+    far = np.maximum(1.0 + nearness * (height * up + back * out), 0.05)
     across, down = np.sin(angle) / far, (height * out - back * up) / far
     cosine, sine = np.cos(roll), np.sin(roll)
     turned = np.stack([cosine * across - sine * down, sine * across + cosine * down], axis=1)
