@@ -23,7 +23,7 @@ MOST_MATCHES, STARTING_MATCHES = 250, 80
 # Starts: radii in units of the matches' extent across the axis, and turns in radians; how many of them are fitted, and
 # the steps of those fits, of the last one and of those without some of the matches.
 RADII, TURNS = (1.1, 1.8), (-0.9, -0.45, 0.0, 0.45, 0.9)
-FITTED_STARTS, STARTING_STEPS, STEPS, HELD_OUT_STEPS = 6, 10, 30, 8
+FITTED_STARTS, STARTING_STEPS, STEPS, HELD_OUT_STEPS = 4, 10, 30, 8
 # Prior of each view: mean and standard deviation of the elevation in radians, and of the nearness, which is the radius
 # over the camera's distance; standard deviations of the roll and of the turn in radians.
 ELEVATION, NEARNESS = (0.15, 0.4), (0.12, 0.06)
@@ -34,6 +34,8 @@ BACK_ANGLE = 1.5
 # A cylinder is taken if it predicts matches that it was not fitted to better than other maps do, by so much of the mean
 # of log(1 + (error / TOLERANCE)^2), and with less than so much of it.
 FOLDS, AHEAD, LARGEST_ERROR = 4, 0.03, 1.4
+# Where another map misses them by less than so much of it, there is nothing to gain, and none is fitted.
+SMALL_ERROR = 0.5
 # Range of the cosine between a surface's normal and the line of sight, in the reference, over which it is shown there.
 SHOWN_RANGE = (0.05, 0.25)
 
@@ -116,7 +118,8 @@ def fit_cylinder(matches: Matches, unit: float, others: list[Vector]) -> Cylinde
 
     The parameters are found by least squares with Cauchy weights (Levenberg-Marquardt), from several starts.
     """
-    if len(matches) < LEAST_MATCHES:
+    rest = min((_score(other / unit) for other in others), default=np.inf)
+    if len(matches) < LEAST_MATCHES or rest < SMALL_ERROR:
         return None
     keep = np.linspace(0, len(matches) - 1, min(len(matches), MOST_MATCHES)).astype(int)
     points = [field[keep].astype(np.float64) for field in (matches.generated, matches.reference)]
@@ -130,7 +133,6 @@ def fit_cylinder(matches: Matches, unit: float, others: list[Vector]) -> Cylinde
     parameters, prior = found
     error = _held_out_error(parameters, prior, here, there, tolerance) * units[1] / unit
     score = _score(error)
-    rest = min((_score(other[keep] / unit) for other in others), default=np.inf)
     if score > LARGEST_ERROR or score > rest - AHEAD:
         return None
     return Cylinder(parameters, origins, (units[0], units[1]))
