@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from refgc.correspondence.cylinder import Cylinder
 from refgc.correspondence.match import Matches
-from refgc.imaging.arrays import Floats, Size, size_of
+from refgc.imaging.arrays import Bools, Floats, Size, size_of
 from refgc.imaging.region import Region, region_around
 from refgc.imaging.warp import fitted, homography_map, pixel_grid, rescale_points, rescaling
 
@@ -25,6 +25,8 @@ RESIDUAL = 6.0
 REWEIGHTINGS = 4
 # Weight of no deviation, in units of one match in the middle of the window.
 PRIOR = 0.5
+# Coverage from which on a grid's point counts as the object.
+COVERED = 0.25
 # Parts of the matches, each of which is left out of a fit once.
 FOLDS = 4
 # Ridge on the slopes, in units of the squared reach.
@@ -54,14 +56,36 @@ class CoarseMap:
             mask: (height, width) of the reference, above 0.5 on the object.
             margin: added on each side, as a fraction of the object's longer side.
         """
+        outline = self._outline(mask)
+        return None if outline is None else region_around(outline, self.size, margin)
+
+    def covered(self, mask: Floats, region: Region, size: Size) -> Bools:
+        """Where the object is, on a grid over a region of the generated picture, also where it shows another side.
+
+        Args:
+            mask: as for `object_region`.
+            region: the part of the generated picture.
+            size: (width, height) of the grid.
+        """
+        covered = self.placed(mask, region, size) > COVERED
+        outline = None if self.cylinder is None else self._outline(mask)
+        if outline is None:
+            return covered
+        from_picture = np.linalg.inv(region.to_picture() @ rescaling(size, region.size))
+        corners = cv2.perspectiveTransform(cv2.convexHull(outline), from_picture)
+        filled = cv2.fillConvexPoly(np.zeros((size[1], size[0]), np.uint8), np.rint(corners).astype(np.int32), 1)
+        return np.asarray(covered | (filled > 0))
+
+    def _outline(self, mask: Floats) -> Floats | None:
+        """Points (n, 2) of the generated picture around the object; None where the mask is empty."""
         outlines, _ = cv2.findContours((mask > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         if not outlines:
             return None
         outline = np.concatenate(outlines).astype(np.float32).reshape(-1, 2)
         if self.cylinder is not None:
-            return region_around(self.cylinder.outline(outline), self.size, margin)
-        corners = cv2.convexHull(outline)
-        return region_around(cv2.perspectiveTransform(corners, np.linalg.inv(self.homography)), self.size, margin)
+            return self.cylinder.outline(outline)
+        there = cv2.perspectiveTransform(cv2.convexHull(outline), np.linalg.inv(self.homography))
+        return np.asarray(there.reshape(-1, 2), np.float32)
 
     def points(self, region: Region, size: Size) -> Floats:
         """The points (height, width, 2) of the generated picture that a grid over a region of it stands for."""
@@ -113,6 +137,8 @@ def held_out_errors(
     homography: NDArray[np.float64], matches: Matches, size: Size, tolerance: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """By how many pixels of the reference the plane, and its coarse map fitted to other matches, miss each match.
+
+    The plane is that of all matches: its few parameters follow none of them.
 
     Args:
         homography: 3x3, from generated to reference coordinates of the original pictures.

@@ -188,7 +188,7 @@ class _Matching:
         reference = self._features[1].at(solid)
         latest = first
         while len(found) < COPIES:
-            placed = latest.maps[0].placed(first.object_mask, whole, size) > 0.25
+            placed = latest.maps[0].covered(first.object_mask, whole, size)
             free &= cv2.dilate(placed.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
             where = cv2.resize(free.astype(np.uint8) * 255, self._frame, interpolation=cv2.INTER_NEAREST)
             placements = place_all(match_features(self._features[0].at(where), reference), self._reference_frame, 1)
@@ -210,18 +210,20 @@ class _Matching:
                 maps.append(fit_coarse_map(homography, self._located(face.matches), self._size, scale))
             else:
                 maps.append(CoarseMap(homography, None, self._size))
-        turned = self._cylinder(faces[0], maps[0], located)
+        turned = self._cylinder(faces[0], maps, located)
         maps = maps if turned is None else [turned]
         region = maps[0].object_region(mask, MARGIN)
         return Finding(tuple(maps), located, faces[0].log_false_alarms, region, mask) if region is not None else None
 
-    def _cylinder(self, face: Placement, plane: CoarseMap, located: Matches) -> CoarseMap | None:
+    def _cylinder(self, surest: Placement, maps: list[CoarseMap], located: Matches) -> CoarseMap | None:
         """The map of a turned cylinder, where that predicts the matches best."""
         unit = self._reference_size[0] / self._reference_frame[0]
-        scale = placement_scale(face.homography) * unit
-        others = held_out_errors(plane.homography, located, self._size, scale)
-        cylinder = fit_cylinder(located, unit, list(others))
-        return None if cylinder is None else replace(plane, deviation=None, cylinder=cylinder)
+        scale = placement_scale(surest.homography) * unit
+        by_face = [held_out_errors(face.homography, located, self._size, scale) for face in maps]
+        # Each match of a box lies on one of its faces.
+        faces = np.min([plane for plane, _ in by_face], axis=0)
+        cylinder = fit_cylinder(located, unit, [faces, *(bent for _, bent in by_face)])
+        return None if cylinder is None else replace(maps[0], deviation=None, cylinder=cylinder)
 
     def _original(self, homography: NDArray[np.float64]) -> NDArray[np.float64]:
         """A homography between the matching frames as one between the pictures."""

@@ -48,12 +48,12 @@ def magnification(mapping: Floats, where: Floats | None = None) -> float:
 
     Args:
         mapping: (height, width, 2).
-        where: (height, width), above 0.5 where the map counts; None takes all of it.
+        where: (height, width), above 0.5 where the map counts; all of it where that is nowhere, or None.
     """
     down, across = mapping[1:, :-1] - mapping[:-1, :-1], mapping[:-1, 1:] - mapping[:-1, :-1]
     area = np.abs(across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])
-    counted = area if where is None else area[where[1:, 1:] > 0.5]
-    return float(np.sqrt(max(1e-6, float(np.median(counted) if counted.size else 0.0))))
+    counted = area if where is None or not (where[1:, 1:] > 0.5).any() else area[where[1:, 1:] > 0.5]
+    return float(np.sqrt(max(1e-6, float(np.median(counted)))))
 
 
 def prefilter(reference: Bytes, pixels_per_pixel: float) -> Bytes:

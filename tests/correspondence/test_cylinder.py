@@ -7,9 +7,11 @@ import pytest
 
 from benchmarks.drawn_cylinders import gain, request_of
 from refgc.correspondence import find as finding
+from refgc.correspondence.coarse_map import CoarseMap
 from refgc.correspondence.cylinder import Cylinder, fit_cylinder
 from refgc.correspondence.learned import find_networks
 from refgc.correspondence.match import Matches
+from refgc.imaging.region import Region
 from refgc.wheels import weights_folder
 
 TURN = 0.5
@@ -64,8 +66,8 @@ def test_a_surface_of_another_shape_is_no_cylinder():
 
 
 def test_few_matches_say_nothing_about_a_curvature():
-    here = points(20)
-    assert fit_cylinder(matches(here, TRUTH.mapped(here)[0]), 1.0, nothing_better(20)) is None
+    here = points(60)
+    assert fit_cylinder(matches(here, TRUTH.mapped(here)[0]), 1.0, nothing_better(60)) is None
 
 
 def test_the_reference_shows_its_front_only():
@@ -91,3 +93,15 @@ def test_the_print_of_a_turned_can_is_refined_further_than_by_flow_alone(monkeyp
     gained = gain(*asked)
     monkeypatch.setattr(finding, "fit_cylinder", lambda *_: None)
     assert gained > gain(*asked) + 0.3
+
+
+def test_the_side_that_the_reference_does_not_show_is_covered_by_the_object():
+    size = (1000, 840)
+    mask = np.zeros((1200, 1200), np.float32)
+    mask[420:880, 190:1010] = 1
+    coarse = CoarseMap(np.eye(3), None, size, TRUTH)
+    whole = Region(0, 0, *size)
+    hidden = (420, 655)
+    assert coarse.placed(mask, whole, size)[hidden] == 0.0
+    assert coarse.covered(mask, whole, size)[hidden]
+    assert not coarse.covered(mask, whole, size)[420, 900]
