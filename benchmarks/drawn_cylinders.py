@@ -16,6 +16,7 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 
+from benchmarks.trust_set import SCALE, gain_of
 from refgc.correspondence import find
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.imaging.arrays import Bools, Bytes
@@ -24,7 +25,7 @@ from refgc.imaging.image import Image, Mask
 from refgc.request import RefineRequest
 from refgc.simulator.artifacts import Strengths, simulate
 
-SIDE, SCALE = 1024, 4
+SIDE = 1024
 TURNS = (10.0, 20.0, 30.0, 45.0)
 # Distance of the camera in radii of the can.
 DISTANCE = 7.0
@@ -121,12 +122,7 @@ def request_of(seed: int, turn: float) -> tuple[RefineRequest, Bytes, Bools]:
 
 def gain(request: RefineRequest, truth: Bytes, side: Bools) -> float:
     """By how much the result is nearer to the truth than the enlargement, in dB inside the can's side."""
-    result = CorrespondenceEngine().refine(request)
-    errors = [
-        float(((one.pixels[side].astype(np.float32) - truth[side]) ** 2).mean()) + 1e-6
-        for one in (result.image, result.stages["upscaled"])
-    ]
-    return 10 * float(np.log10(errors[1] / errors[0]))
+    return gain_of(CorrespondenceEngine().refine(request), truth, side)
 
 
 def measure(seeds: int) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.trust_set import SCALE
+from benchmarks.trust_set import SCALE, gain_of
 from refgc.correspondence import trust
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.imaging.files import write_whole
@@ -48,11 +48,7 @@ def gains(reference: Image, truth: Image, seed: int) -> list[float]:
             for name, value in variant.items():
                 stack.enter_context(patch.object(trust, name, value))
             result = CorrespondenceEngine().refine(request)
-        errors = [
-            float(((one.pixels.astype(np.float32) - truth.pixels) ** 2).mean()) + 1e-6
-            for one in (result.image, result.stages["upscaled"])
-        ]
-        found.append(10 * float(np.log10(errors[1] / errors[0])))
+        found.append(gain_of(result, truth.pixels))
     return found
 
 

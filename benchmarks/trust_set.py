@@ -29,7 +29,8 @@ import numpy as np
 from PIL import Image as PILImage
 
 from benchmarks.split import Part, read_split
-from refgc.imaging.arrays import Bytes, Floats
+from refgc.engine import RefineResult
+from refgc.imaging.arrays import Bools, Bytes, Floats
 from refgc.imaging.image import Image, Mask, open_image, open_mask
 from refgc.simulator.artifacts import Strengths, simulate
 
@@ -131,6 +132,22 @@ def pairs(which: Part, renders: Path | None, dreambooth: Path | None) -> list[Pa
     if dreambooth is not None:
         groups += [_subject(dreambooth / name) for name in subjects]
     return [pair for group in groups for pair in _pairs_of(group, groups)]
+
+
+def gain_of(result: RefineResult, truth: Bytes, where: Bools | None = None) -> float:
+    """By how much a result is nearer to the truth than the enlargement, in dB.
+
+    Args:
+        result: of the correspondence engine.
+        truth: (height, width, 3) of the output.
+        where: (height, width), what counts; None takes the whole picture.
+    """
+    counted = np.ones(truth.shape[:2], bool) if where is None else where
+    errors = [
+        float(((one.pixels[counted].astype(np.float32) - truth[counted]) ** 2).mean()) + 1e-6
+        for one in (result.image, result.stages["upscaled"])
+    ]
+    return 10 * float(np.log10(errors[1] / errors[0]))
 
 
 def make_case(pair: Pair, seed: int) -> Case:

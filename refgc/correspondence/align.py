@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from refgc.correspondence.coarse_map import CoarseMap
@@ -13,7 +12,7 @@ from refgc.correspondence.flow import register
 from refgc.correspondence.harmonize import estimate_light
 from refgc.correspondence.rigidity import regularise
 from refgc.correspondence.surface import fit_surface
-from refgc.imaging.arrays import Bytes, Floats, Size, local_variance, luma, resized, size_of
+from refgc.imaging.arrays import Bytes, Floats, local_variance, luma, resized, size_of
 from refgc.imaging.region import Region
 from refgc.imaging.warp import (
     fitted,
@@ -21,6 +20,7 @@ from refgc.imaging.warp import (
     magnification,
     prefilter,
     sample,
+    warp_mask,
 )
 
 # The constants of this file were chosen by hand, not fitted.
@@ -86,8 +86,7 @@ class Alignment:
 
     def placed(self, mask: Floats) -> Floats:
         """The reference's mask as it is placed, (height, width) in [0, 1]."""
-        seen = warp_mask(mask, self.mapping)
-        return seen if self.shown is None else seen * self.shown
+        return warp_mask(mask, self.mapping, self.shown)
 
 
 def align_scene(generated: Bytes, reference: Bytes, start: CoarseMap, region: Region) -> Alignment:
@@ -99,7 +98,7 @@ def align_scene(generated: Bytes, reference: Bytes, start: CoarseMap, region: Re
         start: the coarse map.
         region: where `generated` lies in the generated picture.
     """
-    picture, base, scale, sharpness = _flow_frame(generated, start, region, SCENE_SIDE)
+    picture, (base, _), scale, sharpness = _flow_frame(generated, start, region, SCENE_SIDE)
     sharp = prefilter(reference, scale)
 
     def search(rough: Floats) -> Alignment:
@@ -137,16 +136,14 @@ def align_object(
         mask: the object in the reference, (height, width) in [0, 1].
         prior: weight of the fitted surface against the flow, in units of one reliable neighbour.
     """
-    picture, base, scale, sharpness = _flow_frame(generated, start, region, OBJECT_SIDE)
+    picture, (base, shown), scale, sharpness = _flow_frame(generated, start, region, OBJECT_SIDE)
     seen = picture.astype(np.float32)
     sharp = prefilter(reference, scale)
     contrast = np.sqrt(local_variance(luma(picture).astype(np.float32), 3.0))
 
     def search(surface: Floats, finest: int, shown: Floats | None = None) -> tuple[Floats, Floats]:
         placed = np.asarray(sample(sharp, surface, size_of(reference)), np.float32)
-        alpha = warp_mask(mask, surface)
-        if shown is not None:
-            alpha = alpha * shown
+        alpha = warp_mask(mask, surface, shown)
         light = estimate_light(placed, seen, alpha, GAIN_SIGMA * max(size_of(picture)))
         composited = seen + alpha[..., None] * (light.applied(placed) - seen)
         registration = register(picture, (composited + 0.5).astype(np.uint8), surface, sharpness, finest)
@@ -157,8 +154,9 @@ def align_object(
         )
         return registration.mapping, reliable.astype(np.float32) * alpha
 
-    if start.cylinder is not None:
-        base, shown = _refitted_cylinder(search, start, start.cylinder, region, size_of(picture), scale)
+    if start.cylinder is not None and shown is not None:
+        points = start.points(region, size_of(picture))
+        base, shown = _refitted_cylinder(search, start.cylinder, points, base, shown, scale)
         flow, reliable = search(base, 0, shown)
         mapping = regularise(flow, base, reliable, picture, scale, OBJECT_RADIUS, CYLINDER_PRIOR)
         return Alignment(mapping, flow, reliable, scale, base, shown)
@@ -179,15 +177,22 @@ def align_object(
 
 def _refitted_cylinder(
     search: Callable[[Floats, int, Floats], tuple[Floats, Floats]],
-    start: CoarseMap,
     cylinder: Cylinder,
-    region: Region,
-    size: Size,
+    points: Floats,
+    base: Floats,
+    shown: Floats,
     scale: float,
 ) -> tuple[Floats, Floats]:
-    """The map of the cylinder that the flow agrees with, and how well the reference shows it."""
-    points = start.points(region, size)
-    base, shown = cylinder.mapped(points)
+    """The map of the cylinder that the flow agrees with, and how well the reference shows it.
+
+    Args:
+        search: the flow from a map, and how reliable it is.
+        cylinder: to start from.
+        points: (height, width, 2), of the generated picture.
+        base: where the cylinder maps them.
+        shown: how well the reference shows them.
+        scale: reference pixels per pixel of the flow frame.
+    """
     for _ in range(SURFACE_PASSES):
         flow, reliable = search(base, 1, shown)
         keep = np.flatnonzero(reliable > 0.5)
@@ -203,12 +208,6 @@ def _refitted_cylinder(
     return base, shown
 
 
-def warp_mask(mask: Floats, mapping: Floats) -> Floats:
-    """The reference's mask warped by a map (height, width, 2); 0 where the map points outside of the reference."""
-    seen = np.asarray(sample(mask, mapping, size_of(mask), cv2.INTER_LINEAR), np.float32)
-    return seen * inside(mapping, size_of(mask))
-
-
 def _refitted_surface(flow: Floats, reliable: Floats, base: Floats, scale: float) -> Floats:
     """The smooth surface fitted to the flow, or `base` where there is none or it lies too far from `base`."""
     refitted = fit_surface(flow, reliable, scale)
@@ -219,13 +218,15 @@ def _refitted_surface(flow: Floats, reliable: Floats, base: Floats, scale: float
     return refitted if float(np.percentile(displacement, DISPLACEMENT_PERCENTILE)) < limit else base
 
 
-def _flow_frame(generated: Bytes, start: CoarseMap, region: Region, side: int) -> tuple[Bytes, Floats, float, float]:
-    """The picture in the flow frame, the coarse map there, its magnification and the picture's sharpness.
+def _flow_frame(
+    generated: Bytes, start: CoarseMap, region: Region, side: int
+) -> tuple[Bytes, tuple[Floats, Floats | None], float, float]:
+    """The picture in the flow frame, the coarse map there with what it shows, its magnification, the sharpness.
 
     Magnification is in reference pixels per pixel of the flow frame; sharpness in generated pixels per the same.
     """
     size = fitted(size_of(generated), side, FLOW_ENLARGEMENT)
     size = (max(MINIMUM_SIDE, size[0]), max(MINIMUM_SIDE, size[1]))
     picture = resized(generated, size)
-    base, shown = start.over(region, size), start.shown(region, size)
-    return picture, base, magnification(base, shown), min(1.0, generated.shape[1] / size[0])
+    base, shown = start.seen(region, size)
+    return picture, (base, shown), magnification(base, shown), min(1.0, generated.shape[1] / size[0])

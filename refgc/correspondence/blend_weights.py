@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from refgc.correspondence import segment
-from refgc.correspondence.align import GAIN_SIGMA, Alignment, warp_mask
+from refgc.correspondence.align import GAIN_SIGMA, Alignment
 from refgc.correspondence.harmonize import Light, estimate_light
 from refgc.correspondence.trust import (
     AROUND,
@@ -25,7 +25,7 @@ from refgc.correspondence.trust import (
     usage_of,
 )
 from refgc.imaging.arrays import Bytes, Floats, blur, enlarge, local_variance, resized, shrink, size_of, smoothstep
-from refgc.imaging.warp import fitted, inside, prefilter, sample
+from refgc.imaging.warp import fitted, inside, prefilter, sample, warp_mask
 
 # The constants of this file were chosen by hand, not fitted.
 # Standard deviation of the gain's window for an object, as a fraction of its region's longer side: folds and highlights

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgc.correspondence.cylinder import Cylinder
-from refgc.correspondence.match import Matches
+from refgc.correspondence.match import Matches, folds
 from refgc.imaging.arrays import Bools, Floats, Size, size_of
 from refgc.imaging.region import Region, region_around
-from refgc.imaging.warp import fitted, homography_map, pixel_grid, rescale_points, rescaling
+from refgc.imaging.warp import fitted, homography_map, pixel_grid, rescale_points, rescaling, warp_mask
 
 # The constants of this file were chosen by hand, not fitted.
 # Nodes along the longer side of the picture.
@@ -27,8 +27,6 @@ REWEIGHTINGS = 4
 PRIOR = 0.5
 # Coverage from which on a grid's point counts as the object.
 COVERED = 0.25
-# Parts of the matches, each of which is left out of a fit once.
-FOLDS = 4
 # Ridge on the slopes, in units of the squared reach.
 SLOPE_RIDGE = 0.3
 
@@ -91,26 +89,25 @@ class CoarseMap:
         """The points (height, width, 2) of the generated picture that a grid over a region of it stands for."""
         return homography_map(region.to_picture() @ rescaling(size, region.size), size)
 
-    def shown(self, region: Region, size: Size) -> Floats | None:
-        """How well the reference shows what is there, (height, width) in [0, 1]; None where it shows all."""
-        return None if self.cylinder is None else self.cylinder.mapped(self.points(region, size))[1]
-
     def placed(self, mask: Floats, region: Region, size: Size) -> Floats:
         """The reference's mask (height, width) as it is placed on a grid over a region of the generated picture."""
-        seen = np.asarray(cv2.remap(mask, self.over(region, size), None, cv2.INTER_LINEAR), np.float32)
-        shown = self.shown(region, size)
-        return seen if shown is None else seen * shown
+        mapping, shown = self.seen(region, size)
+        return warp_mask(mask, mapping, shown)
+
+    def seen(self, region: Region, size: Size) -> tuple[Floats, Floats | None]:
+        """The map of `over`, and how well that is shown, (height, width) in [0, 1]; None where it shows all."""
+        if self.cylinder is None:
+            return self.over(region, size), None
+        return self.cylinder.mapped(self.points(region, size))
 
     def over(self, region: Region, size: Size) -> Floats:
         """The map (height, width, 2) on a grid of `size` over a region of the generated picture."""
-        to_picture = region.to_picture() @ rescaling(size, region.size)
         if self.cylinder is not None:
-            return self.cylinder.mapped(self.points(region, size))[0]
-        plane = homography_map(self.homography @ to_picture, size)
+            return self.seen(region, size)[0]
+        plane = homography_map(self.homography @ region.to_picture() @ rescaling(size, region.size), size)
         if self.deviation is None:
             return plane
-        points = cv2.perspectiveTransform(pixel_grid(size).reshape(-1, 1, 2), to_picture).reshape(size[1], size[0], 2)
-        nodes = rescale_points(np.asarray(points, np.float32), self.size, size_of(self.deviation))
+        nodes = rescale_points(self.points(region, size), self.size, size_of(self.deviation))
         bent = cv2.remap(self.deviation, nodes, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(plane + bent, np.float32)
 
@@ -148,10 +145,9 @@ def held_out_errors(
     """
     here = matches.generated.astype(np.float64)
     residual = matches.reference - cv2.perspectiveTransform(here.reshape(-1, 1, 2), homography).reshape(-1, 2)
-    fold = np.arange(len(here)) % FOLDS
     rest = np.zeros_like(residual)
-    for out in range(FOLDS):
-        kept, left = fold != out, fold == out
+    for left in folds(len(here)):
+        kept = ~left
         bent = _regressed(here[left], here[kept], residual[kept], LEAST_REACH * max(size), RESIDUAL * tolerance)
         rest[left] = residual[left] - bent
     return np.linalg.norm(residual, axis=1), np.linalg.norm(rest, axis=1)

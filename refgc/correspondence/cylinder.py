@@ -4,13 +4,15 @@ Both pictures see the cylinder through a camera of their own. A point of the gen
 cylinder, turned by the angle between the two, and projected into the reference.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import scipy  # imports a part of it at its first use: the start of the page need not wait for that
 from numpy.typing import NDArray
 
-from refgc.correspondence.match import Matches
+from refgc.correspondence.match import Matches, folds
 from refgc.imaging.arrays import Floats, smoothstep
 
 # The constants of this file were chosen by hand, not fitted.
@@ -33,7 +35,7 @@ PRIOR, OUTSIDE, BACK = 0.7, 30.0, 30.0
 BACK_ANGLE = 1.5
 # A cylinder is taken if it predicts matches that it was not fitted to better than other maps do, by so much of the mean
 # of log(1 + (error / TOLERANCE)^2), and with less than so much of it.
-FOLDS, AHEAD, LARGEST_ERROR = 4, 0.03, 1.3
+AHEAD, LARGEST_ERROR = 0.03, 1.3
 # Where another map misses them by less than so much of it, there is nothing to gain, and none is fitted.
 SMALL_ERROR = 0.5
 # Largest difference between the logarithms of the radius in both pictures, each in units of the matches' extent there:
@@ -46,6 +48,8 @@ SHOWN_RANGE = (0.05, 0.25)
 Vector = NDArray[np.float64]
 # Elevation, roll, centre (x, y), logarithm of the radius and nearness of a view; the turn follows both views.
 VIEW, LOG_RADIUS = 6, 4
+# Steps of the parameters that change a map by about as much.
+STEP = np.array([0.2, 0.2, 0.3, 0.3, 0.3, 0.1] * 2 + [0.3])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,8 +81,8 @@ class Cylinder:
         limited = np.clip(turned, -0.5 * np.pi, 0.5 * np.pi)
         there = _projected(self.parameters[VIEW:-1], limited, height) * self.units[1] + self.origins[1]
         elevation, nearness = self.parameters[VIEW], self.parameters[2 * VIEW - 1]
-        facing = np.where(hit > 0.0, np.cos(turned) - nearness / np.cos(elevation), -1.0)
-        facing = np.where(np.abs(turned) < np.pi, facing, -1.0)
+        in_front = (hit > 0.0) & (np.abs(turned) < np.pi)
+        facing = np.where(in_front, np.cos(turned) - nearness / np.cos(elevation), -1.0)
         shown = smoothstep(facing.astype(np.float32), *SHOWN_RANGE)
         shape = points.shape[:-1]
         return there.astype(np.float32).reshape(*shape, 2), shown.reshape(shape)
@@ -108,7 +112,7 @@ class Cylinder:
         one = (here - self.origins[0]) / self.units[0]
         other = (there - self.origins[1]) / self.units[1]
         prior = _prior(self.parameters[1], self.parameters[VIEW + 1])
-        parameters, _ = _fit(self.parameters, one, other, tolerance / self.units[1], prior, STEPS, "cauchy")
+        parameters = _fit(self.parameters, one, other, tolerance / self.units[1], prior, STEPS, "cauchy")
         return replace(self, parameters=parameters)
 
 
@@ -156,53 +160,53 @@ def _surest(here: Vector, there: Vector, tolerance: float) -> tuple[Vector, Vect
     if size < 1e-3 or a * d - b * c <= 0.0:
         return None
     few = np.linspace(0, len(here) - 1, min(len(here), STARTING_MATCHES)).astype(int)
-    starts = []
-    for axis in (0.0, 0.5 * np.pi):
-        across = np.array([np.cos(axis), np.sin(axis)])
-        across_here = np.array([np.cos(axis - roll), np.sin(axis - roll)])
-        extent = float(np.percentile(np.abs(there @ across), 95))
-        prior = _prior(axis - roll, axis)
-        for radius in RADII:
-            for turn in TURNS:
-                shown, seen = extent * radius, extent * radius / size
-                offset = np.sin(0.5 * turn)
-                one = (ELEVATION[0], axis - roll, *(seen * offset * across_here), np.log(seen), NEARNESS[0])
-                other = (ELEVATION[0], axis, *(-shown * offset * across), np.log(shown), NEARNESS[0])
-                start = np.array([*one, *other, turn])
-                cost = float(np.log1p((_residuals(start, here[few], there[few], 4 * tolerance, prior)) ** 2).sum())
-                starts.append((cost, start, prior))
-    starts.sort(key=lambda one: one[0])
-    fitted = []
-    for _, start, prior in starts[:FITTED_STARTS]:
-        rough, _ = _fit(start, here[few], there[few], 4 * tolerance, prior, STARTING_STEPS, "soft_l1")
-        cost = float(np.log1p(_residuals(rough, here[few], there[few], tolerance, prior) ** 2).sum())
-        fitted.append((cost, rough, prior))
-    _, best, prior = min(fitted, key=lambda one: one[0])
-    return _fit(best, here, there, tolerance, prior, STEPS, "cauchy")[0], prior
+    one, other = here[few], there[few]
+
+    def cost(start: tuple[Vector, Vector], error: float) -> float:
+        parameters, prior = start
+        return float(np.log1p(_residuals(parameters, one, other, error, prior) ** 2).sum())
+
+    starts = sorted(_starts(there, size, roll), key=lambda start: cost(start, 4 * tolerance))
+    fitted = [
+        (_fit(start, one, other, 4 * tolerance, prior, STARTING_STEPS, "soft_l1"), prior)
+        for start, prior in starts[:FITTED_STARTS]
+    ]
+    best, prior = min(fitted, key=lambda rough: cost(rough, tolerance))
+    return _fit(best, here, there, tolerance, prior, STEPS, "cauchy"), prior
+
+
+def _starts(there: Vector, size: float, roll: float) -> Iterator[tuple[Vector, Vector]]:
+    """Parameters with their prior: the axis upright or lying in the reference, some radii and some turns.
+
+    Args:
+        there: (n, 2), points of the reference around its origin.
+        size: units of the reference per unit of the generated picture.
+        roll: from the generated picture to the reference, in radians.
+    """
+    for axis, radius, turn in product((0.0, 0.5 * np.pi), RADII, TURNS):
+        across, across_here = (np.array([np.cos(angle), np.sin(angle)]) for angle in (axis, axis - roll))
+        shown = float(np.percentile(np.abs(there @ across), 95)) * radius
+        seen, offset = shown / size, np.sin(0.5 * turn)
+        view = (ELEVATION[0], axis - roll, *(seen * offset * across_here), np.log(seen), NEARNESS[0])
+        reference_view = (ELEVATION[0], axis, *(-shown * offset * across), np.log(shown), NEARNESS[0])
+        yield np.array([*view, *reference_view, turn]), _prior(axis - roll, axis)
 
 
 def _held_out_error(parameters: Vector, prior: Vector, here: Vector, there: Vector, tolerance: float) -> Vector:
     """By how much each point is missed by the cylinder that was fitted without it, (n,)."""
-    fold = np.arange(len(here)) % FOLDS
     error = np.zeros(len(here))
-    for out in range(FOLDS):
-        kept, left = fold != out, fold == out
-        refitted, _ = _fit(parameters, here[kept], there[kept], tolerance, prior, HELD_OUT_STEPS, "cauchy")
+    for left in folds(len(here)):
+        refitted = _fit(parameters, here[~left], there[~left], tolerance, prior, HELD_OUT_STEPS, "cauchy")
         error[left] = np.linalg.norm(_forward(refitted, here[left])[0] - there[left], axis=1)
     return error
 
 
-def _fit(
-    start: Vector, here: Vector, there: Vector, tolerance: float, prior: Vector, steps: int, loss: str
-) -> tuple[Vector, float]:
-    """The parameters nearest to `start` with the least cost, and that cost."""
+def _fit(start: Vector, here: Vector, there: Vector, tolerance: float, prior: Vector, steps: int, loss: str) -> Vector:
+    """The parameters nearest to `start` with the least cost."""
     found = scipy.optimize.least_squares(
-        _residuals, start, args=(here, there, tolerance, prior), loss=loss, max_nfev=steps, x_scale=_STEP
+        _residuals, start, args=(here, there, tolerance, prior), loss=loss, max_nfev=steps, x_scale=STEP
     )
-    return np.asarray(found.x), float(found.cost)
-
-
-_STEP = np.array([0.2, 0.2, 0.3, 0.3, 0.3, 0.1] * 2 + [0.3])
+    return np.asarray(found.x)
 
 
 def _prior(roll: float, reference_roll: float) -> Vector:

@@ -1,6 +1,6 @@
 """Feature matching: SIFT keypoints, and learned ones beside them where their networks are there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,6 +21,8 @@ LOOSEST_RATIO = 0.92
 CELL = 3.0
 # Descriptors that are compared at a time, which bounds the memory.
 CHUNK = 2048
+# Parts of the matches, each of which is left out of a fit once.
+FOLDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,12 @@ class Matches:
         """Several sets of matches concatenated."""
         columns = ((m.generated, m.reference, m.size_ratios, m.turns, m.ambiguity) for m in several)
         return Matches(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+def folds(count: int) -> Iterator[NDArray[np.bool_]]:
+    """For cross-validation: which of `count` matches are left out, each once, (count,)."""
+    part = np.arange(count) % FOLDS
+    return (part == out for out in range(FOLDS))
 
 
 def find_features(grey: Bytes, mask: Bytes | None = None) -> Features:

@@ -100,3 +100,16 @@ def fitted(size: Size, side: float, enlargement: float = 1.0) -> Size:
     """`size` times `enlargement`, or less so that its longer side is at most `side`; the aspect ratio is kept."""
     factor = min(enlargement, side / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def warp_mask(mask: Floats, mapping: Floats, shown: Floats | None = None) -> Floats:
+    """The reference's mask warped by a map; 0 where the map points outside of the reference.
+
+    Args:
+        mask: (rows, columns) of the reference.
+        mapping: (height, width, 2), in pixels of the reference.
+        shown: (height, width) in [0, 1], how well the reference shows what is there; None where it shows all.
+    """
+    seen = np.asarray(sample(mask, mapping, size_of(mask), cv2.INTER_LINEAR), np.float32)
+    placed = seen * inside(mapping, size_of(mask))
+    return placed if shown is None else placed * shown

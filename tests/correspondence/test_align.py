@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from refgc.correspondence.align import align_object, align_scene, warp_mask
+from refgc.correspondence.align import align_object, align_scene
 from refgc.correspondence.coarse_map import CoarseMap
 from refgc.imaging.region import Region
-from refgc.imaging.warp import pixel_grid, rescale_points
+from refgc.imaging.warp import pixel_grid, rescale_points, warp_mask
 from tests.support.synthetic import draw_card
 
 REFERENCE = draw_card(320, 0)
