@@ -98,21 +98,39 @@
     if (event.key === "Escape") document.querySelector(".api-docs .backdrop")?.click();
   });
 
-  // The citation is scrolled to once the tab with it is there; the address may ask for that as well.
-  let citationWanted = window.location.hash === "#cite";
+  // The citation is shown once its tab is there; the address may ask for it as well. Gradio makes a tab visible without
+  // adding an element, and may build it once more while it starts: the citation is shown until it has kept the focus for
+  // a second.
+  let citationTimer = 0;
+  let focusedSince = 0;
   function showCitation() {
-    const citation = citationWanted && document.querySelector("#cite");
-    if (!citation || citation.getClientRects().length === 0) return;
-    citationWanted = false;
+    const citation = document.querySelector("#cite");
+    const entry = citation?.querySelector("pre");
+    if (!entry || citation.getClientRects().length === 0) return;
+    if (document.activeElement === entry) {
+      if (performance.now() - focusedSince > 1000) stopCitation();
+      return;
+    }
+    focusedSince = performance.now();
     citation.scrollIntoView({ block: "start" });
-    citation.querySelector("pre").focus({ preventScroll: true });
+    entry.focus({ preventScroll: true });
   }
+  function wantCitation() {
+    stopCitation();
+    citationTimer = window.setInterval(showCitation, 200);
+    showCitation();
+  }
+  function stopCitation() {
+    window.clearInterval(citationTimer);
+  }
+  // A visitor who does something else meanwhile is not pulled back.
+  for (const action of ["pointerdown", "keydown", "wheel"]) document.addEventListener(action, stopCitation, true);
+  if (window.location.hash === "#cite") wantCitation();
 
   const opens = {
     cite() {
-      citationWanted = true;
       document.querySelector("#about-tab-button").click();
-      showCitation();
+      wantCitation();
     },
     api(link) {
       const button = document.querySelector("footer .show-api");
@@ -168,6 +186,5 @@
     showArrived();
     nameDocumentation();
     showDocumentation();
-    showCitation();
   }).observe(document.documentElement, { childList: true, characterData: true, subtree: true });
 })();
