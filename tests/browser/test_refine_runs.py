@@ -230,15 +230,23 @@ def test_failure_is_a_sentence_and_the_page_goes_on(opened: Page, pair, tmp_path
     huge = tmp_path / "huge.png"
     PIL.Image.new("RGB", (5000, 1000), "olive").save(huge)
     clear_screen(opened, pair)
+    earlier, verdict = opened.locator("#earlier"), opened.locator("#summary .outcome")
+    sign = "one => getComputedStyle(one, '::before').content"
+    expect(earlier).to_contain_text("This result is not of the pictures chosen now.")
     upload(opened, "generated", huge)
     expect(opened.locator("#generated-pad img")).to_be_visible()
     opened.locator("#refine").click()
     expect(opened.locator("#status").get_by_role("alert")).to_contain_text("choose scale 2")
     rested(opened)
+    # What was there before is there again, and is no verdict on what has failed.
     expect(opened.locator("#caption")).to_have_text(EXAMPLES[0].meta.title)
+    expect(earlier).to_be_visible()
+    assert verdict.evaluate(sign) == '"Earlier result: "'
     upload(opened, "generated", pair.generated)
     expect(opened.locator("#generated-pad img")).to_be_visible()
     refine(opened)
+    expect(earlier).to_be_hidden()
+    assert verdict.evaluate(sign) == '"✓"'
 
 
 @pytest.mark.slow

@@ -115,6 +115,11 @@ class RefineInputs:
     link: gr.Button
 
     @property
+    def files(self) -> tuple[gr.File, ...]:
+        """The uploads of pictures, without those of masks."""
+        return self.reference.file, self.generated.file, self.further_references
+
+    @property
     def options(self) -> set[Any]:
         """Everything but the two pictures."""
         return {
@@ -223,6 +228,17 @@ class RefineInputs:
         except InputError:
             return None
         return markings if any(marking is not None and not is_ours(marking.source) for marking in markings) else None
+
+    def hold(self, submission: Submission, values: Mapping[Any, Any]) -> bool:
+        """Whether the pictures that are chosen are those that were submitted; the same file once more is the same.
+
+        Args:
+            submission: of a result.
+            values: of the components in `files`.
+        """
+        chosen = [values[self.reference.file], values[self.generated.file], *(values[self.further_references] or ())]
+        submitted = (submission.reference.source, submission.generated.source, *submission.further_references)
+        return chosen == list(map(str, submitted))
 
     def swap(self, values: Mapping[Any, Any], visit: str) -> dict[Any, Any]:
         """The updates that let the two pictures change places, each with its marks; raises as `MarkingPad.put` does."""

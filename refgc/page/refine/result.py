@@ -28,6 +28,8 @@ from refgc.webui.viewer import Size, ViewedPicture, viewer_html
 NO_RESULT = '<p class="no-result">The comparison comes here: before on the left, after on the right.</p>'
 NO_FILE = "This result has no file to keep yet; press Refine first."
 FIRST_FORMAT = next(iter(DOWNLOAD_FORMATS))
+OF_OTHER_PICTURES = "This result is not of the pictures chosen now. Press Refine to get theirs."
+NOTHING_NEW = "This is an earlier result. Nothing new has been made."
 FROM_THE_GALLERY = "Shown from the gallery. For every step and the file, choose the example and press <b>Refine</b>."
 
 
@@ -36,6 +38,7 @@ class ResultView:
     """Every component that a result changes."""
 
     caption: gr.HTML
+    earlier: gr.HTML
     comparison: gr.HTML
     summary: gr.HTML
     keeping: gr.Row
@@ -51,17 +54,19 @@ class ResultView:
     @property
     def outputs(self) -> list[Any]:
         """The components that `show` and `show_stage` change."""
-        result = [self.caption, self.comparison, self.summary]
+        result = [self.caption, self.earlier, self.comparison, self.summary]
         kept = [self.keeping, self.download, self.file_format, self.no_download]
         return [*result, *kept, self.details, self.steps, self.stages, self.report, *self.code]
 
     def show(self, entry: Entry | None) -> dict[Any, Any]:
         """The updates that put a result on the page; None takes off what is there."""
         if entry is None:
-            return {self.caption: "<h2>Result</h2>", self.comparison: NO_RESULT, **self._without_text()}
+            nothing = {self.caption: "<h2>Result</h2>", self.comparison: NO_RESULT}
+            return {**nothing, **self.mark(""), **self._without_text()}
         shown = entry.shown
         updates = {
             self.caption: f"<h2>{escape(entry.title)}</h2>",
+            **self.mark(""),
             self.comparison: shown.viewer(entry.title),
             self.summary: report_summary(shown.report),
             self.details: gr.update(visible=True),
@@ -82,6 +87,13 @@ class ResultView:
             self.steps: gr.update(visible=False),
         }
 
+    def mark(self, sentence: str) -> dict[Any, Any]:
+        """The updates that mark what is on the page as an earlier result, or with "" as the present one.
+
+        The style sheet takes the colour off the verdict of an earlier result, and hides the mark where none is shown.
+        """
+        return {self.earlier: f'<p class="earlier">{escape(sentence)}</p>' if sentence else ""}
+
     def keep(self, entry: Entry, file_format: str) -> dict[Any, Any]:
         """The updates that offer a result's file in one of `DOWNLOAD_FORMATS`; it is made where it is missing.
 
@@ -99,6 +111,7 @@ class ResultView:
         before, after = (ViewedPicture(address_in_uploads(path)) for path in (enlarged, newest))
         return {
             self.caption: f'<h2 class="in-the-making">{escape(title)}</h2>',
+            **self.mark(""),
             self.comparison: viewer_html(before, after, size, title=title),
             **self._without_text(),
         }
@@ -110,6 +123,7 @@ class ResultView:
 def build_result() -> tuple[ResultView, HistoryView]:
     """Adds it, with the history, to the page being built."""
     caption = gr.HTML("<h2>Result</h2>", elem_id="caption")
+    earlier = gr.HTML("", elem_id="earlier")
     comparison = html_with_files(NO_RESULT, Path(get_upload_folder()), "comparison")
     summary = gr.HTML("", elem_id="summary")
     with gr.Row(visible=False, elem_classes="keeping") as keeping:
@@ -138,6 +152,7 @@ def build_result() -> tuple[ResultView, HistoryView]:
             )
     view = ResultView(
         caption,
+        earlier,
         comparison,
         summary,
         keeping,

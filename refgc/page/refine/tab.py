@@ -25,7 +25,16 @@ from refgc.page.refine.inputs import (
     build_pads,
     surroundings_times,
 )
-from refgc.page.refine.result import FIRST_FORMAT, Entry, History, HistoryView, ResultView, build_result
+from refgc.page.refine.result import (
+    FIRST_FORMAT,
+    NOTHING_NEW,
+    OF_OTHER_PICTURES,
+    Entry,
+    History,
+    HistoryView,
+    ResultView,
+    build_result,
+)
 from refgc.page.refine.visits import Cancellations, KeptResults
 from refgc.page.service.limits import address_of
 from refgc.page.service.queue import Finished, Seen, Working, rough_time
@@ -127,6 +136,11 @@ class RefineTab:
             self.history,
         ]
 
+    @property
+    def checking(self) -> dict[str, Any]:
+        """What `check` takes and changes."""
+        return {"inputs": {*self.inputs.files, self.history}, "outputs": [self.result.earlier]}
+
     def submit(self, values: dict[Any, Any]) -> dict[Any, Any]:
         """Read the inputs once and start a run."""
         try:
@@ -134,7 +148,7 @@ class RefineTab:
             status = progress_line("Sending the pictures", 0.0)
             return {self.submission: self.inputs.read(values), self.status: status, **self.running()}
         except Exception as error:
-            return {self.status: problem_line(sentence_for(error))}
+            return {self.status: problem_line(sentence_for(error)), **self.result.mark(NOTHING_NEW)}
 
     def refine(self, submission: Submission, history: History, request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Run a submission, and show how it goes on and what comes of it."""
@@ -154,7 +168,7 @@ class RefineTab:
             yield {
                 self.status: problem_line(sentence_for(error)),
                 **self.resting(),
-                **self.result.show(kept.current),
+                **self._left(kept, made_nothing=kept is history),
             }
 
     def cancel(self, history: History, request: gr.Request) -> dict[Any, Any]:
@@ -263,8 +277,25 @@ class RefineTab:
     def cancelled(self, history: History) -> dict[Any, Any]:
         """The updates that put the result before the cancelled run back, or leave its plain one."""
         entry = history.current
-        sentence = PLAIN_KEPT if entry is not None and entry.is_plain_first else CANCELLED
-        return {self.status: status_line(sentence), **self.result.show(entry)}
+        is_plain = entry is not None and entry.is_plain_first
+        sentence = PLAIN_KEPT if is_plain else CANCELLED
+        return {self.status: status_line(sentence), **self._left(history, made_nothing=not is_plain)}
+
+    def _left(self, history: History, *, made_nothing: bool) -> dict[Any, Any]:
+        """The updates that put back what a run has left, marked as earlier where it made nothing."""
+        return {**self.result.show(history.current), **self.result.mark(NOTHING_NEW if made_nothing else "")}
+
+    def check(self, values: dict[Any, Any]) -> dict[Any, Any]:
+        """Mark the result on the page where it is not of the pictures that are chosen."""
+        return self.result.mark("" if self._is_of_chosen(values) else OF_OTHER_PICTURES)
+
+    def check_again(self, values: dict[Any, Any]) -> Any:
+        """The same after a run, in which pictures may have changed; what the run itself says of its result stays."""
+        return gr.skip() if self._is_of_chosen(values) else self.result.mark(OF_OTHER_PICTURES)
+
+    def _is_of_chosen(self, values: dict[Any, Any]) -> bool:
+        entry = values[self.history].current
+        return entry is None or self.inputs.hold(entry.submission, values)
 
     def show(self, entry: Entry, history: History, visit: str) -> dict[Any, Any]:
         """The updates that put a result on the page, as the newest of the history."""
@@ -284,7 +315,8 @@ class RefineTab:
         entry = self.examples.entry(example)
         updates[self.status] = status_line(example.meta.description, done=entry is not None)
         if entry is None:
-            return {**updates, self.submission: submission_of(example), **self.running()}
+            earlier = self.result.mark(OF_OTHER_PICTURES)
+            return {**updates, self.submission: submission_of(example), **earlier, **self.running()}
         # Made by us, so it is not among the visitor's results.
         return {**updates, self.history: history.showing(entry), **self.result.show(entry), **self.resting()}
 
@@ -392,7 +424,7 @@ def _attach_run(tab: RefineTab) -> Any:
     tab.button.click(
         tab.submit,
         inputs=tab.inputs.inputs,
-        outputs=[tab.submission, tab.status, tab.button, tab.cancel_button],
+        outputs=[tab.submission, tab.status, tab.button, tab.cancel_button, tab.result.earlier],
         concurrency_limit=None,
         **settings,
     )
@@ -406,6 +438,7 @@ def _attach_run(tab: RefineTab) -> Any:
         **ENGINE_QUEUE,
     )
     run.then(None, js=SCROLL_WHEN_DONE, api_visibility="private")
+    run.then(tab.check_again, concurrency_limit=None, **tab.checking, **settings)
     # Past the queue, so that the answer is there at once. The run ends with the same answer, after all its others.
     tab.cancel_button.click(tab.cancel, inputs=tab.history, outputs=tab.outputs, queue=False, **settings)
     picking = tab.history_view.gallery.select(
@@ -428,22 +461,27 @@ def _attach_run(tab: RefineTab) -> Any:
 
 
 def _attach_inputs(tab: RefineTab) -> None:
-    """Let the two pictures change places, and take a problem off when another picture or option may have mended it."""
+    """Let the two pictures change places, and keep up with changes.
+
+    Another picture or option may have mended a problem, which is taken off; a result of other pictures is marked.
+    """
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     inputs = tab.inputs
-    tab.swap_button.click(
+    swapping = tab.swap_button.click(
         tab.swap, inputs=inputs.inputs, outputs=[*inputs.outputs, tab.status], concurrency_limit=None, **settings
     )
-    tab.own_button.click(
+    putting_back = tab.own_button.click(
         tab.put_back,
         inputs=tab.own,
         outputs=[*inputs.outputs, tab.status, tab.own, tab.own_button],
         concurrency_limit=None,
         **settings,
     )
-    files = (inputs.reference.file, inputs.generated.file, inputs.further_references)
-    mended = [event for file in files for event in (file.upload, file.clear)]
-    mended += [option.input for option in (inputs.scale, inputs.strength, inputs.seed, inputs.engine)]
+    changed = [event for file in inputs.files for event in (file.upload, file.clear)]
+    gr.on(changed, tab.check, trigger_mode="always_last", concurrency_limit=None, **tab.checking, **settings)
+    for event in (swapping, putting_back):
+        event.then(tab.check, concurrency_limit=None, **tab.checking, **settings)
+    mended = [*changed, *(option.input for option in (inputs.scale, inputs.strength, inputs.seed, inputs.engine))]
     gr.on(mended, None, inputs=tab.status, outputs=tab.status, js=FORGIVE, **settings)
 
 

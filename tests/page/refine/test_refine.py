@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
+from time import monotonic
 from typing import Any
 
 import gradio as gr
@@ -34,7 +35,7 @@ from refgc.page.refine.inputs import (
     build_inputs,
     build_pads,
 )
-from refgc.page.refine.result import MOST_ENTRIES, Entry, History
+from refgc.page.refine.result import MOST_ENTRIES, NOTHING_NEW, OF_OTHER_PICTURES, Entry, History
 from refgc.page.refine.tab import DELETED, PLAIN_KEPT, RefineTab, build_refine_tab
 from refgc.page.service.runs import Service
 from refgc.page.words import progress_line
@@ -201,7 +202,7 @@ def test_more_photos_of_the_object_are_read_and_not_too_many(tab: RefineTab) -> 
     assert job.further_references == (Path("/up/back.jpg"), Path("/up/side.jpg"))
     given[tab.inputs.further_references] = ["/up/back.jpg"] * 4
     updates = tab.submit(given)
-    assert set(updates) == {tab.status}
+    assert set(updates) == {tab.status, tab.result.earlier}
     assert "These are 4 more photos of the object; keep at most 3." in updates[tab.status]
 
 
@@ -221,7 +222,7 @@ def test_marks_go_before_a_mask_file() -> None:
 
 def test_missing_picture_is_named_when_it_is_submitted(tab: RefineTab) -> None:
     updates = tab.submit(values(tab.inputs, Path("/up/photo.jpg"), None))
-    assert set(updates) == {tab.status}
+    assert set(updates) == {tab.status, tab.result.earlier}
     assert "Add the generated picture first" in updates[tab.status]
 
 
@@ -273,6 +274,39 @@ def test_history_is_bounded_newest_first_and_without_doubles(tmp_path: Path) -> 
     assert again.current == entries[-2]
     entries[-1].shown.whole[0].unlink()
     assert again.without_deleted().entries[:2] == (entries[-2], entries[-3])
+
+
+def test_a_result_of_other_pictures_is_marked(tab: RefineTab, tmp_path: Path) -> None:
+    shown = entry(tmp_path, 1)
+    one = shown.submission
+    photo, inputs, mark = str(one.reference.source), tab.inputs, tab.result.earlier
+    same = {inputs.reference.file: photo, inputs.generated.file: str(one.generated.source)}
+    same |= {inputs.further_references: [photo], tab.history: History().with_entry(shown)}
+    assert tab.check(same)[mark] == ""
+    changes: dict[Any, Any] = {inputs.reference.file: "/up/other.jpg", inputs.generated.file: None}
+    for component, value in (changes | {inputs.further_references: None}).items():
+        assert OF_OTHER_PICTURES in tab.check(same | {component: value})[mark]
+        # A picture that is given while a run goes on is not in its result.
+        assert OF_OTHER_PICTURES in tab.check_again(same | {component: value})[mark]
+        # Where there is no result, nothing is marked.
+        assert tab.check(same | {component: value, tab.history: History()})[mark] == ""
+    # What a run that failed says of the result before it stays.
+    assert mark not in tab.check_again(same)
+
+
+def test_what_a_failed_or_cancelled_run_leaves_is_marked(drawing) -> None:
+    tab, engine, submission = drawing
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    before, request = History().with_entry(entry(folder, 1)), gr.Request(session_hash="visit")
+    *_, failed = tab.refine(replace(submission, seed=-1), before, request)
+    assert "The seed is -1" in failed[tab.status]
+    for update in (failed, tab.cancel(before, request)):
+        assert NOTHING_NEW in update[tab.result.earlier]
+        assert update[tab.result.caption] == "<h2>picture 1</h2>"
+    engine.go_on.set()
+    *_, done = tab.refine(replace(submission, submitted_at=monotonic()), before, request)
+    assert done[tab.result.earlier] == ""
 
 
 def test_caption_tells_results_apart(tmp_path: Path) -> None:
@@ -406,6 +440,7 @@ def test_cancelling_keeps_the_plain_result(drawing, tmp_path: Path) -> None:
     *_, last = updates
     for shown in (answer, last):
         assert PLAIN_KEPT in shown[tab.status]
+        assert shown[tab.result.earlier] == ""
         assert shown[tab.result.comparison] == plain[tab.result.comparison]
     assert tab.history not in last
 
