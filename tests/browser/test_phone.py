@@ -13,8 +13,8 @@ from tests.browser.gestures import swipe
 from tests.browser.refine_page import EXAMPLES, RESULT_MILLISECONDS, frame_of, give, place, settle, shows
 
 SCREENS = (pytest.param((360, 740), id="360"), pytest.param((390, 844), id="390", marks=pytest.mark.slow))
-# In pixels, with both pictures given and the first example's result below.
-HIGHEST_PAGE = 2000
+# In pixels, with both pictures given and the first example's result below, which is marked as not theirs.
+HIGHEST_PAGE = 2050
 
 
 @pytest.fixture(params=SCREENS)
@@ -90,6 +90,24 @@ def test_the_button_stays_in_reach_until_the_result_is_in_view(phone: Page, pair
     expect(button).not_to_be_in_viewport()
 
 
+def test_an_example_that_is_chosen_is_seen_with_its_verdict(phone: Page) -> None:
+    # The result's pictures are on the screen already, and what is said of them is not.
+    verdict = phone.locator("#summary .outcome")
+    verdict.evaluate("part => window.scrollBy(0, part.getBoundingClientRect().top - innerHeight - 20)")
+    settle(phone)
+    expect(verdict).not_to_be_in_viewport()
+    assert bottom_of(phone, "#comparison") < phone.evaluate("innerHeight")
+    phone.locator("#examples .thumbnail-item").nth(1).tap()
+    shows(phone, EXAMPLES[1])
+    expect(verdict).to_be_in_viewport(ratio=1)
+    expect(phone.locator("#comparison .viewer-comparison")).to_be_in_viewport(ratio=0.9)
+    settle(phone)
+    # Once: who scrolls away is left there.
+    phone.evaluate("window.scrollTo(0, 0)")
+    phone.wait_for_timeout(300)
+    assert phone.evaluate("scrollY") == 0
+
+
 def test_a_problem_is_seen_at_the_button(phone: Page) -> None:
     phone.evaluate("window.scrollTo(0, 0)")
     phone.locator("#refine").tap()
@@ -153,6 +171,8 @@ def test_fingers_are_told_to_tap_and_a_mouse_to_click(phone: Page, opened: Page,
     label = frame_of(phone, "generated").get_attribute("aria-label") or ""
     assert "Tap the object" in label
     assert phone.get_by_text("click", exact=False).filter(visible=True).count() == 0
+    expect(phone.locator("#comparison .viewer-hint")).to_have_text("Spread two fingers on the picture to zoom")
+    expect(opened.locator("#comparison .viewer-hint")).to_contain_text("hold Ctrl")
 
 
 @pytest.mark.slow

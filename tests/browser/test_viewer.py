@@ -194,3 +194,32 @@ def test_large_result_shows_a_light_picture_first_and_every_pixel_on_zoom(large:
     large.page.wait_for_function(f"one => ({widths})(one).every(width => width === 2048)", arg=large.element_handle())
     press(large, "Show the object alone")
     large.page.wait_for_function(f"one => ({widths})(one).every(width => width === 4096)", arg=large.element_handle())
+
+
+@pytest.mark.parametrize("width", [360, 820, 1440])
+@pytest.mark.parametrize("size", [(400, 400), (180, 400), (60, 400), (400, 180)], ids=str)
+def test_no_label_is_half_outside_its_picture(page: Page, tmp_path: Path, width: int, size: tuple[int, int]) -> None:
+    picture = ViewedPicture("picture.png")
+    markup = viewer_html(picture, picture, size, title="Cup", reference=ViewedReference(picture, size))
+    PIL.Image.new("RGB", size, "olive").save(tmp_path / "picture.png")
+    script, style = SCRIPT.read_text("utf-8"), STYLE.read_text("utf-8")
+    (tmp_path / "page.html").write_text(f"<style>{style}</style>{markup}<script>{script}</script>", "utf-8")
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"file://{tmp_path}/page.html")
+    viewer = page.locator("refgc-viewer")
+    # [left, right, bottom] of each label and of its picture.
+    places = """one => [...one.querySelectorAll(".viewer-pane:not([hidden]) .viewer-label")].map(label => {
+        const edges = part => ["left", "right", "bottom"].map(side => part.getBoundingClientRect()[side]);
+        return [edges(label), edges(label.closest(".viewer-pane").querySelector("img"))];
+    })"""
+    for labels in (2, 3):
+        found = viewer.evaluate(places)
+        assert len(found) == labels
+        for (left, right, bottom), (first, last, lowest) in found:
+            inside = first <= left and right <= last and bottom <= lowest
+            # Beside a picture that is too narrow for them.
+            assert inside or (size[0] == 60 and (right <= first or left >= last))
+        (_, before_ends, _), (after_begins, _, _) = found[0][0], found[1][0]
+        assert before_ends < after_begins
+        if labels == 2:
+            press(viewer, "Show the reference photo beside it")

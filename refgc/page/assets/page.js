@@ -10,6 +10,8 @@
     return text
       .replace(/Drop File Here|- or -/g, "")
       .replaceAll("drag a box around it", "choose Box and draw one around it")
+      .replace("Click the picture, or hold Ctrl, to zoom with the wheel", "Spread two fingers on the picture to zoom")
+      .replace("copy it with Ctrl + C", "hold it to copy it")
       .replace(/\b(C|c)lick\b/g, (_, first) => (first === "C" ? "Tap" : "tap"));
   }
 
@@ -61,19 +63,29 @@
     }
   }
 
-  // Called when a result may have arrived: on a narrow screen it is far below the button.
-  function bringIntoView(arrived, part, whole) {
-    if (!arrived) return;
-    const { top, bottom } = document.querySelector(part).getBoundingClientRect();
+  function isSeen(selector) {
+    const part = document.querySelector(selector);
+    if (!part) return true;
+    const { top, bottom } = part.getBoundingClientRect();
     const middle = (top + bottom) / 2;
-    if (middle < 0 || middle > window.innerHeight) {
-      document.querySelector(whole).scrollIntoView({ behavior: "smooth", block: "start" });
-    }
+    return middle >= 0 && middle <= window.innerHeight;
+  }
+
+  // Called when a result may have arrived: on a narrow screen it is far below the button.
+  function bringIntoView(arrived, parts, whole) {
+    if (!arrived || parts.every(isSeen)) return;
+    document.querySelector(whole).scrollIntoView({ behavior: "smooth", block: "start" });
+  }
+
+  // Where the result stands below the inputs, as the style sheet decides, how it turned out is seen with the pictures.
+  const oneColumn = window.matchMedia("(max-width: 920px)");
+  function showResult(arrived) {
+    bringIntoView(arrived, oneColumn.matches ? ["#comparison", "#summary .outcome"] : ["#comparison"], "#result");
   }
 
   const found = (selector) => document.querySelector(selector) !== null;
-  window.refgcShowResult = () => bringIntoView(found("#status .done"), "#comparison", "#result");
-  window.refgcShowPreview = () => bringIntoView(!found("#preview-status .problem"), "#conditions", "#preview-result");
+  window.refgcShowResult = () => showResult(found("#status .done"));
+  window.refgcShowPreview = () => bringIntoView(!found("#preview-status .problem"), ["#conditions"], "#preview-result");
 
   // Gradio gives the pictures on the buttons of its panel on the API no words, and its list of languages no list.
   function nameDocumentation() {
@@ -151,7 +163,7 @@
   let arrived = false;
   function showArrived() {
     const here = found("#status .arrived");
-    if (here && !arrived) bringIntoView(true, "#comparison", "#result");
+    if (here && !arrived) showResult(true);
     arrived = here;
   }
 

@@ -8,6 +8,8 @@
   // A pointer that moves less than this many pixels has clicked.
   const CLICK = 5;
   const MARGIN = 0.12;
+  // Pixels between a label and the edges of what is seen, as in the style sheet.
+  const LABEL_MARGIN = 12;
 
   const numbers = (text) => (text || "").split(" ").filter(Boolean).map(Number);
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -106,6 +108,7 @@
       canvas.style.height = `${this.size[1]}px`;
       canvas.style.transform = `translate(${left}px, ${top}px) scale(${view.scale})`;
       const cut = clamp((this.at * width - left) / view.scale, 0, this.size[0]);
+      this.label(this.pane, left, top, view.scale, this.size);
       const after = this.pane.querySelector(".viewer-after");
       after.style.clipPath = `inset(0 0 0 ${cut}px)`;
       this.divider.style.left = `${100 * this.at}%`;
@@ -116,6 +119,18 @@
       this.button("object")?.setAttribute("aria-pressed", String(this.mode === "object"));
       this.sharpen(view.scale);
       this.drawReference(view);
+    }
+
+    // A label stands within what is seen of its picture. Where all of them together are wider than that, each is in its
+    // corner of the pane, beside the picture.
+    label(pane, left, top, scale, [width, height]) {
+      const [right, bottom] = [left + width * scale, top + height * scale];
+      const labels = [...pane.querySelectorAll(".viewer-label")];
+      const needed = labels.reduce((sum, one) => sum + one.offsetWidth + 2 * LABEL_MARGIN, 0);
+      const inside = Math.min(right, pane.clientWidth) - Math.max(left, 0) >= needed;
+      pane.style.setProperty("--seen-left", `${inside ? Math.max(left, 0) : 0}px`);
+      pane.style.setProperty("--seen-right", `${inside ? Math.max(pane.clientWidth - right, 0) : 0}px`);
+      pane.style.setProperty("--seen-bottom", `${Math.max(pane.clientHeight - bottom, 0)}px`);
     }
 
     // Where a spot of the picture is in the reference, and how many pixels of the picture its object has there for one of
@@ -151,9 +166,11 @@
       };
       const [x, y] = [kept(spot.x, w, width), kept(spot.y, h, height)];
       const canvas = this.reference.querySelector(".viewer-canvas");
+      const [left, top] = [width / 2 - x * scale, height / 2 - y * scale];
       canvas.style.width = `${w}px`;
       canvas.style.height = `${h}px`;
-      canvas.style.transform = `translate(${width / 2 - x * scale}px, ${height / 2 - y * scale}px) scale(${scale})`;
+      canvas.style.transform = `translate(${left}px, ${top}px) scale(${scale})`;
+      this.label(this.reference, left, top, scale, this.referenceSize);
     }
 
     // A light picture comes first; the one with every pixel is loaded once the light one is no longer enough.
