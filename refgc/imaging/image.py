@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 
 from refgc.errors import InputError
 from refgc.imaging.colour import deep_grey, is_deep_grey, split_transparency, to_srgb
-from refgc.imaging.decode import MAX_SIDE, MIN_SIDE, ImageSource, damaged, decode
+from refgc.imaging.decode import MAX_SIDE, MIN_SIDE, READABLE, ImageSource, damaged, decode
 from refgc.imaging.encode import FileOptions, check_file_options, encode, format_of, keeps_transparency
 from refgc.imaging.files import write_whole
 from refgc.imaging.levels import checked_array, to_bytes, to_unit, to_words
@@ -25,6 +25,7 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_SIDE",
     "MIN_SIDE",
+    "READABLE",
     "Image",
     "ImageSource",
     "Mask",

@@ -139,7 +139,7 @@ class RefineTab:
     @property
     def checking(self) -> dict[str, Any]:
         """What `check` takes and changes."""
-        return {"inputs": {*self.inputs.files, self.history}, "outputs": [self.result.earlier]}
+        return {"inputs": {*self.inputs.files, self.history, self.result.earlier}, "outputs": [self.result.earlier]}
 
     def submit(self, values: dict[Any, Any]) -> dict[Any, Any]:
         """Read the inputs once and start a run."""
@@ -290,8 +290,8 @@ class RefineTab:
         return self.result.mark("" if self._is_of_chosen(values) else OF_OTHER_PICTURES)
 
     def check_again(self, values: dict[Any, Any]) -> Any:
-        """The same after a run, in which pictures may have changed; what the run itself says of its result stays."""
-        return gr.skip() if self._is_of_chosen(values) else self.result.mark(OF_OTHER_PICTURES)
+        """The same after a run, in which pictures may have changed; a mark that the run itself has left stays."""
+        return gr.skip() if values[self.result.earlier] else self.check(values)
 
     def _is_of_chosen(self, values: dict[Any, Any]) -> bool:
         entry = values[self.history].current

@@ -21,6 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refgc.engine import DRAWING, EngineName, Progress, RefineResult, Viewer
+from refgc.errors import InputError
+from refgc.imaging.image import open_image
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.gallery.manifest import GALLERY_FOLDER
 from refgc.page.marking.mask import Click, Marking, ObjectSegmenter
@@ -220,6 +222,18 @@ def test_marks_go_before_a_mask_file() -> None:
     assert Marking(Path("/up/photo.jpg"), mask=Path("/up/made.png")).chosen_mask is None
 
 
+def test_the_page_names_the_formats_that_an_error_names(segmenter: ObjectSegmenter, tmp_path: Path) -> None:
+    with gr.Blocks() as demo:
+        build_pads(segmenter)
+    words = " ".join(str(part.value) for part in demo.blocks.values() if isinstance(part, gr.HTML))
+    (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        open_image(tmp_path / "text.png", name="reference")
+    formats = str(refused.value).split("give it as ")[1].rstrip(".")
+    assert formats.count(",") == 7
+    assert f"{formats}, up to 100 MB each." in words
+
+
 def test_missing_picture_is_named_when_it_is_submitted(tab: RefineTab) -> None:
     updates = tab.submit(values(tab.inputs, Path("/up/photo.jpg"), None))
     assert set(updates) == {tab.status, tab.result.earlier}
@@ -287,11 +301,11 @@ def test_a_result_of_other_pictures_is_marked(tab: RefineTab, tmp_path: Path) ->
     for component, value in (changes | {inputs.further_references: None}).items():
         assert OF_OTHER_PICTURES in tab.check(same | {component: value})[mark]
         # A picture that is given while a run goes on is not in its result.
-        assert OF_OTHER_PICTURES in tab.check_again(same | {component: value})[mark]
+        assert OF_OTHER_PICTURES in tab.check_again(same | {component: value, mark: ""})[mark]
         # Where there is no result, nothing is marked.
         assert tab.check(same | {component: value, tab.history: History()})[mark] == ""
     # What a run that failed says of the result before it stays.
-    assert mark not in tab.check_again(same)
+    assert mark not in tab.check_again(same | {mark: tab.result.mark(NOTHING_NEW)[mark]})
 
 
 def test_what_a_failed_or_cancelled_run_leaves_is_marked(drawing) -> None:
