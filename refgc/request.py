@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
+import numpy as np
+
 from refgc.errors import InputError, quoted
 from refgc.imaging.encode import checked_bits, checked_whole_number
 from refgc.imaging.image import MAX_PIXELS, MAX_SIDE, Image, ImageSource, Mask, open_image, open_mask
@@ -106,7 +108,8 @@ def make_request(
             with 8 bits either way.
 
     Raises:
-        InputError: any of these cannot be used; the sentence says what to do.
+        InputError: any of these cannot be used, or a reference has the very pixels of the generated picture; the
+            sentence says what to do.
     """
     whole_scale = checked_scale(scale, "scale")
     whole_seed = checked_seed(seed)
@@ -118,6 +121,8 @@ def make_request(
     check_reference_count(len(sources), len(masks))
     reference_images = [open_image(source, name=_numbered("reference", at)) for at, source in enumerate(sources, 1)]
     generated_image = open_image(generated, name="generated picture")
+    for at, image in enumerate(reference_images, 1):
+        _check_differs(image, generated_image, _numbered("reference", at))
     _check_output_size(generated_image.size, whole_scale)
     masks += [None] * (len(sources) - len(masks))
     first, *further = (
@@ -263,6 +268,15 @@ def _strength(value: float) -> float:
     if not (math.isfinite(number) and 0 <= number <= 1):
         raise InputError(f"The strength is {number:g}; choose a number from 0 to 1.")
     return number
+
+
+def _check_differs(reference: Image, generated: Image, name: str) -> None:
+    """Whatever the files are called: of its own pixels a picture gets no new detail."""
+    if np.array_equal(reference.pixels, generated.pixels):
+        raise InputError(
+            f"The {name} and the generated picture are the same picture; as the reference, give a sharp photo of the "
+            "real object."
+        )
 
 
 def _check_output_size(size: tuple[int, int], scale: int) -> None:

@@ -121,6 +121,18 @@ def test_each_picture_is_called_by_its_name(tmp_path):
     assert refusal(lambda: make_request(REFERENCE, GENERATED, generated_mask=mask)).startswith("The generated mask ")
 
 
+def test_the_same_picture_twice_is_told_whatever_its_files_are_called(tmp_path):
+    for name, kind in (("photo.png", "PNG"), ("scene.tif", "TIFF")):
+        (tmp_path / name).write_bytes(encoded(PILImage.fromarray(REFERENCE), kind))
+    photo, scene = tmp_path / "photo.png", tmp_path / "scene.tif"
+    sentence = (
+        "and the generated picture are the same picture; as the reference, give a sharp photo of the real object."
+    )
+    assert refusal(lambda: make_request(photo, scene)) == f"The reference {sentence}"
+    assert refusal(lambda: make_request([GENERATED, photo], scene)) == f"The reference 2 {sentence}"
+    assert make_request(photo, GENERATED).scale == 4
+
+
 @pytest.mark.parametrize("scale", [1, 2, 4, np.int64(2)])
 def test_scales(scale):
     request = make_request(REFERENCE, GENERATED, scale=scale)

@@ -392,6 +392,7 @@ def test_what_is_opened_already_is_taken_as_it_is(tmp_path):
     assert open_mask(mask, size=(64, 48), name="mask") is mask
     assert open_mask(mask, size=(32, 24), name="mask").size == (32, 24)
     assert "give a mask of the same size" in refusal(lambda: open_mask(mask, size=(64, 64), name="mask"))
-    request = make_request(image, image, scale=1, reference_mask=mask, generated_mask=mask)
-    assert request.reference is request.generated is image
+    other = Image(255 - image.pixels)
+    request = make_request(image, other, scale=1, reference_mask=mask, generated_mask=mask)
+    assert (request.reference, request.generated) == (image, other)
     assert request.reference_mask is request.generated_mask is mask
