@@ -294,7 +294,7 @@ def test_a_result_of_other_pictures_is_marked(tab: RefineTab, tmp_path: Path) ->
     shown = entry(tmp_path, 1)
     one = shown.submission
     photo, inputs, mark = str(one.reference.source), tab.inputs, tab.result.earlier
-    same = {inputs.reference.file: photo, inputs.generated.file: str(one.generated.source)}
+    same: dict[Any, Any] = {inputs.reference.file: photo, inputs.generated.file: str(one.generated.source)}
     same |= {inputs.further_references: [photo], tab.history: History().with_entry(shown)}
     assert tab.check(same)[mark] == ""
     changes: dict[Any, Any] = {inputs.reference.file: "/up/other.jpg", inputs.generated.file: None}
