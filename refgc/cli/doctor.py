@@ -70,7 +70,7 @@ def _show(examination: Examination) -> None:
         Column("REFGC_BASE", no_wrap=True),
         "model",
         "licence",
-        "on this GPU",
+        "on this GPU" if examination.gpus else "on a GPU",
         title="Diffusion models",
         title_justify="left",
     )

@@ -11,7 +11,7 @@ import typer
 
 from refgc import __version__
 from refgc.cli.doctor import doctor
-from refgc.cli.options import BAD_INPUT, FAILED, Debug, remember_debug
+from refgc.cli.options import BAD_INPUT, FAILED, Command, Debug, Group, remember_debug
 from refgc.cli.page import page
 from refgc.cli.preview import preview
 from refgc.cli.refine import refine, report_schema
@@ -20,13 +20,14 @@ from refgc.cli.streams import StoppedError, complain, finish, open_streams, stop
 from refgc.errors import InputError, one_line, sentence_about
 
 app = typer.Typer(
+    cls=Group,
     help="Bring the true detail of a reference photo back into a generated picture.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (refine, preview, page, setup, doctor, report_schema):
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -1,11 +1,12 @@
-"""What all commands share: exit statuses and the option --debug."""
+"""What all commands share: exit statuses, the option --debug, and how their help shows flags."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 FAILED, BAD_INPUT = 1, 2
 DEBUG = "REFGC_DEBUG"
@@ -21,3 +22,33 @@ Debug = Annotated[
     bool,
     typer.Option("--debug", help=f"Show where an error came from; also {DEBUG}=1."),
 ]
+
+
+class Command(TyperCommand):
+    """A subcommand whose help shows flags as flags."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The help, also of what `--help` prints."""
+        _show_flags(self, ctx)
+        return super().get_help(ctx)
+
+
+class Group(TyperGroup):
+    """The command itself, likewise."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The help, also of what `--help` prints."""
+        _show_flags(self, ctx)
+        return super().get_help(ctx)
+
+
+def _show_flags(command: TyperCommand | TyperGroup, ctx: Any) -> None:
+    """Takes the type away that the help would show after a flag, which takes no value.
+
+    Args:
+        command: whose help is asked for.
+        ctx: typer's context, the class of which typer does not publish.
+    """
+    for parameter in command.get_params(ctx):
+        if isinstance(parameter, TyperOption) and parameter.is_flag:
+            parameter.metavar = ""

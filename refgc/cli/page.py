@@ -73,12 +73,26 @@ def serve(host: str | None = None, port: int | None = None) -> None:
             server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **settings
         )
     except OSError as error:
-        place = f"{'this address' if host is None else host}{'' if port is None else f', port {port}'}"
-        raise InputError(
-            f"The page cannot be served at {place}: it is taken or not ours; give another --host or --port."
-        ) from error
+        raise InputError(_refusal(host, port)) from error
     tell(f"The page is at {address} and ends on Ctrl-C.")
     demo.block_thread()
+
+
+def _refusal(host: str | None, port: int | None) -> str:
+    """What to do where the page cannot be served; Gradio does not tell whether the port or the address is at fault.
+
+    Args:
+        host: as for `serve`.
+        port: likewise; None where every port that Gradio tried is taken.
+    """
+    # As Gradio reads it.
+    named = host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    place = f"Port {port} of {named} is" if port is not None else f"All ports that were tried of {named} are"
+    free = 8000 if port != 8000 else 8001
+    return (
+        f"{place} taken or not ours; set GRADIO_SERVER_PORT to a free one, as in `GRADIO_SERVER_PORT={free} make app`, "
+        "or give `refgc page` another --port or --host."
+    )
 
 
 def port_of_environment() -> int | None:

@@ -168,12 +168,13 @@ def _refine_many(
     allow_outside: bool,
     quiet: bool,
 ) -> None:
-    from refgc.batch import check_outputs, run_batch
+    from refgc.batch import check_defaults, check_outputs, run_batch
     from refgc.pairs import read_pairs
     from refgc.refinement import choose
     from refgc.terminal import pairs_bars, show_bad_pairs
 
     entries = check_outputs(read_pairs(pairs), folders, allow_outside=allow_outside)
+    check_defaults(entries, folders, defaults)
     with native_messages_off(), pairs_bars(len(entries), quiet=quiet) as begin:
         outcome = run_batch(
             entries,

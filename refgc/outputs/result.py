@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -45,7 +46,7 @@ class Destination:
 
 
 def check_destination(destination: Destination, inputs: Iterable[Path], *, make_folders: bool) -> None:
-    """Refuses a destination that could not be written, or that would overwrite an input; touches nothing.
+    """Refuses a destination that could not be written, or that would overwrite an input; changes no file.
 
     Args:
         destination: where the result is to go.
@@ -62,7 +63,10 @@ def check_destination(destination: Destination, inputs: Iterable[Path], *, make_
 
 
 def check_folder(folder: Path, called: str, *, make_folders: bool) -> None:
-    """Refuses a folder that cannot be written to, or made where `make_folders`; touches nothing.
+    """Refuses a folder that cannot be written to, or made where `make_folders`; leaves nothing behind.
+
+    A file is written in trial, since a folder's permissions do not tell of a disk that is read-only, and an
+    administrator may write everywhere by them.
 
     Raises:
         InputError: one sentence that calls the folder `called`.
@@ -75,6 +79,13 @@ def check_folder(folder: Path, called: str, *, make_folders: bool) -> None:
         raise InputError(f"The {called}, {str(folder)!r}, is or lies inside a file; choose another.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"The {called}, {str(folder)!r}, may not be written; choose another.")
+    try:
+        with tempfile.TemporaryFile(dir=existing) as trial:
+            trial.write(b"\0")
+    except OSError as error:
+        raise InputError(
+            f"The {called}, {str(folder)!r}, cannot be written ({error.strerror}); choose another."
+        ) from error
 
 
 def write_result(result: RefineResult, destination: Destination, options: FileOptions = DEFAULT_OPTIONS) -> None:

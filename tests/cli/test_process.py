@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ def heed_signals() -> None:
 
 
 LONGEST_SECONDS = 240
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -226,3 +228,18 @@ def test_without_its_libraries_the_page_is_refused_in_one_sentence(tmp_path: Pat
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['gradio'] = None\n")
     done = run_refgc("page", PYTHONPATH=str(tmp_path))
     assert_one_sentence(done, 2, "The page needs gradio: pip install '.[demo]'")
+
+
+def test_a_port_that_is_taken_is_told_with_the_variable_that_names_another(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environment = {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, ROOT / "app.py"],
+            env={**ENVIRONMENT, **environment}, capture_output=True, text=True, check=False, timeout=LONGEST_SECONDS,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"refgc: Port {port} of 127.0.0.1 is taken or not ours; set GRADIO_SERVER_PORT to a free one, as in "
+        "`GRADIO_SERVER_PORT=8000 make app`, or give `refgc page` another --port or --host.\n"
+    )

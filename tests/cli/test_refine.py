@@ -201,6 +201,15 @@ def test_version_and_help() -> None:
     assert all(command in shown.stdout for command in ("refine", "preview", "page", "doctor", "report-schema"))
 
 
+@pytest.mark.parametrize("subcommand", [(), ("refine",), ("preview",), ("page",), ("setup",), ("doctor",)])
+def test_the_help_shows_a_flag_without_a_value(subcommand: tuple[str, ...]) -> None:
+    shown = run_inside(*subcommand, "--help").stdout
+    assert "--help" in shown
+    assert "bool" not in shown
+    # What takes a value still says of what kind it is.
+    assert ("<" in shown) == (subcommand[:1] in (("refine",), ("preview",), ("page",)))
+
+
 # --- bad input: status 2, one sentence, nothing touched -------------------------------------------------------------
 
 Change = Callable[[Path, dict[str, str]], None]
@@ -327,6 +336,9 @@ BAD_INPUT: dict[str, tuple[Change, str]] = {
     "output in no folder": (with_value("--output", "FOLDER/absent/out.png"), "does not exist"),
     "output a folder": (with_value("--output", "FOLDER/folder.png"), "is a folder"),
     "output under a file": (with_value("--output", "FOLDER/generated.png/out.png"), "inside a file"),
+    "output where no file can be made": (with_value("--output", "/proc/out.png"), "'/proc'"),
+    "report where no file can be made": (with_value("--report", "/proc/report.json"), "'/proc'"),
+    "stages where no folder can be made": (with_value("--stages", "/proc/stages"), "'/proc/stages'"),
     "output name too long": (with_value("--output", f"FOLDER/{'x' * 300}.png"), "cannot be written"),
     "output is the reference": (with_value("--output", "FOLDER/reference.png"), "overwrite"),
     "output is the generated": (with_value("--output", "FOLDER/folder.png/../generated.png"), "overwrite"),

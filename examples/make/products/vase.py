@@ -27,7 +27,7 @@ def example() -> Example:
     ]
     return Example(
         title="Plain vase",
-        description="Smooth glaze without texture: there is nothing to match, and a good engine leaves it as it is.",
+        description="Smooth glaze with next to no texture: there is hardly anything to match, so little is refined.",
         object_name="vase",
         reference=View(
             vase(),
