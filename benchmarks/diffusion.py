@@ -1,6 +1,6 @@
 """Measures the diffusion model: seconds a step and a picture, and memory, for each speed option and for all together.
 
-usage: python -m benchmarks.diffusion [--base kontext|klein] [--output FILE] [--minutes M] [--only OPTION ...] ...
+usage: python -m benchmarks.diffusion [--base kontext|klein] [--output FILE] [--resume] [--minutes M] [--only OPTION ...]
 
 The yardstick is measured in the same run, in turn with each option: a plain FLUX.1-Kontext (or FLUX.2 [klein]) over the
 same tokens, text, noise and both pictures together, without FreqMoLE. What somebody with diffusers alone runs has rows
@@ -50,7 +50,7 @@ from refgc.flux.acceleration import apply, compile_blocks
 from refgc.imaging.files import write_whole
 from refgc.model.loading import AnyRefGCPipeline
 
-# Steps that all rounds of an option have together, at least, where one round is a whole schedule.
+# Steps that all rounds of an option have together, about, where one round is a whole schedule.
 LEAST_STEPS = 30
 # The yardstick paints its picture anew beside that of each option where it takes less than these seconds.
 CHEAP_PICTURE = 10.0
@@ -90,9 +90,11 @@ def run_all(run: Run, minutes: float, only: list[str] | None, save: Callable[[Fi
     """Measure the yardstick and then option after option, until the time is spent; `save` is given all after each."""
     started = time.perf_counter()
     counted = count_full_size(run.device, run.sizes.architecture)
-    run.rows["plain"] = measure_plain(run)
+    if "plain" not in run.rows:
+        run.rows["plain"] = measure_plain(run)
     options = planned(run.sizes.architecture, run.rows)
-    waiting = {name: choose for name, choose in options.items() if only is None or name in only}
+    asked = options if only is None else only
+    waiting = {name: choose for name, choose in options.items() if name in asked and name not in run.rows}
 
     def found() -> Findings:
         return report(run.sizes, run.device, run.rounds, run.rows, list(waiting), counted)
@@ -103,6 +105,18 @@ def run_all(run: Run, minutes: float, only: list[str] | None, save: Callable[[Fi
         run.rows[name] = attempt(run, waiting.pop(name)())
     save(found())
     return found()
+
+
+def resume(run: Run, found: Findings) -> bool:
+    """Takes over the rows of an earlier run; false where that had another machine, size or number of rounds.
+
+    Each option is compared with the yardstick in its own minutes, so that rows of two runs can stand side by side.
+    """
+    own = report(run.sizes, run.device, run.rounds, {}, [], {"resident": []})
+    if any(own[name] != found.get(name) for name in ("machine", "sizes", "rounds", "clock")):
+        return False
+    run.rows.update((row["option"], row) for row in found["options"])
+    return True
 
 
 def attempt(run: Run, option: Option) -> dict[str, Any]:
@@ -134,15 +148,15 @@ def measure(run: Run, option: Option) -> dict[str, Any]:
         Exception: whatever says that the option cannot be had here.
     """
     started = time.perf_counter()
-    plain, painter = plain_painter(run), painter_for(run, option)
+    plain, painter = plain_painter(run), any_painter_for(run, option)
     steps, rounds, note = len(option.skips) or 1, run.rounds, SKIPPED if option.skips else None
     plain.encode()
-    if option.step_cache is None:
+    if option.step_cache is None or isinstance(painter, StockPainter):
         painter.warm_up(steps)
     else:
         # Its first and last steps are computed, so that only a whole schedule has the right share of skipped ones.
         steps = FULLS[run.sizes.architecture].steps
-        rounds = min(rounds, max(2, LEAST_STEPS // steps))
+        rounds = min(rounds, max(1, LEAST_STEPS // steps))
         painter.warm_up(1)
         note = note_on(option.step_cache, run.sizes.architecture, skipped_steps(painter, steps))
     prepared = time.perf_counter() - started
@@ -186,12 +200,18 @@ def measure(run: Run, option: Option) -> dict[str, Any]:
     return row
 
 
-def skipped_steps(painter: AnyPainter, steps: int) -> int:
+def any_painter_for(run: Run, option: Option) -> AnyPainter:
+    """What an option is measured with: diffusers' pipeline, or the option's own painter."""
+    if option.stock is None:
+        return painter_for(run, option)
+    return stock_painter(run.plain, run.inputs, run.sizes, option.stock)
+
+
+def skipped_steps(painter: Painter, steps: int) -> int:
     """In how many of so many steps the first block's attention is not computed."""
     computed: list[int] = []
     attention = painter.transformer.transformer_blocks[0].attn
     handle = attention.to_q.register_forward_pre_hook(lambda *_: computed.append(1))
-    assert isinstance(painter, Painter)
     painter.encode()
     computed.clear()
     painter.steps(steps)
@@ -203,10 +223,8 @@ def plain_painter(run: Run) -> Painter:
     return Painter(run.plain.transformer, run.plain.vae, run.inputs, run.sizes)
 
 
-def painter_for(run: Run, option: Option) -> AnyPainter:
-    """A copy of the plain model with an option switched on, as the engine switches it on; or diffusers' pipeline."""
-    if option.stock is not None:
-        return stock_painter(run.plain, run.inputs, run.sizes, option.stock)
+def painter_for(run: Run, option: Option) -> Painter:
+    """A copy of the plain model with an option switched on, as the engine switches it on."""
     pipeline = copy_of(run.plain)
     if option.experts:
         pipeline.freqmole = inject_random(pipeline, run.sizes.rank)
@@ -306,6 +324,7 @@ def main() -> None:
         type=int,
         help="double-stream blocks; single-stream ones go with them",
     )
+    parser.add_argument("--resume", action="store_true", help="measure what the file of --output does not have yet")
     for name in ("heads", "text_tokens", "height", "width", "steps", "rank", "vae_channels"):
         full = getattr(FULLS["kontext"], name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"instead of {full} at full size")
@@ -325,6 +344,10 @@ def main() -> None:
     run = begin(sizes, device, asked.rounds)
     if asked.only and (unknown := set(asked.only) - set(options := planned(asked.base, run.rows))):
         parser.error(f"there is no option {unknown.pop()!r}; there are: {', '.join(options)}")
+
+    earlier = asked.output if asked.resume and asked.output and asked.output.is_file() else None
+    if earlier is not None and not resume(run, json.loads(earlier.read_bytes())):
+        parser.error(f"{earlier} is of another machine, size or number of rounds; give another --output")
 
     def save(found: Findings) -> None:
         if asked.output:
