@@ -1,6 +1,6 @@
 """Measures the diffusion model: seconds a step and a picture, and memory, for each speed option and for all together.
 
-usage: python -m benchmarks.diffusion [--base kontext|klein] [--output FILE] [--resume] [--minutes M] [--only OPTION ...]
+usage: python -m benchmarks.diffusion [--base kontext|klein] [--output FILE] [--resume] [--minutes M] ...
 
 The yardstick is measured in the same run, in turn with each option: a plain FLUX.1-Kontext (or FLUX.2 [klein]) over the
 same tokens, text, noise and both pictures together, without FreqMoLE. What somebody with diffusers alone runs has rows
