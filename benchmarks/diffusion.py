@@ -1,11 +1,15 @@
 """Measures the diffusion model: seconds a step and a picture, and memory, for each speed option and for all together.
 
-usage: python -m benchmarks.diffusion [--base kontext|klein] [--output FILE] [--minutes M] [--only OPTION ...] ...
+usage: python -m benchmarks.diffusion [--base kontext|klein] [--output FILE] [--resume] [--minutes M] ...
 
 The yardstick is measured in the same run, in turn with each option: a plain FLUX.1-Kontext (or FLUX.2 [klein]) over the
-same tokens, text, noise and both pictures together, without FreqMoLE. All weights are random and nothing is
-downloaded. On a GPU with room for two copies the model has its full size; elsewhere it is scaled down, and the output
-says how.
+same tokens, text, noise and both pictures together, without FreqMoLE. What somebody with diffusers alone runs has rows
+of its own, through `__call__` of FluxKontextPipeline or Flux2KleinPipeline: "stock pipeline, two pictures", which are
+the yardstick's tokens, and "stock pipeline, one picture", which are fewer and tell less. The tables compare each option
+with both.
+
+All weights are random and nothing is downloaded. On a GPU with room for two copies the model has its full size;
+elsewhere it is scaled down, and the output says how.
 """
 
 import argparse
@@ -23,10 +27,10 @@ import torch
 from huggingface_hub import constants as hub
 from rich.console import Console
 
+from benchmarks.diffusion_options import SKIPPED, Option, planned
 from benchmarks.diffusion_report import Findings, count_full_size, reason_of, report, show
 from benchmarks.random_model import (
     FULLS,
-    QUANTIZATIONS,
     SMALLS,
     Architecture,
     Inputs,
@@ -39,68 +43,21 @@ from benchmarks.random_model import (
     inject_random,
     weight_bytes,
 )
-from refgc.flux.acceleration import apply
-from refgc.flux.speed import SpeedOptions
+from benchmarks.step_caches import config_of, note_on
+from benchmarks.stock import StockPainter, stock_painter
+from benchmarks.working_memory import count_working_bytes, measured_peak
+from refgc.flux.acceleration import apply, compile_blocks
 from refgc.imaging.files import write_whole
 from refgc.model.loading import AnyRefGCPipeline
 
-# Of the first-block cache. Which steps are skipped is decided here, because random weights do not tell: a third of
-# them, which is an assumption.
-THRESHOLD, SKIPS = 0.1, (False, False, True)
-SKIPPED = (
-    f"{sum(SKIPS)} of {len(SKIPS)} steps skipped by a fixed pattern; how many are with trained weights is not measured"
-)
-# What can serve FLUX's attention; left out are those for batches of unequal lengths or other makers' devices, and
-# those that write the whole attention matrix down.
-ATTENTION_BACKENDS = (
-    "_native_cudnn",
-    "_native_flash",
-    "_native_efficient",
-    "flash",
-    "flash_hub",
-    "flash_4_hub",
-    "_flash_3",
-    "_flash_3_hub",
-    "xformers",
-    "sage",
-    "sage_hub",
-    "_sage_qk_int8_pv_fp8_cuda_sm90",
-)
-# By so much must attention kernels beat the usual ones to be taken for the options together.
-NOISE_MARGIN = 1.01
+# Steps that all rounds of an option have together, about, where one round is a whole schedule.
+LEAST_STEPS = 30
 # The yardstick paints its picture anew beside that of each option where it takes less than these seconds.
 CHEAP_PICTURE = 10.0
 # Bytes that two full-size models with a reference cache take on a GPU, and what is needed besides.
 TWO_MODELS: dict[Architecture, float] = {"kontext": 54e9, "klein": 20e9}
 BESIDES = 8e9
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One row of the table.
-
-    Attributes:
-        name: for people.
-        speed: what is switched on.
-        experts: whether the model has FreqMoLE.
-        whole_picture: whether a whole picture is painted too.
-    """
-
-    name: str
-    speed: SpeedOptions
-    experts: bool = False
-    whole_picture: bool = True
-
-    @property
-    def skips(self) -> tuple[bool, ...]:
-        """Which steps the first-block cache skips."""
-        return SKIPS if self.speed.step_cache else ()
-
-    @property
-    def lossless(self) -> bool:
-        """Whether nothing is approximated, given an adapter that was trained with the reference cache."""
-        quantized = self.speed.quantization is not None or "sage" in (self.speed.attention_backend or "")
-        return not (quantized or self.speed.step_cache or self.speed.compact_generated)
+AnyPainter = Painter | StockPainter
 
 
 @dataclass(slots=True)
@@ -123,68 +80,21 @@ class Run:
     inputs: Inputs
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def speedup(self, name: str) -> float | None:
-        """How many times faster a step of this option is than the yardstick's; None where it was not measured."""
-        return self.rows.get(name, {}).get("speedup_step")
-
 
 def begin(sizes: Sizes, device: torch.device, rounds: int, dtype: torch.dtype = torch.bfloat16) -> Run:
     """The yardstick's model, and what all are given."""
     return Run(sizes, device, rounds, build(sizes, device, dtype), draw_inputs(sizes, device, dtype))
 
 
-def planned(run: Run) -> dict[str, Callable[[], Option]]:
-    """All options by name, those with a goal first.
-
-    What goes into the two that combine others is chosen among those others when their turn comes.
-    """
-    attention = {f"attention {one}": one for one in ATTENTION_BACKENDS}
-    quantization = {f"quantisation {one}": one for one in QUANTIZATIONS}
-
-    # The step cache of diffusers does not work with FLUX.2.
-    skips = run.sizes.architecture == "kontext"
-
-    def lossless() -> SpeedOptions:
-        faster = {one: run.speedup(name) or 0.0 for name, one in attention.items() if "sage" not in one}
-        best = max(faster, key=lambda one: faster[one])
-        chosen = best if faster[best] > NOISE_MARGIN else None
-        return SpeedOptions(reference_cache=True, compile=True, attention_backend=chosen)
-
-    def everything() -> SpeedOptions:
-        kind = next((one for name, one in quantization.items() if run.speedup(name)), None)
-        lossy = {"compact_generated": True, "step_cache": THRESHOLD if skips else None, "quantization": kind}
-        return lossless().model_copy(update=lossy)
-
-    options: dict[str, Callable[[], Option]] = {}
-
-    def add(name: str, speed: Callable[[], SpeedOptions] | SpeedOptions, **more: bool) -> None:
-        options[name] = lambda: Option(name, speed() if callable(speed) else speed, **more)
-
-    add("FreqMoLE fused", SpeedOptions(), experts=True)
-    add("reference cache", SpeedOptions(reference_cache=True))
-    for name, backend in attention.items():
-        add(name, SpeedOptions(attention_backend=backend), whole_picture=False)
-    add("all lossless", lossless, experts=True)
-    for name, kind in quantization.items():
-        add(name, SpeedOptions(quantization=kind))
-    add("everything", everything, experts=True)
-    add("FreqMoLE unfused", SpeedOptions(fuse=False), experts=True)
-    if skips:
-        add("first-block cache", SpeedOptions(step_cache=THRESHOLD))
-    add("compact IMG2", SpeedOptions(compact_generated=True))
-    add("compile", SpeedOptions(compile=True))
-    # Kernels for quantised weights are written for torch.compile; without it they cost time instead of saving it.
-    for name, kind in quantization.items():
-        add(f"{name} compiled", SpeedOptions(quantization=kind, compile=True))
-    return options
-
-
 def run_all(run: Run, minutes: float, only: list[str] | None, save: Callable[[Findings], None]) -> Findings:
     """Measure the yardstick and then option after option, until the time is spent; `save` is given all after each."""
     started = time.perf_counter()
     counted = count_full_size(run.device, run.sizes.architecture)
-    run.rows["plain"] = measure_plain(run)
-    waiting = {name: choose for name, choose in planned(run).items() if only is None or name in only}
+    if "plain" not in run.rows:
+        run.rows["plain"] = measure_plain(run)
+    options = planned(run.sizes.architecture, run.rows)
+    asked = options if only is None else only
+    waiting = {name: choose for name, choose in options.items() if name in asked and name not in run.rows}
 
     def found() -> Findings:
         return report(run.sizes, run.device, run.rounds, run.rows, list(waiting), counted)
@@ -195,6 +105,18 @@ def run_all(run: Run, minutes: float, only: list[str] | None, save: Callable[[Fi
         run.rows[name] = attempt(run, waiting.pop(name)())
     save(found())
     return found()
+
+
+def resume(run: Run, found: Findings) -> bool:
+    """Takes over the rows of an earlier run; false where that had another machine, size or number of rounds.
+
+    Each option is compared with the yardstick in its own minutes, so that rows of two runs can stand side by side.
+    """
+    own = report(run.sizes, run.device, run.rounds, {}, [], {"resident": []})
+    if any(own[name] != found.get(name) for name in ("machine", "sizes", "rounds", "clock")):
+        return False
+    run.rows.update((row["option"], row) for row in found["options"])
+    return True
 
 
 def attempt(run: Run, option: Option) -> dict[str, Any]:
@@ -213,10 +135,10 @@ def attempt(run: Run, option: Option) -> dict[str, Any]:
 def measure_plain(run: Run) -> dict[str, Any]:
     """The yardstick alone."""
     painter = plain_painter(run)
-    warm_up(painter, 1)
+    painter.warm_up(1)
     seconds = [timed(run.device, painter, 1) for _ in range(run.rounds)]
     row = {"option": "plain", "lossless": True, "seconds_step": statistics.median(seconds), "speedup_step": 1.0}
-    return row | measure_picture(run, painter) | measure_memory(run, painter)
+    return row | measure_picture(run, painter) | measure_memory(run, painter) | counted_memory(run, painter)
 
 
 def measure(run: Run, option: Option) -> dict[str, Any]:
@@ -226,14 +148,21 @@ def measure(run: Run, option: Option) -> dict[str, Any]:
         Exception: whatever says that the option cannot be had here.
     """
     started = time.perf_counter()
-    plain, painter = plain_painter(run), painter_for(run, option)
-    steps = len(option.skips) or 1
+    plain, painter = plain_painter(run), any_painter_for(run, option)
+    steps, rounds, note = len(option.skips) or 1, run.rounds, SKIPPED if option.skips else None
     plain.encode()
-    warm_up(painter, steps)
+    if option.step_cache is None or isinstance(painter, StockPainter):
+        painter.warm_up(steps)
+    else:
+        # Its first and last steps are computed, so that only a whole schedule has the right share of skipped ones.
+        steps = FULLS[run.sizes.architecture].steps
+        rounds = min(rounds, max(1, LEAST_STEPS // steps))
+        painter.warm_up(1)
+        note = note_on(option.step_cache, run.sizes.architecture, skipped_steps(painter, steps))
     prepared = time.perf_counter() - started
     taken: dict[str, list[float]] = {"plain": [], "option": []}
-    for number in range(run.rounds):
-        turn = [("plain", plain), ("option", painter)]
+    for number in range(rounds):
+        turn: list[tuple[str, AnyPainter]] = [("plain", plain), ("option", painter)]
         # Now the one first and now the other, so that neither always follows the other's heat.
         for name, one in turn if number % 2 else reversed(turn):
             taken[name].append(timed(run.device, one, steps))
@@ -249,16 +178,45 @@ def measure(run: Run, option: Option) -> dict[str, Any]:
         "speedup_step_most": speedups[-1],
         "seconds_to_prepare": prepared,
     }
-    if option.skips:
-        row["note"] = SKIPPED
-    if option.whole_picture:
+    if note is not None:
+        row["note"] = note
+    whole_schedule = option.step_cache is None or run.sizes.steps == steps
+    if option.whole_picture and whole_schedule:
         row |= measure_picture(run, painter)
         yardstick = run.rows["plain"]["seconds_picture"]
         if yardstick < CHEAP_PICTURE:
             yardstick = measure_picture(run, plain)["seconds_picture"]
         row["speedup_picture"] = yardstick / row["seconds_picture"]
     plain.forget()
-    return row | measure_memory(run, painter)
+    row |= measure_memory(run, painter)
+    if isinstance(painter, StockPainter):
+        return row
+    if option.countable:
+        row |= counted_memory(run, painter)
+    if option.speed.quantization and not option.speed.compile:
+        painter.cached = True
+        with_cache = measure_memory(run, painter)
+        row["peak_gigabytes_with_cache"] = with_cache["peak_gigabytes"]
+    return row
+
+
+def any_painter_for(run: Run, option: Option) -> AnyPainter:
+    """What an option is measured with: diffusers' pipeline, or the option's own painter."""
+    if option.stock is None:
+        return painter_for(run, option)
+    return stock_painter(run.plain, run.inputs, run.sizes, option.stock)
+
+
+def skipped_steps(painter: Painter, steps: int) -> int:
+    """In how many of so many steps the first block's attention is not computed."""
+    computed: list[int] = []
+    attention = painter.transformer.transformer_blocks[0].attn
+    handle = attention.to_q.register_forward_pre_hook(lambda *_: computed.append(1))
+    painter.encode()
+    computed.clear()
+    painter.steps(steps)
+    handle.remove()
+    return steps - len(computed)
 
 
 def plain_painter(run: Run) -> Painter:
@@ -270,69 +228,69 @@ def painter_for(run: Run, option: Option) -> Painter:
     pipeline = copy_of(run.plain)
     if option.experts:
         pipeline.freqmole = inject_random(pipeline, run.sizes.rank)
-    apply(pipeline, option.speed, run.device)
+    speed = option.speed
+    apply(pipeline, speed.model_copy(update={"compile": False}) if option.one_size else speed, run.device)
+    if option.one_size:
+        compile_blocks(pipeline.transformer, dynamic=False)
+    if option.step_cache is not None:
+        pipeline.transformer.enable_cache(config_of(option.step_cache, run.sizes.architecture))
     return Painter(
         pipeline.transformer,
         pipeline.vae,
         run.inputs,
         run.sizes,
-        cached=bool(option.speed.reference_cache),
-        compact=bool(option.speed.compact_generated),
+        cached=bool(speed.reference_cache),
+        compact=bool(speed.compact_generated),
         skips=option.skips,
     )
 
 
-def warm_up(painter: Painter, steps: int) -> None:
-    """Everything once, and steps twice: what compiles, compiles anew when it meets a second shape."""
-    painter.encode()
-    painter.steps(2 * steps)
-    painter.decode(painter.inputs.noise)
-
-
-def timed(device: torch.device, painter: Painter, steps: int) -> float:
+def timed(device: torch.device, painter: AnyPainter, steps: int) -> float:
     """Seconds a step takes."""
-    return clocked(device, lambda: painter.steps(steps)) / steps
+    return painter.seconds(steps, clock_of(device)) / steps
 
 
-def clocked(device: torch.device, work: Callable[[], object]) -> float:
-    """Seconds until a GPU is done; on a CPU those that it worked, which others at work on it do not lengthen."""
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    _finish(device)
-    started = clock()
-    work()
-    _finish(device)
-    return clock() - started
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Tells the time when a GPU is done; on a CPU the time it worked, which others at work on it do not lengthen."""
+    if device.type != "cuda":
+        return time.process_time
+
+    def finished() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return finished
 
 
-def measure_picture(run: Run, painter: Painter) -> dict[str, Any]:
+def measure_picture(run: Run, painter: AnyPainter) -> dict[str, Any]:
     """One whole picture: both pictures encoded, the cache filled, all steps, decoded."""
-    pictures: list[torch.Tensor] = []
-    seconds = clocked(run.device, lambda: pictures.append(painter.paint()))
-    return {"seconds_picture": seconds, "finite": bool(pictures[0].isfinite().all())}
+    clock = clock_of(run.device)
+    started = clock()
+    picture = painter.paint()
+    seconds = clock() - started
+    return {"seconds_picture": seconds, "finite": bool(picture.isfinite().all())}
 
 
-def measure_memory(run: Run, painter: Painter) -> dict[str, Any]:
-    """Gigabytes of the weights and of the reference cache; on a GPU also the peak, without the yardstick's weights.
+def measure_memory(run: Run, painter: AnyPainter) -> dict[str, Any]:
+    """Gigabytes of the weights and of the reference cache, and the peak of all that a picture takes.
 
-    A CPU's allocator keeps no such account.
+    The yardstick's weights, which lie beside them, are left out.
     """
-    weights, cache = weight_bytes(painter.transformer, painter.vae), cache_bytes(painter.transformer)
-    memory = {"weight_gigabytes": weights / 1e9, "cache_gigabytes": cache / 1e9}
+    weights = weight_bytes(painter.transformer, painter.vae)
+    if isinstance(painter, Painter) and painter.cached:
+        painter.encode()
+    memory = {"weight_gigabytes": weights / 1e9, "cache_gigabytes": cache_bytes(painter.transformer) / 1e9}
     painter.forget()
-    if run.device.type == "cuda":
-        _finish(run.device)
-        before = torch.cuda.memory_allocated(run.device)
-        torch.cuda.reset_peak_memory_stats(run.device)
-        warm_up(painter, 1)
-        _finish(run.device)
-        memory["peak_gigabytes"] = (weights + torch.cuda.max_memory_allocated(run.device) - before) / 1e9
-        painter.forget()
+    memory["peak_gigabytes"] = (weights + measured_peak(run.device, lambda: painter.warm_up(1))) / 1e9
+    painter.forget()
     return memory
 
 
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def counted_memory(run: Run, painter: Painter) -> dict[str, Any]:
+    """The same peak, counted instead of measured."""
+    weights = weight_bytes(painter.transformer, painter.vae)
+    working = count_working_bytes(run.sizes, cached=painter.cached, compact=painter.compact)
+    return {"peak_gigabytes_counted": (weights + working) / 1e9}
 
 
 def choose_sizes(device: torch.device, asked: argparse.Namespace) -> Sizes:
@@ -366,6 +324,7 @@ def main() -> None:
         type=int,
         help="double-stream blocks; single-stream ones go with them",
     )
+    parser.add_argument("--resume", action="store_true", help="measure what the file of --output does not have yet")
     for name in ("heads", "text_tokens", "height", "width", "steps", "rank", "vae_channels"):
         full = getattr(FULLS["kontext"], name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"instead of {full} at full size")
@@ -383,8 +342,12 @@ def main() -> None:
         # Threads that wait for each other would be counted as work.
         torch.set_num_threads(1)
     run = begin(sizes, device, asked.rounds)
-    if asked.only and (unknown := set(asked.only) - set(planned(run))):
-        parser.error(f"there is no option {unknown.pop()!r}; there are: {', '.join(planned(run))}")
+    if asked.only and (unknown := set(asked.only) - set(options := planned(asked.base, run.rows))):
+        parser.error(f"there is no option {unknown.pop()!r}; there are: {', '.join(options)}")
+
+    earlier = asked.output if asked.resume and asked.output and asked.output.is_file() else None
+    if earlier is not None and not resume(run, json.loads(earlier.read_bytes())):
+        parser.error(f"{earlier} is of another machine, size or number of rounds; give another --output")
 
     def save(found: Findings) -> None:
         if asked.output:

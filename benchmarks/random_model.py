@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -46,7 +46,6 @@ LATENT_CHANNELS: dict[Architecture, int] = {"kontext": 16, "klein": 32}
 BACKBONES: dict[Architecture, Backbone] = {"kontext": Kontext(), "klein": Klein()}
 # Of Kontext, whose guidance costs nothing. The distilled klein is not guided.
 GUIDANCE = 2.5
-# In the order in which one is taken for everything together: that which also multiplies in 8 bits first.
 QUANTIZATIONS: tuple[Quantized, ...] = ("fp8", "int8", "nf4")
 
 
@@ -238,6 +237,12 @@ class Painter:
         """Free what `encode` made."""
         self._given = None
         reference_cache.clear(self.transformer)
+        self._begin()
+
+    def _begin(self) -> None:
+        """A cache from step to step remembers nothing, and counts its steps from the first one."""
+        if self.transformer.is_cache_enabled:
+            self.transformer._reset_stateful_cache()
 
     @torch.no_grad()
     def step(self, number: int, latents: Tensor, sigma: float) -> Tensor:
@@ -252,14 +257,28 @@ class Painter:
         return backbone.velocity(self.transformer, latents, ids, given, self.inputs.words, at, GUIDANCE)
 
     def steps(self, count: int) -> None:
-        """Steps for their time alone."""
+        """Steps for their time alone, as of a picture that begins."""
+        self._begin()
         for number in range(count):
             self.step(number, self.inputs.noise, 0.5)
+
+    def warm_up(self, steps: int) -> None:
+        """Everything once, and steps twice: what compiles, compiles anew when it meets a second shape."""
+        self.encode()
+        self.steps(2 * steps)
+        self.decode(self.inputs.noise)
+
+    def seconds(self, count: int, clock: Callable[[], float]) -> float:
+        """The time that `count` steps take."""
+        started = clock()
+        self.steps(count)
+        return clock() - started
 
     @torch.no_grad()
     def paint(self) -> Tensor:
         """The whole picture, (1, 3, height, width)."""
         self.encode()
+        self._begin()
         latents = self.inputs.noise
         for number in range(self.sizes.steps):
             velocity = self.step(number, latents, 1 - number / self.sizes.steps)
@@ -309,7 +328,8 @@ def count_resident_bytes(sizes: Sizes, quantization: Quantized | None, device: t
     alike; without values where torchao does that, for fp8 on `device`.
 
     Returns:
-        "weights" and "cache".
+        "weights", "cache", and "layer": what the largest quantised layer takes beside them while it computes, since
+        kernels that have no 8- or 4-bit product widen its weights to 16 bits; 0 where nothing is quantised.
 
     Raises:
         EngineError: there is no such quantisation here.
@@ -322,17 +342,21 @@ def count_resident_bytes(sizes: Sizes, quantization: Quantized | None, device: t
         Painter(pipeline.transformer, pipeline.vae, inputs, one_each, cached=True).encode()
     cache = cache_bytes(pipeline.transformer) // 2 * (sizes.double_blocks + sizes.single_blocks)
     transformer = build(one_each, meta, dtype).transformer
+    layer = 0
     if quantization is not None:
+        blocks = (transformer.transformer_blocks, transformer.single_transformer_blocks)
+        layer = max(_bytes(one.weight) for kind in blocks for one in kind.modules() if isinstance(one, nn.Linear))
         place = device if quantization == "fp8" else meta
         transformer.to_empty(device=place)
         for parameter in transformer.parameters():
             nn.init.constant_(parameter, 0.01)
         quantize(transformer, quantization, place)
     double, single = (
-        weight_bytes(blocks) for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks)
+        weight_bytes(kind) for kind in (transformer.transformer_blocks, transformer.single_transformer_blocks)
     )
     once = weight_bytes(transformer, pipeline.vae) - double - single
-    return {"weights": once + sizes.double_blocks * double + sizes.single_blocks * single, "cache": cache}
+    weights = once + sizes.double_blocks * double + sizes.single_blocks * single
+    return {"weights": weights, "cache": cache, "layer": layer}
 
 
 def weight_bytes(*models: nn.Module) -> int:

@@ -45,21 +45,26 @@ def apply(pipeline: Any, options: SpeedOptions, device: torch.device | None = No
     if transformer.is_cache_enabled:
         transformer.disable_cache()
     if options.compile:
-        _compile(transformer)
+        compile_blocks(transformer)
     if options.step_cache is not None:
         transformer.enable_cache(FirstBlockCacheConfig(threshold=options.step_cache))
 
 
-def _compile(transformer: Any) -> None:
+def compile_blocks(transformer: Any, *, dynamic: bool | None = None) -> None:
     """Compiles each block beneath the hooks of a step cache or of offloading.
 
     `compile_repeated_blocks` of diffusers traces the hooks as well, so that each block would need a graph of its own.
+
+    Args:
+        transformer: is changed in place.
+        dynamic: False makes graphs for one size each. With None, which the speed option takes, the first size has one
+            of its own, and the second brings one for any size.
     """
     # The process's setting, since the argument of torch.compile exists from torch 2.13 on only.
     limits: Any = torch._dynamo.config
     limits.recompile_limit = max(limits.recompile_limit, GRAPHS)
     for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
-        block.forward = torch.compile(block.forward)
+        block.forward = torch.compile(block.forward, dynamic=dynamic)
 
 
 def _use_attention(transformer: Any, backend: str) -> None:

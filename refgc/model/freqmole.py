@@ -388,7 +388,8 @@ def inject(
 
     Args:
         transformer: a FluxTransformer2DModel; it is changed in place.
-        config: what to inject; None takes the defaults. The base's fingerprint is added where the config has none.
+        config: what to inject; None takes the defaults. The base's fingerprint is added where the config has none, and
+            a guidance that nobody gave is left out where the base takes none.
         dtype: of experts and gates. fp32 is right for training, whatever the base has.
         generator: of the experts' initial A, on the CPU; None takes torch's global one.
 
@@ -399,6 +400,8 @@ def inject(
     """
     config = config or FreqMoLEConfig()
     blocks = find_projections(transformer, config)
+    if "guidance" not in config.model_fields_set and not transformer.config.guidance_embeds:
+        config = config.model_copy(update={"guidance": None})
     if config.base_fingerprint is None:
         config = config.model_copy(update={"base_fingerprint": fingerprint(transformer)})
     gates: dict[str, FrequencyGate] = {}

@@ -193,7 +193,7 @@ def test_compiling_uses_no_argument_that_torch_2_11_lacks(
     with torch._dynamo.config.patch(recompile_limit=100):
         apply(pipeline, SpeedOptions(compile=True))
         assert torch._dynamo.config.recompile_limit == 100
-    assert given == [{}] * (2 + 3)
+    assert given == [{"dynamic": None}] * (2 + 3)
 
 
 def test_nothing_is_compiled_for_a_gpu_that_is_lent_for_one_call(

@@ -243,7 +243,9 @@ def _weights() -> str:
     for source, files in ((base_source(), hub.PIPELINE_FILES), (setting(hub.ADAPTER), hub.ADAPTER_FILES)):
         folder = hub.on_disk(source, files) if source else None
         found.append((source, _states(folder.rglob("*") if folder else ())))
-    return str(found)
+    adapter = setting(hub.ADAPTER)
+    lora = hub.find_lora(adapter) if adapter else None
+    return str((found, _states([lora] if lora else ())))
 
 
 def _states(paths: Iterable[Path]) -> list[tuple[str, int, int]]:

@@ -96,6 +96,12 @@ def test_fingerprint_changes_with_the_engine_and_its_weights(monkeypatch: pytest
     (adapter / "freqmole.safetensors").write_text("{ }")
     fingerprints.add(engine_fingerprint("diffusion"))
     assert len(fingerprints) == 4
+    lora = tmp_path / "learnt.safetensors"
+    monkeypatch.setenv("REFGC_ADAPTER", str(lora))
+    for content in ("{}", "{ }"):
+        lora.write_text(content)
+        fingerprints.add(engine_fingerprint("diffusion"))
+    assert len(fingerprints) == 6, "a LoRA that was changed in its place is another"
     monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
     without = engine_fingerprint("correspondence")
     (tmp_path / "xfeat.npz").write_bytes(b"fetched by refgc setup")
