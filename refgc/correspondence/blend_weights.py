@@ -53,6 +53,17 @@ WHOLE_RELIABLE, WHOLE_ALIKE = (0.1, 0.5), (0.9, 0.99)
 WHOLE_COVERED, WHOLE_INSIDE = (0.88, 1.0), (0.65, 0.95)
 WHOLE_UNCOVERED, WHOLE_OUTLINE = (0.5, 1.0), (0.3, 0.7)
 WHOLE_BENDING, WHOLE_RELIABLE_AROUND = (-0.5, -1.5), (0.1, 0.4)
+# What stands in front of an object, or is on a side that the reference does not show, differs from it by much more than
+# the object elsewhere, and has no reliable flow. Ranges over which a part is taken for such a thing: of its difference, in
+# units of the median difference where the flow is reliable; and of the flow's reliability. The least such unit in grey
+# levels, the reliability from which it is measured, and the window of the difference in cells. Chosen on 18 pairs of
+# photos, the ten examples and 15 drawn scenes, six of them with something in front; there the largest share of the
+# doll's trust that is lost is 0.02, though its hair is black in the picture and yellow in the reference.
+CONTRARY_DIFFERENCE, CONTRARY_RELIABLE = (4.0, 5.5), (0.3, 0.8)
+LEAST_DIFFERENCE, AGREED = 20.0, 0.8
+CONTRARY_WINDOW = 2.0
+# Window of the light under which it is compared, in units of the object's: what stands in front is no light.
+CONTRARY_LIGHT = 4.0
 # Range of the outline in the generated picture over which an object is used: nothing is laid well beside it.
 USED_OUTLINE = (0.0, 0.3)
 # Ranges over which an object goes from unused to used: of the confidence of one that was found by its matches, and of
@@ -230,7 +241,7 @@ def object_weights(
     grid = size_of(trust)
     # The confidence is that of the object as a whole, before a mask or the reference's quality limits its use.
     placed = shrink(compared.placed, grid)
-    strength = object_strength(compared.features, trust)
+    strength = object_strength(compared.features, trust) * (1.0 - compared.contrary)
     used = strength * placed
     confidence = object_confidence(usage_of(compared.features, trust, used, placed, log_false_alarms), compared.fit)
     strength = enlarge(strength, size)
@@ -308,6 +319,7 @@ class ObjectComparison:
         detail: see `BlendWeights`, as the next two.
         magnification: reference pixels per pixel of the generated picture.
         recoloured: how far colours differ.
+        contrary: (rows, columns) in [0, 1] on the grid of the features, where something else than the object is seen.
     """
 
     light: Light
@@ -318,6 +330,7 @@ class ObjectComparison:
     detail: float
     magnification: float
     recoloured: float
+    contrary: Floats
 
 
 def compare_object(
@@ -366,7 +379,20 @@ def compare_object(
         compared.detail,
         _magnification(generated, aligned),
         compared.recoloured,
+        _contrary(compared, local.placed),
     )
+
+
+def _contrary(compared: Comparison, placed: Floats) -> Floats:
+    """In [0, 1], where something else than the placed object is seen; see `CONTRARY_DIFFERENCE`."""
+    reliable = blur(compared.evidence.reliable, NEAR)
+    sigma = CONTRARY_LIGHT * OBJECT_GAIN_SIGMA * max(size_of(placed))
+    light = estimate_light(compared.placed, compared.seen, compared.weight * (reliable + np.float32(0.02)), sigma, ())
+    difference = blur(compared.seen - light.applied(compared.placed), CONTRARY_WINDOW)
+    distance = blur(np.asarray(np.linalg.norm(difference, axis=2), np.float32), CONTRARY_WINDOW)
+    agreed = distance[(placed > 0.5) & (reliable > AGREED)]
+    unit = max(LEAST_DIFFERENCE, float(np.median(agreed))) if agreed.size else np.inf
+    return smoothstep(distance / unit, *CONTRARY_DIFFERENCE) * (1.0 - smoothstep(reliable, *CONTRARY_RELIABLE))
 
 
 def compare(

@@ -57,6 +57,18 @@ def test_print_that_is_wrong_here_and_there_is_replaced():
     assert result.trust[70:90, 70:90].min() > 0.9
 
 
+@pytest.mark.parametrize("colour", [(250, 238, 20), (250, 20, 230)])
+def test_a_thing_in_front_of_the_object_stays(colour):
+    generated = seen()
+    generated[68:92, 68:92] = colour
+    generated = cv2.GaussianBlur(generated, (0, 0), 1.0)
+    reliable = alignment().reliable.copy()
+    reliable[62:98, 62:98] = 0
+    trust = weights(generated, alignment(reliable)).trust
+    assert trust[72:88, 72:88].mean() < 0.1
+    assert trust[100:126, 34:126].mean() > 0.7
+
+
 def turned() -> np.ndarray:
     """The left half of the object as it is; the right half shows another print."""
     generated = seen()
