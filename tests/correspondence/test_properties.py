@@ -52,7 +52,10 @@ def show(reference: Pixels, scene: str, size: tuple[int, int], random: np.random
     if scene in CONTENTS:
         return draw(scene, size, random)
     if scene == "the reference":
-        return fitted(reference, size)
+        seen = fitted(reference, size)
+        # The very same picture is refused.
+        seen[0, 0] ^= 1
+        return seen
     height, width = reference.shape[:2]
     turn, zoom = (float(random.uniform(-180, 180)), float(random.uniform(0.4, 1.5))) if "turned" in scene else (0, 0.6)
     placing = cv2.getRotationMatrix2D((width / 2, height / 2), turn, zoom)
