@@ -273,9 +273,10 @@ def _strength(value: float) -> float:
 def _check_differs(reference: Image, generated: Image, name: str) -> None:
     """Whatever the files are called: of its own pixels a picture gets no new detail."""
     if np.array_equal(reference.pixels, generated.pixels):
+        called = name.capitalize() if name[-1].isdigit() else f"The {name}"
         raise InputError(
-            f"The {name} and the generated picture are the same picture; as the reference, give a sharp photo of the "
-            "real object."
+            f"{called} and the generated picture are the same picture; as the reference, give a sharp photo of the real "
+            "object."
         )
 
 

@@ -101,8 +101,8 @@ def test_a_terminal_sees_the_stages_and_an_interrupt_leaves_nothing(large_pair: 
 )
 def test_a_signal_while_files_are_written_leaves_no_drafts(tmp_path: Path, number: int, sentence: str) -> None:
     noise = np.random.default_rng(2).integers(0, 255, (300, 300, 3), np.uint8)
-    for name in ("reference.png", "generated.png"):
-        PILImage.fromarray(noise).save(tmp_path / name)
+    for name, picture in (("reference.png", noise), ("generated.png", noise[::-1])):
+        PILImage.fromarray(picture).save(tmp_path / name)
     output = tmp_path / "out"
     output.mkdir()
     command = subprocess.Popen(

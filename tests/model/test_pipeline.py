@@ -205,7 +205,7 @@ def test_pictures_reach_the_vae_to_a_quarter_of_a_grey_level_in_bfloat16(pipelin
     mask = np.zeros((64, 64), np.uint8)
     mask[16:48, 16:48] = 255
     pipeline(
-        levels,
+        levels[::-1].copy(),
         levels,
         reference_mask=mask,
         generated_mask=mask,

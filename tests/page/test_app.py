@@ -40,7 +40,7 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = run_inside("page", "--host", "127.0.0.1", "--port", port, GRADIO_TEMP_DIR=str(tmp_path))
-    assert_one_sentence(done, 2, f"The page cannot be served at 127.0.0.1, port {port}: it is taken")
+    assert_one_sentence(done, 2, f"Port {port} of 127.0.0.1 is taken or not ours; set GRADIO_SERVER_PORT")
 
 
 @pytest.mark.parametrize("empty", [{}, {"GRADIO_TEMP_DIR": ""}], ids=["not set", "empty"])
@@ -52,7 +52,7 @@ def test_a_taken_port_of_the_environment_is_not_replaced_and_the_folder_of_uploa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = run_inside("page", "--host", "127.0.0.1", GRADIO_SERVER_PORT=port, **empty)
-    assert_one_sentence(done, 2, f"The page cannot be served at 127.0.0.1, port {port}: it is taken")
+    assert_one_sentence(done, 2, f"Port {port} of 127.0.0.1 is taken or not ours; set GRADIO_SERVER_PORT")
     assert {path.name for path in tmp_path.iterdir()} >= {"refgc-results"}
     assert not list(tmp_path.glob("gradio*"))
 

@@ -455,6 +455,8 @@ def test_other_options_or_files_are_made_anew(
     PIL.Image.new("L", (64, 64), 255).save(small)
     other = tmp_path / "other.png"
     PIL.Image.new("RGB", (64, 64), "teal").save(other)
+    another = tmp_path / "another.png"
+    PIL.Image.new("RGB", (64, 64), "olive").save(another)
     changes: list[dict[str, Any]] = [
         {},
         {"scale": 2},
@@ -468,9 +470,9 @@ def test_other_options_or_files_are_made_anew(
         {"generated": other},
         {"reference": job.generated, "generated": job.reference},
         {"further_references": (other,)},
-        {"further_references": (job.generated,)},
-        {"further_references": (other, job.generated)},
-        {"further_references": (job.generated, other)},
+        {"further_references": (another,)},
+        {"further_references": (other, another)},
+        {"further_references": (another, other)},
     ]
     engine = Engine()
     service = service_with(engine, cache)
