@@ -275,8 +275,8 @@ def _check_differs(reference: Image, generated: Image, name: str) -> None:
     if np.array_equal(reference.pixels, generated.pixels):
         called = name.capitalize() if name[-1].isdigit() else f"The {name}"
         raise InputError(
-            f"{called} and the generated picture are the same picture; as the reference, give a sharp photo of the real "
-            "object."
+            f"{called} and the generated picture are the same picture; as the reference, give a sharp photo of the "
+            "real object."
         )
 
 

@@ -129,7 +129,7 @@ def test_the_same_picture_twice_is_told_whatever_its_files_are_called(tmp_path):
         "and the generated picture are the same picture; as the reference, give a sharp photo of the real object."
     )
     assert refusal(lambda: make_request(photo, scene)) == f"The reference {sentence}"
-    assert refusal(lambda: make_request([GENERATED, photo], scene)) == f"The reference 2 {sentence}"
+    assert refusal(lambda: make_request([GENERATED, photo], scene)) == f"Reference 2 {sentence}"
     assert make_request(photo, GENERATED).scale == 4
 
 
