@@ -33,6 +33,34 @@ def small_faces() -> RefineRequest:
     return make_request(EXAMPLES / "camera" / "hrri.jpg", EXAMPLES / "camera" / "lrgi.png")
 
 
+def small_cylinder() -> RefineRequest:
+    """256 to 1024 pixels, a turned cylinder, whose print is unwrapped and aligned by a map."""
+    return make_request(EXAMPLES / "mug" / "hrri.jpg", EXAMPLES / "mug" / "lrgi.png")
+
+
+def small_plain_object() -> RefineRequest:
+    """256 to 1024 pixels, an object with hardly any texture."""
+    return make_request(EXAMPLES / "vase" / "hrri.jpg", EXAMPLES / "vase" / "lrgi.png")
+
+
+def small_copies() -> RefineRequest:
+    """256 to 1024 pixels, two copies of one object side by side, both of which are refined."""
+    generated = open_image(EXAMPLES / "oats_box" / "lrgi.png", name="generated picture").pixels
+    box = generated[:, 48:208]
+    return make_request(EXAMPLES / "oats_box" / "hrri.jpg", np.hstack([box, box]))
+
+
+def small_references() -> RefineRequest:
+    """256 to 1024 pixels, two references, of which only the first shows the object of the generated picture."""
+    references = [EXAMPLES / "tea_tin" / "hrri.jpg", EXAMPLES / "sauce_bottle" / "hrri.jpg"]
+    return make_request(references, EXAMPLES / "tea_tin" / "lrgi.png")
+
+
+def small_unrelated() -> RefineRequest:
+    """256 to 1024 pixels, another object: every placer is tried, and nothing is placed."""
+    return make_request(EXAMPLES / "camera" / "hrri.jpg", EXAMPLES / "cushion" / "lrgi.png")
+
+
 def small_scene() -> RefineRequest:
     """256 to 1024 pixels, one scene in both pictures, so that the whole frame is refined."""
     generated = open_image(EXAMPLES / "shoe_box" / "hrgt.jpg", name="generated picture").pixels
@@ -57,6 +85,11 @@ def large_scene() -> RefineRequest:
 CASES = {
     "object, 256 to 1024": small_object,
     "faces, 256 to 1024": small_faces,
+    "cylinder, 256 to 1024": small_cylinder,
+    "plain object, 256 to 1024": small_plain_object,
+    "two copies, 256 to 1024": small_copies,
+    "two references, 256 to 1024": small_references,
+    "another object, 256 to 1024": small_unrelated,
     "scene, 256 to 1024": small_scene,
     "object, 1024 to 4096": large_object,
     "scene, 1024 to 4096": large_scene,

@@ -22,7 +22,7 @@ from refgc.model.freqmole import FreqMoLEConfig, FreqMoLELinear, inject
 from refgc.model.loading import Folders, Sources, fetch, load, measure
 from tests.support.fake_hub import FakeHub
 from tests.support.tiny_freqmole import run, teach
-from tests.support.tiny_models import tiny_transformer
+from tests.support.tiny_models import save_tiny_base, tiny_transformer
 
 CPU = torch.device("cpu")
 ON_CPU = Placement(CPU, torch.float32, "none", "none", CPU, True, True, "float32 on the CPU.", 0)
@@ -74,6 +74,18 @@ def test_everything_is_fetched_from_the_hub(hub: FakeHub, tiny_base: Path, adapt
 def test_an_adapter_that_is_not_there_is_told_before_the_base_is_fetched(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"REFGC_ADAPTER is '.*', and there is no config.json in it"):
         fetch(Sources("someone/kontext", str(tmp_path)))
+
+
+def test_shards_are_read_as_one_file(tmp_path: Path, folders: Folders) -> None:
+    sharded = replace(folders, base=save_tiny_base(tmp_path / "sharded", max_shard_size="40KB"))
+    assert len(list((sharded.base / "transformer").glob("*.safetensors"))) > 1
+    assert measure(sharded, SpeedOptions()) == measure(folders, SpeedOptions())
+    first, second = (load(one, ON_CPU, SpeedOptions()) for one in (sharded, folders))
+    assert torch.equal(run(first.transformer), run(second.transformer))
+    next((sharded.base / "transformer").glob("*00002*.safetensors")).unlink()
+    with pytest.raises(EngineError) as failure:
+        load(sharded, ON_CPU, SpeedOptions())
+    assert "\n" not in str(failure.value)
 
 
 def test_a_base_of_another_kind_is_refused(spoilt: Callable[[str, bytes], Path]) -> None:

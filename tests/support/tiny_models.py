@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxTransformer2DModel
@@ -120,7 +120,7 @@ def tiny_pipeline(seed: int = 0) -> FluxKontextPipeline:
     )
 
 
-def save_tiny_base(folder: Path, seed: int = 0) -> Path:
-    """Writes the pipeline as the Hub lays one out; returns `folder`."""
-    tiny_pipeline(seed).save_pretrained(folder)
+def save_tiny_base(folder: Path, seed: int = 0, **options: Any) -> Path:
+    """Writes the pipeline as the Hub lays one out, with options of `save_pretrained`; returns `folder`."""
+    tiny_pipeline(seed).save_pretrained(folder, **options)
     return folder
