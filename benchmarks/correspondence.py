@@ -44,7 +44,7 @@ def small_plain_object() -> RefineRequest:
 
 
 def small_copies() -> RefineRequest:
-    """256 to 1024 pixels, two copies of one object side by side, both of which are refined."""
+    """320 x 256 to 1280 x 1024 pixels, two copies of one object side by side, both of which are refined."""
     generated = open_image(EXAMPLES / "oats_box" / "lrgi.png", name="generated picture").pixels
     box = generated[:, 48:208]
     return make_request(EXAMPLES / "oats_box" / "hrri.jpg", np.hstack([box, box]))

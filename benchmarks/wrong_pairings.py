@@ -22,6 +22,7 @@ from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.imaging.arrays import Bytes, resized
 from refgc.imaging.files import write_whole
 from refgc.imaging.image import Image, open_image
+from refgc.imaging.warp import fitted
 from refgc.request import RefineRequest
 
 # The longest side of a generated picture, in pixels, as in the paper.
@@ -52,10 +53,8 @@ def subjects(data: Path | None) -> Iterator[Subject]:
 
 
 def _generated(file: Path) -> Bytes:
-    picture = open_image(file, name="generated picture").pixels
-    height, width = picture.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
-    return resized(picture, (max(1, round(width * scale)), max(1, round(height * scale))))
+    picture = open_image(file, name="generated picture")
+    return resized(picture.pixels, fitted(picture.size, SIDE))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -111,7 +110,7 @@ def main() -> None:
     """Runs what is missing, and reports on all that is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of real pictures; without it only the examples are paired")
-    parser.add_argument("--runs", type=Path, default=Path("wrong_pairings.jsonl"), help="where the lines are kept")
+    parser.add_argument("--runs", type=Path, default=Path("build/wrong_pairings.jsonl"), help="file of the runs")
     parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"), help="where the figures go")
     parser.add_argument("--worker", type=int, default=0, help="which part of the pairings to run")
     parser.add_argument("--workers", type=int, default=1, help="how many parts there are")
