@@ -21,6 +21,9 @@ LEAST_PROBABILITY = 0.1
 LAYER_NORM_EPSILON = 1e-5
 # Queries whose attention is computed at a time.
 QUERIES = 128
+# Exponents below this are raised to it. Beside the largest, which is 0, e^-50 is far below the rounding of 32 bits, and
+# smaller powers end in denormal numbers, with which processors calculate several times more slowly.
+LEAST_EXPONENT = np.float32(-50.0)
 
 Weights = Mapping[str, Floats]
 
@@ -52,7 +55,7 @@ def match_learned_features(
             attend = partial(_cross_attended, weights=weights, name=f"{name}.cross_attn")
             keys = [_linear(x, weights, f"{name}.cross_attn.to_qk") for x in states]
             states = list(threads.map(attend, states, states[::-1], keys, keys[::-1]))
-    return _assigned(states[0], states[1], weights, f"matcher.log_assignment.{LAYERS - 1}")
+        return _assigned(states[0], states[1], weights, f"matcher.log_assignment.{LAYERS - 1}", threads)
 
 
 def _rotation(points: Floats, size: Size, frequencies: Floats) -> tuple[Floats, Floats]:
@@ -85,15 +88,18 @@ def _cross_attended(x: Floats, other: Floats, query: Floats, key: Floats, *, wei
 def _attended(query: Floats, key: Floats, value: Floats) -> Floats:
     """Scaled dot-product attention (queries, channels), some queries at a time so that they stay in the cache."""
     query = query * np.float32(query.shape[1] ** -0.5)
-    key, value = np.ascontiguousarray(key.T), np.ascontiguousarray(value)
+    key = np.ascontiguousarray(key.T)
+    # A last column of ones sums the weights in the same product.
+    value = np.concatenate([value, np.ones((len(value), 1), np.float32)], axis=1)
     result = np.empty((len(query), value.shape[1]), np.float32)
     for start in range(0, len(query), QUERIES):
         rows = slice(start, start + QUERIES)
         weight = query[rows] @ key
         weight -= weight.max(axis=1, keepdims=True)
+        np.maximum(weight, LEAST_EXPONENT, out=weight)
         np.exp(weight, out=weight)
-        result[rows] = (weight @ value) / weight.sum(axis=1, keepdims=True)
-    return result
+        np.matmul(weight, value, out=result[rows])
+    return result[:, :-1] / result[:, -1:]
 
 
 def _feed_forward(x: Floats, weights: Weights, name: str) -> Floats:
@@ -105,19 +111,20 @@ def _feed_forward(x: Floats, weights: Weights, name: str) -> Floats:
 
 
 def _assigned(
-    first: Floats, second: Floats, weights: Weights, name: str
+    first: Floats, second: Floats, weights: Weights, name: str, threads: ThreadPoolExecutor
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
     projected = [_linear(x, weights, f"{name}.final_proj") * np.float32(x.shape[1] ** -0.25) for x in (first, second)]
     matchable = [scipy.special.expit(_linear(x, weights, f"{name}.matchability")[:, 0]) for x in (first, second)]
     similarity = projected[0] @ projected[1].T
+    totals: list[Floats] = list(threads.map(partial(_log_sum_exp, similarity), (1, 0)))
     # The log of the product of both softmaxes and of how matchable both keypoints are.
-    score = 2.0 * similarity
-    score += (np.log(matchable[0]) - _log_sum_exp(similarity, axis=1))[:, None]
-    score += np.log(matchable[1]) - _log_sum_exp(similarity, axis=0)
-    best = score.argmax(axis=1)
+    score: Floats = np.asarray(2.0 * similarity, np.float32)
+    score += (np.log(matchable[0]) - totals[0])[:, None]
+    score += np.log(matchable[1]) - totals[1]
+    best, best_back = threads.map(partial(_indices_of_largest, score), (1, 0))
     rows = np.arange(len(first))
     probability = np.exp(score[rows, best])
-    keep = (score.argmax(axis=0)[best] == rows) & (probability > LEAST_PROBABILITY)
+    keep = (best_back[best] == rows) & (probability > LEAST_PROBABILITY)
     return rows[keep], best[keep], np.asarray(probability[keep], np.float32)
 
 
@@ -127,4 +134,9 @@ def _linear(x: Floats, weights: Weights, name: str) -> Floats:
 
 def _log_sum_exp(x: Floats, axis: int) -> Floats:
     largest = x.max(axis=axis, keepdims=True)
-    return np.asarray(np.log(np.exp(x - largest).sum(axis=axis)) + largest.squeeze(axis), np.float32)
+    powers = np.exp(np.maximum(x - largest, LEAST_EXPONENT))
+    return np.asarray(np.log(powers.sum(axis=axis)) + largest.squeeze(axis), np.float32)
+
+
+def _indices_of_largest(x: Floats, axis: int) -> NDArray[np.intp]:
+    return np.asarray(x.argmax(axis=axis), np.intp)

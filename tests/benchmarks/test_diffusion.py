@@ -290,9 +290,10 @@ def test_the_stock_pipeline_is_one_of_the_rows_and_all_are_compared_with_it(run:
     plain, one, cached = found["options"]
     assert one["finite"]
     assert one["speedup_step_over_one_picture"] == 1.0
+    # The report keeps four digits of the quotient and of both of its parts.
     expected = cached["speedup_step"] / one["speedup_step"]
-    assert cached["speedup_step_over_one_picture"] == pytest.approx(expected, rel=1e-3)
-    assert plain["speedup_step_over_one_picture"] == pytest.approx(1 / one["speedup_step"], rel=1e-3)
+    assert cached["speedup_step_over_one_picture"] == pytest.approx(expected, rel=2e-3)
+    assert plain["speedup_step_over_one_picture"] == pytest.approx(1 / one["speedup_step"], rel=2e-3)
 
 
 @pytest.mark.parametrize("architecture", ["kontext", "klein"])

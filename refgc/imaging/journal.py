@@ -1,0 +1,78 @@
+"""Files of JSON lines that grow line by line and survive being cut off at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from refgc.errors import InputError, quoted
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines; none where there is no file.
+
+    A last line without its end is left out: it is what was being written when a process ended.
+
+    Raises:
+        InputError: the file cannot be read, or one of its whole lines is no JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n") and line.strip():
+                    yield _object(line, number, path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{quoted(str(path))} cannot be read ({error.strerror}); check permissions.") from error
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Add an object to a file of JSON lines; it is on the disk when this returns.
+
+    What an interrupted write left without an end is cut off first. One process may write to a file at a time.
+
+    Raises:
+        OSError: the disk is full or the file may not be written; the file holds what it held.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        end = _end_of_whole_lines(file.fileno())
+        file.truncate(end)
+        try:
+            file.write(line_of(row))
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            os.ftruncate(file.fileno(), end)
+            raise
+
+
+def line_of(row: Mapping[str, Any]) -> bytes:
+    """An object as its line; the same object gives the same bytes."""
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def _object(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"Line {number} of {quoted(str(path))} is not JSON; mend or delete it.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"Line {number} of {quoted(str(path))} is no JSON object; mend or delete it.")
+    return value
+
+
+def _end_of_whole_lines(descriptor: int) -> int:
+    """Bytes up to the end of the last whole line."""
+    end = os.fstat(descriptor).st_size
+    while end > 0:
+        start = max(0, end - 65536)
+        tail = os.pread(descriptor, end - start, start)
+        if (last := tail.rfind(b"\n")) >= 0:
+            return start + last + 1
+        end = start
+    return 0
