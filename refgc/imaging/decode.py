@@ -31,6 +31,10 @@ MAX_SIDE = 32_767
 # Kinds that hold photographs; the others that Pillow reads (EPS, PSD, WMF, ...) are refused, since some start programs.
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "AVIF", "TIFF")
 READABLE = "PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP, GIF or PPM"
+# How the files of these are named.
+PICTURE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
+)
 # What turns a picture upright, by its EXIF orientation (EXIF 2.32, section 4.6.4).
 TURNS = {
     2: PILImage.Transpose.FLIP_LEFT_RIGHT,

@@ -19,6 +19,7 @@ import refgc
 from refgc.cli.main import app
 from refgc.correspondence.report import MIRRORED, UNPLACED, WARNINGS
 from refgc.engine import DRAWING, Report
+from refgc.imaging.decode import PICTURE_SUFFIXES, READABLE
 from refgc.page.words import MOSTLY_REFINED
 from refgc.settings import Settings, variable_of
 from tests.test_house import FLOORS
@@ -285,3 +286,9 @@ def test_the_drawing_of_the_floors_has_every_room_in_its_order() -> None:
     drawn = [set(line[:57].split()) for line in drawing.splitlines()]
     unseen = {"__init__", "__main__"}
     assert drawn == [set(floor) - unseen for floor in reversed(FLOORS)]
+
+
+def test_readable_pictures_are_named_as_the_program_names_them():
+    assert f"Pictures may be {READABLE}," in (ROOT / "docs" / "command.md").read_text(encoding="utf-8")
+    words = re.findall("[a-z]+", READABLE.lower())
+    assert {word for word in words if word != "or"} <= {suffix[1:] for suffix in PICTURE_SUFFIXES}

@@ -12,12 +12,13 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from refgc.diptych.preview_report import coverage
+from refgc.imaging.decode import PICTURE_SUFFIXES
 from refgc.page.marking.mask import Mark, Marking, MaskSource, ObjectSegmenter, SegmentedPicture, read_marks
 from refgc.page.service.storage import new_folder
 from refgc.page.words import problem_line, sentence_for
 
 # Browsers name no type for some of these, so they are told by their endings.
-FILE_TYPES = ["image", ".heic", ".heif", ".avif", ".tif", ".tiff", ".webp", ".bmp", ".ppm"]
+FILE_TYPES = ["image", *sorted(PICTURE_SUFFIXES)]
 MODES = [("Object", "object"), ("Background", "background"), ("Box", "box")]
 EMPTY_HEIGHT = 240
 INVITATION = "Click the object, or drag a box around it."

@@ -16,10 +16,12 @@ import gradio as gr
 from refgc.doctor import may_choose_diffusion
 from refgc.engine import EngineName
 from refgc.errors import InputError
+from refgc.imaging.files import MEGABYTE
 from refgc.imaging.image import READABLE
 from refgc.page.examples import Example, is_ours
 from refgc.page.marking.mask import Marking, MaskSource, ObjectSegmenter
 from refgc.page.marking.pad import FILE_TYPES, MarkingPad, attach_marking, build_marking_pad
+from refgc.page.service.payload import UPLOAD_BYTES
 from refgc.page.service.queue import rough_time
 from refgc.page.service.runs import RefineJob
 from refgc.page.words import capitalised, missing_pictures
@@ -344,7 +346,8 @@ def build_pads(segmenter: ObjectSegmenter) -> tuple[MarkingPad, MarkingPad, gr.B
         )
     gr.HTML(
         '<p class="hint">The <b>reference photo</b> shows the real object, sharp. The <b>generated picture</b> is what '
-        f"an image generator made of it: right scene, wrong details. {READABLE}, up to 100 MB each.</p>"
+        f"an image generator made of it: right scene, wrong details. {READABLE}, "
+        f"up to {UPLOAD_BYTES // MEGABYTE} MB each.</p>"
     )
     return reference, generated, swap
 
