@@ -21,6 +21,7 @@ from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.imaging.arrays import Bytes
 from refgc.imaging.files import write_whole
 from refgc.imaging.image import Image
+from refgc.imaging.journal import append_line, read_lines
 from refgc.request import RefineRequest
 
 BINS = 10
@@ -53,17 +54,12 @@ def _error(picture: Bytes, case: Case) -> float:
 def run(options: argparse.Namespace) -> None:
     """Appends a line for each case that has none yet."""
     file = options.runs.with_suffix(f".{options.worker}.jsonl")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    done = {(row["name"], row["seed"]) for row in map(json.loads, lines)}
+    done = {(row["name"], row["seed"]) for row in read_lines(file)}
     found = pairs("held out", options.renders, options.dreambooth)
     wanted = [(int(index), seed) for seed in range(options.seeds) for index in _shuffled(len(found), seed)]
-    with file.open("a", encoding="utf-8") as out:
-        for index, seed in wanted[options.worker :: options.workers]:
-            if (found[index].name, seed) not in done:
-                row = {"seed": seed, **check(make_case(found[index], seed + 1))}
-                out.write(json.dumps(row) + "\n")
-                out.flush()
+    for index, seed in wanted[options.worker :: options.workers]:
+        if (found[index].name, seed) not in done:
+            append_line(file, {"seed": seed, **check(make_case(found[index], seed + 1))})
 
 
 def _shuffled(count: int, seed: int) -> list[int]:
@@ -73,7 +69,7 @@ def _shuffled(count: int, seed: int) -> list[int]:
 def report(runs: Path) -> None:
     """Prints and writes the calibration."""
     files = sorted(runs.parent.glob(f"{runs.stem}.*.jsonl"))
-    rows = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = [row for file in files for row in read_lines(file)]
     said = np.array([row["confidence"] for row in rows])
     better = np.array([row["better"] for row in rows])
     placed = np.array([row["placed"] for row in rows])

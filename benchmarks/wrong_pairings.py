@@ -2,31 +2,37 @@
 
 usage: python -m benchmarks.wrong_pairings [--data DIR] [--runs FILE] [--json FILE] [--worker I --workers N]
 
-Every reference is paired with every generated picture of another object, and with its own one mirrored. The objects are
-the project's examples and those of a folder of real pictures that is no part of the project: folders with `hrri` and
-`lrgi` or `hrgt`, and `dreambooth/SUBJECT` with several photos of one object each. A run appends a line for each pairing
-to a file and goes on where it was.
+Every reference is paired with every generated picture of another object, and with its own one mirrored. Look-alikes
+come first: an example's reference that wears the print of another one, in its own colours and light, with the generated
+picture of the first. The objects are the project's examples and those of a folder of real pictures that is no part of
+the project: folders with `hrri` and `lrgi` or `hrgt`, and `dreambooth/SUBJECT` with several photos of one object each.
+A run appends a line for each pairing to a file and goes on where it was.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from benchmarks.trust_set import EXAMPLES, SCALE
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.imaging.arrays import Bytes, resized
 from refgc.imaging.files import write_whole
-from refgc.imaging.image import Image, open_image
+from refgc.imaging.image import Image, open_image, open_mask
+from refgc.imaging.journal import append_line, read_lines
 from refgc.imaging.warp import fitted
 from refgc.request import RefineRequest
 
 # The longest side of a generated picture, in pixels, as in the paper.
 SIDE = 256
+# How many other prints each reference wears; what stands between the names of an object and of the donor of its print;
+# and the example that has no print. The coarse colours stay that a Gaussian of this share of the object's side leaves.
+DONORS, LOOK_ALIKE, PLAIN, COARSE_SHARE = 3, " with the print of ", ("vase",), 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,51 +63,118 @@ def _generated(file: Path) -> Bytes:
     return resized(picture.pixels, fitted(picture.size, SIDE))
 
 
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """A reference and a generated picture that do not belong together.
+
+    Attributes:
+        reference: the object of the reference.
+        generated: the object of the generated picture; the same one stands for that picture mirrored.
+        donor: the object whose print the reference wears; None where it wears its own.
+    """
+
+    reference: Subject
+    generated: Subject
+    donor: Subject | None = None
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the row of a run calls the two pictures."""
+        worn = f"{LOOK_ALIKE}{self.donor.name}" if self.donor else ""
+        return self.reference.name + worn, self.generated.name
+
+    def pictures(self) -> tuple[Image, Image]:
+        """The reference and the generated picture."""
+        generated = _generated(self.generated.generated)
+        if self.donor:
+            return _with_print_of(self.reference, self.donor), Image(generated)
+        reference = open_image(self.reference.reference, name="reference")
+        mirrored = self.reference == self.generated
+        return reference, Image(np.ascontiguousarray(generated[:, ::-1]) if mirrored else generated)
+
+
+def pairings(data: Path | None, worker: int, workers: int) -> Iterator[Pairing]:
+    """One worker's part of the pairings, the look-alikes first, then all others in a fixed random order."""
+    found = list(subjects(data))
+    printed = [one for one in found if _mask_file(one).is_file() and one.name not in PLAIN]
+    look_alikes = [
+        Pairing(one, one, printed[(index + step) % len(printed)])
+        for step in range(1, DONORS + 1)
+        for index, one in enumerate(printed)
+    ]
+    others = [Pairing(one, other) for one in found for other in found]
+    order = np.random.default_rng(0).permutation(len(others))
+    yield from look_alikes[worker::workers]
+    yield from (others[index] for index in order[worker::workers])
+
+
+def _with_print_of(subject: Subject, donor: Subject) -> Image:
+    """The reference of a subject with the print of another, in its own outline, coarse colours and light."""
+    (own, mask), (worn, worn_mask) = (_cut(one) for one in (subject, donor))
+    left, top, width, height = cv2.boundingRect(mask)
+    print_ = cv2.resize(_within(worn, cv2.boundingRect(worn_mask)), (width, height), interpolation=cv2.INTER_AREA)
+    place = (slice(top, top + height), slice(left, left + width))
+    sigma = COARSE_SHARE * max(width, height)
+    coarse = [cv2.GaussianBlur(picture.astype(np.float32), (0, 0), sigma) for picture in (own[place], print_)]
+    dressed = np.clip(print_ + coarse[0] - coarse[1], 0, 255).astype(np.uint8)
+    result = own.copy()
+    result[place] = np.where(mask[place][..., None] > 0, dressed, own[place])
+    return Image(result)
+
+
+def _cut(subject: Subject) -> tuple[Bytes, Bytes]:
+    picture = open_image(subject.reference, name="reference")
+    mask = open_mask(_mask_file(subject), size=picture.size, name="reference mask")
+    return picture.pixels, (mask.values > 0.5).astype(np.uint8)
+
+
+def _mask_file(subject: Subject) -> Path:
+    return subject.reference.with_name("hrri_mask.png")
+
+
+def _within(picture: Bytes, box: Sequence[int]) -> Bytes:
+    left, top, width, height = box
+    return picture[top : top + height, left : left + width]
+
+
 def run(options: argparse.Namespace) -> None:
     """Appends a line for each pairing that has none yet."""
-    found = list(subjects(options.data))
-    pairings = [(one, other) for one in found for other in found]
-    order = np.random.default_rng(0).permutation(len(pairings))
     file = options.runs.with_suffix(f".{options.worker}.jsonl")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    done = {(row["reference"], row["generated"]) for row in _rows(file)}
+    done = {(row["reference"], row["generated"]) for row in read_lines(file)}
     engine = CorrespondenceEngine()
-    with file.open("a", encoding="utf-8") as out:
-        for index in order[options.worker :: options.workers]:
-            reference, generated = pairings[index]
-            if (reference.name, generated.name) in done:
-                continue
-            picture = _generated(generated.generated)
-            if reference == generated:
-                picture = np.ascontiguousarray(picture[:, ::-1])
-            shown = open_image(reference.reference, name="reference")
-            report = engine.refine(RefineRequest(shown, Image(picture), SCALE)).report
-            row = {
-                "reference": reference.name,
-                "generated": generated.name,
-                "placed": report.placed,
-                "confidence": round(report.confidence, 4),
-                "coverage": round(report.coverage, 4),
-                "warnings": list(report.warnings),
-            }
-            out.write(json.dumps(row) + "\n")
-            out.flush()
+    for pairing in pairings(options.data, options.worker, options.workers):
+        if pairing.names in done:
+            continue
+        reference, generated = pairing.pictures()
+        report = engine.refine(RefineRequest(reference, generated, SCALE)).report
+        row = {
+            "reference": pairing.names[0],
+            "generated": pairing.names[1],
+            "placed": report.placed,
+            "confidence": round(report.confidence, 4),
+            "coverage": round(report.coverage, 4),
+            "warnings": list(report.warnings),
+        }
+        append_line(file, row)
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+def _kind(row: Mapping[str, Any]) -> str:
+    if LOOK_ALIKE in row["reference"]:
+        return "look-alike"
+    return "mirrored" if row["reference"] == row["generated"] else "another object"
 
 
 def report(options: argparse.Namespace) -> None:
     """Prints and writes how many pairings there were, and those that were placed."""
-    rows = [row for file in sorted(options.runs.parent.glob(f"{options.runs.stem}.*.jsonl")) for row in _rows(file)]
+    rows = [
+        row for file in sorted(options.runs.parent.glob(f"{options.runs.stem}.*.jsonl")) for row in read_lines(file)
+    ]
     told: dict[str, Any] = {}
-    for kind in ("another object", "mirrored"):
-        chosen = [row for row in rows if (row["reference"] == row["generated"]) == (kind == "mirrored")]
+    for kind in ("another object", "look-alike", "mirrored"):
+        chosen = [row for row in rows if _kind(row) == kind]
         told[kind] = {"pairings": len(chosen), "placed": [row for row in chosen if row["placed"]]}
-    told["mirrored"]["said so"] = sum(
-        "mirrored" in row["warnings"] for row in rows if row["reference"] == row["generated"]
-    )
+        if kind == "mirrored":
+            told[kind]["said so"] = sum("mirrored" in row["warnings"] for row in chosen)
     print(json.dumps(told, indent=2))
     write_whole(options.json, (json.dumps(told, indent=2) + "\n").encode())
 
