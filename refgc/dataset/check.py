@@ -128,7 +128,7 @@ def check_dataset(root: Path, *, quick: bool = False, progress: Progress = no_pr
     """
     check_is_dataset(root)
     faults = _FaultList()
-    with closing(_scratch()) as database:
+    with closing(open_tables()) as database:
         progress("rows", 0.0)
         summary = _read(root, database, faults)
         for sentence in leaks(database):
@@ -209,6 +209,16 @@ UNKNOWN_PAIRS = "SELECT id, pair FROM triplets WHERE pair NOT IN (SELECT id FROM
 CLASHES = "SELECT id FROM triplets WHERE id IN (SELECT id FROM pairs)"
 
 
+def open_tables() -> sqlite3.Connection:
+    """An empty database of what has to be compared across rows.
+
+    It has no name: SQLite keeps it in memory while it is small, and deletes it when it is closed.
+    """
+    database = sqlite3.connect("")
+    database.executescript(TABLES)
+    return database
+
+
 def leaks(database: sqlite3.Connection) -> Iterator[str]:
     """A sentence on each object, and on each picture of two objects, that stands in two splits."""
     for name, one, other in database.execute(DIVIDED_OBJECTS):
@@ -256,13 +266,6 @@ class _FaultList:
 
     def listed(self) -> list[Faults]:
         return list(self.kinds.values())
-
-
-def _scratch() -> sqlite3.Connection:
-    """A database without a name, which SQLite keeps in memory while it is small, and deletes when it is closed."""
-    database = sqlite3.connect("")
-    database.executescript(TABLES)
-    return database
 
 
 def _read(root: Path, database: sqlite3.Connection, faults: _FaultList) -> Summary:
