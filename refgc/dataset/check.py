@@ -146,9 +146,9 @@ def check_is_dataset(root: Path) -> None:
     """Refuses a folder without a manifest.
 
     Raises:
-        InputError: it has neither pairs nor triplets.
+        InputError: it has no pairs.
     """
-    if not any((root / name).is_file() for name in (PAIRS, TRIPLETS)):
+    if not (root / PAIRS).is_file():
         raise InputError(
             f"There is no dataset in {quoted(str(root))}: it has no {PAIRS}; give the folder that has one."
         )
