@@ -135,7 +135,8 @@ class _Counts:
             return ""
         return (
             f"**{self.simulated / rows:.1%} of the LRGIs are simulated**: they were made from the HRGT by image "
-            "processing, and no generative model took part. Figures on them say less than figures on generated pictures.\n\n"
+            "processing, and no generative model took part. Figures on them say less than those on generated "
+            "pictures.\n\n"
         )
 
     def made(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from refgc.dataset.exports.card import CARD, dataset_card
-from refgc.dataset.exports.shards import ExportResult, record_of, write_shards
+from refgc.dataset.exports.shards import ExportResult, check_installed, record_of, write_shards
 from refgc.dataset.rows import FILE_NAMES, Entry, check_some_entries, read_entries
 from refgc.dataset.store import file_content
 from refgc.engine import Progress, no_progress
@@ -44,8 +44,10 @@ def export_folder(
         progress: told of each shard.
 
     Raises:
-        InputError: nothing can be exported, a file is missing or damaged, or the folder cannot be written.
+        InputError: a library is missing, nothing can be exported, a file is missing or
+            damaged, or the folder cannot be written.
     """
+    check_installed("datasets", "huggingface_hub", "pyarrow")
     check_some_entries(root, unreviewed=unreviewed)
     result = write_shards(
         output / DATA,

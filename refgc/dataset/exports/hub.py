@@ -7,7 +7,7 @@ from pathlib import Path
 from refgc.dataset.check import check_dataset
 from refgc.dataset.exports.card import CARD, dataset_card
 from refgc.dataset.exports.folder import DATA, export_folder
-from refgc.dataset.exports.shards import make_folder
+from refgc.dataset.exports.shards import check_installed, make_folder
 from refgc.dataset.rows import check_some_entries, read_entries
 from refgc.engine import Progress, no_progress
 from refgc.errors import InputError, quoted
@@ -45,9 +45,10 @@ def push(
         The commit's address; of a dry run the place of the card.
 
     Raises:
-        InputError: the dataset is not sound, nothing can be exported, a licence is unknown, or the Hub does not take
-            it.
+        InputError: a library is missing, the dataset is not sound, nothing can be exported, a licence is unknown, or
+            the Hub does not take it.
     """
+    check_installed("datasets", "huggingface_hub", "pyarrow")
     if not check_dataset(root, quick=True).sound:
         raise InputError(f"The dataset in {quoted(str(root))} is not sound; `refgc dataset check` says why.")
     check_some_entries(root, unreviewed=unreviewed)

@@ -18,6 +18,7 @@ from refgc.engine import Progress, no_progress
 from refgc.errors import InputError, quoted
 from refgc.imaging.files import write_whole
 from refgc.imaging.journal import append_line, line_of, read_lines
+from refgc.machine import is_importable
 
 RECORDS = "shards.jsonl"
 
@@ -62,6 +63,17 @@ def record_of(entry: Entry) -> dict[str, Any]:
         "pair": entry.pair.model_dump(mode="json"),
         "triplet": None if entry.triplet is None else entry.triplet.model_dump(mode="json"),
     }
+
+
+def check_installed(*modules: str) -> None:
+    """Refuses an export whose libraries are missing.
+
+    Raises:
+        InputError: one of the modules cannot be imported here.
+    """
+    absent = [module for module in modules if not is_importable(module)]
+    if absent:
+        raise InputError(f"The export needs {', '.join(absent)}: pip install '.[dataset]' in the project's folder.")
 
 
 def make_folder(folder: Path) -> None:
