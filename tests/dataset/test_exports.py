@@ -168,8 +168,8 @@ def test_what_people_rejected_or_dispute_is_left_out(dataset, tmp_path):
         ("t3.0", "bob", False), ("p4.0", "ann", True), ("t4.0", "ann", False),
     ):  # fmt: skip
         add_verdict(dataset, row, rater, accepted)
-    accepted = {entry.id: entry.opinion for entry in read_entries(dataset, unreviewed=False)}
-    assert accepted == {"t1.0": "accepted", "t1.1": "accepted"}
+    opinions = {entry.id: entry.opinion for entry in read_entries(dataset, unreviewed=False)}
+    assert opinions == {"t1.0": "accepted", "t1.1": "accepted"}
     taken = {entry.id for entry in read_entries(dataset, unreviewed=True)}
     assert taken == {f"t{which}.{number}" for which in range(5) for number in range(2)} - {"t2.0", "t3.0", "t4.0"}
     assert export_webdataset(dataset, tmp_path / "out").rows == {"train": 2}
