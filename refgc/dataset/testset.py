@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -291,8 +292,7 @@ def _freeze(
     try:
         for path, root, file in files:
             if not (output / path).is_file():
-                picture = file_content(root, file)
-                write_files({output / path: lambda picture=picture: picture})
+                write_files({output / path: partial(file_content, root, file)})
         write_files({output / LIST: lambda: content, output / HEAD: lambda: head.model_dump_json(indent=2).encode()})
     except OSError as error:
         raise InputError(

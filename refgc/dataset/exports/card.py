@@ -18,6 +18,7 @@ HUB_LICENCES: Mapping[str, str] = {
     "cc by-sa 4.0": "cc-by-sa-4.0",
     "cc0 1.0": "cc0-1.0",
     "mit": "mit",
+    "unknown": "unknown",
 }
 # The Hub's classes of size, each with the first number that is too large for it.
 SIZES = (
@@ -71,6 +72,7 @@ def dataset_card(entries: Iterable[Entry], *, name: str, address: str = ".") -> 
 
     counts = _Counts(entries)
     rows = counts.splits.total()
+    licence = _licence_of(counts.licences)
     data = DatasetCardData(
         pretty_name=one_line(name),
         task_categories=["image-to-image"],
@@ -82,7 +84,8 @@ def dataset_card(entries: Iterable[Entry], *, name: str, address: str = ".") -> 
                 "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in sorted(counts.splits)],
             }
         ],
-        **_licence_of(counts.licences),
+        license=licence,
+        license_name="see-below" if licence == "other" else None,
     )
     text = TEXT.format(
         name=_plain(name),
@@ -153,15 +156,10 @@ class _Counts:
         )
 
 
-def _licence_of(licences: Counter[str]) -> dict[str, str]:
-    """The metadata of the licence: one of the Hub's words where all rows have the same, else "other" or none."""
-    if len(licences) == 1:
-        (name,) = licences
-        if name == "unknown":
-            return {"license": "unknown"}
-        if name.lower() in HUB_LICENCES:
-            return {"license": HUB_LICENCES[name.lower()]}
-    return {"license": "other", "license_name": "mixed"}
+def _licence_of(licences: Counter[str]) -> str:
+    """One of the Hub's words where all rows have the same licence, else "other"."""
+    words = {HUB_LICENCES.get(name.lower(), "other") for name in licences}
+    return words.pop() if len(words) == 1 else "other"
 
 
 def _table(title: str, counter: Counter[str]) -> str:
