@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from refgc.dataset.manifest import PAIRS, Pair, read_rows, write_rows
+from refgc.dataset.manifest import PAIRS, TRIPLETS, Pair, Triplet, read_rows, write_rows
 from refgc.dataset.rows import read_entries
 from refgc.dataset.split import split_dataset
 from refgc.dataset.store import load_image, load_mask
@@ -66,7 +66,7 @@ def test_the_test_split_is_frozen_with_its_pictures(dataset, tmp_path):
 
 def test_the_hash_is_that_of_the_list_whatever_the_order(dataset, tmp_path):
     one = freeze_test_split(dataset, tmp_path / "one", unreviewed=True)
-    write_rows(dataset / PAIRS, list(read_rows(dataset / PAIRS, Pair))[::-1])
+    write_rows(dataset / TRIPLETS, list(read_rows(dataset / TRIPLETS, Triplet))[::-1])
     assert freeze_test_split(dataset, tmp_path / "two", unreviewed=True) == one
     add_triplet(dataset, "more", "p1.0", seed=99)
     assert freeze_test_split(dataset, tmp_path / "three", unreviewed=True).sha256 != one.sha256
