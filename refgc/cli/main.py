@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from refgc import __version__
+from refgc.cli.dataset import dataset
 from refgc.cli.doctor import doctor
 from refgc.cli.options import BAD_INPUT, FAILED, Command, Debug, Group, remember_debug
 from refgc.cli.page import page
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for command in (refine, preview, page, setup, doctor, report_schema):
     app.command(cls=Command)(command)
+app.add_typer(dataset)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -14,15 +14,15 @@ the manifest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+from typing import IO, Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from refgc.errors import InputError, quoted
 from refgc.imaging.files import write_whole
-from refgc.imaging.journal import append_line, line_of, read_lines
+from refgc.imaging.journal import append_line, line_of, whole_lines
 
 VERSION = 1
 PAIRS, TRIPLETS, REJECTIONS, VERDICTS = "pairs.jsonl", "triplets.jsonl", "rejections.jsonl", "verdicts.jsonl"
@@ -273,14 +273,39 @@ class Verdict(Row):
 AnyRow = TypeVar("AnyRow", bound=Row)
 
 
-def read_rows(path: Path, kind: type[AnyRow]) -> Iterator[AnyRow]:
+def read_rows(path: Path, kind: type[AnyRow], on_fault: Callable[[InputError], None] | None = None) -> Iterator[AnyRow]:
     """The rows of one file of a manifest; none where there is no file.
+
+    Args:
+        path: of the file.
+        kind: of its rows.
+        on_fault: told of each line that is no such row, which is then left out; None raises.
 
     Raises:
         InputError: a line is no row of that kind, or of a version that this program does not know.
     """
-    for number, value in enumerate(read_lines(path), 1):
-        yield _checked(value, kind, number, path)
+    return (row for _, row in placed_rows(path, kind, on_fault))
+
+
+def placed_rows(
+    path: Path, kind: type[AnyRow], on_fault: Callable[[InputError], None] | None = None
+) -> Iterator[tuple[int, AnyRow]]:
+    """The same, each with the number of bytes before its line, where `row_at` finds it again."""
+    for number, start, value in whole_lines(path, on_fault):
+        try:
+            row = _checked(value, kind, number, path)
+        except InputError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
+        else:
+            yield start, row
+
+
+def row_at(file: IO[bytes], start: int, kind: type[AnyRow]) -> AnyRow:
+    """A row that `placed_rows` found in a file, which has not changed since."""
+    file.seek(start)
+    return kind.model_validate_json(file.readline())
 
 
 def append_row(path: Path, row: Row) -> None:
@@ -289,12 +314,12 @@ def append_row(path: Path, row: Row) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Put rows in place of a whole file, or leave the file as it is.
+    """Put rows in place of a whole file, or leave the file as it is. The rows may come from that file.
 
     Raises:
         InputError: the file cannot be written.
     """
-    write_whole(path, b"".join(line_of(row.model_dump(mode="json")) for row in rows))
+    write_whole(path, (line_of(row.model_dump(mode="json")) for row in rows))
 
 
 def _checked(value: dict[str, Any], kind: type[AnyRow], number: int, path: Path) -> AnyRow:

@@ -60,6 +60,21 @@ def load_mask(root: Path, file: StoredFile) -> Mask:
     return open_mask(root / file.path, size=(file.width, file.height), name=file.path)
 
 
+def file_content(root: Path, file: StoredFile) -> bytes:
+    """The bytes of a file of the dataset, checked against its hash.
+
+    Raises:
+        InputError: as for `check_file`.
+    """
+    try:
+        content = (root / file.path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{quoted(file.path)} of the dataset cannot be read ({error.strerror}).") from error
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise InputError(f"{quoted(file.path)} of the dataset is damaged: its hash is another one.")
+    return content
+
+
 def check_file(root: Path, file: StoredFile) -> None:
     """Compare a file of the dataset with its hash.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -43,13 +43,18 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(name))
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+def write_whole(path: str | os.PathLike[str], content: bytes | Iterable[bytes]) -> None:
     """Put `content` at `path`; whatever goes wrong, `path` holds either its old content or all of the new.
 
     The file gets the permissions of any new file (the umask decides), and a symbolic link is followed, not replaced.
 
+    Args:
+        path: of the file.
+        content: of the file, whole or in pieces, of which one at a time is in memory.
+
     Raises:
-        InputError: the folder is missing, `path` is a folder, or the file cannot be written.
+        InputError: the folder is missing, `path` is a folder, or the file cannot be written. What `content` raises goes
+            on.
     """
     asked = os.fspath(path)
     try:
@@ -65,7 +70,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         raise InputError(f"{asked!r} cannot be written ({error.strerror}); choose another place.") from error
 
 
-def write_files(files: Mapping[Path, Callable[[], bytes]]) -> None:
+def write_files(files: Mapping[Path, Callable[[], bytes | Iterable[bytes]]]) -> None:
     """Write several files, all of them or none; they appear in the order given.
 
     Folders that are missing are made, and removed again when the files cannot be written. Symbolic links are followed.
@@ -100,9 +105,9 @@ def write_files(files: Mapping[Path, Callable[[], bytes]]) -> None:
         made.pop_all()
 
 
-def _write(draft: Path, content: bytes) -> None:
+def _write(draft: Path, content: bytes | Iterable[bytes]) -> None:
     with draft.open("xb") as file:
-        file.write(content)
+        file.writelines([content] if isinstance(content, bytes) else content)
         file.flush()
         os.fsync(file.fileno())
 

@@ -4,26 +4,58 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from refgc.errors import InputError, quoted
 
 
+class Line(NamedTuple):
+    """A whole line.
+
+    Attributes:
+        number: in its file, counted from 1.
+        start: bytes before it.
+        value: the object.
+    """
+
+    number: int
+    start: int
+    value: dict[str, Any]
+
+
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file of JSON lines; none where there is no file.
+    """The objects of a file of JSON lines; see `whole_lines`."""
+    return (line.value for line in whole_lines(path))
+
+
+def whole_lines(path: Path, on_fault: Callable[[InputError], None] | None = None) -> Iterator[Line]:
+    """The lines of a file of JSON lines; none where there is no file.
 
     A last line without its end is left out: it is what was being written when a process ended.
+
+    Args:
+        path: of the file.
+        on_fault: told of each whole line that is no JSON object, which is then left out; None raises.
 
     Raises:
         InputError: the file cannot be read, or one of its whole lines is no JSON object.
     """
+    start = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.endswith(b"\n") and line.strip():
-                    yield _object(line, number, path)
+                    try:
+                        value = _object(line, number, path)
+                    except InputError as error:
+                        if on_fault is None:
+                            raise
+                        on_fault(error)
+                    else:
+                        yield Line(number, start, value)
+                start += len(line)
     except FileNotFoundError:
         return
     except OSError as error:

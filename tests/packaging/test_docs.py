@@ -18,6 +18,7 @@ from PIL import Image as PILImage
 import refgc
 from refgc.cli.main import app
 from refgc.correspondence.report import MIRRORED, UNPLACED, WARNINGS
+from refgc.dataset.manifest import Pair, Triplet
 from refgc.engine import DRAWING, Report
 from refgc.imaging.decode import PICTURE_SUFFIXES, READABLE
 from refgc.page.words import MOSTLY_REFINED
@@ -195,6 +196,24 @@ def test_every_option_is_documented(subcommand: str, document: str) -> None:
     assert {option for option in options - inputs if not re.search(rf"`{option}\b", text)} == set()
 
 
+def test_every_option_of_the_dataset_is_documented() -> None:
+    text = (ROOT / "docs" / "dataset.md").read_text(encoding="utf-8")
+    group = typer.main.get_command(app).commands["dataset"]  # type: ignore[attr-defined]
+    usual = {"--output", "--debug", "--quiet", "--help"}
+    for name, command in group.commands.items():
+        options = {switch for one in command.params for switch in one.opts if switch.startswith("--")} - usual
+        assert name in text
+        assert {option for option in options if not re.search(rf"{option}\b", text)} == set(), name
+
+
+def test_every_field_of_the_manifest_is_documented() -> None:
+    told = set(re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "dataset.md").read_text(encoding="utf-8")))
+    for kind in (Pair, Triplet):
+        schema = kind.model_json_schema()
+        fields = {*schema["properties"], *(name for part in schema["$defs"].values() for name in part["properties"])}
+        assert fields <= told
+
+
 @pytest.mark.parametrize("code", blocks("sh"))
 def test_commands_name_what_exists(code: str) -> None:
     """Subcommands and options of `refgc`, and targets of `make`."""
@@ -207,6 +226,9 @@ def test_commands_name_what_exists(code: str) -> None:
         if "refgc" in words[:2] and words[0] not in ("docker", "hf"):
             name, *rest = words[words.index("refgc") + 1 :]
             subcommand = command.commands[name]  # type: ignore[attr-defined]
+            if hasattr(subcommand, "commands"):
+                name, *rest = rest
+                subcommand = subcommand.commands[name]
             known = {switch for parameter in subcommand.params for switch in parameter.opts} | {"--help"}
             assert {word for word in rest if word.startswith("--")} <= known, line
 

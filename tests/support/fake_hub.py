@@ -72,11 +72,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json({"url": f"{self.hub.url}/{name}", "name": name})
             case ["api", "validate-yaml"]:
                 self._json({"warnings": [], "errors": []})
-            case ["api", "models", _, _, "preupload", _]:
+            case ["api", "models" | "datasets", _, _, "preupload", _]:
                 names = [file["path"] for file in json.loads(body)["files"]]
                 files = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
                 self._json({"files": files})
-            case ["api", "models", owner, name, "commit", branch]:
+            case ["api", "models" | "datasets", owner, name, "commit", branch]:
                 repository = self.hub.repositories[f"{owner}/{name}"]
                 for line in map(json.loads, body.splitlines()):
                     if line["key"] == "file":
@@ -90,9 +90,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self._refused():
             return
         match parts:
-            case ["api", "models", owner, name, "revision", _] if repository := self._repository(owner, name):
+            case ["api", "models" | "datasets", owner, name, "revision", _] if (
+                repository := self._repository(owner, name)
+            ) is not None:
                 self._json({"id": f"{owner}/{name}", "sha": COMMIT, "siblings": [{"rfilename": f} for f in repository]})
-            case ["api", "models", owner, name, "tree", _] if repository := self._repository(owner, name):
+            case ["api", "models" | "datasets", owner, name, "tree", _] if (
+                repository := self._repository(owner, name)
+            ) is not None:
                 files = [
                     {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
                     for path, content in repository.items()

@@ -1,0 +1,236 @@
+"""What `check_dataset` finds, and that it finds nothing where nothing is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refgc.dataset.check import SHOWN, Opinion, check_dataset, verdict_of
+from refgc.dataset.manifest import PAIRS, TRIPLETS, VERDICTS, Pair, Triplet, Verdict, append_row, read_rows, write_rows
+from refgc.dataset.store import store_mask
+from refgc.errors import InputError
+from refgc.imaging.image import Mask
+from tests.support.tiny_dataset import add_pair, add_triplet, add_verdict, make_dataset
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return make_dataset(tmp_path / "set")
+
+
+def pairs_of(root: Path) -> list[Pair]:
+    return list(read_rows(root / PAIRS, Pair))
+
+
+def change_pair(root: Path, number: int, **changes: object) -> None:
+    rows = pairs_of(root)
+    rows[number] = rows[number].model_copy(update=changes)
+    write_rows(root / PAIRS, rows)
+
+
+def test_a_sound_dataset_is_summed_up(dataset):
+    add_pair(dataset, "extra", "dog", seeds=(9000, 9001), category="animal", licence=None, split="test")
+    add_triplet(dataset, "extra.t", "extra", seed=9002, simulated=False)
+    add_verdict(dataset, "extra", "ann", True)
+    add_verdict(dataset, "p0.0", "ann", False)
+    add_verdict(dataset, "t0.0", "ann", True)
+    summary = check_dataset(dataset)
+    assert summary.sound
+    assert summary.faults == []
+    assert (summary.pairs, summary.triplets, summary.objects, summary.rejections) == (9, 9, 5, 0)
+    # Two pictures a pair, one a triplet, and one mask that all views share.
+    assert summary.files == 9 * 3 + 1
+    assert summary.categories == {"food": 8, "animal": 1}
+    assert summary.sources == {"drawings": 9}
+    assert summary.licences == {"CC BY 4.0": 8, "unknown": 1}
+    assert summary.splits == {"unsplit": 8, "test": 1}
+    assert summary.pair_verdicts == {"unreviewed": 7, "accepted": 1, "rejected": 1}
+    assert summary.triplet_verdicts == {"unreviewed": 8, "accepted": 1}
+    assert summary.generators == {"simulator": 8, "DipRefGC": 1}
+    assert summary.simulated_share == pytest.approx(8 / 9)
+    assert summary.orphans == 0
+
+
+def remove_file(root: Path) -> None:
+    (root / pairs_of(root)[0].hrri.picture.path).unlink()
+
+
+def cut_file(root: Path) -> None:
+    path = root / pairs_of(root)[0].hrgt.picture.path
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def name_another_size(root: Path) -> None:
+    view = pairs_of(root)[0].hrri
+    larger = {"width": view.picture.width + 1}
+    files = {name: getattr(view, name).model_copy(update=larger) for name in ("picture", "mask")}
+    change_pair(root, 0, hrri=view.model_copy(update=files))
+
+
+def name_a_text(root: Path) -> None:
+    (root / "note.txt").write_text("no picture")
+    view = pairs_of(root)[0].hrri
+    digest = hashlib.sha256(b"no picture").hexdigest()
+    picture = view.picture.model_copy(update={"path": "note.txt", "sha256": digest})
+    change_pair(root, 0, hrri=view.model_copy(update={"picture": picture}))
+
+
+def repeat_a_pair(root: Path) -> None:
+    append_row(root / PAIRS, pairs_of(root)[0])
+
+
+def repeat_a_triplet(root: Path) -> None:
+    append_row(root / TRIPLETS, next(read_rows(root / TRIPLETS, Triplet)))
+
+
+def name_a_triplet_like_a_pair(root: Path) -> None:
+    add_triplet(root, "p1.0", "p0.0", seed=5)
+
+
+def give_a_picture_to_another_object(root: Path) -> None:
+    add_pair(root, "thief", "other", seeds=(0, 77))
+
+
+def name_no_pair(root: Path) -> None:
+    add_triplet(root, "lost", "nowhere", seed=6)
+
+
+def empty_a_mask(root: Path) -> None:
+    view = pairs_of(root)[2].hrgt
+    empty = store_mask(root, Mask(np.zeros((64, 64), np.float32)))
+    change_pair(root, 2, hrgt=view.model_copy(update={"mask": empty}))
+
+
+def shrink_a_mask(root: Path) -> None:
+    view = pairs_of(root)[2].hrgt
+    small = store_mask(root, Mask(np.ones((32, 32), np.float32)))
+    change_pair(root, 2, hrgt=view.model_copy(update={"mask": small}))
+
+
+def divide_an_object(root: Path) -> None:
+    change_pair(root, 0, split="train")
+    change_pair(root, 1, split="test")
+
+
+def write_nonsense(root: Path) -> None:
+    with (root / PAIRS).open("a") as file:
+        file.write('nonsense\n{"id": "x"}\n')
+
+
+def write_a_bad_verdict(root: Path) -> None:
+    (root / VERDICTS).write_text('{"row": "p0.0"}\n')
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "file removed": (remove_file, "missing file", "p0.0"),
+    "file cut": (cut_file, "damaged file", "p0.0"),
+    "another size": (name_another_size, "damaged file", "65x64"),
+    "a text": (name_a_text, "damaged file", "note.txt"),
+    "pair twice": (repeat_a_pair, "duplicate id", "p0.0"),
+    "triplet twice": (repeat_a_triplet, "duplicate id", "t0.0"),
+    "triplet named as a pair": (name_a_triplet_like_a_pair, "duplicate id", "p1.0"),
+    "picture of two objects": (give_a_picture_to_another_object, "duplicate picture", "'o0' and to 'other'"),
+    "pair unknown": (name_no_pair, "unknown pair", "nowhere"),
+    "mask empty": (empty_a_mask, "bad mask", "marks nothing"),
+    "mask of another size": (shrink_a_mask, "bad mask", "HRGT of 'p1.0'"),
+    "object divided": (divide_an_object, "leak", "'o0' stands in test and in train"),
+    "pairs unreadable": (write_nonsense, "unreadable row", "Line 9"),
+    "verdict unreadable": (write_a_bad_verdict, "unreadable row", "Line 1"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "kind", "part"), FAULTS.values(), ids=FAULTS)
+def test_each_fault_is_found_once_with_its_row(dataset, spoil, kind, part):
+    spoil(dataset)
+    summary = check_dataset(dataset)
+    assert not summary.sound
+    assert [faults.kind for faults in summary.faults] == [kind]
+    (faults,) = (faults for faults in summary.faults if faults.kind == kind)
+    assert part in faults.first[0]
+    assert faults.count == len(faults.first)
+
+
+def test_the_same_picture_in_two_splits_leaks(dataset):
+    change_pair(dataset, 0, split="train")
+    change_pair(dataset, 1, split="train")
+    add_pair(dataset, "thief", "other", seeds=(0, 77), split="test")
+    kinds = {faults.kind: faults.first for faults in check_dataset(dataset).faults}
+    assert set(kinds) == {"leak", "duplicate picture"}
+    assert "stands in test and in train" in kinds["leak"][0]
+    assert "'o0' and 'other'" in kinds["leak"][0]
+
+
+def test_the_same_generated_picture_in_two_splits_leaks(dataset):
+    write_rows(dataset / PAIRS, (pair.model_copy(update={"split": "train"}) for pair in pairs_of(dataset)))
+    add_pair(dataset, "new", "other", seeds=(76, 77), split="test")
+    add_triplet(dataset, "new.t", "new", seed=2)
+    assert "leak" in {faults.kind for faults in check_dataset(dataset).faults}
+
+
+def test_a_picture_that_one_object_uses_twice_is_no_fault(dataset):
+    add_pair(dataset, "again", "o0", seeds=(0, 77))
+    assert check_dataset(dataset).sound
+
+
+def test_files_that_no_row_names_are_told_and_no_fault(dataset):
+    (dataset / "files" / "zz").mkdir()
+    (dataset / "files" / "zz" / "left.png").touch()
+    summary = check_dataset(dataset)
+    assert summary.sound
+    assert (summary.orphans, summary.first_orphans) == (1, ["files/zz/left.png"])
+
+
+def test_many_faults_of_a_kind_are_counted_and_the_first_shown(dataset):
+    for number in range(SHOWN + 5):
+        add_triplet(dataset, f"lost{number}", "nowhere", seed=6)
+    (faults,) = check_dataset(dataset).faults
+    assert (faults.count, len(faults.first)) == (SHOWN + 5, SHOWN)
+
+
+def test_a_quick_check_sees_what_is_missing_and_not_what_is_damaged(dataset):
+    cut_file(dataset)
+    assert check_dataset(dataset, quick=True).sound
+    remove_file(dataset)
+    assert [faults.kind for faults in check_dataset(dataset, quick=True).faults] == ["missing file"]
+
+
+def test_a_row_that_is_being_written_is_not_yet_there(dataset):
+    whole = (dataset / PAIRS).read_bytes()
+    (dataset / PAIRS).write_bytes(whole + whole[:100])
+    summary = check_dataset(dataset)
+    assert summary.sound
+    assert summary.pairs == 8
+
+
+def test_a_folder_without_a_manifest_is_no_dataset(tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(InputError, match="no dataset"):
+            check_dataset(folder)
+
+
+@pytest.mark.parametrize(
+    ("given", "opinion"),
+    [
+        ("", "unreviewed"),
+        ("a+", "accepted"),
+        ("a-", "rejected"),
+        ("a+ b+", "accepted"),
+        ("a- b-", "rejected"),
+        ("a+ b-", "disputed"),
+        ("a+ b- c+", "accepted"),
+        ("a+ b- c-", "rejected"),
+        ("a- a+", "accepted"),
+        ("a+ b- b+", "accepted"),
+        ("a+ b- c- d+", "disputed"),
+    ],
+)
+def test_what_people_say_together(given: str, opinion: Opinion):
+    verdicts = [
+        Verdict(row="r", rater=word[0], accepted=word[1] == "+", time="2026-01-01T00:00:00Z", seconds=1)
+        for word in given.split()
+    ]
+    assert verdict_of(verdicts) == opinion
