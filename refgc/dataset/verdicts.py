@@ -26,6 +26,8 @@ from refgc.dataset.manifest import VERDICTS, Verdict, append_row, read_rows
 from refgc.errors import InputError, quoted
 
 Decision: TypeAlias = Literal["accepted", "rejected", "disputed", "unreviewed"]
+# Of rows that somebody has to look at.
+OPEN = ("disputed", "unreviewed")
 
 RATERS_PER_ROW = 2
 # Far longer than anybody looks at the few rows that a page holds; whoever comes back later gets them anew if they are
@@ -174,6 +176,9 @@ class VerdictLog:
             self._queues: tuple[dict[str, None], ...] = ({}, {}, {})
             self._states: dict[str, Decision | Literal["dropped"]] = {}
             self._number: Counter[str] = Counter()
+            # Of each open row who judged it, and of each person how many of those rows.
+            self._judges: dict[str, tuple[str, ...]] = {}
+            self._waiting: Counter[str] = Counter()
             for row in rows:
                 self._sort_in(row)
         except BaseException:
@@ -272,10 +277,13 @@ class VerdictLog:
         """How far the review is, in all and for one person. Rows that were made of rejected ones do not count."""
         with self._lock:
             number = self._number
-            judged = self._history.get(rater, {}).keys()
-            left = sum(len(queue) - len(judged & queue.keys()) for queue in self._queues)
             return Counts(
-                number["accepted"], number["rejected"], number["disputed"], number["unreviewed"], len(judged), left
+                accepted=number["accepted"],
+                rejected=number["rejected"],
+                disputed=number["disputed"],
+                unreviewed=number["unreviewed"],
+                yours=len(self._history.get(rater, {})),
+                left=sum(map(len, self._queues)) - self._waiting[rater],
             )
 
     def agreement(self) -> float | None:
@@ -308,6 +316,10 @@ class VerdictLog:
             self._number[self._states[row]] -= 1
         self._states[row] = state
         self._number[state] += 1
+        self._waiting.subtract(self._judges.pop(row, ()))
+        if state in OPEN and said:
+            self._judges[row] = tuple(said)
+            self._waiting.update(said.keys())
         right = {"disputed": 0, "unreviewed": 1 if said else 2}.get(state)
         for number, queue in enumerate(self._queues):
             if number == right:
@@ -324,7 +336,7 @@ class VerdictLog:
     def _needs(self, row: str, rater: str, now: float) -> bool:
         """Whether a row needs this person beside those who judged it and those who are looking at it."""
         said = self._said.get(row, {})
-        if rater in said or self._states[row] not in ("disputed", "unreviewed"):
+        if rater in said or self._states[row] not in OPEN:
             return False
         leases = self._leases.get(row, {})
         for other, end in list(leases.items()):
