@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from refgc.dataset.manifest import Id, ObjectView, Pair, Row, Share, StoredFile, read_rows
+from refgc.imaging.image import MARKED, Mask
 
 CORRECTIONS = "corrections.jsonl"
 
@@ -58,3 +61,8 @@ def corrected(pair: Pair, corrections: Corrections) -> Pair:
             fields = {"mask": found.mask, "mask_maker": "person", "object_share": found.object_share}
             changed[name] = view.model_copy(update=fields)
     return pair.model_copy(update=changed) if changed else pair
+
+
+def object_share(mask: Mask) -> float:
+    """Pixels of the object over pixels of the picture."""
+    return float(np.mean(mask.values >= MARKED))
