@@ -30,7 +30,7 @@ def build_page(rows: ReviewedRows) -> gr.Blocks:
     Args:
         rows: what is reviewed.
     """
-    page: gr.Blocks = gr.Blocks(title=TITLE, analytics_enabled=False)
+    page: gr.Blocks = gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True)
     with page:
         gr.HTML(
             _markup(rows),

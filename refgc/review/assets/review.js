@@ -29,6 +29,12 @@
     return element;
   }
 
+  // Nothing can have the focus before the page is shown; see refgc/webui/index_page.py.
+  function whenWhole(then) {
+    if ("whole" in document.documentElement.dataset) then();
+    else requestAnimationFrame(() => whenWhole(then));
+  }
+
   // What a request failed with: `refused` where asking again would not help.
   class Problem extends Error {
     constructor(sentence, refused) {
@@ -70,12 +76,17 @@
 
   // ---- One row ----
 
-  // A row with its pictures loaded and decoded ahead, so that it is shown at once.
+  // A row whose pictures are loaded and decoded ahead, so that it is shown at once.
   class PreparedRow {
     constructor(card) {
       this.card = card;
       this.panes = card.pictures.map((picture) => new Pane(picture, card));
-      this.ready = Promise.all(this.panes.map((pane) => pane.ready));
+    }
+
+    // What it gives is over when all pictures are there, or cannot be had.
+    load() {
+      this.loading ??= Promise.all(this.panes.map((pane, index) => pane.load(this.card.pictures[index])));
+      return this.loading;
     }
 
     redraw(card) {
@@ -99,9 +110,13 @@
       const caption = made("figcaption", "", made("b", "", NAMES[this.name]), ` ${WHAT[this.name]}`, this.note);
       this.figure = made("figure", "review-pane", caption, this.frame);
       this.figure.pane = this;
-      this.outline(picture);
+    }
+
+    async load(picture) {
+      const outlined = this.outline(picture);
       this.image.src = picture.source;
-      this.ready = this.image.decode().catch(() => this.tellMissing(picture));
+      await this.image.decode().catch(() => this.tellMissing(picture));
+      await outlined;
     }
 
     async tellMissing(picture) {
@@ -162,6 +177,7 @@
     zoom(pan) {
       if (!pan) {
         this.canvas.style.transform = "";
+        this.canvas.style.setProperty("--scale", 1);
         return;
       }
       const { clientWidth: across, clientHeight: down } = this.frame;
@@ -171,6 +187,7 @@
       const scale = clamp(FILLED * Math.min(across / ((right - left) * fit), down / ((bottom - top) * fit)), 1.2, CLOSEST);
       const x = (across - width * fit) / 2 + ((left + right) / 2) * fit;
       const y = (down - height * fit) / 2 + ((top + bottom) / 2) * fit;
+      this.canvas.style.setProperty("--scale", scale);
       this.canvas.style.transform =
         `translate(${across / 2 - x * scale + pan.x * across}px, ${down / 2 - y * scale + pan.y * down}px) scale(${scale})`;
     }
@@ -193,7 +210,8 @@
       this.mending = null;
       this.collected = new Set();
       this.lastSaid = "";
-      this.part.keys.checked = kept.read("refgc-review-keys", true);
+      this.loading = Promise.resolve();
+      this.useKeys(kept.read("refgc-review-keys", true));
       this.look(kept.read("refgc-review-look", { masks: true, tint: false }));
       this.listen();
       this.rater = kept.read("refgc-review-rater", "");
@@ -209,7 +227,7 @@
       this.button("rename").hidden = true;
       this.part.counts.textContent = "";
       this.part.who.elements.name.value = this.rater;
-      this.part.who.elements.name.focus();
+      whenWhole(() => this.part.who.elements.name.focus());
     }
 
     async rename() {
@@ -254,7 +272,10 @@
           if (rater !== this.rater) return;
           // What was judged while the answer was under way is not shown again.
           const judged = new Set([...this.outbox.map((verdict) => verdict.row), ...this.past, this.current?.card.id]);
-          this.queue.push(...rows.filter((card) => !judged.has(card.id)).map((card) => new PreparedRow(card)));
+          const fresh = rows.filter((card) => !judged.has(card.id)).map((card) => new PreparedRow(card));
+          this.queue.push(...fresh);
+          // One after the other, so that the next to be shown is there first.
+          for (const row of fresh) this.loading = this.loading.then(() => row.load());
           this.count(counts);
         })
         .finally(() => (this.fetching = null));
@@ -293,6 +314,7 @@
     show(row) {
       clearTimeout(this.asking);
       const { card } = (this.current = row);
+      row.load();
       this.closeReasons(false);
       this.part.done.hidden = true;
       this.part.row.hidden = false;
@@ -306,7 +328,7 @@
         button.hidden = card.kind === "pair" && this.told.tripletReasons.includes(button.dataset.reason);
       }
       this.zoomTo(this.pan && { x: 0, y: 0 });
-      this.say(`${this.lastSaid ? `${this.lastSaid} ` : ""}Now ${card.kind} of ${card.object}${said ? `, ${said}` : ""}.`);
+      this.say(`${this.lastSaid ? `${this.lastSaid} ` : ""}Next: ${card.kind}, ${card.object}${said ? `, ${said}` : ""}.`);
       this.lastSaid = "";
       this.shownAt = performance.now();
     }
@@ -426,6 +448,13 @@
       this.button("masks").setAttribute("aria-pressed", String(look.masks));
       this.button("tint").setAttribute("aria-pressed", String(look.tint));
       kept.write("refgc-review-look", look);
+    }
+
+    // Single letters may be said by mistake, by those who speak to their machine for instance.
+    useKeys(keys) {
+      this.keys = keys;
+      this.press("keys", keys);
+      kept.write("refgc-review-keys", keys);
     }
 
     zoomTo(pan) {
@@ -564,7 +593,6 @@
         kept.write("refgc-review-rater", this.rater);
         this.begin();
       });
-      this.part.keys.addEventListener("change", () => kept.write("refgc-review-keys", this.part.keys.checked));
       this.root.addEventListener("click", (event) => {
         const button = event.target.closest("button");
         if (button?.dataset.reason) this.reason(button, event.shiftKey);
@@ -605,15 +633,16 @@
         },
         save: () => this.tryMask(true),
         leave: () => this.leaveMending(),
+        keys: () => this.useKeys(!this.keys),
         rename: () => this.rename(),
       };
       acts[name]?.();
     }
 
     key(event) {
-      const typing = event.target.closest?.("input:not([type=checkbox]), textarea, select");
+      const typing = event.target.closest?.("input, textarea, select");
       if (typing || event.ctrlKey || event.metaKey || event.altKey || event.repeat && !event.key.startsWith("Arrow")) return;
-      if (!this.part.keys.checked && event.key !== "Escape" && !(this.mending && this.isCrossKey(event))) return;
+      if (!this.keys && event.key !== "Escape" && !(this.mending && this.isCrossKey(event))) return;
       if (this.mending ? this.mendingKey(event) : this.rowKey(event)) event.preventDefault();
     }
 
