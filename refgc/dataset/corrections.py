@@ -1,18 +1,18 @@
 """Mended masks: what a person drew anew, beside the manifest, whose rows never change.
 
-`corrections.jsonl` has a `Correction` a line. Whoever reads pairs puts them through `corrected`, so that the latest
-correction of each mask counts.
+`corrections.jsonl` has a `Correction` a line. Pairs are read by `read_pairs`, or put through `corrected`, so that the
+latest correction of each mask counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from refgc.dataset.manifest import Id, ObjectView, Pair, Row, Share, StoredFile, read_rows
+from refgc.dataset.manifest import PAIRS, Id, ObjectView, Pair, Row, Share, StoredFile, read_rows
 from refgc.imaging.image import MARKED, Mask
 
 CORRECTIONS = "corrections.jsonl"
@@ -61,6 +61,16 @@ def corrected(pair: Pair, corrections: Corrections) -> Pair:
             fields = {"mask": found.mask, "mask_maker": "person", "object_share": found.object_share}
             changed[name] = view.model_copy(update=fields)
     return pair.model_copy(update=changed) if changed else pair
+
+
+def read_pairs(root: Path) -> Iterator[Pair]:
+    """The pairs of a dataset with their mended masks; see `corrected`.
+
+    Raises:
+        InputError: the manifest or the file of corrections cannot be read.
+    """
+    corrections = read_corrections(root)
+    return (corrected(pair, corrections) for pair in read_rows(root / PAIRS, Pair))
 
 
 def object_share(mask: Mask) -> float:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from refgc.dataset.corrections import Correction, ViewName, corrected, read_corrections
-from refgc.dataset.manifest import PAIRS, TRIPLETS, ObjectView, Pair, StoredFile, Triplet, read_rows
+from refgc.dataset.corrections import Correction, ViewName, corrected, read_pairs
+from refgc.dataset.manifest import TRIPLETS, ObjectView, Pair, StoredFile, Triplet, read_rows
 from refgc.dataset.store import check_file, load_mask
 from refgc.errors import InputError, quoted
 from refgc.review.masks import Outline, outline_of
@@ -34,8 +34,7 @@ class ReviewedRows:
             InputError: the manifest cannot be read, or has no such rows.
         """
         self.root = root
-        corrections = read_corrections(root)
-        self._pairs = {pair.id: corrected(pair, corrections) for pair in read_rows(root / PAIRS, Pair)}
+        self._pairs = {pair.id: pair for pair in read_pairs(root)}
         self._triplets = {triplet.id: triplet for triplet in read_rows(root / TRIPLETS, Triplet)}
         _check_ids(self._pairs, self._triplets)
         self.made_of: dict[str, str | None] = {}

@@ -328,7 +328,7 @@
         button.hidden = card.kind === "pair" && this.told.tripletReasons.includes(button.dataset.reason);
       }
       this.zoomTo(this.pan && { x: 0, y: 0 });
-      this.say(`${this.lastSaid ? `${this.lastSaid} ` : ""}Next: ${card.kind}, ${card.object}${said ? `, ${said}` : ""}.`);
+      this.say(`${this.lastSaid ? `${this.lastSaid} ` : ""}${row.again ? "Again" : "Next"}: ${card.kind}, ${card.object}${said ? `, ${said}` : ""}.`);
       this.lastSaid = "";
       this.shownAt = performance.now();
     }
