@@ -170,11 +170,12 @@ def test_many_people_at_once_decide_every_row_with_no_more_looks_than_needed(tmp
                 record(log, row, rater, accepted)
 
     with log_of(tmp_path, rows) as log:
-        people = [threading.Thread(target=work, args=(log, f"person {number}")) for number in range(8)]
+        people = [threading.Thread(target=work, args=(log, f"person {number}"), daemon=True) for number in range(8)]
         for person in people:
             person.start()
         for person in people:
-            person.join(60)
+            person.join(30)
+            assert not person.is_alive()
         assert log.counts("nobody").left == 0
     by_row: dict[str, list[Verdict]] = {}
     for verdict in read_rows(tmp_path / VERDICTS, Verdict):

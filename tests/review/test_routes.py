@@ -13,6 +13,8 @@ import PIL.Image
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from refgc.dataset.corrections import CORRECTIONS, corrected, read_corrections
@@ -45,7 +47,10 @@ def dataset(few: Path, tmp_path: Path) -> Path:
 def client(dataset: Path) -> Iterator[TestClient]:
     rows = ReviewedRows(dataset)
     with VerdictLog(dataset, rows.made_of) as log:
-        app = Starlette(routes=ReviewRoutes(rows, log).routes(), middleware=[Middleware(Gate, hosts=LOOPBACK)])
+        # As a route of Gradio's that takes what anybody sends.
+        other = Route("/gradio_api/upload", lambda _: Response(), methods=["POST"])
+        routes = [*ReviewRoutes(rows, log).routes(), other]
+        app = Starlette(routes=routes, middleware=[Middleware(Gate, hosts=LOOPBACK)])
         yield TestClient(app, base_url="http://127.0.0.1:7860")
 
 
@@ -123,6 +128,13 @@ def test_a_mask_is_shown_first_and_kept_when_asked(client: TestClient, dataset: 
     # The next server shows it as well, also of the triplet that was made of the pair.
     triplet = ReviewedRows(dataset).card("camera-triplet")
     assert triplet["pictures"][1]["outline"].partition("?")[2] == after.hrgt.mask.sha256[:16]
+
+
+def test_a_mask_can_be_made_without_the_old_one(client: TestClient, dataset: Path) -> None:
+    pair = next(read_rows(dataset / PAIRS, Pair))
+    (dataset / pair.hrgt.mask.path).unlink()
+    assert "cannot be read" in client.post("/review/masks", json=MENDED).json()["error"]
+    assert client.post("/review/masks", json={**MENDED, "anew": True}).status_code == 200
 
 
 def test_a_mask_of_a_triplet_is_its_pairs(client: TestClient, dataset: Path) -> None:
