@@ -138,17 +138,17 @@ class LinkPreview:
 class IndexPage:
     """An ASGI middleware that writes the head of the page; of other answers nothing is changed."""
 
-    def __init__(self, app: ASGIApp, *, preview: LinkPreview, parts: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, *, preview: LinkPreview | None, parts: Sequence[str]) -> None:
         """A middleware for one page.
 
         Args:
             app: what it stands before.
-            preview: what a link to the page shows elsewhere.
+            preview: what a link to the page shows elsewhere; None for nothing.
             parts: selectors of what has to be there before the page is shown.
         """
         self.app = app
         # The picture's size is read once, not for each visitor.
-        self._tags = preview.tags(ROOT)
+        self._tags = "" if preview is None else preview.tags(ROOT)
         self._look = f"{COLOURS}{WHOLE.replace('PARTS', json.dumps(list(parts)))}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

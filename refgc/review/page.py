@@ -1,0 +1,83 @@
+"""The page: one HTML component, which assets/review.js brings to life, in the house's theme."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from refgc.dataset.verdicts import VerdictLog
+from refgc.review.routes import REASONS, TRIPLET_REASONS, Gate, ReviewRoutes
+from refgc.review.rows import ReviewedRows
+from refgc.webui.index_page import IndexPage
+from refgc.webui.theme import build_theme
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+TITLE = "Dataset review"
+# The last that Gradio puts together for the first view.
+FIRST_VIEW = ("#review .review-foot",)
+# Names of this machine, as its browser has them.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def build_page(rows: ReviewedRows) -> gr.Blocks:
+    """Build the page. It has no events of Gradio's; a browser loads nothing from other hosts.
+
+    Args:
+        rows: what is reviewed.
+    """
+    page: gr.Blocks = gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True)
+    with page:
+        gr.HTML(
+            _markup(rows),
+            js_on_load="window.refgcReview.start(element.querySelector('#review'));",
+            apply_default_css=False,
+            elem_id="review-block",
+        )
+    return page
+
+
+def launch_settings(rows: ReviewedRows, log: VerdictLog, host: str) -> dict[str, Any]:
+    """The arguments of `launch` for the page, without the port.
+
+    Args:
+        rows: what is reviewed.
+        log: what is said of them.
+        host: the address to listen at. At one of this machine alone no other name is answered, so that no site can
+            reach the page by a name of its own (DNS rebinding).
+    """
+    hosts = LOOPBACK if host in LOOPBACK | {"::1"} else frozenset()
+    return {
+        "server_name": host,
+        "theme": build_theme(),
+        "css_paths": [ASSETS / "review.css"],
+        "head": f"<script>{(ASSETS / 'review.js').read_text(encoding='utf-8')}</script>",
+        "footer_links": [],
+        "app_kwargs": {
+            "routes": ReviewRoutes(rows, log).routes(),
+            "middleware": [
+                Middleware(Gate, hosts=hosts),
+                Middleware(IndexPage, preview=None, parts=FIRST_VIEW),
+            ],
+        },
+        "share": False,
+        "ssr_mode": False,
+    }
+
+
+def _markup(rows: ReviewedRows) -> str:
+    told = {"dataset": rows.identity, "reasons": REASONS, "tripletReasons": TRIPLET_REASONS}
+    buttons = "".join(
+        f'<button type="button" data-reason="{escape(reason)}"><kbd>{number}</kbd> {escape(reason)}</button>'
+        for number, reason in enumerate(REASONS, 1)
+    )
+    markup = (ASSETS / "review.html").read_text(encoding="utf-8")
+    return (
+        markup.replace("{told}", escape(json.dumps(told)))
+        .replace("{reasons}", buttons)
+        .replace("{folder}", escape(rows.root.resolve().name))
+    )
