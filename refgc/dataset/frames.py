@@ -211,14 +211,14 @@ def _shots(path: Path, settings: PairSettings) -> list[list[_Preview]]:
     shots: list[list[_Preview]] = [[]]
     with _opened(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate or 25
-        for number, frame in enumerate(_decoded(container, stream, path)):
-            if frame.time > settings.longest_video:
+        for number, (timestamp, seconds, frame) in enumerate(_decoded(container, stream, path)):
+            if seconds > settings.longest_video:
                 break
             small = frame.reformat(*fitted((frame.width, frame.height), PREVIEW_SIDE), format="bgr24").to_ndarray()
             if detector.process_frame(FrameTimecode(number, fps=float(rate)), small) and shots[-1]:
                 shots.append([])
             grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
-            shots[-1].append(_Preview(frame.pts, frame.time, sharpness(grey)))
+            shots[-1].append(_Preview(timestamp, seconds, sharpness(grey)))
         stated = 0.0 if container.duration is None else container.duration / 1_000_000
     if not shots[-1]:
         raise InputError(f"{quoted(path.name)} has no frames; give another video.")
@@ -234,10 +234,10 @@ def _pictures_at(path: Path, timestamps: Sequence[int]) -> Iterator[Bytes]:
         timestamp = next(wanted, None)
         if timestamp is not None:
             container.seek(timestamp, stream=stream)
-        for frame in _decoded(container, stream, path):
+        for found, _, frame in _decoded(container, stream, path):
             if timestamp is None:
                 return
-            if frame.pts >= timestamp:
+            if found >= timestamp:
                 pixels = frame.to_ndarray(format="rgb24")
                 # FFmpeg's angle is that by which the stored frame is turned, against the clock.
                 yield np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
@@ -251,14 +251,12 @@ def _masks_at(path: Path, seconds: Sequence[float]) -> list[Bytes]:
     masks: list[Bytes] = []
     with _opened(path) as (container, stream):
         half = 0.5 / float(stream.average_rate or stream.guessed_rate or 25)
-        latest: Bytes | None = None
-        for frame in _decoded(container, stream, path):
+        for _, time, frame in _decoded(container, stream, path):
             if len(masks) == len(seconds):
                 break
-            if frame.time >= seconds[len(masks)] - half:
+            if time >= seconds[len(masks)] - half:
                 pixels = np.asarray(frame.to_ndarray(format="gray"), np.uint8)
-                latest = np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
-                masks.append(latest)
+                masks.append(np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4)))
     if len(masks) < len(seconds):
         raise InputError(f"The mask video {quoted(path.name)} is shorter than its video.")
     return masks
@@ -303,8 +301,10 @@ class _opened:  # noqa: N801 (a context manager, used as a function)
         self._container.close()
 
 
-def _decoded(container: av.container.InputContainer, stream: av.VideoStream, path: Path) -> Iterator[av.VideoFrame]:
-    """The frames that have a time, by rising time.
+def _decoded(
+    container: av.container.InputContainer, stream: av.VideoStream, path: Path
+) -> Iterator[tuple[int, float, av.VideoFrame]]:
+    """Timestamp, seconds and frame, by rising time; what has no time is left out.
 
     Raises:
         InputError: the stream is damaged, or its frames change their size beyond the limits.
@@ -321,7 +321,7 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream, pat
             if frame.pts is None or frame.time is None or (latest is not None and frame.pts <= latest):
                 continue
             latest = frame.pts
-            yield frame
+            yield frame.pts, frame.time, frame
     except (av.FFmpegError, ValueError) as error:
         raise _unreadable(path, error) from error
 

@@ -96,10 +96,8 @@ def mask_frames(
     kept: list[MaskedFrame] = []
     rejected: list[Rejection] = []
     for frame in frames:
-        if frame.mask is not None:
-            mask, maker, quality, reason = frame.mask, "source", 1.0, ""
-        else:
-            mask, maker, quality, reason = found[frame.name]
+        own: _Found = (frame.mask, "source", 1.0, "")
+        mask, maker, quality, reason = found[frame.name] if frame.mask is None else own
         whole = None if reason or mask is None else _one_part(mask)
         if not reason:
             reason = _fault(whole, quality, settings)
@@ -230,7 +228,7 @@ def _fault(mask: Mask | None, quality: float, settings: PairSettings) -> str:
     outline = marked & ~morphology.erode(marked, 1.5)
     border = np.zeros_like(outline)
     border[[0, -1]] = border[:, [0, -1]] = True
-    cut = np.count_nonzero(outline & border) / max(1, np.count_nonzero(outline))
+    cut = np.count_nonzero(outline & border) / np.count_nonzero(outline)
     if cut > settings.cut_share:
         return "The object is cut off by the border of the frame."
     return ""

@@ -18,7 +18,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -277,12 +277,12 @@ def run_pairs(
     # Later steps write into pairs, such as their split, so what is there stays.
     if not (output / PAIRS).exists():
         write_rows(output / REJECTIONS, rejections)
-        rows = (pair for outcome in everything for pair in outcome.pairs)
-        write_rows(output / PAIRS, sorted(rows, key=lambda row: row.id))
+        pairs = {pair.id: pair for outcome in everything for pair in outcome.pairs}
+        write_rows(output / PAIRS, (pairs[key] for key in sorted(pairs)))
     return summary
 
 
-def _run(work: PairsWork, items: list[SourceObject], workers: int) -> Iterator[ObjectOutcome]:
+def _run(work: PairsWork, items: list[SourceObject], workers: int) -> Generator[ObjectOutcome, None, None]:
     """The outcomes of all items, in their order."""
     if workers == 1:
         for item in items:
