@@ -23,6 +23,7 @@ from refgc.dataset.settings import PairSettings
 from refgc.imaging.arrays import Bytes, Floats, resized
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.region import Region
+from refgc.masks import morphology
 
 # The constants of this file were chosen by hand, not fitted.
 # Margin around the object's box in which keypoints are found, in parts of its longer side.
@@ -30,6 +31,10 @@ MARGIN = 0.05
 # Overlap is counted in cells with sides of this share of the object's longer side. A cell is seen where a match lies in
 # it or in a neighbour.
 CELL = 1 / 16
+# Longer side in pixels of the object, and the margin around it in such sides, where two outlines are compared.
+OUTLINE_SIDE, OUTLINE_MARGIN = 192, 0.5
+# The fewest matches that a similarity is fitted to.
+LEAST_FOR_SIMILARITY = 3
 # Pose and shift are compared with their limits after rounding to so many digits, as they are written.
 DIGITS = 4
 
@@ -257,20 +262,47 @@ def _overlap(hrgt: View, matched: Floats) -> float:
 
 
 def _shift(found: Agreeing, side: float) -> float:
-    """The median distance of the HRRI's points from the HRGT's after the best similarity, in parts of `side`.
-
-    The similarity is that of least squares (Umeyama, 1991), from the HRRI to the HRGT.
-    """
-    if len(found) < 3:
+    """The median distance of the HRRI's points from the HRGT's after the best similarity, in parts of `side`."""
+    if len(found) < LEAST_FOR_SIMILARITY:
         return 0.0
+    similarity = _similarity(found)
+    placed = found.second.astype(np.float64) @ similarity[:, :2].T + similarity[:, 2]
+    return float(np.median(np.linalg.norm(found.first - placed, axis=1)) / side)
+
+
+def _similarity(found: Agreeing) -> NDArray[np.float64]:
+    """The 2x3 matrix of least squares that turns, scales and moves the HRRI's points to the HRGT's (Umeyama, 1991)."""
     target, points = found.first.astype(np.float64), found.second.astype(np.float64)
-    middle, origin = target.mean(axis=0), points.mean(axis=0)
-    here, there = target - middle, points - origin
+    here, there = target - target.mean(axis=0), points - points.mean(axis=0)
     left, values, right = np.linalg.svd(here.T @ there)
     signs = np.array([1.0, np.sign(np.linalg.det(left @ right)) or 1.0])
-    turn = left @ np.diag(signs) @ right
     scale = float((values * signs).sum() / max(1e-9, float((there**2).sum())))
-    return float(np.median(np.linalg.norm(here - scale * there @ turn.T, axis=1)) / side)
+    turn = scale * left @ np.diag(signs) @ right
+    return np.column_stack([turn, target.mean(axis=0) - turn @ points.mean(axis=0)])
+
+
+def outline_overlap(hrri: View, hrgt: View, found: Agreeing) -> float:
+    """How well the HRRI's mask covers the HRGT's after the similarity of the matches: intersection over union.
+
+    A turned object changes its outline a little. A mask that has lost a part, or taken in a hand, changes it much.
+
+    Args:
+        hrri: the reference.
+        hrgt: the ground truth.
+        found: matches, first in the HRGT and second in the HRRI; at least three.
+    """
+    # Small masks are enough. What leaves the frame of the HRGT would not count, so there is a margin around it.
+    box = hrgt.masked.box
+    factor = OUTLINE_SIDE / max(box.size)
+    corner = np.array([box.left, box.top]) - OUTLINE_MARGIN * max(box.size)
+    side = round(OUTLINE_SIDE * (1 + 2 * OUTLINE_MARGIN))
+
+    def drawn(mask: Mask, mapping: NDArray[np.float64]) -> NDArray[np.bool_]:
+        placed = factor * np.column_stack([mapping[:, :2], mapping[:, 2] - corner])
+        return np.asarray(cv2.warpAffine(mask.values, placed, (side, side), flags=cv2.INTER_LINEAR) >= 0.5)
+
+    here = drawn(hrgt.masked.mask, np.eye(2, 3))
+    return float(morphology.overlap(here, drawn(hrri.masked.mask, _similarity(found))))
 
 
 def _spread(pairs: list[ViewPair], most: int) -> list[ViewPair]:
