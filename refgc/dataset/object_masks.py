@@ -29,6 +29,8 @@ from refgc.masks.grabcut import GrabCutSegmenter
 from refgc.masks.plain_background import object_on_plain_background
 from refgc.masks.prompt import Prompt
 
+# The maker of masks that the source gives.
+SOURCE = "source"
 # The constants of this file were chosen by hand, not fitted.
 # Two photos show one object where log10 of the probability by chance is below this.
 ALIKE = -4.0
@@ -96,7 +98,7 @@ def mask_frames(
     kept: list[MaskedFrame] = []
     rejected: list[Rejection] = []
     for frame in frames:
-        own: _Found = (frame.mask, "source", 1.0, "")
+        own: _Found = (frame.mask, SOURCE, 1.0, "")
         mask, maker, quality, reason = found[frame.name] if frame.mask is None else own
         whole = None if reason or mask is None else _one_part(mask)
         if not reason:
@@ -225,7 +227,8 @@ def _fault(mask: Mask | None, quality: float, settings: PairSettings) -> str:
     if max(box.size) < settings.least_object_side:
         return f"The object is too small: {max(box.size)} pixels."
     marked = mask.values >= MARKED
-    outline = marked & ~morphology.erode(marked, 1.5)
+    # Padded, since what lies beyond the frame is not the object.
+    outline = marked & ~morphology.erode(np.pad(marked, 1), 1.5)[1:-1, 1:-1]
     border = np.zeros_like(outline)
     border[[0, -1]] = border[:, [0, -1]] = True
     cut = np.count_nonzero(outline & border) / np.count_nonzero(outline)

@@ -176,7 +176,10 @@ class PairsWork:
             hrgt=self._view(pair.hrgt, self.settings.hrgt_object, scores),
             change=pair.change,
             filtered_by=None if self.frame_filter is None else self.frame_filter.name,
-            scores=(Score(name="log10 chance of the matches", value=pair.log_chance, maker=MAKER),),
+            scores=(
+                Score(name="log10 chance of the matches (less is better)", value=pair.log_chance, maker=MAKER),
+                Score(name="outline overlap", value=pair.outline_overlap, maker=MAKER),
+            ),
         )
 
     def _view(self, view: View, object_size: float, scores: Mapping[str, Sequence[Score]]) -> ObjectView:

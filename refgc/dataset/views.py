@@ -18,7 +18,7 @@ from refgc.correspondence.learned import Networks
 from refgc.dataset.frames import object_sharpness
 from refgc.dataset.manifest import Rejection, ViewChange
 from refgc.dataset.matching import Agreeing, Keypoints, find_agreeing, find_keypoints
-from refgc.dataset.object_masks import MaskedFrame
+from refgc.dataset.object_masks import SOURCE, MaskedFrame
 from refgc.dataset.settings import PairSettings
 from refgc.imaging.arrays import Bytes, Floats, resized
 from refgc.imaging.image import Image, Mask
@@ -72,6 +72,7 @@ class ViewPair:
     hrgt: View
     change: ViewChange
     log_chance: float
+    outline_overlap: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,10 +133,14 @@ def find_pairs(
         found = find_agreeing(hrgt.keypoints, hrri.keypoints, networks)
         change = view_change(hrgt, found, degrees)
         reason = _fault(change, found.log_chance, settings)
+        outlines = 0.0 if reason else round(outline_overlap(hrri, hrgt, found), DIGITS)
+        given = hrri.masked.maker == hrgt.masked.maker == SOURCE
+        if not reason and not given and outlines < settings.least_outline_overlap:
+            reason = f"The masks do not show the same: their outlines overlap by {outlines:.2f}."
         if reason:
             rejected.append(Rejection(step="pairs", what=what, reason=reason))
         else:
-            fitting.append(ViewPair(hrri, hrgt, change, round(found.log_chance, DIGITS)))
+            fitting.append(ViewPair(hrri, hrgt, change, round(found.log_chance, DIGITS), outlines))
     chosen = _spread(fitting, settings.pairs_per_object)
     rejected.extend(
         Rejection(
