@@ -73,11 +73,14 @@ def write_video(path: Path, frames: Sequence[Bytes], rate: int = 10, codec: str 
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    lossless = codec == "ffv1"
     with av.open(str(path), "w") as container:
-        options = {"crf": "12", "preset": "ultrafast"} if codec == "libx264" else {}
-        stream = container.add_stream(codec, rate=rate, options=options)
+        stream = container.add_stream(
+            codec, rate=rate, options={} if lossless else {"crf": "12", "preset": "ultrafast"}
+        )
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p" if codec == "libx264" else "gray"
+        stream.pix_fmt = "gray" if lossless else "yuv420p"
         for pixels in frames:
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24" if pixels.ndim == 3 else "gray")
             container.mux(stream.encode(frame))

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import pytest
 
 from refgc.correspondence.learned import are_there
 from refgc.dataset import pairs as stage
-from refgc.dataset.manifest import PAIRS, REJECTIONS, Pair, Rejection, Score, read_rows
+from refgc.dataset.manifest import PAIRS, REJECTIONS, Pair, Rejection, Score, read_rows, write_rows
 from refgc.dataset.pairs import PROGRESS, PairsSummary, PairsWork, run_pairs
 from refgc.dataset.settings import PairSettings
 from refgc.dataset.sources import find_objects
@@ -50,7 +49,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PairsSummary, list[str]]:
     """The dataset of an undisturbed run, how it ended, and what it said."""
-    output, said = tmp_path_factory.mktemp("out") / "set", []
+    output = tmp_path_factory.mktemp("out") / "set"
+    said: list[str] = []
     summary = run_pairs(source, output, SETTINGS, tell=said.append)
     return output, summary, said
 
@@ -102,7 +102,7 @@ def test_a_finished_run_does_nothing_and_keeps_what_later_steps_wrote(
     output = tmp_path / "set"
     shutil.copytree(finished[0], output)
     split = [row.model_copy(update={"split": "test"}) for row in read_rows(output / PAIRS, Pair)]
-    stage.write_rows(output / PAIRS, split)
+    write_rows(output / PAIRS, split)
     before = manifest(output)
     summary = run_pairs(source, output, SETTINGS, tell=quiet)
     assert (summary.skipped, summary.pairs) == (4, 2)
@@ -128,7 +128,7 @@ def test_another_run_does_not_mix_with_the_first(
     source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="begun with other settings"):
-        run_pairs(source, finished[0], PairSettings(side=512), tell=quiet)
+        run_pairs(source, finished[0], SETTINGS.model_copy(update={"side": 512}), tell=quiet)
     (tmp_path / PAIRS).write_text("")
     with pytest.raises(InputError, match="not made here"):
         run_pairs(source, tmp_path, SETTINGS, tell=quiet)
@@ -200,7 +200,7 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def run_file(tmp_path: Path) -> Iterator[Path]:
+def run_file(tmp_path: Path) -> Path:
     file = tmp_path / "run.py"
     file.write_text(COMMAND)
     return file

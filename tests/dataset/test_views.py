@@ -15,7 +15,7 @@ from refgc.dataset.frames import Frame
 from refgc.dataset.object_masks import MaskedFrame, mask_frames
 from refgc.dataset.settings import PairSettings
 from refgc.dataset.sources import Pose
-from refgc.dataset.views import crop, crop_region, degrees_between, find_pairs, find_views
+from refgc.dataset.views import View, crop, crop_region, degrees_between, find_pairs, find_views
 from refgc.imaging.arrays import Bytes
 from refgc.imaging.image import Image, Mask
 from refgc.machine import BLAS_THREADS
@@ -40,7 +40,7 @@ def frame_of(picture: Bytes, mask: Bytes | None, name: str, pose: Pose | None = 
 
 def views_of(
     face: Bytes, turns: dict[str, float], networks: Networks, settings: PairSettings = SETTINGS, **options: float
-) -> list:
+) -> list[View]:
     frames = [
         frame_of(*scene(face, turn=turn, background=number, **options), name)  # type: ignore[arg-type]
         for number, (name, turn) in enumerate(turns.items())
