@@ -1,0 +1,77 @@
+"""`refgc dataset pairs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refgc.cli.options import Debug, remember_debug
+from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
+
+
+def pairs(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A folder of videos, a folder with a folder of photos for each object, or uCO3D."),
+    ],
+    *,
+    output: Annotated[Path, typer.Option(help="The dataset's folder; a run that was ended goes on in it.")],
+    no_vlm: Annotated[
+        bool, typer.Option("--no-vlm", help="Filter and caption without a multimodal model; the rows say so.")
+    ] = False,
+    settings: Annotated[
+        Path | None, typer.Option(help="TOML with the table [pairs]; what the command line says goes before it.")
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSONL: name, object, category, caption, licence; else captions.csv of the source."),
+    ] = None,
+    collection: Annotated[str | None, typer.Option(help="Name of the collection in the rows.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the collection, such as CC BY 4.0.")] = None,
+    pairs_per_object: Annotated[int | None, typer.Option(help="The most pairs of one object.")] = None,
+    frames_per_object: Annotated[int | None, typer.Option(help="The most frames of one object to look at.")] = None,
+    frame_seconds: Annotated[float | None, typer.Option(help="Seconds of a video that give one frame.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Make pairs of views (HRRI, HRGT) of objects, from videos or photos."""
+    remember_debug(debug)
+    from refgc.dataset.pairs import run_pairs
+    from refgc.dataset.settings import read_pair_settings
+    from refgc.errors import InputError
+    from refgc.terminal import stage_bar
+
+    if not no_vlm:
+        raise InputError("Filtering by a multimodal model is not set up; add --no-vlm to go without.")
+    flags = {
+        "collection": collection,
+        "licence": licence,
+        "pairs_per_object": pairs_per_object,
+        "frames_per_object": frames_per_object,
+        "frame_seconds": frame_seconds,
+    }
+    chosen = read_pair_settings(settings, flags)
+    with native_messages_off(), stage_bar(quiet=quiet) as bar:
+        summary = run_pairs(
+            source,
+            output,
+            chosen,
+            captions=captions,
+            workers=workers,
+            tell=(lambda line: None) if quiet else tell,
+            progress=stoppable(bar),
+        )
+        check_stopped()
+    if quiet:
+        return
+    tell(f"{summary.pairs} pairs of {summary.objects} objects; {summary.skipped} objects were done before.")
+    for step, count in sorted(summary.reasons.items()):
+        tell(f"  left out at the step {step}: {count}")
+    folder = str(output)
+    if summary.pairs:
+        tell(f"Look at them with `refgc dataset review {folder}`, or check them with `refgc dataset check {folder}`.")
+    else:
+        tell(f"No pair was made; {folder}/rejections.jsonl says why for each frame.")

@@ -1,0 +1,60 @@
+"""`refgc dataset pairs` as a command of its own: what it prints, and with which sentence it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from refgc.cli.dataset_pairs import pairs
+from refgc.correspondence.learned import are_there
+from refgc.dataset.manifest import PAIRS, Pair, read_rows
+from refgc.errors import InputError
+from tests.dataset.support import write_object
+
+app = typer.Typer()
+app.command()(pairs)
+
+
+def run(*words: object) -> tuple[str, BaseException | None]:
+    """What the command prints, and the error that it ends with."""
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return result.output, result.exception
+
+
+@pytest.mark.skipif(not are_there(), reason="the weights of learned matching are not on this machine")
+def test_pairs_are_made_by_the_file_and_the_flags(tmp_path: Path) -> None:
+    write_object(tmp_path / "cards" / "poster", (0.0, 12.0), seed=2)
+    settings = tmp_path / "run.toml"
+    settings.write_text('[pairs]\nside = 256\nlicence = "CC0"\n')
+    words = [tmp_path / "cards", "--output", tmp_path / "set", "--no-vlm", "--settings", settings]
+    printed, error = run(*words, "--licence", "CC BY 4.0")
+    assert error is None
+    assert "1 objects to do" in printed
+    assert "1 pairs of 1 objects" in printed
+    assert "refgc dataset review" in printed
+    (row,) = read_rows(tmp_path / "set" / PAIRS, Pair)
+    assert (row.source.licence, row.hrri.picture.width, row.filtered_by) == ("CC BY 4.0", 256, None)
+    printed, error = run(*words, "--licence", "CC BY 4.0", "--quiet")
+    assert (printed, error) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("nowhere", "--output", "set", "--no-vlm"), "is no folder"),
+        ((".", "--output", "set"), "--no-vlm"),
+        ((".", "--output", "set", "--no-vlm", "--settings", "none.toml"), "cannot be read"),
+        ((".", "--output", "set", "--no-vlm", "--pairs-per-object", "0"), "pairs_per_object"),
+    ],
+)
+def test_bad_calls_end_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, error = run(*words)
+    assert isinstance(error, InputError)
+    assert sentence in str(error)
+    assert not (tmp_path / "set").exists()

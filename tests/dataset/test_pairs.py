@@ -1,0 +1,248 @@
+"""Stage 1 as a whole: its rows and files, and that a run which was ended leaves the same as one that was not."""
+
+from __future__ import annotations
+
+import errno
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refgc.correspondence.learned import are_there
+from refgc.dataset import pairs as stage
+from refgc.dataset.manifest import PAIRS, REJECTIONS, Pair, Rejection, Score, read_rows, write_rows
+from refgc.dataset.pairs import PROGRESS, ObjectOutcome, PairsSummary, PairsWork, run_pairs
+from refgc.dataset.settings import PairSettings
+from refgc.dataset.sources import find_objects
+from refgc.dataset.store import load_image, load_mask
+from refgc.errors import InputError
+from tests.dataset.support import write_object, write_photo
+from tests.support.command import ENVIRONMENT
+
+SETTINGS = PairSettings(side=256, collection="cards", licence="CC0", pairs_per_object=2)
+
+pytestmark = pytest.mark.skipif(not are_there(), reason="the weights of learned matching are not on this machine")
+
+
+def quiet(line: str) -> None:
+    """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cards with prints, a plain one, and a folder whose photos are none."""
+    folder = tmp_path_factory.mktemp("cards")
+    write_object(folder / "map", (0.0, 10.0), seed=1)
+    write_object(folder / "poster", (0.0, 12.0), seed=2)
+    write_object(folder / "plain", (0.0, 10.0), seed=3, paint=lambda _: np.full((256, 256, 3), 150, np.uint8))
+    (folder / "broken").mkdir()
+    for name in ("0.png", "1.png"):
+        (folder / "broken" / name).write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PairsSummary, list[str]]:
+    """The dataset of an undisturbed run, how it ended, and what it said."""
+    output = tmp_path_factory.mktemp("out") / "set"
+    said: list[str] = []
+    summary = run_pairs(source, output, SETTINGS, tell=said.append)
+    return output, summary, said
+
+
+def manifest(output: Path) -> dict[str, bytes]:
+    return {name: (output / name).read_bytes() for name in (PAIRS, REJECTIONS)}
+
+
+def files(output: Path) -> set[str]:
+    return {path.relative_to(output).as_posix() for path in (output / "files").rglob("*") if path.is_file()}
+
+
+def test_rows_hold_what_the_pictures_show(finished: tuple[Path, PairsSummary, list[str]]) -> None:
+    output, summary, said = finished
+    rows = list(read_rows(output / PAIRS, Pair))
+    assert {row.object_name for row in rows} == {"map", "poster"}
+    assert summary.pairs == len(rows) == 2
+    assert summary.objects == 4
+    assert [row.id for row in rows] == sorted(row.id for row in rows)
+    for row in rows:
+        assert (row.source.name, row.source.licence, row.source.kind) == ("cards", "CC0", "photos")
+        assert (row.category, row.caption, row.filtered_by) == ("other", None, None)
+        assert row.hrri.frame != row.hrgt.frame
+        assert row.change.overlap >= SETTINGS.least_overlap
+        for view in (row.hrri, row.hrgt):
+            assert load_image(output, view.picture).size == (256, 256)
+            mask = load_mask(output, view.mask)
+            assert (mask.values > 0.5).mean() == pytest.approx(view.object_share, abs=0.01)
+            assert view.mask_maker == "source"
+            assert view.object_share > 0.05
+    assert "MB are free" in said[0]
+
+
+def test_each_rejection_has_its_reason(finished: tuple[Path, PairsSummary, list[str]]) -> None:
+    output, summary, _ = finished
+    rejections = list(read_rows(output / REJECTIONS, Rejection))
+    assert sum(summary.reasons.values()) == len(rejections)
+    steps = {(rejection.step, rejection.what) for rejection in rejections}
+    assert ("decode", "broken/0.png") in steps
+    assert ("object", "broken") in steps
+    assert ("object", "plain") in steps
+
+
+def test_a_finished_run_does_nothing_and_keeps_what_later_steps_wrote(
+    source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
+) -> None:
+    import shutil
+
+    output = tmp_path / "set"
+    shutil.copytree(finished[0], output)
+    split = [row.model_copy(update={"split": "test"}) for row in read_rows(output / PAIRS, Pair)]
+    write_rows(output / PAIRS, split)
+    before = manifest(output)
+    summary = run_pairs(source, output, SETTINGS, tell=quiet)
+    assert (summary.skipped, summary.pairs) == (4, 2)
+    assert manifest(output) == before
+
+
+def test_a_run_goes_on_after_the_last_whole_object(
+    source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
+) -> None:
+    output = tmp_path / "set"
+    lines = (finished[0] / PROGRESS).read_bytes().splitlines(keepends=True)
+    output.mkdir()
+    (output / stage.RUN).write_bytes((finished[0] / stage.RUN).read_bytes())
+    # Two whole objects, and a third whose line was cut off.
+    (output / PROGRESS).write_bytes(lines[0] + lines[1] + lines[2][:50])
+    summary = run_pairs(source, output, SETTINGS, tell=quiet)
+    assert summary.skipped == 2
+    assert manifest(output) == manifest(finished[0])
+    assert (output / PROGRESS).read_bytes() == b"".join(lines)
+
+
+def test_another_run_does_not_mix_with_the_first(
+    source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="begun with other settings"):
+        run_pairs(source, finished[0], SETTINGS.model_copy(update={"side": 512}), tell=quiet)
+    (tmp_path / PAIRS).write_text("")
+    with pytest.raises(InputError, match="not made here"):
+        run_pairs(source, tmp_path, SETTINGS, tell=quiet)
+    with pytest.raises(InputError, match="inside the source"):
+        run_pairs(source, source / "set", SETTINGS, tell=quiet)
+
+
+def test_a_full_disk_ends_the_run_and_what_is_done_stays(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "files")
+
+    monkeypatch.setattr(stage, "store_image", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_pairs(source, tmp_path / "set", SETTINGS, tell=quiet)
+    assert not (tmp_path / "set" / PAIRS).exists()
+    done = [outcome.object for outcome in read_rows(tmp_path / "set" / PROGRESS, ObjectOutcome)]
+    # The object without a readable photo came first, and needed no disk.
+    assert [name.rpartition("-")[0] for name in done] == ["broken"]
+
+
+class Says:
+    """A multimodal model that keeps one object, and of its frames all but the first."""
+
+    name = "reader"
+    object_name, category, caption = "bright poster", "furniture_interior", "A poster with shapes."
+
+    def __init__(self, keep: bool) -> None:
+        self.keep, self.reason, self.seen = keep, "It shows no object.", 0
+
+    def describe(self, frames):
+        assert len(frames) >= 2
+        return self
+
+    def score_frame(self, frame, object_name):
+        assert (object_name, frame.size[0]) == (self.object_name, 384)
+        self.seen += 1
+        return () if self.seen == 1 else (Score(name="structure", value=0.9, maker=self.name),)
+
+
+def test_a_model_names_scores_and_leaves_out(tmp_path: Path) -> None:
+    write_object(tmp_path / "cards" / "poster", (0.0, 8.0, 16.0), seed=2)
+    (item,) = find_objects(tmp_path / "cards", SETTINGS)
+    outcome = PairsWork(tmp_path, SETTINGS, Says(keep=True))(item)
+    (row,) = outcome.pairs
+    assert (row.object_name, row.category, row.caption) == (
+        "bright poster",
+        "furniture_interior",
+        "A poster with shapes.",
+    )
+    assert row.filtered_by == "reader"
+    assert Score(name="structure", value=0.9, maker="reader") in row.hrri.scores
+    assert {row.hrri.frame, row.hrgt.frame} == {"poster/01.png", "poster/02.png"}
+    assert "poster/00.png" in {rejection.what for rejection in outcome.rejections if rejection.step == "model"}
+    outcome = PairsWork(tmp_path, SETTINGS, Says(keep=False))(item)
+    assert not outcome.pairs
+    assert "It shows no object." in {rejection.reason for rejection in outcome.rejections}
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+from refgc.dataset.pairs import run_pairs
+from tests.dataset.test_pairs import SETTINGS
+if __name__ == "__main__":
+    run_pairs(Path(sys.argv[1]), Path(sys.argv[2]), SETTINGS, workers=int(sys.argv[3]))
+"""
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    file = tmp_path / "run.py"
+    file.write_text(COMMAND)
+    return file
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_leaves_the_same_bytes(
+    source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path, run_file: Path
+) -> None:
+    output, chance = tmp_path / "set", random.Random(4)
+    command = [sys.executable, str(run_file), str(source), str(output)]
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**ENVIRONMENT, "PYTHONPATH": root}
+    kills = 0
+    while kills < 3:
+        with subprocess.Popen([*command, "1"], env=environment, cwd=root, stdout=subprocess.DEVNULL) as process:
+            # Counted from the first sign of work, so that a slow start is not all that is ended.
+            while process.poll() is None and not (output / stage.RUN).exists():
+                time.sleep(0.05)
+            time.sleep(chance.uniform(0.2, 6.0))
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+    subprocess.run([*command, "1"], env=environment, cwd=root, check=True, stdout=subprocess.DEVNULL)
+    assert manifest(output) == manifest(finished[0])
+    assert files(output) >= files(finished[0])
+
+
+@pytest.mark.slow
+def test_several_processes_leave_the_same_bytes(
+    source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path, run_file: Path
+) -> None:
+    output, root = tmp_path / "set", str(Path(__file__).resolve().parents[2])
+    environment = {**ENVIRONMENT, "PYTHONPATH": root}
+    command = [sys.executable, str(run_file), str(source), str(output), "2"]
+    subprocess.run(command, env=environment, cwd=root, check=True, stdout=subprocess.DEVNULL)
+    assert manifest(output) == manifest(finished[0])
+    assert files(output) == files(finished[0])
+
+
+def test_what_is_wrong_with_one_object_stops_no_other(tmp_path: Path) -> None:
+    write_photo(tmp_path / "cards" / "one" / "0.png")
+    write_photo(tmp_path / "cards" / "two" / "0.png")
+    summary = run_pairs(tmp_path / "cards", tmp_path / "set", SETTINGS, tell=quiet)
+    assert (summary.objects, summary.pairs) == (2, 0)
+    assert (tmp_path / "set" / PAIRS).read_bytes() == b""
