@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +35,9 @@ RunnerName = Literal["local", "ray"]
 # How often an item is tried once more after its worker ended. Chosen by hand: a worker that another process pushed out
 # of memory gets two further chances.
 RETRIES = 2
+# How long a local worker has to end its own children, such as an external generator, before it is killed. Chosen by
+# hand.
+GRACE_SECONDS = 2.0
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 Item = TypeVar("Item")
@@ -299,8 +304,11 @@ class _LocalPool:
 
     def close(self) -> None:
         for worker in self._started:
-            worker.process.kill()
+            worker.process.terminate()
+        deadline = time.monotonic() + GRACE_SECONDS
         for worker in self._started:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            worker.process.kill()
             worker.process.join()
             worker.pipe.close()
 
@@ -309,6 +317,8 @@ def _serve(pipe: connection.Connection, build: Callable[[], Work[Any, Any]], gpu
     """The life of a local worker."""
     # Ctrl-C reaches all processes of a terminal; the parent ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Raises SystemExit, on which `subprocess.run` ends its process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     Thread(target=_end_with_parent, daemon=True).start()
     if gpus is not None:
         os.environ[VISIBLE_GPUS] = gpus
@@ -330,6 +340,8 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
     os._exit(1)
 
 

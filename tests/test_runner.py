@@ -55,12 +55,11 @@ def ends_when_built() -> Square:
 
 
 class Wait:
-    """Works longer than any test, and tells its process before."""
+    """Waits for a command that takes longer than any test, and tells both processes before."""
 
     def __call__(self, place: Path) -> None:
-        (place / "draft").write_text(str(os.getpid()))
-        (place / "draft").replace(place / "begun")
-        time.sleep(600)
+        told = f"echo {os.getpid()} $$ > {place}/draft; mv {place}/draft {place}/begun; exec sleep 600"
+        subprocess.run(["sh", "-c", told], check=False)
 
 
 def outcomes(finished: list[Finished[int, int]]) -> dict[int, int | None]:
@@ -166,8 +165,7 @@ def test_each_worker_has_gpus_of_its_own(monkeypatch):
     assert {one.outcome for one in run(Gpus, range(4), gpus_per_worker=2)} == {"4,5", "6,7"}
 
 
-def test_closing_ends_a_worker_in_the_middle_of_its_item(tmp_path):
-    """And so does an interrupt, which leaves the loop in the same way."""
+def test_the_end_of_the_run_ends_a_worker_and_its_command_in_the_middle_of_an_item(tmp_path):
     script = (
         "import sys; from pathlib import Path; from refgc.runner import run; from tests.test_runner import Wait\n"
         "if __name__ == '__main__': list(run(Wait, [Path(sys.argv[1])], workers=1))"
@@ -179,11 +177,11 @@ def test_closing_ends_a_worker_in_the_middle_of_its_item(tmp_path):
         command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path)]
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         wait_until((tmp_path / "begun").exists)
-        worker = int((tmp_path / "begun").read_text())
-        assert is_alive(worker)
+        begun = [int(word) for word in (tmp_path / "begun").read_text().split()]
+        assert all(map(is_alive, begun))
         process.send_signal(number)
         process.communicate(timeout=30)
-        wait_until(lambda one=worker: not is_alive(one), 10)
+        wait_until(lambda both=begun: not any(map(is_alive, both)), 10)
 
 
 class SlowSquare(Square):
