@@ -12,7 +12,7 @@ from transformers.models.sam3_video.modeling_sam3_video import Sam3VideoInferenc
 from refgc.errors import EngineError, InputError
 from refgc.imaging.image import Image, Mask
 from refgc.masks import weights
-from refgc.masks.sam import SamSegmenter, enlarged, in_one_sentence, overlap, soft_mask
+from refgc.masks.sam import LEAST_SCORE, SamSegmenter, enlarged, in_one_sentence, overlap, soft_mask
 from refgc.masks.sam_networks import Networks
 
 # Frames of one clip. All of them are in memory, 12 MB each, and what the tracker remembers of them.
@@ -31,19 +31,18 @@ class SamPictures:
 
     maker = "sam3"
 
-    def __init__(self, source: str, *, device: str | None = None, least_score: float | None = None) -> None:
+    def __init__(self, source: str, *, device: str | None = None, least_score: float = LEAST_SCORE) -> None:
         """Loads nothing yet.
 
         Args:
             source: a folder, or a Hub repository that was downloaded.
             device: as for `SamSegmenter`.
-            least_score: as for `SamSegmenter`; None takes its default.
+            least_score: as for `SamSegmenter`.
 
         Raises:
             EngineError: the weights are not here, or read no words.
         """
-        scores = {} if least_score is None else {"least_score": least_score}
-        self._segmenter = SamSegmenter(source, device=device, **scores)
+        self._segmenter = SamSegmenter(source, device=device, least_score=least_score)
         if not self._segmenter.reads_text:
             raise _reads_no_words(source)
 

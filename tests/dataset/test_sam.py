@@ -138,7 +138,7 @@ def test_exactly_one_object_counts():
 )
 def test_both_directions_must_not_disagree(forward, backward, column):
     logits = agreed(forward, backward, frames(1)[0])
-    if column is None:
-        assert logits is None
+    if logits is None:
+        assert column is None
     else:
         assert torch.equal(logits, disc(column))
