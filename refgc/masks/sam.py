@@ -32,8 +32,8 @@ OUTLINE_SIDE = 768
 LEAST_SCORE = 0.5
 # SAM takes no scribbles, so this many points of a scribble are given as clicks. Chosen by hand, not fitted.
 CLICKS_OF_SCRIBBLE = 8
-# The longest phrase that SAM 3 reads, in word pieces, start and end token included.
-LONGEST_TEXT = 32
+# Instances that overlap by more than this are one, found twice: intersection over union. Chosen by hand, not fitted.
+SAME_INSTANCE = 0.5
 
 
 class SamSegmenter:
@@ -87,16 +87,26 @@ class SamSegmenter:
         require_same_picture(image, prompt)
         if prompt.is_empty and image.alpha is not None:
             return image.alpha
-        with self._lock, torch.inference_mode(), _in_one_sentence(self._networks.source):
+        with self._lock, torch.inference_mode(), in_one_sentence(self._networks.source):
             logits = (
                 self._by_marks(image, prompt) if prompt.text is None else self._by_words(image, prompt.text, prompt)
             )
-        view = whole(image.size, OUTLINE_SIDE)
-        found = _enlarged(logits, view.size) > 0
-        if not found.any():
-            raise InputError("SAM found no object; draw a box around it.")
-        soft = soften(image.pixels, found, view)
-        return Mask(soft if image.alpha is None else np.minimum(soft, image.alpha.values))
+        return soft_mask(image, logits)
+
+    def instances(self, image: Image, text: str) -> list[Mask]:
+        """The masks of all objects that words name, the surest first; none where there is none.
+
+        Raises:
+            InputError: these weights read no words, or the words are too long.
+            EngineError: as for `segment`.
+        """
+        with self._lock, torch.inference_mode(), in_one_sentence(self._networks.source):
+            found: list[tuple[Bools, Tensor]] = []
+            for logits in self._found_by_words(image, text):
+                inside = enlarged(logits, whole(image.size, OUTLINE_SIDE).size) > 0
+                if inside.any() and all(overlap(inside, other) <= SAME_INSTANCE for other, _ in found):
+                    found.append((inside, logits))
+        return [soft_mask(image, logits) for _, logits in found]
 
     def _by_marks(self, image: Image, prompt: Prompt) -> Tensor:
         """Logits of the mask (height, width) at SAM's own size."""
@@ -131,29 +141,32 @@ class SamSegmenter:
 
     def _by_words(self, image: Image, text: str, prompt: Prompt) -> Tensor:
         """Logits of the mask (height, width) at SAM's own size."""
+        for logits in self._found_by_words(image, text):
+            if _agrees(enlarged(logits, image.size) > 0, prompt):
+                return logits
+        where = " at the marks" if prompt.is_marked else ""
+        raise InputError(f"SAM found no {text!r}{where}; name it otherwise, or mark it by a box or a click.")
+
+    def _found_by_words(self, image: Image, text: str) -> Iterator[Tensor]:
+        """Logits (height, width) of what words name, at SAM's own size, the surest first."""
         networks = self._networks
         if not self.reads_text:
             raise InputError(
                 f"The weights {networks.source!r} read no words; mark the object by a box or a click, or set "
                 f"{weights.VARIABLE} to a SAM 3."
             )
-        words = networks.tokenizer()(text, padding="max_length", max_length=LONGEST_TEXT, return_tensors="pt")
-        if words["input_ids"].shape[1] > LONGEST_TEXT:
-            raise InputError("The text is too long for SAM; name the object in a few words, such as 'red cup'.")
+        words = networks.read(text)
         outputs = networks.network("detector")(
             vision_embeds=networks.embed(image, "detector"),
-            input_ids=words["input_ids"].to(networks.device),
-            attention_mask=words["attention_mask"].to(networks.device),
+            input_ids=words["input_ids"],
+            attention_mask=words["attention_mask"],
         )
         scores: Tensor = (outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid())[0]
         masks: Tensor = outputs.pred_masks[0]
         for instance in scores.argsort(descending=True):
             if scores[instance] < self._least_score:
                 break
-            if _agrees(_enlarged(masks[instance], image.size) > 0, prompt):
-                return masks[instance]
-        where = " at the marks" if prompt.is_marked else ""
-        raise InputError(f"SAM found no {text!r}{where}; name it otherwise, or mark it by a box or a click.")
+            yield masks[instance]
 
 
 def shared_segmenter() -> SamSegmenter:
@@ -206,13 +219,34 @@ def _agrees(found: Bools, prompt: Prompt) -> bool:
     return bool(found[top:bottom, left:right].sum() > MARKED * found.sum())
 
 
-def _enlarged(logits: Tensor, size: Size) -> Floats:
-    enlarged = functional.interpolate(logits.float()[None, None], (size[1], size[0]), mode="bilinear")
-    return np.asarray(enlarged[0, 0].cpu().numpy(), np.float32)
+def soft_mask(image: Image, logits: Tensor) -> Mask:
+    """The mask of the picture's size, soft at its edge, from logits (height, width) at SAM's own size.
+
+    Raises:
+        InputError: nothing is in it.
+    """
+    view = whole(image.size, OUTLINE_SIDE)
+    found = enlarged(logits, view.size) > 0
+    if not found.any():
+        raise InputError("SAM found no object; draw a box around it.")
+    soft = soften(image.pixels, found, view)
+    return Mask(soft if image.alpha is None else np.minimum(soft, image.alpha.values))
+
+
+def enlarged(logits: Tensor, size: Size) -> Floats:
+    """Logits (height, width) at another size (width, height), by bilinear interpolation."""
+    larger = functional.interpolate(logits.float()[None, None], (size[1], size[0]), mode="bilinear")
+    return np.asarray(larger[0, 0].cpu().numpy(), np.float32)
+
+
+def overlap(first: Bools, second: Bools) -> float:
+    """Intersection over union, in [0, 1]."""
+    return float((first & second).sum() / max(1, (first | second).sum()))
 
 
 @contextmanager
-def _in_one_sentence(source: str) -> Iterator[None]:
+def in_one_sentence(source: str) -> Iterator[None]:
+    """Turns what libraries raise about the weights `source` into an `EngineError` of one sentence."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoTokenizer, Sam2Model, Sam3TrackerModel
+from transformers import AutoTokenizer, Sam2Model, Sam3TrackerModel, Sam3VideoModel
 from transformers.image_utils import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
@@ -24,15 +24,17 @@ from transformers.image_utils import (
 from transformers.models.sam3.modeling_sam3 import Sam3Model
 
 from refgc import machine
-from refgc.errors import EngineError
+from refgc.errors import EngineError, InputError
 from refgc.imaging.image import Image
 from refgc.masks import weights
 from refgc.settings import settings
 from refgc.weight_files import check_transformers_network, quiet_transformers
 
-Part = Literal["tracker", "detector"]
-"""The network that takes clicks and boxes, or the one that takes words."""
+Part = Literal["tracker", "detector", "video"]
+"""The network that takes clicks and boxes, the one that takes words, or both together, which follow them in a video."""
 
+# The longest phrase that SAM 3 reads, in word pieces, start and end token included.
+LONGEST_TEXT = 32
 # Mean and standard deviation of each colour channel, as each SAM was trained with.
 SAM2_COLOURS = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 SAM3_COLOURS = (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD)
@@ -67,7 +69,8 @@ class Networks:
         """
         if part not in self._loaded:
             is_sam2 = self.kind.startswith("sam2")
-            architecture = Sam3Model if part == "detector" else Sam2Model if is_sam2 else Sam3TrackerModel
+            of_sam3 = {"detector": Sam3Model, "tracker": Sam3TrackerModel, "video": Sam3VideoModel}
+            architecture = Sam2Model if is_sam2 else of_sam3[part]
             check_transformers_network(self._folder, architecture, part)
             with quiet_transformers():
                 network = architecture.from_pretrained(
@@ -76,20 +79,36 @@ class Networks:
             self._loaded[part] = network.eval().requires_grad_(False).to(self.device)
         return self._loaded[part]
 
-    def tokenizer(self) -> Any:
-        """The tokenizer, which splits words into word pieces."""
+    def read(self, text: str) -> Any:
+        """The word pieces of a phrase and their attention mask, both (1, LONGEST_TEXT).
+
+        Raises:
+            InputError: the phrase is too long.
+        """
         if "tokenizer" not in self._loaded:
             self._loaded["tokenizer"] = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-        return self._loaded["tokenizer"]
+        words = self._loaded["tokenizer"](text, padding="max_length", max_length=LONGEST_TEXT, return_tensors="pt")
+        if words["input_ids"].shape[1] > LONGEST_TEXT:
+            raise InputError("The text is too long for SAM; name the object in a few words, such as 'red cup'.")
+        return words.to(self.device)
+
+    def autocast(self) -> torch.autocast:
+        """A context in which networks, whose weights are float32, compute in `dtype`."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def side(self, part: Part) -> int:
         """Side in pixels of the square that a network's pictures are resized to."""
         config = self.network(part).config
+        if part == "video":
+            return int(config.image_size)
         size = (config.prompt_encoder_config if part == "tracker" else config.vision_config).image_size
         return int(size if isinstance(size, int) else size[0])
 
     def embed(self, image: Image, part: Part) -> Any:
-        """The embeddings of a picture: of "tracker" the image embeddings, of "detector" the vision embeddings."""
+        """The embeddings of a picture: of "tracker" the image embeddings, of "detector" the vision embeddings.
+
+        "video" has none of a single picture.
+        """
         digest = hashlib.blake2b(image.pixels.tobytes() + repr(image.size).encode()).digest()
         cached = self._cached.get(part)
         if cached is None or cached[0] != digest:
@@ -98,8 +117,8 @@ class Networks:
 
     def _embed(self, image: Image, part: Part) -> Any:
         network = self.network(part)
-        pixels = self._prepared(image, self.side(part))
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        pixels = self.prepare(image, part)
+        with self.autocast():
             if part == "tracker":
                 return [level.float() for level in network.get_image_embeddings(pixels)]
             embeddings = network.vision_encoder(pixels)
@@ -107,7 +126,9 @@ class Networks:
             setattr(embeddings, name, tuple(level.float() for level in getattr(embeddings, name)))
         return embeddings
 
-    def _prepared(self, image: Image, side: int) -> Tensor:
+    def prepare(self, image: Image, part: Part) -> Tensor:
+        """The picture as a network takes it: float32 (1, 3, side, side) on its device."""
+        side = self.side(part)
         pixels = torch.from_numpy(image.pixels.copy()).to(self.device).permute(2, 0, 1)[None].float() / 255.0
         pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
         mean, deviation = (

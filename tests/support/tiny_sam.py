@@ -78,10 +78,20 @@ def save_sam2(folder: Path) -> Path:
     return folder
 
 
-def save_sam3(folder: Path) -> Path:
-    """As facebook/sam3: the detector, which takes words, and the tracker, which takes clicks and boxes."""
+def save_sam3(folder: Path, *, tracks: bool = False, **changes: Any) -> Path:
+    """As facebook/sam3: the detector, which takes words, and the tracker, which takes clicks and boxes.
+
+    Args:
+        folder: to write to; it is returned.
+        tracks: whether it can follow objects in a video, for which transformers asks for a memory of 64
+            channels, narrower than the rest.
+        changes: of the config of the whole.
+    """
     torch.random.manual_seed(0)
-    config = Sam3VideoConfig(detector_config=_detector_config(), tracker_config=TRACKER)
+    detector, tracker = _detector_config(), TRACKER
+    if tracks:
+        detector, tracker = _wider(detector), {**_wider(tracker), "memory_encoder_output_channels": 64}
+    config = Sam3VideoConfig(detector_config=detector, tracker_config=tracker, **changes)
     config.save_pretrained(folder)
     # The published file has each weight once under the model's own names; save_pretrained would rename the tracker's.
     weights = {name: value.contiguous().clone() for name, value in _awake(Sam3VideoModel(config)).state_dict().items()}
@@ -114,6 +124,15 @@ def _detector_config() -> dict[str, Any]:
         "detr_encoder_config": BLOCK,
         "detr_decoder_config": {**BLOCK, "num_queries": 6},
         "mask_decoder_config": {"hidden_size": 32, "num_attention_heads": 2},
+    }
+
+
+def _wider(config: dict[str, Any]) -> dict[str, Any]:
+    """The same config with four times the width in every part."""
+    widths = ("hidden_size", "embed_dim", "projection_dim")
+    return {
+        key: _wider(value) if isinstance(value, dict) else 4 * value if key.endswith(widths) else value
+        for key, value in config.items()
     }
 
 
