@@ -15,8 +15,11 @@ Ray's own retries have the same fault. So Ray's actors are driven one item at a 
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -24,11 +27,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
-from threading import Thread
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from refgc import machine
-from refgc.errors import EngineError, InputError, RefGCError, sentence_about
+from refgc.errors import EngineError, InputError, RefGCError, quoted, sentence_about
 from refgc.settings import PREFIX
 
 RunnerName = Literal["local", "ray"]
@@ -38,6 +40,8 @@ RETRIES = 2
 # How long a local worker has to end its own children, such as an external generator, before it is killed. Chosen by
 # hand.
 GRACE_SECONDS = 2.0
+# How long the head of a Ray cluster may take to accept a connection. Chosen by hand.
+CONNECT_SECONDS = 10.0
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 Item = TypeVar("Item")
@@ -319,7 +323,7 @@ def _serve(pipe: connection.Connection, build: Callable[[], Work[Any, Any]], gpu
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Raises SystemExit, on which `subprocess.run` ends its process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if gpus is not None:
         os.environ[VISIBLE_GPUS] = gpus
     served = _Served(build)
@@ -459,10 +463,29 @@ def _connect() -> None:
 
     # A cluster that is started here reports nothing to anybody, unless somebody has decided otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _check_address(os.environ.get("RAY_ADDRESS", ""))
+    # Ray puts a handler of its own in the place of the command's.
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         raise EngineError(
             f"Ray cannot be reached or started ({reason}); look at RAY_ADDRESS and `ray status`."
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _check_address(address: str) -> None:
+    """Refuses a cluster where nobody listens; Ray itself would try for minutes."""
+    named = re.fullmatch(r"(?:ray://)?([^:/]+):(\d{1,5})", address)
+    if named is None:
+        return
+    try:
+        socket.create_connection((named[1], int(named[2])), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise EngineError(
+            f"Nobody listens at RAY_ADDRESS, {quoted(address)}; start the cluster or correct it."
         ) from error

@@ -226,6 +226,25 @@ def test_ray_gives_the_same_as_local_though_a_worker_is_killed(tmp_path, monkeyp
         ray.shutdown()
 
 
+@pytest.mark.slow
+def test_a_ray_of_its_own_is_ended_and_leaves_signals_as_they_were(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    finished = run(partial(Square, tmp_path), range(3), runner="ray", workers=1)
+    assert next(finished).outcome == 0
+    assert signal.getsignal(signal.SIGTERM) == before, "the command's own handler ends the work"
+    assert outcomes(list(finished)) == {1: 1, 2: 4}
+    assert not ray.is_initialized()
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with pytest.raises(EngineError, match="Nobody listens at RAY_ADDRESS"):
+        list(run(partial(Square, tmp_path), range(3), runner="ray"))
+
+
 def test_without_ray_one_sentence_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     with pytest.raises(EngineError, match=r"The runner ray needs Ray: pip install '.\[dataset\]'"):
