@@ -228,5 +228,5 @@ def test_ray_gives_the_same_as_local_though_a_worker_is_killed(tmp_path, monkeyp
 
 def test_without_ray_one_sentence_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
-    with pytest.raises(EngineError, match=r"The runner ray needs Ray: pip install '.\[dataset\]'"):
+    with pytest.raises(EngineError, match=r"The runner ray needs Ray: pip install '.\[ray\]'"):
         list(run(partial(Square, tmp_path), range(3), runner="ray"))
