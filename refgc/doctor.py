@@ -34,11 +34,13 @@ if TYPE_CHECKING:
 CORE_MODULES = ("numpy", "scipy", "cv2", "PIL", "pillow_heif", "pydantic", "pydantic_settings", "typer", "rich")
 PAGE_MODULES = ("gradio",)
 QUANTIZATION_MODULES = ("torchao",)
+DATASET_MODULES = ("av", "scenedetect", "imagehash", "webdataset", "datasets", "krippendorff", "openai")
 MODULES = {
     "core": CORE_MODULES,
     "page": PAGE_MODULES,
     "diffusion": DIFFUSION_MODULES,
     "quantization": QUANTIZATION_MODULES,
+    "dataset": DATASET_MODULES,
 }
 
 
@@ -61,7 +63,7 @@ class Library(BaseModel):
 
     module: str = Field(description="the name it is imported under")
     version: str | None = Field(description="null when it is not installed")
-    needed_for: str = Field(description="core, page, diffusion or quantization (of the diffusion engine's weights)")
+    needed_for: str = Field(description="core, page, diffusion, quantization (of its weights) or dataset")
 
 
 class EngineState(BaseModel):

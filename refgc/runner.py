@@ -403,7 +403,7 @@ class _RayWorker:
 class _RayPool:
     def __init__(self, build: Callable[[], Work[Any, Any]], workers: int | None, gpus_per_worker: int) -> None:
         if not machine.is_importable("ray"):
-            raise EngineError("The runner ray needs Ray: pip install '.[dataset]' in the project's folder.")
+            raise EngineError("The runner ray needs Ray: pip install '.[ray]' in the project's folder.")
         import ray
 
         self._build = build

@@ -50,6 +50,8 @@ def test_json_is_what_this_machine_is() -> None:
     assert versions["numpy"] == metadata.version("numpy")
     assert versions["PIL"] == metadata.version("pillow")
     assert versions["cv2"] is not None
+    assert versions["scenedetect"] == metadata.version("scenedetect-headless")
+    assert {one.module for one in found.libraries if one.needed_for == "dataset"} >= {"av", "webdataset", "openai"}
     states = {engine.name: engine for engine in found.engines}
     assert states["correspondence"].ready
     assert states["correspondence"].missing == []

@@ -247,5 +247,5 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path, monkeypatch):
 
 def test_without_ray_one_sentence_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
-    with pytest.raises(EngineError, match=r"The runner ray needs Ray: pip install '.\[dataset\]'"):
+    with pytest.raises(EngineError, match=r"The runner ray needs Ray: pip install '.\[ray\]'"):
         list(run(partial(Square, tmp_path), range(3), runner="ray"))

@@ -1,4 +1,4 @@
-"""`refgc dataset`: the group, and the commands that work on a finished manifest."""
+"""`refgc dataset`: the group, and the commands that work on a manifest that is there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from refgc.cli.dataset_pairs import pairs
+from refgc.cli.dataset_review import review
+from refgc.cli.dataset_triplets import triplets
 from refgc.cli.options import FAILED, Command, Debug, Group, remember_debug
 from refgc.cli.streams import check_stopped, stoppable, tell
 
@@ -23,7 +26,7 @@ Unreviewed = Annotated[
     bool,
     typer.Option(
         "--unreviewed/--accepted-only",
-        help="Take rows that nobody has looked at as well, or only those that people accepted.",
+        help="Take rows as well that too few people have looked at, or only those that are accepted.",
     ),
 ]
 
@@ -219,9 +222,11 @@ def benchmark(
         tell(f"list: {head.sha256}")
 
 
-for command in (check, split, export, push, benchmark):
+# In the order in which a dataset is made.
+for command in (pairs, review, triplets, check, split, benchmark, export):
     dataset.command(cls=Command)(command)
 dataset.command(name="import", cls=Command)(import_)
+dataset.command(cls=Command)(push)
 
 
 def _show(summary: Summary) -> None:
@@ -234,7 +239,7 @@ def _show(summary: Summary) -> None:
         if faults.count > len(faults.first):
             tell(f"{faults.kind}: {faults.count - len(faults.first)} more")
     tell(f"pairs {summary.pairs}, triplets {summary.triplets}, objects {summary.objects}, files {summary.files}")
-    tell(f"rejections {summary.rejections}, files that no row names {summary.orphans}")
+    tell(f"rejections {summary.rejections}, mended masks {summary.mended}, files that no row names {summary.orphans}")
     if summary.simulated_share is not None:
         tell(f"simulated: {summary.simulated_share:.1%} of the triplets")
     for title, numbers in (

@@ -30,8 +30,14 @@ def review(
         str, typer.Option(help="The address to listen at. At any but this one everybody who reaches it may review.")
     ] = "127.0.0.1",
     raters_per_row: Annotated[
-        int, typer.Option(min=1, max=9, help="People who have to agree on a row; a dispute goes to one more.")
-    ] = 2,
+        int | None,
+        typer.Option(
+            min=1,
+            max=9,
+            help="People who have to agree on a row; a dispute goes to one more. As in the review before, or 2, when "
+            "not given.",
+        ),
+    ] = None,
     only: Annotated[
         Literal["all", "pairs", "triplets"], typer.Option(help="Which rows are shown; pairs come first.")
     ] = "all",

@@ -39,7 +39,7 @@ def triplets(
     seeds: Annotated[int, typer.Option(help="How many LRGIs of each pair.")] = 1,
     unreviewed: Annotated[
         bool,
-        typer.Option("--unreviewed", help="Take pairs too that a model has filtered and nobody has reviewed."),
+        typer.Option("--unreviewed", help="Take pairs too that a model has filtered and too few people have reviewed."),
     ] = False,
     least_overlap: Annotated[
         float | None, typer.Option(help="Least overlap of the outlines of LRGI and HRGT, from 0 to 1.")

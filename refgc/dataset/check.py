@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, Field, computed_field
 
+from refgc.dataset.corrections import CORRECTIONS, Correction
 from refgc.dataset.manifest import (
     PAIRS,
     REJECTIONS,
     TRIPLETS,
-    VERDICTS,
     ObjectView,
     Pair,
     Rejection,
     StoredFile,
     Triplet,
-    Verdict,
     read_rows,
 )
 from refgc.dataset.store import FOLDER, load_image
+from refgc.dataset.verdicts import read_decisions
 from refgc.engine import Progress, no_progress
 from refgc.errors import InputError, quoted
 
@@ -49,7 +49,6 @@ FaultKind: TypeAlias = Literal[
     "unknown pair",
     "leak",
 ]
-Opinion: TypeAlias = Literal["accepted", "rejected", "disputed", "unreviewed"]
 
 
 class Faults(BaseModel):
@@ -74,16 +73,17 @@ class Summary(BaseModel):
         triplets: rows of triplets.jsonl that could be read.
         rejections: rows of rejections.jsonl.
         objects: different objects.
-        files: different files that the rows name.
+        files: different files that the rows and corrections name.
+        mended: masks that a person mended, those that were mended again among them.
         categories: pairs of each category.
         sources: pairs of each collection.
         licences: pairs of each licence; "unknown" where nobody said.
         splits: pairs of each split; "unsplit" before `refgc dataset split`.
-        pair_verdicts: pairs by what people say of them.
+        pair_verdicts: pairs by what becomes of them; see `refgc.dataset.verdicts.verdict_of`.
         triplet_verdicts: triplets likewise.
         generators: triplets of each generator.
         simulated_share: triplets that no generative model took part in, over all; None without triplets.
-        orphans: files that no row names. They are no fault: a row may have been deleted by hand.
+        orphans: files that no row and no correction names. They are no fault: a row may have been deleted by hand.
         first_orphans: the first `SHOWN` of them.
         faults: by kind; kinds without a fault are left out.
     """
@@ -93,6 +93,7 @@ class Summary(BaseModel):
     rejections: int = 0
     objects: int = 0
     files: int = 0
+    mended: int = 0
     categories: dict[str, int] = {}
     sources: dict[str, int] = {}
     licences: dict[str, int] = {}
@@ -154,38 +155,10 @@ def check_is_dataset(root: Path) -> None:
         )
 
 
-def verdict_of(verdicts: Iterable[Verdict]) -> Opinion:
-    """What people say of one row.
-
-    The latest verdict of each person stands. All that stand must agree; from three on, more than half.
-
-    Args:
-        verdicts: of that row, in the order in which they were given.
-    """
-    standing = {verdict.rater: verdict.accepted for verdict in verdicts}
-    if not standing:
-        return "unreviewed"
-    accepting = sum(standing.values())
-    most = max(accepting, len(standing) - accepting)
-    if most < len(standing) and (len(standing) < 3 or 2 * most == len(standing)):
-        return "disputed"
-    return "accepted" if accepting == most else "rejected"
-
-
-def opinions(root: Path, on_fault: Callable[[InputError], None] | None = None) -> dict[str, Opinion]:
-    """By the ids of all rows that people looked at, what they say; the others are "unreviewed".
-
-    Raises:
-        InputError: see `read_rows`.
-    """
-    verdicts: dict[str, list[Verdict]] = {}
-    for verdict in read_rows(root / VERDICTS, Verdict, on_fault):
-        verdicts.setdefault(verdict.row, []).append(verdict)
-    return {row: verdict_of(given) for row, given in verdicts.items()}
-
-
 TABLES = """
-    CREATE TABLE pairs (id TEXT PRIMARY KEY, object TEXT, split TEXT) WITHOUT ROWID;
+    CREATE TABLE pairs (
+        id TEXT PRIMARY KEY, object TEXT, split TEXT, hrri_size TEXT, hrgt_size TEXT
+    ) WITHOUT ROWID;
     CREATE TABLE triplets (id TEXT PRIMARY KEY, pair TEXT) WITHOUT ROWID;
     CREATE TABLE uses (digest TEXT, pair TEXT);
     CREATE INDEX by_digest ON uses (digest);
@@ -269,7 +242,7 @@ class _FaultList:
 
 
 def _read(root: Path, database: sqlite3.Connection, faults: _FaultList) -> Summary:
-    said = opinions(root, faults.unreadable)
+    said = read_decisions(root, faults.unreadable)
     categories, sources, licences, splits, pair_verdicts = (Counter[str]() for _ in range(5))
     for pair in read_rows(root / PAIRS, Pair, faults.unreadable):
         _note_pair(database, pair, faults)
@@ -284,6 +257,10 @@ def _read(root: Path, database: sqlite3.Connection, faults: _FaultList) -> Summa
         generators[triplet.made.generator] += 1
         triplet_verdicts[said.get(triplet.id, "unreviewed")] += 1
         simulated += triplet.made.simulated
+    mended = 0
+    for correction in read_rows(root / CORRECTIONS, Correction, faults.unreadable):
+        _note_correction(database, correction, faults)
+        mended += 1
     for (name,) in database.execute(CLASHES):
         faults.add("duplicate id", f"The id {quoted(name)} is that of a pair and of a triplet.")
     for name, pair_id in database.execute(UNKNOWN_PAIRS):
@@ -294,6 +271,7 @@ def _read(root: Path, database: sqlite3.Connection, faults: _FaultList) -> Summa
         rejections=sum(1 for _ in read_rows(root / REJECTIONS, Rejection, faults.unreadable)),
         objects=_number(database, "SELECT count(DISTINCT object) FROM pairs"),
         files=_number(database, "SELECT count(DISTINCT path) FROM files"),
+        mended=mended,
         categories=_sorted(categories),
         sources=_sorted(sources),
         licences=_sorted(licences),
@@ -306,8 +284,8 @@ def _read(root: Path, database: sqlite3.Connection, faults: _FaultList) -> Summa
 
 
 def _note_pair(database: sqlite3.Connection, pair: Pair, faults: _FaultList) -> None:
-    values = (pair.id, pair.object_id, pair.split)
-    if not database.execute("INSERT OR IGNORE INTO pairs VALUES (?, ?, ?)", values).rowcount:
+    values = (pair.id, pair.object_id, pair.split, _size_of(pair.hrri.picture), _size_of(pair.hrgt.picture))
+    if not database.execute("INSERT OR IGNORE INTO pairs VALUES (?, ?, ?, ?, ?)", values).rowcount:
         faults.add("duplicate id", f"The id {quoted(pair.id)} is that of two pairs.")
     for name, view in (("HRRI", pair.hrri), ("HRGT", pair.hrgt)):
         if (view.mask.width, view.mask.height) != (view.picture.width, view.picture.height):
@@ -322,6 +300,24 @@ def _note_triplet(database: sqlite3.Connection, triplet: Triplet, faults: _Fault
     files = [triplet.lrgi] if triplet.lrgi_panel is None else [triplet.lrgi, triplet.lrgi_panel]
     _note_files(database, [_use(file, triplet.id) for file in files])
     database.execute("INSERT INTO uses VALUES (?, ?)", (triplet.lrgi.sha256, triplet.pair))
+
+
+def _note_correction(database: sqlite3.Connection, correction: Correction, faults: _FaultList) -> None:
+    """Every one, also where a later one has taken its place: what people drew is kept."""
+    mask, name = correction.mask, correction.view.upper()
+    query = f"SELECT {correction.view}_size FROM pairs WHERE id = ?"
+    found = database.execute(query, (correction.row,)).fetchone()
+    if found is None:
+        faults.add("unknown pair", f"A mended mask is of the pair {quoted(correction.row)}, which is not there.")
+    elif found[0] != _size_of(mask):
+        faults.add(
+            "bad mask", f"The mended mask of the {name} of {quoted(correction.row)} has another size than its picture."
+        )
+    _note_files(database, [_use(mask, correction.row, is_mask=True)])
+
+
+def _size_of(file: StoredFile) -> str:
+    return f"{file.width}x{file.height}"
 
 
 def _uses_of_view(view: ObjectView, row: str) -> list[_Use]:
@@ -368,7 +364,7 @@ def _file_fault(root: Path, use: _Use, *, quick: bool) -> tuple[FaultKind, str] 
 
 
 def _orphans(root: Path, database: sqlite3.Connection) -> tuple[int, list[str]]:
-    """How many files no row names, and the first of them by name."""
+    """How many files no row and no correction names, and the first of them by name."""
     count, first = 0, list[str]()
     for folder, folders, names in os.walk(root / FOLDER):
         folders.sort()

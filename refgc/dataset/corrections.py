@@ -6,13 +6,14 @@ latest correction of each mask counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from refgc.dataset.manifest import PAIRS, Id, ObjectView, Pair, Row, Share, StoredFile, read_rows
+from refgc.errors import InputError
 from refgc.imaging.image import MARKED, Mask
 
 CORRECTIONS = "corrections.jsonl"
@@ -42,13 +43,19 @@ class Correction(Row):
     time: str
 
 
-def read_corrections(root: Path) -> dict[tuple[str, ViewName], Correction]:
+def read_corrections(
+    root: Path, on_fault: Callable[[InputError], None] | None = None
+) -> dict[tuple[str, ViewName], Correction]:
     """The latest correction of each mask.
+
+    Args:
+        root: the dataset's folder.
+        on_fault: told of each line that is no correction, which is then left out; None raises.
 
     Raises:
         InputError: the file of corrections cannot be read.
     """
-    return {(one.row, one.view): one for one in read_rows(root / CORRECTIONS, Correction)}
+    return {(one.row, one.view): one for one in read_rows(root / CORRECTIONS, Correction, on_fault)}
 
 
 def corrected(pair: Pair, corrections: Corrections) -> Pair:

@@ -6,6 +6,8 @@ A dataset is a folder:
     triplets.jsonl     a `Triplet` a line: a pair by its id, and the LRGI that was made for it
     rejections.jsonl   a `Rejection` a line: what was left out, at which step, and why
     verdicts.jsonl     a `Verdict` a line: what people said of a row; a person's later one replaces the earlier
+    corrections.jsonl  a `Correction` a line: a mask that a person mended; see `refgc.dataset.corrections`
+    review.json        how many people a row needs; see `refgc.dataset.verdicts`
     files/ab/abcd….png pictures and masks, by the SHA-256 of their bytes
 
 Rows never change once they are written. What people say stands in a file of its own, so that reviewing never rewrites

@@ -9,8 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from refgc.dataset.check import Opinion, check_is_dataset, opinions
+from refgc.dataset.check import check_is_dataset
+from refgc.dataset.corrections import corrected, read_corrections, read_pairs
 from refgc.dataset.manifest import PAIRS, TRIPLETS, Pair, StoredFile, Triplet, placed_rows, read_rows, row_at
+from refgc.dataset.verdicts import Decision, read_decisions
 from refgc.errors import InputError, quoted
 
 UNSPLIT = "unsplit"
@@ -21,14 +23,14 @@ class Entry:
     """A row of the dataset as others want it.
 
     Attributes:
-        pair: HRRI and HRGT.
+        pair: HRRI and HRGT, with their mended masks.
         triplet: the LRGI; None in a dataset that has pairs only.
-        opinion: what people say of the pair and of the triplet, see `joint_opinion`.
+        decision: on the pair and on the triplet, see `joint_decision`.
     """
 
     pair: Pair
     triplet: Triplet | None
-    opinion: Opinion
+    decision: Decision
 
     @property
     def id(self) -> str:
@@ -59,14 +61,14 @@ class Entry:
 FILE_NAMES = ("hrri", "hrri_mask", "hrgt", "hrgt_mask", "lrgi", "lrgi_panel")
 
 
-def joint_opinion(pair: Opinion, triplet: Opinion) -> Opinion:
-    """What people say of a triplet and of its pair together.
+def joint_decision(pair: Decision, triplet: Decision) -> Decision:
+    """What becomes of a triplet, from the decisions on its pair and on itself.
 
-    One word against either is enough. One word for either is enough as well: who looks at a triplet sees its pair, and
-    a pair that is good gives a triplet whose pose the program checks.
+    A decision against either is enough. One for either is enough as well: who looks at a triplet sees its pair, and a
+    pair that is good gives a triplet whose pose the program checks.
     """
-    said: tuple[Opinion, ...] = ("rejected", "disputed", "accepted")
-    return next((opinion for opinion in said if opinion in (pair, triplet)), "unreviewed")
+    strongest: tuple[Decision, ...] = ("rejected", "disputed", "accepted")
+    return next((decision for decision in strongest if decision in (pair, triplet)), "unreviewed")
 
 
 def read_entries(root: Path, *, unreviewed: bool) -> Iterator[Entry]:
@@ -76,13 +78,13 @@ def read_entries(root: Path, *, unreviewed: bool) -> Iterator[Entry]:
 
     Args:
         root: folder of the dataset.
-        unreviewed: take those that nobody has looked at as well.
+        unreviewed: take those as well that not enough people have looked at.
 
     Raises:
         InputError: there is no dataset, a row cannot be read, or the pair of a triplet is not there.
     """
     taken = ("accepted", "unreviewed") if unreviewed else ("accepted",)
-    return (entry for entry in _all_entries(root) if entry.opinion in taken)
+    return (entry for entry in _all_entries(root) if entry.decision in taken)
 
 
 def check_some_entries(root: Path, *, unreviewed: bool) -> None:
@@ -93,21 +95,22 @@ def check_some_entries(root: Path, *, unreviewed: bool) -> None:
     """
     if next(read_entries(root, unreviewed=unreviewed), None) is not None:
         return
-    numbers = Counter(entry.opinion for entry in _all_entries(root))
+    numbers = Counter(entry.decision for entry in _all_entries(root))
     if not numbers:
         raise InputError(f"The dataset in {quoted(str(root))} has no rows; make some with `refgc dataset pairs`.")
-    told = ", ".join(f"{number} {opinion}" for opinion, number in numbers.most_common())
+    told = ", ".join(f"{number} {decision}" for decision, number in numbers.most_common())
     advice = "review them, or take them as they are with --unreviewed" if numbers["unreviewed"] else "review more"
     raise InputError(f"No row of the dataset in {quoted(str(root))} may be used ({told}); {advice}.")
 
 
 def _all_entries(root: Path) -> Iterator[Entry]:
     check_is_dataset(root)
-    said = opinions(root)
+    decisions = read_decisions(root)
     if not (root / TRIPLETS).is_file():
-        for pair in read_rows(root / PAIRS, Pair):
-            yield Entry(pair, None, said.get(pair.id, "unreviewed"))
+        for pair in read_pairs(root):
+            yield Entry(pair, None, decisions.get(pair.id, "unreviewed"))
         return
+    corrections = read_corrections(root)
     # Pairs lie on the disk, and only their places in a database that goes to the disk where it grows large.
     with closing(sqlite3.connect("")) as database, (root / PAIRS).open("rb") as pairs:
         database.execute("CREATE TABLE places (id TEXT PRIMARY KEY, start INTEGER) WITHOUT ROWID")
@@ -120,6 +123,6 @@ def _all_entries(root: Path) -> Iterator[Entry]:
                     f"The triplet {quoted(triplet.id)} is of the pair {quoted(triplet.pair)}, which is not in the "
                     "dataset; `refgc dataset check` lists such rows."
                 )
-            pair = row_at(pairs, found[0], Pair)
-            opinion = joint_opinion(said.get(pair.id, "unreviewed"), said.get(triplet.id, "unreviewed"))
-            yield Entry(pair, triplet, opinion)
+            pair = corrected(row_at(pairs, found[0], Pair), corrections)
+            decision = joint_decision(decisions.get(pair.id, "unreviewed"), decisions.get(triplet.id, "unreviewed"))
+            yield Entry(pair, triplet, decision)

@@ -129,5 +129,7 @@ def read_pair_settings(file: Path | None, flags: Mapping[str, Any]) -> PairSetti
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise InputError(f"The settings have no {quoted(name)}; docs/dataset.md lists those there are.") from error
+            raise InputError(
+                f"The settings have no {quoted(name)}; `refgc.dataset.settings.PairSettings` lists those there are."
+            ) from error
         raise InputError(f"The setting {name} cannot be used: {first['msg']}.") from error

@@ -136,7 +136,9 @@ def _refuse_leaks(root: Path, pairs: Iterator[tuple[Pair, Split]], fixed: Mappin
     with closing(open_tables()) as database:
         moved = set[str]()
         for pair, split in pairs:
-            database.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)", (pair.id, pair.object_id, split))
+            database.execute(
+                "INSERT OR REPLACE INTO pairs (id, object, split) VALUES (?, ?, ?)", (pair.id, pair.object_id, split)
+            )
             database.executemany("INSERT INTO uses VALUES (?, ?)", picture_uses(pair))
             numbers[split] += 1
             if pair.split not in (None, split):

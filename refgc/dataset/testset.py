@@ -123,7 +123,7 @@ def freeze_test_split(
     Args:
         root: folder of the dataset.
         output: folder of the set; made where it does not exist. A set that is there must have the same list.
-        unreviewed: take rows that nobody has looked at.
+        unreviewed: take rows as well that not enough people have looked at.
         progress: told of each case.
 
     Raises:

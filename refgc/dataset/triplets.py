@@ -14,26 +14,24 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from refgc.dataset.corrections import read_pairs
 from refgc.dataset.lrgi import DrawnLrgi, LrgiSource, PairPictures
 from refgc.dataset.manifest import (
-    PAIRS,
     REJECTIONS,
     TRIPLETS,
-    VERDICTS,
     Pair,
     Rejection,
     Score,
     Triplet,
-    Verdict,
     append_row,
     read_rows,
     write_rows,
 )
 from refgc.dataset.store import load_image, load_mask, store_image
+from refgc.dataset.verdicts import read_decisions
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError, quoted
 from refgc.imaging.arrays import shrink
@@ -62,8 +60,8 @@ class TripletSettings:
     Attributes:
         source: of the LRGIs.
         seeds: how many LRGIs of each pair.
-        unreviewed: whether pairs are taken that nobody has reviewed. Those that were picked without a multimodal model
-            (`filtered_by` is None) always are, since nobody was meant to review them.
+        unreviewed: whether pairs are taken that not enough people have looked at. Those that were picked without a
+            multimodal model (`filtered_by` is None) always are, since nobody was meant to review them.
         least_overlap: of the outlines of LRGI and HRGT, as intersection over union in [0, 1].
         runner: see `refgc.runner.run`.
         workers: see there.
@@ -145,7 +143,7 @@ def run_triplets(root: Path, settings: TripletSettings, progress: Progress = no_
 
 
 def pairs_taken(root: Path, *, unreviewed: bool) -> tuple[list[Pair], int]:
-    """The pairs of a dataset that triplets are made of, and how many others there are.
+    """The pairs of a dataset that triplets are made of, with their mended masks, and how many others there are.
 
     Args:
         root: the dataset's folder.
@@ -154,16 +152,14 @@ def pairs_taken(root: Path, *, unreviewed: bool) -> tuple[list[Pair], int]:
     Raises:
         InputError: there is none.
     """
-    pairs = {pair.id: pair for pair in read_rows(root / PAIRS, Pair)}
+    pairs = {pair.id: pair for pair in read_pairs(root)}
     if not pairs:
         raise InputError(f"{quoted(str(root))} holds no pairs; make some by `refgc dataset pairs`.")
-    verdicts: dict[str, list[Verdict]] = {}
-    for verdict in read_rows(root / VERDICTS, Verdict):
-        verdicts.setdefault(verdict.row, []).append(verdict)
+    decisions = read_decisions(root)
     taken = []
     for pair in pairs.values():
-        opinion = _verdict_of(verdicts.get(pair.id, []))
-        if opinion == "accepted" or (opinion == "unreviewed" and (unreviewed or pair.filtered_by is None)):
+        decision = decisions.get(pair.id, "unreviewed")
+        if decision == "accepted" or (decision == "unreviewed" and (unreviewed or pair.filtered_by is None)):
             taken.append(pair)
     if not taken:
         raise InputError(
@@ -347,15 +343,3 @@ def _sort(root: Path) -> None:
         write_rows(root / TRIPLETS, in_order)
     if [*earlier, *ours] != rejections:
         write_rows(root / REJECTIONS, [*earlier, *ours])
-
-
-def _verdict_of(verdicts: Iterable[Verdict]) -> Literal["accepted", "rejected", "disputed", "unreviewed"]:
-    """What people say of a row, each by the last verdict: one opinion of all, or a dispute."""
-    last = {verdict.rater: verdict.accepted for verdict in verdicts}
-    match set(last.values()):
-        case said if not said:
-            return "unreviewed"
-        case said if len(said) == 1:
-            return "accepted" if True in said else "rejected"
-        case _:
-            return "disputed"

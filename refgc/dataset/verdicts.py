@@ -2,6 +2,9 @@
 
 Each row goes to two people. Where they disagree, it goes to a third, and the majority decides. Several people may work
 at once: a row that is shown to somebody is leased to that person for some time, so that nobody else gets it needlessly.
+
+How many people a row needs is chosen when a review starts, and stands in `review.json` of the dataset, so that whoever
+reads verdicts comes to the same decisions.
 """
 
 from __future__ import annotations
@@ -16,25 +19,40 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 from types import TracebackType
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import numpy as np
-from filelock import FileLock, Timeout
+from pydantic import Field, ValidationError
 
 from refgc.dataset.corrections import CORRECTIONS, Correction
-from refgc.dataset.manifest import VERDICTS, Verdict, append_row, read_rows
+from refgc.dataset.manifest import VERDICTS, Row, Verdict, append_row, read_rows
 from refgc.errors import InputError, quoted
+from refgc.imaging.files import write_whole
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 Decision: TypeAlias = Literal["accepted", "rejected", "disputed", "unreviewed"]
 # Of rows that somebody has to look at.
 OPEN = ("disputed", "unreviewed")
 
+REVIEW = "review.json"
 RATERS_PER_ROW = 2
 # Far longer than anybody looks at the few rows that a page holds; whoever comes back later gets them anew if they are
 # still open. Chosen by hand.
 LEASE_SECONDS = 600.0
 LONGEST_NAME = 60
 LOCK_FILE = ".review.lock"
+
+
+class Review(Row):
+    """What `review.json` says.
+
+    Attributes:
+        raters_per_row: see `verdict_of`.
+    """
+
+    raters_per_row: Annotated[int, Field(ge=1)] = RATERS_PER_ROW
 
 
 def verdict_of(verdicts: Iterable[Verdict], raters_per_row: int = RATERS_PER_ROW) -> Decision:
@@ -58,16 +76,45 @@ def verdict_of(verdicts: Iterable[Verdict], raters_per_row: int = RATERS_PER_ROW
     return "accepted" if accepting > rejecting else "rejected"
 
 
-def read_decisions(root: Path, raters_per_row: int = RATERS_PER_ROW) -> dict[str, Decision]:
-    """What becomes of each row that somebody has looked at; every other row is "unreviewed".
+def read_review(root: Path) -> Review:
+    """How the last review of a dataset was started; `RATERS_PER_ROW` where there was none.
 
     Raises:
-        InputError: the file of verdicts cannot be read.
+        InputError: the file cannot be read, or says something else.
     """
+    try:
+        return Review.model_validate_json((root / REVIEW).read_bytes())
+    except FileNotFoundError:
+        return Review()
+    except (OSError, ValidationError) as error:
+        raise InputError(
+            f"{quoted(str(root / REVIEW))} cannot be used; write how many people a row needs, such as "
+            f'{{"raters_per_row": {RATERS_PER_ROW}}}.'
+        ) from error
+
+
+def read_decisions(root: Path, on_fault: Callable[[InputError], None] | None = None) -> dict[str, Decision]:
+    """What becomes of each row that somebody has looked at; every other row is "unreviewed".
+
+    Args:
+        root: the dataset's folder.
+        on_fault: told of each line that is no verdict, which is then left out, and of a `review.json` that cannot be
+            used, in place of which `RATERS_PER_ROW` counts; None raises.
+
+    Raises:
+        InputError: the file of verdicts or `review.json` cannot be read.
+    """
+    review = Review()
+    try:
+        review = read_review(root)
+    except InputError as error:
+        if on_fault is None:
+            raise
+        on_fault(error)
     by_row: dict[str, list[Verdict]] = {}
-    for verdict in read_rows(root / VERDICTS, Verdict):
+    for verdict in read_rows(root / VERDICTS, Verdict, on_fault):
         by_row.setdefault(verdict.row, []).append(verdict)
-    return {row: verdict_of(verdicts, raters_per_row) for row, verdicts in by_row.items()}
+    return {row: verdict_of(verdicts, review.raters_per_row) for row, verdicts in by_row.items()}
 
 
 def agreement_of(judged: Iterable[Sequence[bool]]) -> float | None:
@@ -135,31 +182,33 @@ class VerdictLog:
         root: Path,
         rows: Mapping[str, str | None],
         *,
-        raters_per_row: int = RATERS_PER_ROW,
+        raters_per_row: int | None = None,
         lease_seconds: float = LEASE_SECONDS,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """Reads what was said before, and locks the dataset against other processes that would write verdicts.
 
-        The system lets go of the lock when the process ends, however it ends.
+        The system lets go of the lock when the process ends, however it ends. How many people a row needs is written
+        into `review.json`.
 
         Args:
             root: the dataset's folder.
             rows: ids of the rows to be reviewed, in the order in which they are shown; by each the id of the row that
                 it was made of, or None. While that one is rejected, the row itself is not shown.
-            raters_per_row: see `verdict_of`.
+            raters_per_row: see `verdict_of`; None takes what the review before had.
             lease_seconds: how long a row is kept for the person it was given to.
             clock: seconds that never go back.
 
         Raises:
             InputError: another process has the dataset, the folder is missing or cannot be written, or the file of
-                verdicts cannot be read.
+                verdicts or `review.json` cannot be read.
         """
-        self._root, self._wanted = root, raters_per_row
+        self._root = root
         self._lease_seconds, self._clock = lease_seconds, clock
         self._lock = Lock()
         self._file_lock = _locked(root)
         try:
+            self._wanted = _begun(root, raters_per_row)
             self._made_of = dict(rows)
             self._offspring: dict[str, list[str]] = {}
             for row, origin in rows.items():
@@ -352,7 +401,16 @@ class VerdictLog:
             self._leases.pop(row, None)
 
 
+def _begun(root: Path, raters_per_row: int | None) -> int:
+    """How many people a row needs, written down for whoever reads the verdicts."""
+    review = read_review(root) if raters_per_row is None else Review(raters_per_row=raters_per_row)
+    write_whole(root / REVIEW, f"{review.model_dump_json()}\n".encode())
+    return review.raters_per_row
+
+
 def _locked(root: Path) -> FileLock:
+    from filelock import FileLock, Timeout
+
     # Else the folder would be made.
     if not root.is_dir():
         raise InputError(f"There is no folder {quoted(str(root))}; give that of a dataset.")

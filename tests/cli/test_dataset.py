@@ -13,7 +13,7 @@ import pytest
 from refgc.dataset.manifest import PAIRS, Pair, read_rows
 from tests.support.command import assert_one_sentence, run_inside, run_refgc
 from tests.support.fake_hub import running_hub
-from tests.support.tiny_dataset import add_pair, add_triplet, add_verdict, make_dataset
+from tests.support.tiny_dataset import add_pair, add_triplet, decide, make_dataset
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,21 @@ def test_the_help_of_the_group_loads_no_picture_library() -> None:
         text=True,
         check=True,
     )
-    assert "check" in done.stdout
+    assert {"pairs", "review", "triplets", "check"} <= set(done.stdout.split())
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    heavy = {"numpy", "PIL", "torch", "datasets", "webdataset", "pyarrow", "huggingface_hub", "av", "ray"}
+    heavy = {
+        "numpy",
+        "PIL",
+        "cv2",
+        "torch",
+        "datasets",
+        "webdataset",
+        "pyarrow",
+        "huggingface_hub",
+        "av",
+        "ray",
+        "gradio",
+    }
     assert "typer" in loaded
     assert loaded.isdisjoint(heavy)
 
@@ -115,7 +127,7 @@ def test_exports(dataset, tmp_path, form, name):
 def test_accepted_rows_alone_are_the_default(dataset, tmp_path):
     done = run_inside("dataset", "export", dataset, "--to", "webdataset", "--output", tmp_path / "out")
     assert_one_sentence(done, 2, "--unreviewed")
-    add_verdict(dataset, "p0.0", "ann", True)
+    decide(dataset, "p0.0", True)
     done = run_inside("dataset", "export", dataset, "--to", "webdataset", "--output", tmp_path / "out")
     assert done.stdout == f"{tmp_path / 'out'}: unsplit 1 rows; 1 files written, 0 kept\n"
 

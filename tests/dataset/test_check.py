@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refgc.dataset.check import SHOWN, Opinion, check_dataset, verdict_of
-from refgc.dataset.manifest import PAIRS, TRIPLETS, VERDICTS, Pair, Triplet, Verdict, append_row, read_rows, write_rows
+from refgc.dataset.check import SHOWN, check_dataset
+from refgc.dataset.corrections import CORRECTIONS
+from refgc.dataset.manifest import PAIRS, TRIPLETS, VERDICTS, Pair, Triplet, append_row, read_rows, write_rows
 from refgc.dataset.store import store_mask
+from refgc.dataset.verdicts import REVIEW
 from refgc.errors import InputError
 from refgc.imaging.image import Mask
-from tests.support.tiny_dataset import add_pair, add_triplet, add_verdict, make_dataset
+from tests.support.tiny_dataset import add_pair, add_triplet, add_verdict, decide, make_dataset, mend_mask
 
 
 @pytest.fixture
@@ -35,9 +37,11 @@ def change_pair(root: Path, number: int, **changes: object) -> None:
 def test_a_sound_dataset_is_summed_up(dataset):
     add_pair(dataset, "extra", "dog", seeds=(9000, 9001), category="animal", licence=None, split="test")
     add_triplet(dataset, "extra.t", "extra", seed=9002, simulated=False)
-    add_verdict(dataset, "extra", "ann", True)
-    add_verdict(dataset, "p0.0", "ann", False)
-    add_verdict(dataset, "t0.0", "ann", True)
+    decide(dataset, "extra", True)
+    decide(dataset, "p0.0", False)
+    decide(dataset, "t0.0", True)
+    # One person is not enough.
+    add_verdict(dataset, "p0.1", "ann", True)
     summary = check_dataset(dataset)
     assert summary.sound
     assert summary.faults == []
@@ -125,6 +129,35 @@ def write_a_bad_verdict(root: Path) -> None:
     (root / VERDICTS).write_text('{"row": "p0.0"}\n')
 
 
+def write_a_bad_correction(root: Path) -> None:
+    (root / CORRECTIONS).write_text('{"row": "p0.0", "view": "lrgi"}\n')
+
+
+def write_a_bad_review(root: Path) -> None:
+    (root / REVIEW).write_text('{"raters_per_row": 0}\n')
+
+
+def mend_and_remove(root: Path) -> None:
+    (root / mend_mask(root, "p1.0", "hrgt", 20).mask.path).unlink()
+
+
+def mend_and_cut(root: Path) -> None:
+    path = root / mend_mask(root, "p1.0", "hrgt", 20).mask.path
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def mend_by_nothing(root: Path) -> None:
+    mend_mask(root, "p1.0", "hrri", 0)
+
+
+def mend_at_another_size(root: Path) -> None:
+    mend_mask(root, "p1.0", "hrri", 20, side=32)
+
+
+def mend_what_is_not_there(root: Path) -> None:
+    mend_mask(root, "nowhere", "hrri", 20)
+
+
 FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "file removed": (remove_file, "missing file", "p0.0"),
     "file cut": (cut_file, "damaged file", "p0.0"),
@@ -140,6 +173,13 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "object divided": (divide_an_object, "leak", "'o0' stands in test and in train"),
     "pairs unreadable": (write_nonsense, "unreadable row", "Line 9"),
     "verdict unreadable": (write_a_bad_verdict, "unreadable row", "Line 1"),
+    "correction unreadable": (write_a_bad_correction, "unreadable row", "corrections.jsonl"),
+    "review unreadable": (write_a_bad_review, "unreadable row", "review.json"),
+    "mended mask removed": (mend_and_remove, "missing file", "p1.0"),
+    "mended mask cut": (mend_and_cut, "damaged file", "p1.0"),
+    "mended mask empty": (mend_by_nothing, "bad mask", "marks nothing"),
+    "mended mask of another size": (mend_at_another_size, "bad mask", "HRRI of 'p1.0'"),
+    "mended mask of no pair": (mend_what_is_not_there, "unknown pair", "nowhere"),
 }
 
 
@@ -184,6 +224,22 @@ def test_files_that_no_row_names_are_told_and_no_fault(dataset):
     assert (summary.orphans, summary.first_orphans) == (1, ["files/zz/left.png"])
 
 
+def test_mended_masks_are_files_of_the_dataset(dataset):
+    # The first one too, which the second takes the place of.
+    for width in (20, 40):
+        mend_mask(dataset, "p0.0", "hrri", width)
+    summary = check_dataset(dataset)
+    assert summary.sound
+    assert (summary.mended, summary.orphans) == (2, 0)
+    assert summary.files == 8 * 3 + 1 + 2
+
+
+def test_how_many_people_a_row_needs_is_that_of_the_review(dataset):
+    (dataset / REVIEW).write_text('{"raters_per_row": 1}')
+    add_verdict(dataset, "p0.0", "ann", True)
+    assert check_dataset(dataset).pair_verdicts == {"unreviewed": 7, "accepted": 1}
+
+
 def test_many_faults_of_a_kind_are_counted_and_the_first_shown(dataset):
     for number in range(SHOWN + 5):
         add_triplet(dataset, f"lost{number}", "nowhere", seed=6)
@@ -210,27 +266,3 @@ def test_a_folder_without_a_manifest_is_no_dataset(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(InputError, match="no dataset"):
             check_dataset(folder)
-
-
-@pytest.mark.parametrize(
-    ("given", "opinion"),
-    [
-        ("", "unreviewed"),
-        ("a+", "accepted"),
-        ("a-", "rejected"),
-        ("a+ b+", "accepted"),
-        ("a- b-", "rejected"),
-        ("a+ b-", "disputed"),
-        ("a+ b- c+", "accepted"),
-        ("a+ b- c-", "rejected"),
-        ("a- a+", "accepted"),
-        ("a+ b- b+", "accepted"),
-        ("a+ b- c- d+", "disputed"),
-    ],
-)
-def test_what_people_say_together(given: str, opinion: Opinion):
-    verdicts = [
-        Verdict(row="r", rater=word[0], accepted=word[1] == "+", time="2026-01-01T00:00:00Z", seconds=1)
-        for word in given.split()
-    ]
-    assert verdict_of(verdicts) == opinion

@@ -27,7 +27,7 @@ from refgc.dataset.split import split_dataset
 from refgc.dataset.store import load_image, load_mask
 from refgc.errors import InputError
 from refgc.flux.prompts import INSTRUCTION, OBJECT
-from tests.support.tiny_dataset import add_pair, add_triplet, add_verdict, make_dataset
+from tests.support.tiny_dataset import add_pair, add_triplet, add_verdict, decide, make_dataset, mend_mask
 
 Export = Callable[..., ExportResult]
 SHARDED: list[Export] = [export_webdataset, export_folder]
@@ -144,7 +144,7 @@ def test_an_export_that_was_cut_off_goes_on(dataset, tmp_path, export):
 def test_only_shards_with_changed_rows_are_written_again(dataset, tmp_path, export):
     export(dataset, tmp_path / "out", unreviewed=True, rows_per_shard=3)
     assert export(dataset, tmp_path / "out", unreviewed=True, rows_per_shard=3).written == 0
-    add_verdict(dataset, "t4.1", "ann", True)
+    decide(dataset, "t4.1", True)
     result = export(dataset, tmp_path / "out", unreviewed=True, rows_per_shard=3)
     assert (result.written, result.kept) == (1, 3)
 
@@ -163,19 +163,41 @@ def test_shards_of_rows_that_are_gone_are_removed(dataset, tmp_path, export):
 
 
 def test_what_people_rejected_or_dispute_is_left_out(dataset, tmp_path):
-    for row, rater, accepted in (
-        ("p1.0", "ann", True), ("t1.1", "ann", True), ("p2.0", "ann", False), ("t3.0", "ann", True),
-        ("t3.0", "bob", False), ("p4.0", "ann", True), ("t4.0", "ann", False),
-    ):  # fmt: skip
+    for row, accepted in {"p1.0": True, "t1.1": True, "p2.0": False, "p4.0": True, "t4.0": False}.items():
+        decide(dataset, row, accepted)
+    # A dispute, and a row that one person alone has looked at.
+    for row, rater, accepted in (("t3.0", "ann", True), ("t3.0", "bob", False), ("p0.0", "ann", True)):
         add_verdict(dataset, row, rater, accepted)
-    opinions = {entry.id: entry.opinion for entry in read_entries(dataset, unreviewed=False)}
-    assert opinions == {"t1.0": "accepted", "t1.1": "accepted"}
+    decisions = {entry.id: entry.decision for entry in read_entries(dataset, unreviewed=False)}
+    assert decisions == {"t1.0": "accepted", "t1.1": "accepted"}
     taken = {entry.id for entry in read_entries(dataset, unreviewed=True)}
     assert taken == {f"t{which}.{number}" for which in range(5) for number in range(2)} - {"t2.0", "t3.0", "t4.0"}
     assert export_webdataset(dataset, tmp_path / "out").rows == {"train": 2}
 
 
 EXPORTS: list[Export] = [export_webdataset, export_folder, export_imagecritic]
+
+
+def test_every_export_has_the_mended_masks(dataset, tmp_path):
+    for export in EXPORTS:
+        export(dataset, tmp_path / export.__name__, unreviewed=True)
+    mended = mend_mask(dataset, "p0.0", "hrgt", 20)
+    for export in EXPORTS:
+        # Nothing but what holds the row is written again.
+        assert export(dataset, tmp_path / export.__name__, unreviewed=True).written == 1
+    wanted = (dataset / mended.mask.path).read_bytes()
+    sample = next(one for one in samples_of(tmp_path / "export_webdataset", "test") if one["__key__"] == "t0~0")
+    assert sample["hrgt_mask.png"] == wanted
+    assert json.loads(sample["json"])["pair"]["hrgt"]["mask_maker"] == "person"
+    assert (tmp_path / "export_imagecritic" / "open_dataset" / "t0.0" / "mask.png").read_bytes() == wanted
+    rows = datasets.load_dataset(str(tmp_path / "export_folder"), split="test")
+    (mask,) = (row["hrgt_mask"] for row in rows if row["id"] == "t0.0")
+    assert (np.array(mask)[:, :20] == 255).all()
+    assert (np.array(mask)[:, 20:] == 0).all()
+    # Pairs alone, without triplets.
+    (dataset / TRIPLETS).unlink()
+    pair = next(entry.pair for entry in read_entries(dataset, unreviewed=True) if entry.id == "p0.0")
+    assert pair.hrgt.mask == mended.mask
 
 
 @pytest.mark.parametrize("export", EXPORTS)

@@ -47,6 +47,7 @@ from refgc.dataset.triplets import (
 from refgc.errors import EngineError, InputError
 from refgc.imaging.arrays import bicubic
 from tests.support.dataset_pairs import PRODUCTS, make_pairs
+from tests.support.tiny_dataset import mend_mask
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIMULATED = TripletSettings(Simulator(), seeds=2, workers=1)
@@ -106,12 +107,14 @@ def test_a_second_run_changes_nothing_and_more_seeds_are_added(tmp_path):
     ("said", "made"),
     [
         ([], 0),
-        ([("anna", True)], 1),
+        ([("anna", True)], 0),
+        ([("anna", True), ("ben", True)], 1),
         ([("anna", True), ("ben", False)], 0),
-        ([("anna", False), ("anna", True)], 1),
+        ([("anna", True), ("ben", False), ("cleo", True)], 1),
+        ([("anna", False), ("ben", True), ("anna", True)], 1),
         ([("anna", False), ("ben", False)], 0),
     ],
-    ids=["unreviewed", "accepted", "disputed", "changed mind", "rejected"],
+    ids=["unreviewed", "one person", "accepted", "disputed", "majority", "changed mind", "rejected"],
 )
 def test_only_accepted_pairs_are_taken(tmp_path, said, made):
     (pair, other) = make_pairs(tmp_path, PRODUCTS[:2], filtered_by="a model")
@@ -123,13 +126,21 @@ def test_only_accepted_pairs_are_taken(tmp_path, said, made):
         with pytest.raises(InputError, match="None of the 2 pairs is accepted; review them"):
             pairs_taken(tmp_path, unreviewed=False)
     taken, _ = pairs_taken(tmp_path, unreviewed=True)
-    assert taken == ([pair, other] if made or not said else [other])
+    assert taken == ([pair, other] if made or len(said) < 2 else [other])
 
 
 def test_pairs_that_no_model_filtered_need_no_review(tmp_path):
     pairs = make_pairs(tmp_path, PRODUCTS[:2])
-    append_row(tmp_path / VERDICTS, verdict(pairs[0].id, "anna", False))
+    for rater in ("anna", "ben"):
+        append_row(tmp_path / VERDICTS, verdict(pairs[0].id, rater, False))
     assert pairs_taken(tmp_path, unreviewed=False) == (pairs[1:], 1)
+
+
+def test_pairs_are_taken_with_their_mended_masks(tmp_path):
+    (pair,) = make_pairs(tmp_path, PRODUCTS[:1])
+    mended = mend_mask(tmp_path, pair.id, "hrgt", 100, side=pair.hrgt.picture.width)
+    ((taken,), _) = pairs_taken(tmp_path, unreviewed=False)
+    assert (taken.hrgt.mask, taken.hrri) == (mended.mask, pair.hrri)
 
 
 DRAW = """

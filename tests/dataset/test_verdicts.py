@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from refgc.dataset.manifest import VERDICTS, Verdict, read_rows
+from refgc.dataset.manifest import VERDICTS, Verdict, append_row, read_rows
 from refgc.dataset.verdicts import (
+    REVIEW,
     VerdictLog,
     agreement_of,
     checked_name,
@@ -232,6 +233,50 @@ def test_what_was_recorded_outlives_a_kill_and_the_lock_does_not(tmp_path):
     lines = (tmp_path / VERDICTS).read_bytes().splitlines()
     assert json.loads(lines[-1])["row"] == "row-99999"
     assert len(lines) in (told + 1, told + 2)
+
+
+@pytest.mark.parametrize(("raters", "decision"), [(1, "accepted"), (2, "unreviewed"), (None, "unreviewed")])
+def test_whoever_reads_verdicts_learns_how_many_people_a_row_needs(tmp_path, raters, decision):
+    with log_of(tmp_path, raters_per_row=raters) as log:
+        record(log, "row-0", "a")
+        assert getattr(log.counts("b"), decision) == (1 if raters == 1 else 20)
+    assert json.loads((tmp_path / REVIEW).read_bytes()) == {"raters_per_row": raters or 2}
+    assert read_decisions(tmp_path) == {"row-0": decision}
+
+
+def test_a_review_goes_on_with_as_many_people_a_row_as_before(tmp_path):
+    log_of(tmp_path, raters_per_row=1).close()
+    with log_of(tmp_path) as log:
+        record(log, "row-0", "a")
+        assert log.counts("a").accepted == 1
+    with log_of(tmp_path, raters_per_row=2) as log:
+        assert log.counts("a").accepted == 0
+    assert read_decisions(tmp_path) == {"row-0": "unreviewed"}
+
+
+def test_without_a_review_two_people_are_needed(tmp_path):
+    for rater in "ab":
+        assert read_decisions(tmp_path) == ({} if rater == "a" else {"r": "unreviewed"})
+        append_row(tmp_path / VERDICTS, said((rater, YES))[0])
+    assert read_decisions(tmp_path) == {"r": "accepted"}
+
+
+@pytest.mark.parametrize("content", ["", "2", '{"raters_per_row": 0}', '{"raters": 2}', None])
+def test_a_review_that_cannot_be_read_is_told(tmp_path, content):
+    if content is None:
+        (tmp_path / REVIEW).mkdir()
+    else:
+        (tmp_path / REVIEW).write_text(content)
+    append_row(tmp_path / VERDICTS, said(("a", YES))[0])
+    for read in (read_decisions, log_of):
+        with pytest.raises(InputError, match=r"review\.json' cannot be used; write"):
+            read(tmp_path)
+    # And the lock is free again.
+    with pytest.raises(InputError, match=r"review\.json"):
+        log_of(tmp_path)
+    told: list[InputError] = []
+    assert read_decisions(tmp_path, told.append) == {"r": "unreviewed"}
+    assert len(told) == 1
 
 
 def test_a_verdict_that_cannot_be_written_changes_nothing(tmp_path):

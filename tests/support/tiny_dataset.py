@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refgc.dataset.corrections import CORRECTIONS, Correction, ViewName, object_share
 from refgc.dataset.manifest import (
     PAIRS,
     TRIPLETS,
@@ -86,6 +87,23 @@ def add_triplet(root: Path, name: str, pair: str, *, seed: int, simulated: bool 
 def add_verdict(root: Path, row: str, rater: str, accepted: bool) -> None:
     verdict = Verdict(row=row, rater=rater, accepted=accepted, time="2026-01-01T00:00:00Z", seconds=1.5)
     append_row(root / VERDICTS, verdict)
+
+
+def decide(root: Path, row: str, accepted: bool) -> None:
+    """What as many people say as a row needs."""
+    for rater in ("ann", "bob"):
+        add_verdict(root, row, rater, accepted)
+
+
+def mend_mask(root: Path, row: str, view: ViewName, width: int, side: int = SIDE) -> Correction:
+    """A person's mask: all that lies left of `width` pixels."""
+    mask = Mask(np.tile((np.arange(side) < width).astype(np.float32), (side, 1)))
+    correction = Correction(
+        row=row, view=view, mask=store_mask(root, mask), object_share=object_share(mask), rater="ann",
+        time="2026-01-01T00:00:00Z",
+    )  # fmt: skip
+    append_row(root / CORRECTIONS, correction)
+    return correction
 
 
 def make_dataset(root: Path, objects: int = 4, pairs_each: int = 2) -> Path:

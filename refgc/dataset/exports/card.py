@@ -115,7 +115,7 @@ class _Counts:
             self.categories[pair.category] += 1
             self.sources[pair.source.name] += 1
             self.licences[pair.source.licence or "unknown"] += 1
-            self.verdicts[entry.opinion] += 1
+            self.verdicts[entry.decision] += 1
             self.masks.update({view.mask_maker for view in (pair.hrri, pair.hrgt)})
             self.filters[pair.filtered_by or "no model"] += 1
             self.generators["none: pairs only" if made is None else made.generator] += 1
@@ -151,7 +151,7 @@ class _Counts:
                 "",
                 f"- Masks come from: {_listed(self.masks)}.",
                 f"- Pairs were filtered and captioned by: {_listed(self.filters)}.",
-                f"- People said: {_listed(self.verdicts)}. Rows that they rejected or disagreed on are not in it.",
+                f"- People said: {_listed(self.verdicts)}. Rows that are rejected or disputed are not in it.",
             ]
         )
 

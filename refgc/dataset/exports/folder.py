@@ -94,7 +94,7 @@ def _told(entry: Entry) -> dict[str, str | bool | None]:
         "generator": None if made is None else made.generator,
         "task": None if made is None else made.task,
         "simulated": None if made is None else made.simulated,
-        "verdict": entry.opinion,
+        "verdict": entry.decision,
         "row": json.dumps(record_of(entry), ensure_ascii=False),
     }
 

@@ -36,7 +36,7 @@ def push(
         repository: its name, such as "user/dataset"; made where it does not exist.
         staging: folder of the export, which stays.
         private: whether a new repository is private; None takes the account's default.
-        unreviewed: take rows that nobody has looked at.
+        unreviewed: take rows as well that not enough people have looked at.
         allow_unknown_licence: take rows whose licence nobody named.
         dry_run: write the card into `staging` and upload nothing.
         progress: told of each shard.

@@ -70,7 +70,7 @@ def export_imagecritic(
 
     Training rows, and those without a split, stand in `train_metadata.jsonl`; the others in
     `validation_metadata.jsonl` and `test_metadata.jsonl`, so that nobody trains on them by accident. A sample that is
-    complete is not written again.
+    complete is not written again, unless its mask was mended.
 
     Raises:
         InputError: there are no triplets to export, a file is missing or damaged, or the folder cannot be written.
@@ -80,8 +80,7 @@ def export_imagecritic(
     rows, written, kept = dict[str, int](), 0, 0
     for entry in read_entries(root, unreviewed=unreviewed):
         progress(f"sample {entry.id}", 0.0)
-        # Files appear in the order in which they are named, so that the last one stands for all.
-        if (output / SAMPLES / entry.id / PROMPT).is_file():
+        if _is_written(output / SAMPLES / entry.id, entry):
             kept += 1
         else:
             _write_sample(root, output / SAMPLES / entry.id, entry)
@@ -155,6 +154,14 @@ def import_imagecritic(folder: Path, root: Path, *, progress: Progress = no_prog
         append_row(root / TRIPLETS, triplet)
         added += 1
     return ImportResult(added, known, refused)
+
+
+def _is_written(folder: Path, entry: Entry) -> bool:
+    """Whether a sample is complete, with the mask as it is now; nothing else of a row changes."""
+    # Files appear in the order in which they are named, so that the last one stands for all.
+    if not (folder / PROMPT).is_file() or not (folder / MASK).is_file():
+        return False
+    return hashlib.sha256((folder / MASK).read_bytes()).hexdigest() == entry.pair.hrgt.mask.sha256
 
 
 def _write_sample(root: Path, folder: Path, entry: Entry) -> None:

@@ -59,7 +59,7 @@ def record_of(entry: Entry) -> dict[str, Any]:
     return {
         "id": entry.id,
         "split": entry.split,
-        "verdict": entry.opinion,
+        "verdict": entry.decision,
         "pair": entry.pair.model_dump(mode="json"),
         "triplet": None if entry.triplet is None else entry.triplet.model_dump(mode="json"),
     }
