@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from refgc.cli.options import Debug, remember_debug
 from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
+
+RunnerChoice = Literal["local", "ray"]
 
 
 def pairs(
@@ -33,7 +35,8 @@ def pairs(
     pairs_per_object: Annotated[int | None, typer.Option(help="The most pairs of one object.")] = None,
     frames_per_object: Annotated[int | None, typer.Option(help="The most frames of one object to look at.")] = None,
     frame_seconds: Annotated[float | None, typer.Option(help="Seconds of a video that give one frame.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    runner: Annotated[RunnerChoice, typer.Option(help="Processes of this machine, or a Ray cluster.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="How many at once; one for each core when not given.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -60,6 +63,7 @@ def pairs(
             output,
             chosen,
             captions=captions,
+            runner=runner,
             workers=workers,
             tell=(lambda line: None) if quiet else tell,
             progress=stoppable(bar),

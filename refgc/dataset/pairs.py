@@ -18,12 +18,10 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +52,7 @@ from refgc.errors import EngineError, InputError, quoted, sentence_about
 from refgc.imaging.files import MEGABYTE, write_whole
 from refgc.imaging.image import Image
 from refgc.machine import BLAS_THREADS
+from refgc.runner import Finished, RunnerName, WorkerEndedError, run
 
 RUN, PROGRESS = "pairs.run.json", "pairs.progress.jsonl"
 MAKER = "refgc"
@@ -232,7 +231,8 @@ def run_pairs(
     captions: Path | None = None,
     frame_filter: FrameFilter | None = None,
     masker: ObjectMasker | None = None,
-    workers: int = 1,
+    runner: RunnerName = "local",
+    workers: int | None = None,
     tell: Callable[[str], None] = print,
     progress: Progress = no_progress,
 ) -> PairsSummary:
@@ -245,12 +245,14 @@ def run_pairs(
         captions: CSV or JSONL; None takes that of the source.
         frame_filter: the multimodal model; None is `--no-vlm`.
         masker: makes masks; None takes the weight-free segmenter.
-        workers: processes; 1 works in this one.
+        runner: see `refgc.runner.run`.
+        workers: see there.
         tell: prints a line on what will be done.
         progress: called after each object.
 
     Raises:
-        InputError: the source or its captions cannot be used, or the folder holds the pairs of another run.
+        InputError: the source, its captions or the number of workers cannot be used, or the folder holds the pairs of
+            another run.
         EngineError: the weights of learned matching are not here, or a model cannot run.
         OSError: the disk takes no more; what is done stays.
     """
@@ -269,9 +271,9 @@ def run_pairs(
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / RUN, described)
     work = PairsWork(output, settings, frame_filter, masker)
-    with closing(_run(work, waiting, workers)) as outcomes:
-        for number, outcome in enumerate(outcomes, 1):
-            append_row(journal, outcome)
+    with closing(run(partial(_worker, work), waiting, runner=runner, workers=workers)) as finished:
+        for number, one in enumerate(finished, 1):
+            append_row(journal, _outcome(one))
             progress(f"{number} of {len(waiting)} objects", number / len(waiting))
     everything = list(read_rows(journal, ObjectOutcome))
     rejections = sorted((row for outcome in everything for row in outcome.rejections), key=_order)
@@ -285,21 +287,20 @@ def run_pairs(
     return summary
 
 
-def _run(work: PairsWork, items: list[SourceObject], workers: int) -> Generator[ObjectOutcome, None, None]:
-    """The outcomes of all items, in their order."""
-    if workers == 1:
-        for item in items:
-            yield _safe(work, item)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        waiting = iter(items)
-        running = [pool.submit(_safe, work, item) for item in islice(waiting, 2 * workers)]
-        while running:
-            yield running.pop(0).result()
-            running += [pool.submit(_safe, work, item) for item in islice(waiting, 1)]
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _worker(work: PairsWork) -> Callable[[SourceObject], ObjectOutcome]:
+    """What a worker does; see `refgc.runner.run`."""
+    return partial(_safe, work)
+
+
+def _outcome(one: Finished[SourceObject, ObjectOutcome]) -> ObjectOutcome:
+    """What an object gave. One that ends worker after worker is left out; any other error ends the run."""
+    if isinstance(one.error, WorkerEndedError):
+        rejection = Rejection(step="object", what=one.item.label, reason=str(one.error))
+        return ObjectOutcome(object=one.item.id, rejections=(rejection,))
+    if one.error is not None:
+        raise one.error
+    assert one.outcome is not None, "either is set"
+    return one.outcome
 
 
 def _safe(work: PairsWork, item: SourceObject) -> ObjectOutcome:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     """The dataset of an undisturbed run, how it ended, and what it said."""
     output = tmp_path_factory.mktemp("out") / "set"
     said: list[str] = []
-    summary = run_pairs(source, output, SETTINGS, tell=said.append)
+    summary = run_pairs(source, output, SETTINGS, workers=1, tell=said.append)
     return output, summary, said
 
 
@@ -104,7 +105,7 @@ def test_a_finished_run_does_nothing_and_keeps_what_later_steps_wrote(
     split = [row.model_copy(update={"split": "test"}) for row in read_rows(output / PAIRS, Pair)]
     write_rows(output / PAIRS, split)
     before = manifest(output)
-    summary = run_pairs(source, output, SETTINGS, tell=quiet)
+    summary = run_pairs(source, output, SETTINGS, workers=1, tell=quiet)
     assert (summary.skipped, summary.pairs) == (4, 2)
     assert manifest(output) == before
 
@@ -118,7 +119,7 @@ def test_a_run_goes_on_after_the_last_whole_object(
     (output / stage.RUN).write_bytes((finished[0] / stage.RUN).read_bytes())
     # Two whole objects, and a third whose line was cut off.
     (output / PROGRESS).write_bytes(lines[0] + lines[1] + lines[2][:50])
-    summary = run_pairs(source, output, SETTINGS, tell=quiet)
+    summary = run_pairs(source, output, SETTINGS, workers=1, tell=quiet)
     assert summary.skipped == 2
     assert manifest(output) == manifest(finished[0])
     assert (output / PROGRESS).read_bytes() == b"".join(lines)
@@ -128,23 +129,23 @@ def test_another_run_does_not_mix_with_the_first(
     source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="begun with other settings"):
-        run_pairs(source, finished[0], SETTINGS.model_copy(update={"side": 512}), tell=quiet)
+        run_pairs(source, finished[0], SETTINGS.model_copy(update={"side": 512}), workers=1, tell=quiet)
     (tmp_path / PAIRS).write_text("")
     with pytest.raises(InputError, match="not made here"):
-        run_pairs(source, tmp_path, SETTINGS, tell=quiet)
+        run_pairs(source, tmp_path, SETTINGS, workers=1, tell=quiet)
     with pytest.raises(InputError, match="inside the source"):
-        run_pairs(source, source / "set", SETTINGS, tell=quiet)
+        run_pairs(source, source / "set", SETTINGS, workers=1, tell=quiet)
 
 
-def test_a_full_disk_ends_the_run_and_what_is_done_stays(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "files")
-
-    monkeypatch.setattr(stage, "store_image", full)
-    with pytest.raises(OSError, match="No space left"):
-        run_pairs(source, tmp_path / "set", SETTINGS, tell=quiet)
+def test_a_disk_that_takes_no_more_ends_the_run_and_what_is_done_stays(source: Path, tmp_path: Path) -> None:
+    # Workers inherit the limit: a picture is larger, a line of the manifest is not.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run_pairs(source, tmp_path / "set", SETTINGS, workers=1, tell=quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not (tmp_path / "set" / PAIRS).exists()
     done = [outcome.object for outcome in read_rows(tmp_path / "set" / PROGRESS, ObjectOutcome)]
     # The object without a readable photo came first, and needed no disk.
@@ -195,7 +196,7 @@ from pathlib import Path
 from refgc.dataset.pairs import run_pairs
 from tests.dataset.test_pairs import SETTINGS
 if __name__ == "__main__":
-    run_pairs(Path(sys.argv[1]), Path(sys.argv[2]), SETTINGS, workers=int(sys.argv[3]))
+    run_pairs(Path(sys.argv[1]), Path(sys.argv[2]), SETTINGS, runner=sys.argv[4], workers=int(sys.argv[3]))
 """
 
 
@@ -216,33 +217,68 @@ def test_a_run_that_is_killed_again_and_again_leaves_the_same_bytes(
     environment = {**ENVIRONMENT, "PYTHONPATH": root}
     kills = 0
     while kills < 3:
-        with subprocess.Popen([*command, "1"], env=environment, cwd=root, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            [*command, "1", "local"], env=environment, cwd=root, stdout=subprocess.DEVNULL
+        ) as process:
             # Counted from the first sign of work, so that a slow start is not all that is ended.
             while process.poll() is None and not (output / stage.RUN).exists():
                 time.sleep(0.05)
             time.sleep(chance.uniform(0.2, 6.0))
             process.send_signal(signal.SIGKILL)
             kills += 1
-    subprocess.run([*command, "1"], env=environment, cwd=root, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, "1", "local"], env=environment, cwd=root, check=True, stdout=subprocess.DEVNULL)
     assert manifest(output) == manifest(finished[0])
     assert files(output) >= files(finished[0])
 
 
 @pytest.mark.slow
-def test_several_processes_leave_the_same_bytes(
-    source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path, run_file: Path
+@pytest.mark.parametrize("runner", ["local", "ray"])
+def test_several_workers_leave_the_same_bytes(
+    source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path, run_file: Path, runner: str
 ) -> None:
+    if runner == "ray":
+        pytest.importorskip("ray")
     output, root = tmp_path / "set", str(Path(__file__).resolve().parents[2])
-    environment = {**ENVIRONMENT, "PYTHONPATH": root}
-    command = [sys.executable, str(run_file), str(source), str(output), "2"]
+    environment = {**ENVIRONMENT, "PYTHONPATH": root, "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, str(run_file), str(source), str(output), "2", runner]
     subprocess.run(command, env=environment, cwd=root, check=True, stdout=subprocess.DEVNULL)
     assert manifest(output) == manifest(finished[0])
     assert files(output) == files(finished[0])
 
 
+class EndsItsWorker:
+    """A multimodal model whose process is killed, at first or each time."""
+
+    name = "killer"
+
+    def __init__(self, note: Path, *, always: bool) -> None:
+        self._note, self._always = note, always
+
+    def describe(self, _):
+        if self._always or not self._note.exists():
+            self._note.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Says(keep=False)
+
+    def score_frame(self, *_):
+        raise AssertionError("nothing is kept")
+
+
+@pytest.mark.parametrize(
+    ("always", "reason"), [(False, "It shows no object."), (True, "ended 3 times at this item (killed by SIGKILL)")]
+)
+def test_a_killed_worker_costs_its_object_another_try(tmp_path: Path, always: bool, reason: str) -> None:
+    write_object(tmp_path / "cards" / "poster", (0.0, 12.0), seed=2)
+    model = EndsItsWorker(tmp_path / "note", always=always)
+    run_pairs(tmp_path / "cards", tmp_path / "set", SETTINGS, frame_filter=model, workers=1, tell=quiet)
+    assert (tmp_path / "note").exists()
+    rejections = list(read_rows(tmp_path / "set" / REJECTIONS, Rejection))
+    assert any(reason in rejection.reason for rejection in rejections)
+
+
 def test_what_is_wrong_with_one_object_stops_no_other(tmp_path: Path) -> None:
     write_photo(tmp_path / "cards" / "one" / "0.png")
     write_photo(tmp_path / "cards" / "two" / "0.png")
-    summary = run_pairs(tmp_path / "cards", tmp_path / "set", SETTINGS, tell=quiet)
+    summary = run_pairs(tmp_path / "cards", tmp_path / "set", SETTINGS, workers=1, tell=quiet)
     assert (summary.objects, summary.pairs) == (2, 0)
     assert (tmp_path / "set" / PAIRS).read_bytes() == b""
