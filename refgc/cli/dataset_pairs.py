@@ -24,7 +24,7 @@ def pairs(
         bool, typer.Option("--no-vlm", help="Filter and caption without a multimodal model; the rows say so.")
     ] = False,
     settings: Annotated[
-        Path | None, typer.Option(help="TOML with the table [pairs]; what the command line says goes before it.")
+        Path | None, typer.Option(help="TOML with a table called pairs; what the command line says goes before it.")
     ] = None,
     captions: Annotated[
         Path | None,
