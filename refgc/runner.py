@@ -42,7 +42,6 @@ RETRIES = 2
 GRACE_SECONDS = 2.0
 # How long the head of a Ray cluster may take to accept a connection. Chosen by hand.
 CONNECT_SECONDS = 10.0
-VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -325,7 +324,7 @@ def _serve(pipe: connection.Connection, build: Callable[[], Work[Any, Any]], gpu
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if gpus is not None:
-        os.environ[VISIBLE_GPUS] = gpus
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     served = _Served(build)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(served.build())
@@ -360,7 +359,7 @@ def _how_ended(status: int) -> str:
 
 def _visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA names them."""
-    named = os.environ.get(VISIBLE_GPUS)
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [gpu.strip() for gpu in named.split(",") if gpu.strip()]
     return [str(number) for number in range(len(machine.find_gpus()))]

@@ -21,6 +21,7 @@ from refgc.page.service.queue import (
     Show,
     TooLongError,
     Working,
+    rough_time,
     rounded_time,
     run_in_turn,
     waiting_stage,
@@ -198,7 +199,8 @@ def test_one_work_waits_for_another_even_for_one_that_was_cancelled(queue: Engin
     next(cancelled)
     cancelled.close()
     notes = started(lambda progress, viewer: work.let_go.is_set(), queue)
-    assert next(notes) == Working("waiting for your turn, you are next, a few seconds", 0.0)
+    expected = rough_time(queue.rates.expected(RunSize()))
+    assert next(notes) == Working(f"waiting for your turn, you are next, {expected}", 0.0)
     work.let_go.set()
     finished = list(notes)[-1]
     assert isinstance(finished, Finished)

@@ -26,7 +26,7 @@ from refgc.page.service.cache import ResultCache
 from refgc.page.service.decoding import Decoder, StoppedError
 from refgc.page.service.limits import BusyError
 from refgc.page.service.logs import logger, logs_to
-from refgc.page.service.queue import Finished, Seen, TooLongError, Working, rounded_time
+from refgc.page.service.queue import Finished, Seen, TooLongError, Working, rough_time, rounded_time
 from refgc.page.service.rates import RunSize
 from refgc.page.service.runs import RefineJob, Service
 from refgc.page.service.storage import NoRoomError
@@ -256,7 +256,8 @@ def test_nothing_is_decoded_before_the_turn_has_come(job: RefineJob):
     before = len(decoded(service))
     assert before == 2
     waiting = service.refine(job, "b")
-    assert next(waiting) == Working("waiting for your turn, you are next, a few seconds", 0.0)
+    expected = rough_time(service.queues["correspondence"].rates.expected(RunSize()))
+    assert next(waiting) == Working(f"waiting for your turn, you are next, {expected}", 0.0)
     with pytest.raises(BusyError, match="one run under way"):
         next(service.refine(job, "a"))
     with pytest.raises(BusyError, match="queue is full"):
@@ -344,10 +345,10 @@ def test_who_waits_is_told_by_the_size_of_what_is_in_front(job: RefineJob):
     waiting = service.refine(replace(job, seed=1), "b"), service.refine(replace(job, seed=2), "c")
     told = [next(events) for events in waiting]
     rates = service.queues["correspondence"].rates
-    large = rates.expected(RunSize("refine", 4096**2 / 1e6))
+    small, large = (rates.expected(RunSize("refine", megapixels)) for megapixels in (0.0, 4096**2 / 1e6))
     assert isinstance(told[1], Working)
     assert large > 9
-    assert rounded_time(large + 3) in told[1].stage or rounded_time(large) in told[1].stage
+    assert rounded_time(large + small) in told[1].stage or rounded_time(large) in told[1].stage
     let_go.set()
     for events in (running, *waiting):
         events.close()
