@@ -180,8 +180,8 @@ def test_the_end_of_the_run_ends_a_worker_and_its_command_in_the_middle_of_an_it
         begun = [int(word) for word in (tmp_path / "begun").read_text().split()]
         assert all(map(is_alive, begun))
         process.send_signal(number)
-        process.communicate(timeout=30)
-        wait_until(lambda both=begun: not any(map(is_alive, both)), 10)
+        process.communicate(timeout=90)
+        wait_until(lambda both=begun: not any(map(is_alive, both)), 30)
 
 
 class SlowSquare(Square):
