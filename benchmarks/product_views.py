@@ -37,7 +37,7 @@ from benchmarks.product_scenes import (
     visible,
     with_prints_of,
 )
-from benchmarks.split import read_split
+from benchmarks.split import all_products, read_split
 from examples.make.develop import develop
 from examples.make.drawing import other_letters
 from examples.make.render import load
@@ -85,11 +85,6 @@ def default_folder() -> Path:
     """A folder of the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "refgc" / "product_views"
-
-
-def products() -> tuple[str, ...]:
-    """All of them, those for fitting first."""
-    return read_split("fit").products + read_split("held out").products
 
 
 def donor(product: str) -> str:
@@ -169,7 +164,7 @@ def main() -> None:
     """Renders what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, default=default_folder(), help="folder that is written to")
-    parser.add_argument("--products", nargs="*", choices=products(), default=products(), metavar="NAME")
+    parser.add_argument("--products", nargs="*", choices=all_products(), default=all_products(), metavar="NAME")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="paths a pixel")
     arguments = parser.parse_args()
     os.nice(15)

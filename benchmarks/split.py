@@ -22,6 +22,11 @@ class Split:
     subjects: tuple[str, ...]
 
 
+def all_products() -> tuple[str, ...]:
+    """The products of both parts, those for fitting first."""
+    return read_split("fit").products + read_split("held out").products
+
+
 def read_split(part: Part, file: Path = FILE) -> Split:
     """The names that belong to `part`.
 

@@ -29,8 +29,9 @@ import numpy as np
 
 from benchmarks.product_scenes import EXTENT, normalised, projected, scene_view, studio_view
 from benchmarks.product_scenes import Pose as SeenPose
-from benchmarks.split import read_split
+from benchmarks.split import all_products
 from refgc.imaging.arrays import Bytes
+from refgc.imaging.files import write_whole
 
 if TYPE_CHECKING:
     from examples.make.scene import Camera, Part, View
@@ -65,11 +66,6 @@ class Frame:
     def mask(self, folder: Path) -> Path:
         """Its mask's file."""
         return folder / self.product / self.light / f"{self.number:02d}_mask.png"
-
-
-def products() -> tuple[str, ...]:
-    """All of them, those for fitting first."""
-    return read_split("fit").products + read_split("held out").products
 
 
 def frames(names: Sequence[str]) -> Iterator[Frame]:
@@ -135,15 +131,13 @@ def render_all(options: argparse.Namespace) -> None:
 
 
 def _write(place: Path, pixels: Bytes) -> None:
-    draft = place.with_name(f".{place.name}")
-    draft.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-    draft.replace(place)
+    write_whole(place, cv2.imencode(".png", pixels)[1].tobytes())
 
 
 def pack(options: argparse.Namespace) -> None:
     """Writes the videos of all turntables that are whole, their masks, and their poses."""
     poses: dict[str, list[float]] = {}
-    for product in products():
+    for product in all_products():
         for light in LIGHTS:
             turn = [frame for frame in frames([product]) if frame.light == light]
             if not all(frame.mask(options.into).is_file() for frame in turn):
@@ -180,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("render", "pack"))
     parser.add_argument("--into", type=Path, default=Path("build/turntables"), help="folder of the frames")
-    parser.add_argument("--products", nargs="*", choices=products(), default=products(), metavar="NAME")
+    parser.add_argument("--products", nargs="*", choices=all_products(), default=all_products(), metavar="NAME")
     parser.add_argument("--size", type=int, default=SIZE, help="pixels a side")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="paths a pixel")
     parser.add_argument("--videos", type=Path, default=VIDEOS, help="folder of the videos")

@@ -11,7 +11,7 @@ A run appends a line for each pairing to a file and goes on where it was.
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ import numpy as np
 
 from benchmarks.trust_set import EXAMPLES, SCALE
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.imaging.arrays import Bytes, resized
+from refgc.imaging.arrays import Bools, Bytes, resized
 from refgc.imaging.files import write_whole
 from refgc.imaging.image import Image, open_image, open_mask
 from refgc.imaging.journal import append_line, read_lines
+from refgc.imaging.region import Region
 from refgc.imaging.warp import fitted
+from refgc.masks.morphology import bounding_box
 from refgc.request import RefineRequest
 
 # The longest side of a generated picture, in pixels, as in the paper.
@@ -111,30 +113,24 @@ def pairings(data: Path | None, worker: int, workers: int) -> Iterator[Pairing]:
 def _with_print_of(subject: Subject, donor: Subject) -> Image:
     """The reference of a subject with the print of another, in its own outline, coarse colours and light."""
     (own, mask), (worn, worn_mask) = (_cut(one) for one in (subject, donor))
-    left, top, width, height = cv2.boundingRect(mask)
-    print_ = cv2.resize(_within(worn, cv2.boundingRect(worn_mask)), (width, height), interpolation=cv2.INTER_AREA)
-    place = (slice(top, top + height), slice(left, left + width))
-    sigma = COARSE_SHARE * max(width, height)
-    coarse = [cv2.GaussianBlur(picture.astype(np.float32), (0, 0), sigma) for picture in (own[place], print_)]
+    box, worn_box = (Region(*bounding_box(where)) for where in (mask, worn_mask))
+    print_ = cv2.resize(worn_box.of(worn), box.size, interpolation=cv2.INTER_AREA)
+    sigma = COARSE_SHARE * max(box.size)
+    coarse = [cv2.GaussianBlur(picture.astype(np.float32), (0, 0), sigma) for picture in (box.of(own), print_)]
     dressed = np.clip(print_ + coarse[0] - coarse[1], 0, 255).astype(np.uint8)
     result = own.copy()
-    result[place] = np.where(mask[place][..., None] > 0, dressed, own[place])
+    box.of(result)[:] = np.where(box.of(mask)[..., None], dressed, box.of(own))
     return Image(result)
 
 
-def _cut(subject: Subject) -> tuple[Bytes, Bytes]:
+def _cut(subject: Subject) -> tuple[Bytes, Bools]:
     picture = open_image(subject.reference, name="reference")
     mask = open_mask(_mask_file(subject), size=picture.size, name="reference mask")
-    return picture.pixels, (mask.values > 0.5).astype(np.uint8)
+    return picture.pixels, mask.values > 0.5
 
 
 def _mask_file(subject: Subject) -> Path:
     return subject.reference.with_name("hrri_mask.png")
-
-
-def _within(picture: Bytes, box: Sequence[int]) -> Bytes:
-    left, top, width, height = box
-    return picture[top : top + height, left : left + width]
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,5 +1,12 @@
 """The two ways a call can end without a result, each carrying one sentence for the person who asked."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class RefGCError(Exception):
     """Base of every error RefGC raises on purpose; `str(error)` is one sentence that says what to do."""
@@ -25,6 +32,15 @@ def quoted(value: object) -> str:
 def shortened(text: str, most: int) -> str:
     """A text with its middle left out where it is longer than `most` characters."""
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]}"
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """The first value that pydantic refuses: its field, with dots between the levels, and what is wrong with it.
+
+    The field is empty where the value as a whole is refused.
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
 
 
 def one_line(text: str) -> str:

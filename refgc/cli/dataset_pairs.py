@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from refgc.cli.options import Debug, remember_debug
+from refgc.cli.options import Debug, RunnerChoice, remember_debug
 from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
-
-RunnerChoice = Literal["local", "ray"]
 
 
 def pairs(

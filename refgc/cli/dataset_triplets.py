@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from refgc.cli.options import Debug, remember_debug
+from refgc.cli.options import Debug, RunnerChoice, remember_debug
 from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
 from refgc.errors import InputError
 
-RunnerChoice = Literal["local", "ray"]
 TaskChoice = Literal["compositing", "customisation"]
 
 

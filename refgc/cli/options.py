@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -22,6 +22,10 @@ Debug = Annotated[
     bool,
     typer.Option("--debug", help=f"Show where an error came from; also {DEBUG}=1."),
 ]
+
+
+# As `refgc.runner.RunnerName`, whose module would make every help slow.
+RunnerChoice = Literal["local", "ray"]
 
 
 class Command(TyperCommand):

@@ -121,7 +121,8 @@ class _Pictures:
             generated_mask=_part_mask(self.generated_mask, seen, frame),
             reference_mask=_part_mask(self.reference_mask, shown, reference_frame),
         )
-        units, reference_units = _frame(seen.size, GENERATED_FRAME), _frame(shown.size, REFERENCE_FRAME)
+        units = coherence_frame(seen.size, GENERATED_FRAME)
+        reference_units = coherence_frame(shown.size, REFERENCE_FRAME)
         scaled = found.at(
             rescale_points(found.generated, frame, units),
             rescale_points(found.reference, reference_frame, reference_units),
@@ -144,8 +145,8 @@ class _Pictures:
         return LearnedEvidence(found.matches.subset(np.zeros(len(offset), bool)), 0.0)
 
 
-def _frame(size: Size, side: int) -> Size:
-    """`size` scaled so that its longer side is `side`."""
+def coherence_frame(size: Size, side: int) -> Size:
+    """`size` scaled so that its longer side is `side`: in such frames coherence is measured."""
     return fitted(size, side, float("inf"))
 
 

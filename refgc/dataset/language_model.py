@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refgc import hub
 from refgc.dataset.manifest import CATEGORIES, Category, Score
-from refgc.errors import EngineError, InputError, quoted, shortened
+from refgc.errors import EngineError, InputError, first_fault, quoted, shortened
 from refgc.imaging.arrays import resized
 from refgc.imaging.files import write_files
 from refgc.imaging.image import Image, encoded
@@ -217,8 +217,8 @@ class LanguageModel:
             try:
                 answer = kind.model_validate_json(_json_in(text))
             except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                fault = f"{'.'.join(map(str, first['loc'])) or 'the answer'}: {first['msg']}"
+                field, wrong = first_fault(error)
+                fault = f"{field or 'the answer'}: {wrong}"
                 # The same question would get the same answer.
                 asked = f"{prompt}\nAn earlier answer could not be used ({fault})."
                 continue

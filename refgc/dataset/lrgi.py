@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from refgc.dataset.manifest import Generation, Pair
+from refgc.dataset.manifest import Generation, Pair, Task
 from refgc.diptych.conditions import build, panel_size, right_panel
 from refgc.diptych.prompts import diptych_prompt
 from refgc.diptych.sources import check_can_run, on_cpu
 from refgc.errors import EngineError, InputError, quoted, shortened
 from refgc.imaging.arrays import Size, bicubic, size_of
-from refgc.imaging.image import ASPECT_TOLERANCE, MIN_SIDE, Image, Mask, encoded, open_image
+from refgc.imaging.image import ASPECT_TOLERANCE, MIN_SIDE, Image, Mask, encoded, mask_image, open_image
 from refgc.machine import DEVICE
 from refgc.simulator.artifacts import Strengths, simulate, smaller
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from refgc.diptych.generator import DiptychGenerator
 
 ForeignTask = Literal["compositing", "customisation"]
-Task = Literal["compositing", "customisation", "diptych", "simulated"]
 
 # From the weakest to the strongest of each simulated artifact; drawn uniformly. Chosen by hand, not fitted: half and
 # twice the simulator's own defaults, and at most 1.
@@ -412,17 +411,13 @@ def _pictures_for(pictures: PairPictures) -> dict[str, bytes]:
     alpha = pictures.hrgt_mask.values
     shown = {
         "hrri": pictures.hrri,
-        "hrri_mask": _as_image(pictures.hrri_mask),
+        "hrri_mask": mask_image(pictures.hrri_mask),
         "hrgt": pictures.hrgt,
-        "mask": _as_image(pictures.hrgt_mask),
+        "mask": mask_image(pictures.hrgt_mask),
         # Whatever the mask touches is cut out, so that a soft edge keeps nothing of the object.
         "background": Image(np.where(alpha[..., None] > 0, np.uint8(GREY), pictures.hrgt.pixels)),
     }
     return {kind: encoded(image, f"{kind}.png") for kind, image in shown.items()}
-
-
-def _as_image(mask: Mask) -> Image:
-    return Image(np.repeat(np.round(mask.values * 255).astype(np.uint8)[..., None], 3, axis=2))
 
 
 def _words_for(pair: Pair, seed: int) -> dict[str, str]:

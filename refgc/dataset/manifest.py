@@ -22,7 +22,7 @@ from typing import IO, Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from refgc.errors import InputError, quoted
+from refgc.errors import InputError, first_fault, quoted
 from refgc.imaging.files import write_whole
 from refgc.imaging.journal import append_line, line_of, whole_lines
 
@@ -46,6 +46,7 @@ Category: TypeAlias = Literal[
 ]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 Split: TypeAlias = Literal["train", "validation", "test"]
+Task: TypeAlias = Literal["compositing", "customisation", "diptych", "simulated"]
 SourceKind: TypeAlias = Literal["video", "photos", "uco3d", "render"]
 
 
@@ -209,7 +210,7 @@ class Generation(Row):
 
     generator: str
     simulated: bool
-    task: Literal["compositing", "customisation", "diptych", "simulated"]
+    task: Task
     weights: dict[str, str] = {}
     seed: int
     strengths: dict[str, float] = {}
@@ -333,6 +334,6 @@ def _checked(value: dict[str, Any], kind: type[AnyRow], number: int, path: Path)
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field, fault = ".".join(map(str, first["loc"])) or "the row", first["msg"].removeprefix("Value error, ")
-        raise InputError(f"Line {number} of {quoted(str(path))} cannot be used: {field}: {fault}.") from error
+        field, fault = first_fault(error)
+        where = f"Line {number} of {quoted(str(path))}"
+        raise InputError(f"{where} cannot be used: {field or 'the row'}: {fault}.") from error

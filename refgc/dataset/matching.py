@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from refgc.correspondence.coherence import coherent, log_chance
 from refgc.correspondence.learned import Networks
-from refgc.correspondence.learned_search import GENERATED_FRAME, REFERENCE_FRAME
+from refgc.correspondence.learned_search import GENERATED_FRAME, REFERENCE_FRAME, coherence_frame
 from refgc.correspondence.match import Matches, search_mask
 from refgc.correspondence.xfeat import LearnedFeatures
 from refgc.imaging.arrays import Bytes, Floats, Size, resized, size_of
@@ -87,7 +87,7 @@ def find_keypoints(pixels: Bytes, mask: Floats | None, part: Region | None, netw
 def find_agreeing(first: Keypoints, second: Keypoints, networks: Networks) -> Agreeing:
     """Matches of two views' keypoints that agree with their neighbours; see `refgc.correspondence.coherence`."""
     i, j, probabilities = networks.matches(first.features, second.features)
-    frames = _frame(first.part.size, GENERATED_FRAME), _frame(second.part.size, REFERENCE_FRAME)
+    frames = coherence_frame(first.part.size, GENERATED_FRAME), coherence_frame(second.part.size, REFERENCE_FRAME)
     unknown = np.full(len(i), np.nan, np.float32)
     matches = Matches(
         _in_frame(first, frames[0])[i], _in_frame(second, frames[1])[j], unknown, unknown, 1.0 - probabilities
@@ -96,11 +96,6 @@ def find_agreeing(first: Keypoints, second: Keypoints, networks: Networks) -> Ag
     return Agreeing(
         i[keep], j[keep], first.points[i[keep]], second.points[j[keep]], log_chance(matches.subset(keep), *frames)
     )
-
-
-def _frame(size: Size, side: int) -> Size:
-    """`size` scaled so that its longer side is `side`: in such frames coherence is measured."""
-    return fitted(size, side, float("inf"))
 
 
 def _in_frame(keypoints: Keypoints, frame: Size) -> Floats:

@@ -25,8 +25,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
 from refgc.correspondence.learned import find_networks
 from refgc.dataset.frames import Frame, read_frames
 from refgc.dataset.manifest import (
@@ -357,7 +355,7 @@ def _check_run(output: Path, described: bytes) -> None:
                 f"{quoted(str(output))} holds pairs that were not made here; choose another folder."
             ) from None
         return
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{quoted(str(output / RUN))} cannot be read; delete it or choose another folder.") from error
     now = json.loads(described)
     different = sorted(key for key in now if before.get(key) != now[key])

@@ -12,7 +12,8 @@ from transformers.models.sam3_video.modeling_sam3_video import Sam3VideoInferenc
 from refgc.errors import EngineError, InputError
 from refgc.imaging.image import Image, Mask
 from refgc.masks import weights
-from refgc.masks.sam import LEAST_SCORE, SamSegmenter, enlarged, in_one_sentence, overlap, soft_mask
+from refgc.masks.morphology import overlap
+from refgc.masks.sam import LEAST_SCORE, SamSegmenter, enlarged, in_one_sentence, soft_mask
 from refgc.masks.sam_networks import Networks
 
 # Frames of one clip. All of them are in memory, 12 MB each, and what the tracker remembers of them.

@@ -28,10 +28,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from refgc.dataset.manifest import Category, Source, SourceKind
 from refgc.dataset.settings import PairSettings
-from refgc.errors import InputError, one_line, quoted
+from refgc.errors import InputError, first_fault, one_line, quoted
+from refgc.imaging.decode import PICTURE_SUFFIXES
 from refgc.imaging.journal import read_lines
 
-PHOTOS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif"))
+# Nobody photographs in these.
+PHOTOS = PICTURE_SUFFIXES - {".gif", ".ppm", ".pgm"}
 VIDEOS = frozenset((".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts"))
 MASK, POSES = "_mask", "_poses.jsonl"
 CAPTIONS = ("captions.csv", "captions.jsonl")
@@ -289,10 +291,9 @@ def _read_captions(path: Path | None) -> dict[str, Caption]:
         try:
             caption = Caption.model_validate({key: value for key, value in row.items() if value not in ("", None)})
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(map(str, first["loc"]))
+            field, fault = first_fault(error)
             raise InputError(
-                f"Row {number} of the captions {quoted(str(path))} cannot be used: {field}: {first['msg']}."
+                f"Row {number} of the captions {quoted(str(path))} cannot be used: {field}: {fault}."
             ) from error
         if caption.name in captions:
             raise InputError(f"The captions {quoted(str(path))} name {quoted(caption.name)} twice; keep one of them.")

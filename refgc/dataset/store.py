@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import numpy as np
-
 from refgc.dataset.manifest import StoredFile
 from refgc.errors import InputError, quoted
 from refgc.imaging.files import write_files
-from refgc.imaging.image import Image, Mask, encoded, open_image, open_mask
+from refgc.imaging.image import Image, Mask, encoded, mask_image, open_image, open_mask
 
 FOLDER = "files"
 
@@ -33,8 +31,7 @@ def store_image(root: Path, image: Image) -> StoredFile:
 
 def store_mask(root: Path, mask: Mask) -> StoredFile:
     """Keep a mask as a grey picture; see `store_image`."""
-    levels = np.round(mask.values * 255).astype(np.uint8)
-    return store_image(root, Image(np.repeat(levels[..., None], 3, axis=2)))
+    return store_image(root, mask_image(mask))
 
 
 def load_image(root: Path, file: StoredFile) -> Image:
@@ -81,10 +78,4 @@ def check_file(root: Path, file: StoredFile) -> None:
     Raises:
         InputError: it is missing, or its hash is another one.
     """
-    try:
-        with (root / file.path).open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{quoted(file.path)} of the dataset cannot be read ({error.strerror}).") from error
-    if digest != file.sha256:
-        raise InputError(f"{quoted(file.path)} of the dataset is damaged: its hash is another one.")
+    file_content(root, file)

@@ -21,18 +21,17 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from refgc.dataset.manifest import Category, Digest, Id, Row, Source, StoredFile, read_rows
+from refgc.dataset.manifest import Category, Digest, Id, Row, Source, StoredFile, Task, read_rows
 from refgc.dataset.rows import Entry, check_some_entries, read_entries
 from refgc.dataset.store import file_content, store_image, store_mask
 from refgc.engine import Progress, no_progress
-from refgc.errors import InputError, quoted
+from refgc.errors import InputError, first_fault, quoted
 from refgc.imaging.files import write_files
 from refgc.imaging.image import open_image, open_mask
 from refgc.imaging.journal import line_of
 
 LIST, HEAD = "cases.jsonl", "benchmark.json"
 Kind: TypeAlias = Literal["test", "wild"]
-Task: TypeAlias = Literal["compositing", "customisation", "diptych", "simulated"]
 WILD_TASKS: tuple[Task, ...] = ("compositing", "customisation")
 CASE_FILE = "case.toml"
 
@@ -261,9 +260,8 @@ def _read_note(path: Path) -> _CaseNote:
     except OSError as error:
         raise InputError(f"{quoted(str(path))} cannot be read ({error.strerror}).") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        raise InputError(f"{quoted(str(path))} cannot be used: {field}: {first['msg']}.") from error
+        field, fault = first_fault(error)
+        raise InputError(f"{quoted(str(path))} cannot be used: {field}: {fault}.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{quoted(str(path))} is no TOML; mend or delete it.") from error
 

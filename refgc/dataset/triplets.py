@@ -36,7 +36,7 @@ from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError, quoted
 from refgc.imaging.arrays import shrink
 from refgc.imaging.image import MARKED, Mask
-from refgc.masks import Prompt, Segmenter, choose_segmenter
+from refgc.masks import Prompt, Segmenter, choose_segmenter, morphology
 from refgc.runner import RunnerName, WorkerEndedError, run
 
 # The least overlap of the LRGI's outline with the HRGT's. Fitted on the ten products of examples/ and the segmenter
@@ -234,16 +234,10 @@ class TripletWork:
             found = self._segmenter.segment(picture, Prompt(picture.size, alpha=expected, text=words))
         except InputError as error:
             return f"The object is not found in the LRGI: {error}"
-        overlap = outline_overlap(found, expected)
+        overlap = float(morphology.overlap(found.values >= MARKED, expected.values >= MARKED))
         if overlap < self._least_overlap:
             return f"The outline overlaps the HRGT's by {overlap:.3f}, less than {self._least_overlap:g}."
         return Score(name=OVERLAP, value=round(overlap, 3), maker=self._segmenter.name)
-
-
-def outline_overlap(first: Mask, second: Mask) -> float:
-    """Intersection over union of two masks of one size, in [0, 1]."""
-    inside, other = first.values >= MARKED, second.values >= MARKED
-    return float((inside & other).sum() / max(1, (inside | other).sum()))
 
 
 def load_pictures(root: Path, pair: Pair) -> PairPictures:

@@ -292,7 +292,7 @@ class VerdictLog:
         if row not in self._made_of:
             raise InputError(f"There is no row {quoted(row)} to review in this dataset.")
         verdict = Verdict(
-            row=row, rater=rater, accepted=accepted, reasons=tuple(reasons), time=_now(), seconds=round(seconds, 3)
+            row=row, rater=rater, accepted=accepted, reasons=tuple(reasons), time=utc_now(), seconds=round(seconds, 3)
         )
         with self._lock:
             append_row(self._root / VERDICTS, verdict)
@@ -428,5 +428,6 @@ def _locked(root: Path) -> FileLock:
     return lock
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """The time as verdicts and corrections have it: UTC, ISO 8601, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgc.correspondence.learned import Networks
+from refgc.dataset.corrections import object_share
 from refgc.dataset.frames import object_sharpness
 from refgc.dataset.manifest import Rejection, ViewChange
 from refgc.dataset.matching import Agreeing, Keypoints, find_agreeing, find_keypoints
@@ -215,9 +216,9 @@ def crop(masked: MaskedFrame, object_size: float, settings: PairSettings) -> Cro
     values = cv2.resize(
         region.of(masked.mask.values), size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
-    mask = np.asarray(values, np.float32).clip(0.0, 1.0)
-    share = round(float((mask >= 0.5).mean()), DIGITS)
-    return Crop(Image(pixels), Mask(mask), region, round(settings.side / region.size[0], 6), share)
+    mask = Mask(np.asarray(values, np.float32).clip(0.0, 1.0))
+    share = round(object_share(mask), DIGITS)
+    return Crop(Image(pixels), mask, region, round(settings.side / region.size[0], 6), share)
 
 
 def _grown(box: Region, margin: float, size: tuple[int, int]) -> Region:

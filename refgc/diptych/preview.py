@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from refgc.diptych import composition as compose
 from refgc.diptych import sources
 from refgc.diptych.comparison import fidelity
@@ -32,7 +30,7 @@ from refgc.engine import Progress, Stopwatch, no_progress, versions_of
 from refgc.errors import EngineError
 from refgc.imaging.arrays import Bytes, Size, resized
 from refgc.imaging.draw import dim_outside
-from refgc.imaging.image import Image, Mask
+from refgc.imaging.image import Image, Mask, grey_image
 from refgc.imaging.upscale import clean_upscale
 from refgc.machine import DEVICE, silence_libraries
 from refgc.settings import settings
@@ -47,7 +45,6 @@ __all__ = [
     "PreviewRequest",
     "PreviewResult",
     "choose_generator",
-    "grey_image",
     "make_preview_request",
     "parse_artifacts",
     "preview",
@@ -274,11 +271,6 @@ def _result(
         "generated": generated,
     }
     return PreviewResult(conditions, whole, generated, truth.picture, reference_mask, truth.mask, report, stages)
-
-
-def grey_image(levels: Bytes) -> Image:
-    """A uint8 array (height, width) as a picture."""
-    return Image(np.repeat(levels[..., None], 3, axis=2))
 
 
 def _generated_size(request: PreviewRequest) -> Size:

@@ -169,6 +169,16 @@ def open_mask(source: ImageSource | Mask, *, size: tuple[int, int], name: str) -
     return Mask(values)
 
 
+def grey_image(levels: NDArray[np.uint8]) -> Image:
+    """A uint8 array (height, width) as a picture."""
+    return Image(np.repeat(levels[..., None], 3, axis=2))
+
+
+def mask_image(mask: Mask) -> Image:
+    """A mask as a grey picture, 255 where the object is."""
+    return grey_image(to_bytes(mask.values))
+
+
 def to_pil(image: Image) -> PILImage.Image:
     """The picture as an RGB PIL image of its own memory; its transparency is already flattened over white."""
     return PILImage.fromarray(image.pixels)

@@ -104,7 +104,7 @@ class SamSegmenter:
             found: list[tuple[Bools, Tensor]] = []
             for logits in self._found_by_words(image, text):
                 inside = enlarged(logits, whole(image.size, OUTLINE_SIDE).size) > 0
-                if inside.any() and all(overlap(inside, other) <= SAME_INSTANCE for other, _ in found):
+                if inside.any() and all(morphology.overlap(inside, other) <= SAME_INSTANCE for other, _ in found):
                     found.append((inside, logits))
         return [soft_mask(image, logits) for _, logits in found]
 
@@ -237,11 +237,6 @@ def enlarged(logits: Tensor, size: Size) -> Floats:
     """Logits (height, width) at another size (width, height), by bilinear interpolation."""
     larger = functional.interpolate(logits.float()[None, None], (size[1], size[0]), mode="bilinear")
     return np.asarray(larger[0, 0].cpu().numpy(), np.float32)
-
-
-def overlap(first: Bools, second: Bools) -> float:
-    """Intersection over union, in [0, 1]."""
-    return float((first & second).sum() / max(1, (first | second).sum()))
 
 
 @contextmanager

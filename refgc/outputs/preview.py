@@ -6,14 +6,11 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from refgc import __version__
-from refgc.diptych.preview import PreviewResult, grey_image
+from refgc.diptych.preview import PreviewResult
 from refgc.errors import InputError
 from refgc.imaging.files import write_files
-from refgc.imaging.image import Image, Mask, encoded
-from refgc.imaging.matting import alpha_bytes
+from refgc.imaging.image import Image, encoded, grey_image, mask_image
 from refgc.outputs.result import Destination, check_destination, check_folder, image_text, report_bytes
 from refgc.simulator.artifacts import record_text
 
@@ -72,8 +69,8 @@ def write_preview(result: PreviewResult, folder: Path, report: Path | None = Non
     if result.report.artifacts is not None:
         labels |= record_text(result.report.artifacts)
     pictures = {
-        "reference_mask.png": _mask_image(result.reference_mask),
-        "scene_mask.png": _mask_image(result.mask),
+        "reference_mask.png": mask_image(result.reference_mask),
+        "scene_mask.png": mask_image(result.mask),
         "truth.png": result.truth,
         "condition_picture.png": Image(result.conditions.picture),
         "condition_mask.png": grey_image(result.conditions.mask),
@@ -86,7 +83,3 @@ def write_preview(result: PreviewResult, folder: Path, report: Path | None = Non
         texts["truth.png"] = software | {"Comment": "Composed: the reference's object was put into the scene."}
     contents = {folder / name: partial(encoded, picture, name, text=texts[name]) for name, picture in pictures.items()}
     write_files({place: partial(report_bytes, result.report), **contents})
-
-
-def _mask_image(mask: Mask) -> Image:
-    return grey_image(alpha_bytes(np.asarray(mask.values)))

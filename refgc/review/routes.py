@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import anyio.to_thread
@@ -18,8 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from refgc.dataset.corrections import Correction, ViewName, object_share
 from refgc.dataset.manifest import Id
 from refgc.dataset.store import store_mask
-from refgc.dataset.verdicts import VerdictLog, checked_name
-from refgc.errors import InputError, sentence_about
+from refgc.dataset.verdicts import VerdictLog, checked_name, utc_now
+from refgc.errors import InputError, first_fault, sentence_about
 from refgc.review.masks import Click, mended, outline_of
 from refgc.review.rows import PictureName, ReviewedRows, view_of
 
@@ -147,7 +146,7 @@ class ReviewRoutes:
                 mask=store_mask(self._rows.root, mask),
                 object_share=object_share(mask),
                 rater=asked.rater,
-                time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                time=utc_now(),
             )
             self._log.correct(correction)
             self._rows.apply(correction)
@@ -246,9 +245,8 @@ def _guarded(answer: Callable[[], Response]) -> Response:
     try:
         return answer()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field, fault = ".".join(map(str, first["loc"])) or "what was sent", first["msg"].removeprefix("Value error, ")
-        return _problem(f"{field}: {fault}", 422)
+        field, fault = first_fault(error)
+        return _problem(f"{field or 'what was sent'}: {fault}", 422)
     except InputError as error:
         return _problem(sentence_about(error), 422)
     except Exception as error:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from refgc.dataset.corrections import object_share
 from refgc.dataset.manifest import PAIRS, ObjectView, Pair, Source, ViewChange, write_rows
 from refgc.dataset.store import store_image, store_mask
 from refgc.imaging.arrays import resized, shrink
@@ -24,23 +25,26 @@ def example_view(product: str, view: str, side: int) -> tuple[Image, Mask]:
     return Image(resized(image.pixels, (side, side))), Mask(small)
 
 
+def stored_view(root: Path, product: str, view: str, side: int) -> ObjectView:
+    """The same, kept in the dataset at `root`."""
+    image, mask = example_view(product, view, side)
+    return ObjectView(
+        picture=store_image(root, image),
+        mask=store_mask(root, mask),
+        mask_maker="source",
+        frame=f"{product}/{view}.jpg",
+        crop=(0, 0, side, side),
+        object_share=object_share(mask),
+    )
+
+
 def make_pairs(
     root: Path, products: Sequence[str] = PRODUCTS, *, side: int = 256, filtered_by: str | None = None
 ) -> list[Pair]:
     """Writes a pair for each product into the dataset at `root`."""
     pairs = []
     for product in products:
-        views = {}
-        for kind in ("hrri", "hrgt"):
-            image, mask = example_view(product, kind, side)
-            views[kind] = ObjectView(
-                picture=store_image(root, image),
-                mask=store_mask(root, mask),
-                mask_maker="source",
-                frame=f"{product}/{kind}.jpg",
-                crop=(0, 0, side, side),
-                object_share=float((mask.values >= 0.5).mean()),
-            )
+        views = {kind: stored_view(root, product, kind, side) for kind in ("hrri", "hrgt")}
         pairs.append(
             Pair(
                 id=f"{product}-1",

@@ -5,24 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-
 from refgc.dataset.manifest import (
     PAIRS,
     TRIPLETS,
     Generation,
-    ObjectView,
     Pair,
     Source,
     Triplet,
     ViewChange,
     append_row,
 )
-from refgc.dataset.store import store_image, store_mask
-from refgc.imaging.arrays import resized
-from refgc.imaging.image import Image, open_image, open_mask
+from refgc.dataset.store import store_image
+from refgc.imaging.image import open_image
+from tests.support.dataset_pairs import EXAMPLES, stored_view
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PRODUCTS = ("camera", "cushion", "mug", "oats_box", "paperback", "record_sleeve", "sauce_bottle", "shoe_box", "tea_tin")
 SOURCE = Source(kind="render", name="RefGC-SR2 examples", licence="CC0-1.0")
 
@@ -39,7 +35,7 @@ def make_dataset(root: Path, products: tuple[str, ...] = PRODUCTS, *, side: int 
     root.mkdir(parents=True, exist_ok=True)
     for product in products:
         folder = EXAMPLES / product
-        hrri, hrgt = (_view(root, folder, name, side) for name in ("hrri", "hrgt"))
+        hrri, hrgt = (stored_view(root, product, name, side) for name in ("hrri", "hrgt"))
         pair = Pair(
             id=f"{product}-pair",
             object_id=product,
@@ -56,17 +52,3 @@ def make_dataset(root: Path, products: tuple[str, ...] = PRODUCTS, *, side: int 
             made = Generation(generator="simulator", simulated=True, task="simulated", seed=0)
             append_row(root / TRIPLETS, Triplet(id=f"{product}-triplet", pair=pair.id, lrgi=lrgi, made=made))
     return root
-
-
-def _view(root: Path, folder: Path, name: str, side: int) -> ObjectView:
-    image = open_image(folder / f"{name}.jpg", name=name)
-    image = image if image.size == (side, side) else Image(resized(image.pixels, (side, side)))
-    mask = open_mask(folder / f"{name}_mask.png", size=image.size, name=name)
-    return ObjectView(
-        picture=store_image(root, image),
-        mask=store_mask(root, mask),
-        mask_maker="source",
-        frame=f"{name}.jpg",
-        crop=(0, 0, side, side),
-        object_share=float(np.mean(mask.values >= 0.5)),
-    )

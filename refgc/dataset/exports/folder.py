@@ -32,6 +32,7 @@ def export_folder(
     *,
     unreviewed: bool = False,
     rows_per_shard: int = ROWS_PER_SHARD,
+    repository: str | None = None,
     progress: Progress = no_progress,
 ) -> ExportResult:
     """Write the dataset as parquet files with a card.
@@ -41,6 +42,7 @@ def export_folder(
         output: folder that `datasets.load_dataset` is given; made where it does not exist.
         unreviewed: take rows that nobody has looked at.
         rows_per_shard: at most.
+        repository: where the folder is to be published; the card names it. None for a folder that stays.
         progress: told of each shard.
 
     Raises:
@@ -57,9 +59,18 @@ def export_folder(
         rows_per_shard=rows_per_shard,
         progress=progress,
     )
-    card = dataset_card(read_entries(root, unreviewed=unreviewed), name=root.resolve().name)
-    write_whole(output / CARD, card.encode())
+    write_card(root, output, unreviewed=unreviewed, repository=repository)
     return result
+
+
+def write_card(root: Path, output: Path, *, unreviewed: bool, repository: str | None = None) -> None:
+    """Write the dataset card alone; see `export_folder`."""
+    entries = read_entries(root, unreviewed=unreviewed)
+    if repository is None:
+        card = dataset_card(entries, name=root.resolve().name)
+    else:
+        card = dataset_card(entries, name=repository.rpartition("/")[2], address=repository)
+    write_whole(output / CARD, card.encode())
 
 
 def _parquet(root: Path, entries: list[Entry]) -> bytes:

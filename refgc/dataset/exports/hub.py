@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from refgc.dataset.check import check_dataset
-from refgc.dataset.exports.card import CARD, dataset_card
-from refgc.dataset.exports.folder import DATA, export_folder
+from refgc.dataset.exports.card import CARD
+from refgc.dataset.exports.folder import DATA, export_folder, write_card
 from refgc.dataset.exports.shards import check_installed, make_folder
 from refgc.dataset.rows import check_some_entries, read_entries
 from refgc.engine import Progress, no_progress
 from refgc.errors import InputError, quoted
 from refgc.hub import in_one_sentence
-from refgc.imaging.files import write_whole
 
 
 def push(
@@ -55,13 +54,10 @@ def push(
     if not allow_unknown_licence:
         _refuse_unknown_licences(root, unreviewed=unreviewed)
     make_folder(staging)
-    if not dry_run:
-        export_folder(root, staging, unreviewed=unreviewed, progress=progress)
-    entries = read_entries(root, unreviewed=unreviewed)
-    name = repository.rpartition("/")[2]
-    write_whole(staging / CARD, dataset_card(entries, name=name, address=repository).encode())
     if dry_run:
+        write_card(root, staging, unreviewed=unreviewed, repository=repository)
         return str(staging / CARD)
+    export_folder(root, staging, unreviewed=unreviewed, repository=repository, progress=progress)
 
     from huggingface_hub import HfApi
 
