@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from refgc.engine import Engine, Progress, RefineResult
+from refgc.engine import Engine, Progress, no_progress
 from refgc.errors import InputError, quoted, sentence_about
 from refgc.imaging.encode import FileOptions, check_file_options, format_of
 from refgc.imaging.files import real_path
 from refgc.imaging.image import DEFAULT_OPTIONS
-from refgc.outputs.result import Destination, check_destination, check_folder, write_result
+from refgc.outputs.result import Destination, check_destination, check_folder, result_line, write_result
 from refgc.pairs import Entry, Pair
 from refgc.request import RefineRequest, Surroundings, check_options, checked_surroundings, make_request
+from refgc.runner import Finished, RunnerName, run
 from refgc.surroundings.weights import check_weights
 
 # Where one of these stops one result, it stops the next ones too.
@@ -211,15 +214,72 @@ def _places(pair: Pair, folders: Folders, *, allow_outside: bool) -> list[Path]:
     return [image, *(real_path(place) for place in (destination.report, destination.stages) if place is not None)]
 
 
+@dataclass(frozen=True, slots=True)
+class PairTask:
+    """One pair of a batch that is to be refined.
+
+    Attributes:
+        number: of its entry, from 1.
+        label: of its entry.
+        pair: its pictures and options.
+    """
+
+    number: int
+    label: str
+    pair: Pair
+
+
+class PairWork:
+    """What a worker does: refines a pair and writes its result."""
+
+    def __init__(
+        self,
+        open_engine: Callable[[], Engine],
+        folders: Folders,
+        defaults: Defaults,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Opens and prepares the engine; what fails here would fail for every pair.
+
+        Args:
+            open_engine: the engine that refines all of them.
+            folders: where the results go.
+            defaults: for what a pair leaves open.
+            progress: of loading the weights.
+
+        Raises:
+            EngineError, InputError: the engine cannot run here.
+        """
+        self._engine = open_engine()
+        self._engine.prepare(progress)
+        self._folders, self._defaults = folders, defaults
+
+    def __call__(self, task: PairTask, progress: Progress = no_progress) -> str:
+        """Writes the result; returns what a person is told of it.
+
+        Raises:
+            InputError: a picture, mask or option cannot be used.
+            EngineError: the engine fails at this pair.
+            OSError: the result cannot be written.
+        """
+        destination = self._folders.destination(task.pair)
+        result = self._engine.refine(request_for(task.pair, self._defaults), progress)
+        write_result(result, destination, file_options_for(task.pair, self._defaults))
+        return result_line(result, destination.image)
+
+
 def run_batch(
     entries: list[Entry],
     folders: Folders,
     defaults: Defaults,
-    engine: Engine,
+    open_engine: Callable[[], Engine],
     *,
     overwrite: bool,
     begin: Callable[[int, str], Progress],
-    finished: Callable[[Path, RefineResult], None],
+    finished: Callable[[str], None],
+    runner: RunnerName = "local",
+    workers: int | None = 1,
+    gpus_per_worker: int = 0,
 ) -> Outcome:
     """Refines every pair that has no result yet, and goes on past those that cannot be refined.
 
@@ -227,47 +287,72 @@ def run_batch(
         entries: the pairs, as `check_outputs` returns them.
         folders: where the results go; missing folders are made.
         defaults: for what a pair leaves open.
-        engine: refines all of them.
+        open_engine: the engine that refines all of them, once in each worker; picklable.
         overwrite: whether finished results are made anew.
-        begin: called with the number, from 1, and label of each pair that begins; returns its progress.
-        finished: called with the picture's path and the result after each one is written.
+        begin: called with the number, from 1, and label of each pair that begins; returns its progress. Where several
+            workers are busy it is called when a pair is finished, with the number of those that are.
+        finished: told a line on each result that is written.
+        runner: see `refgc.runner.run`.
+        workers: see there. One local worker is this process itself.
+        gpus_per_worker: see there.
 
     Raises:
         OSError: the disk takes no more; what was finished before stays.
-        EngineError, InputError: the engine cannot run here.
+        EngineError, InputError: the engine cannot run here, or the workers cannot be had.
     """
-    outcome = Outcome()
+    outcome, bad = Outcome(), dict[int, tuple[str, str]]()
+    waiting = []
     for number, entry in enumerate(entries, start=1):
-        if isinstance(entry.pair, InputError):
-            outcome.bad.append((entry.label, str(entry.pair)))
-            continue
-        destination = folders.destination(entry.pair)
         try:
+            if isinstance(entry.pair, InputError):
+                raise entry.pair
+            destination = folders.destination(entry.pair)
             if destination.is_finished() and not overwrite:
                 outcome.skipped += 1
                 continue
             check_destination(destination, entry.pair.inputs, make_folders=True)
-            options = file_options_for(entry.pair, defaults)
-            check_file_options(options, destination.image)
+            check_file_options(file_options_for(entry.pair, defaults), destination.image)
         except (InputError, OSError) as error:
             if _stops_all(error) or _stops_all(error.__cause__):
                 raise
-            outcome.bad.append((entry.label, sentence_about(error)))
+            bad[number] = (entry.label, sentence_about(error))
             continue
-        progress = begin(number, entry.label)
-        # What fails here would fail for every pair.
-        engine.prepare(progress)
-        try:
-            result = engine.refine(request_for(entry.pair, defaults), progress)
-            write_result(result, destination, options)
-        except Exception as error:  # whatever is wrong with one pair, the others are still to be refined
-            if _stops_all(error):
-                raise
-            outcome.bad.append((entry.label, sentence_about(error)))
-            continue
-        outcome.done += 1
-        finished(destination.image, result)
+        waiting.append(PairTask(number, entry.label, entry.pair))
+    build = partial(PairWork, open_engine, folders, defaults)
+    here = runner == "local" and workers == 1
+    with closing(
+        _one_by_one(build, waiting, begin)
+        if here
+        else run(build, waiting, runner=runner, workers=workers, gpus_per_worker=gpus_per_worker)
+    ) as under_way:
+        for count, one in enumerate(under_way, start=1):
+            if not here:
+                begin(count, one.item.label)
+            if one.error is not None:
+                if _stops_all(one.error):
+                    raise one.error
+                bad[one.item.number] = (one.item.label, sentence_about(one.error))
+            else:
+                assert one.outcome is not None, "either is set"
+                outcome.done += 1
+                finished(one.outcome)
+    outcome.bad = [bad[number] for number in sorted(bad)]
     return outcome
+
+
+def _one_by_one(
+    build: Callable[[Progress], PairWork], tasks: Iterable[PairTask], begin: Callable[[int, str], Progress]
+) -> Generator[Finished[PairTask, str], None, None]:
+    """As `refgc.runner.run`, in this process, with the progress of each pair."""
+    work: PairWork | None = None
+    for task in tasks:
+        progress = begin(task.number, task.label)
+        work = work or build(progress)
+        try:
+            finished: Finished[PairTask, str] = Finished(task, work(task, progress))
+        except Exception as error:  # whatever is wrong with one pair, the others are still to be refined
+            finished = Finished(task, error=error)
+        yield finished
 
 
 def _stops_all(error: BaseException | None) -> bool:

@@ -27,6 +27,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from refgc import machine
@@ -135,8 +136,8 @@ def run(
             module.
         items: the work; each is a small value, such as a row. Large things belong into files.
         runner: "local" for processes of this machine; "ray" for actors of the Ray cluster that RAY_ADDRESS names or
-            that runs here, and without one for a cluster of this machine alone. Files must then lie where all machines
-            see them, and all need the same version of this package.
+            that runs here, and without one for a cluster of this machine alone. The working folder and all files must
+            then lie where all machines see them, at the same place, and all need the same version of this package.
         workers: how many at once; None takes one for each core, or for each share of the GPUs.
         gpus_per_worker: how many GPUs each worker has to itself; 0 for work without a GPU.
 
@@ -217,12 +218,15 @@ def _ended_error(how: str) -> WorkerEndedError:
 class _Served:
     """The work inside a worker, which answers and never raises."""
 
-    def __init__(self, build: Callable[[], Work[Any, Any]]) -> None:
+    def __init__(self, build: Callable[[], Work[Any, Any]], folder: Path) -> None:
         self._build = build
+        self._folder = folder
         self._work: Work[Any, Any] | None = None
 
     def build(self) -> _Reply:
         try:
+            # A worker of a cluster is started elsewhere, and relative paths begin at the folder of the run.
+            os.chdir(self._folder)
             self._work = self._build()
         except Exception as error:
             return _Reply(error=_picklable(error))
@@ -325,7 +329,7 @@ def _serve(pipe: connection.Connection, build: Callable[[], Work[Any, Any]], gpu
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    served = _Served(build)
+    served = _Served(build, Path.cwd())
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(served.build())
         while True:
@@ -430,7 +434,7 @@ class _RayPool:
         )
 
     def start(self) -> _RayWorker:
-        actor = self._actor.remote(self._build)
+        actor = self._actor.remote(self._build, Path.cwd())
         self._started.append(actor)
         return _RayWorker(actor)
 

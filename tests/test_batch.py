@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from PIL import ImageCms
 
 from refgc.batch import Defaults, Folders, check_defaults, check_outputs, run_batch
 from refgc.correspondence.engine import CorrespondenceEngine
-from refgc.engine import Report, no_progress
+from refgc.engine import Progress, RefineResult, Report, Viewer, no_progress
 from refgc.errors import EngineError, InputError
 from refgc.imaging.encode import FileOptions
 from refgc.pairs import Entry, Pair, read_pairs
+from refgc.request import RefineRequest
 from tests.support.command import assert_one_sentence, run_inside
 from tests.support.synthetic import make_synthetic_pair
 
@@ -351,6 +353,52 @@ def test_a_batch_goes_past_bad_pairs_lists_them_and_is_resumed(pictures: Path, t
     assert third.stdout.splitlines()[-1] == "3 refined, 0 finished before, 2 without a result."
 
 
+@pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+def test_several_workers_write_the_same_bytes_as_one(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    (pictures / "broken.png").write_text("no picture")
+    lines = (f"card.png,{name}.png" for name in ("one", "broken", "two", "three"))
+    write_list(pictures, "pairs.csv", "reference,generated", *lines)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["refine", "--pairs", "pictures/pairs.csv", "--scale", "1", "--report", "reports"]
+    one = run_inside(*arguments, "--output", "alone")
+    several = run_inside(*arguments, "--output", "together", "--runner", runner, "--workers", "2", "--overwrite")
+    assert (one.returncode, several.returncode) == (2, 2)
+    assert one.stderr == several.stderr
+    assert [line.split(":")[0] for line in several.stderr.splitlines()] == ["line 3"]
+    assert several.stdout.splitlines()[-1] == "3 refined, 0 finished before, 1 without a result."
+    assert sorted(several.stdout.replace("together", "alone").splitlines()) == sorted(one.stdout.splitlines())
+    written = {path.name: path.read_bytes() for path in Path("together").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in Path("alone").iterdir()}
+    assert sorted(written) == ["one.png", "three.png", "two.png"]
+
+
+class EndsAtTwo(CorrespondenceEngine):
+    """An engine whose process ends at one of the pictures."""
+
+    def refine(
+        self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
+    ) -> RefineResult:
+        if request.object_name == "two":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().refine(request, progress, viewer)
+
+
+def test_a_worker_that_ends_at_one_pair_costs_that_pair_alone(pictures: Path, tmp_path: Path) -> None:
+    pairs = [
+        Pair(reference=pictures / "card.png", generated=pictures / f"{name}.png", object=name, scale=1)
+        for name in ("one", "two", "three")
+    ]
+    outcome = run_batch(
+        entries_of(*pairs), Folders(tmp_path / "out"), Defaults(), EndsAtTwo,
+        overwrite=False, begin=lambda number, label: no_progress, finished=lambda line: None, workers=2,
+    )  # fmt: skip
+    assert outcome.done == 2
+    assert [label for label, _ in outcome.bad] == [entries_of(*pairs)[1].label]
+    assert "SIGKILL" in outcome.bad[0][1]
+
+
 def test_each_pair_may_have_a_profile_a_quality_and_bits_of_its_own(pictures: Path, tmp_path: Path) -> None:
     source = write_list(
         pictures,
@@ -479,6 +527,6 @@ def test_a_disk_that_is_full_before_a_pair_begins_ends_the_batch(
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(InputError, match="No space left on device"):
         run_batch(
-            entries_of(*pairs), Folders(tmp_path), Defaults(), CorrespondenceEngine(),
-            overwrite=False, begin=lambda number, label: no_progress, finished=lambda path, result: None,
+            entries_of(*pairs), Folders(tmp_path), Defaults(), CorrespondenceEngine,
+            overwrite=False, begin=lambda number, label: no_progress, finished=lambda line: None,
         )  # fmt: skip

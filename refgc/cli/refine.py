@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from refgc.cli.options import BAD_INPUT, Debug, remember_debug
+from refgc.cli.options import BAD_INPUT, Debug, RunnerChoice, remember_debug
 from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
 from refgc.errors import InputError
 
 if TYPE_CHECKING:
     from refgc.batch import Defaults, Folders
-    from refgc.engine import RefineResult
     from refgc.outputs.result import Destination
     from refgc.pairs import Pair
 
@@ -96,6 +97,19 @@ def refine(
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="With --pairs: let the list's outputs lead out of the folder.")
     ] = False,
+    runner: Annotated[
+        RunnerChoice, typer.Option(help="With --pairs: processes of this machine, or a Ray cluster.")
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="With --pairs: how many pairs at once; one when not given, with --runner ray one for each core or GPU."
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        int | None,
+        typer.Option(help="With --pairs: GPUs of each worker; 1 for diffusion and else 0 when not given."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -126,7 +140,9 @@ def refine(
     else:
         if given:
             raise InputError(f"With --pairs the list names the pictures; leave {given[0]} out.")
-        _refine_many(pairs, Folders(output, report, stages), defaults, engine, speed, overwrite, allow_outside, quiet)
+        folders = Folders(output, report, stages)
+        how = _Workers(engine, speed, runner, workers, gpus_per_worker)
+        _refine_many(pairs, folders, defaults, how, overwrite, allow_outside, quiet)
 
 
 def report_schema() -> None:
@@ -143,7 +159,7 @@ def _refine_one(
 ) -> None:
     from refgc.batch import request_for
     from refgc.imaging.encode import check_file_options
-    from refgc.outputs.result import check_destination, write_result
+    from refgc.outputs.result import check_destination, result_line, write_result
     from refgc.refinement import choose
     from refgc.terminal import stage_bar
 
@@ -155,46 +171,57 @@ def _refine_one(
         check_stopped()
         write_result(result, destination, defaults.file)
     if not quiet:
-        _show_result(destination.image, result)
+        tell(result_line(result, destination.image))
+
+
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """The options of the command that say what refines a batch; see its help."""
+
+    engine: EngineChoice
+    speed: str | None
+    runner: RunnerChoice
+    workers: int | None
+    gpus_per_worker: int | None
 
 
 def _refine_many(
     pairs: Path,
     folders: Folders,
     defaults: Defaults,
-    engine: EngineChoice,
-    speed: str | None,
+    how: _Workers,
     overwrite: bool,
     allow_outside: bool,
     quiet: bool,
 ) -> None:
     from refgc.batch import check_defaults, check_outputs, run_batch
     from refgc.pairs import read_pairs
-    from refgc.refinement import choose
+    from refgc.refinement import best_engine, choose
     from refgc.terminal import pairs_bars, show_bad_pairs
 
     entries = check_outputs(read_pairs(pairs), folders, allow_outside=allow_outside)
     check_defaults(entries, folders, defaults)
+    # Decided here, so that no two workers decide differently.
+    name = best_engine(speed=how.speed) if how.engine == "auto" else how.engine
+    open_engine = partial(choose, name, speed=how.speed)
+    if how.runner == "local":
+        open_engine()  # one that cannot run here is refused before anything is begun
     with native_messages_off(), pairs_bars(len(entries), quiet=quiet) as begin:
         outcome = run_batch(
             entries,
             folders,
             defaults,
-            choose(engine, speed=speed),
+            open_engine,
             overwrite=overwrite,
             begin=lambda number, label: stoppable(begin(number, label)),
-            finished=(lambda path, result: None) if quiet else _show_result,
+            finished=(lambda line: None) if quiet else tell,
+            runner=how.runner,
+            workers=1 if how.workers is None and how.runner == "local" else how.workers,
+            gpus_per_worker=int(name == "diffusion") if how.gpus_per_worker is None else how.gpus_per_worker,
         )
+        check_stopped()
     if not quiet:
         tell(f"{outcome.done} refined, {outcome.skipped} finished before, {len(outcome.bad)} without a result.")
     if outcome.bad:
         show_bad_pairs(outcome.bad)
         raise typer.Exit(BAD_INPUT)
-
-
-def _show_result(path: Path, result: RefineResult) -> None:
-    from refgc.outputs.result import lost_transparency
-
-    width, height = result.report.output_size
-    sentences = filter(None, (result.report.message, lost_transparency(result.image, path)))
-    tell(f"{path} ({width}x{height}): {' '.join(sentences)}")

@@ -117,6 +117,13 @@ def write_result(result: RefineResult, destination: Destination, options: FileOp
             earlier.unlink()
 
 
+def result_line(result: RefineResult, path: Path) -> str:
+    """What a person is told of a result that was written to `path`, on one line."""
+    width, height = result.report.output_size
+    sentences = filter(None, (result.report.message, lost_transparency(result.image, path)))
+    return f"{path} ({width}x{height}): {' '.join(sentences)}"
+
+
 def lost_transparency(image: Image, path: Path) -> str:
     """One sentence for the person who asked, where a file cannot hold the image's transparency; empty elsewhere."""
     if image.alpha is None or keeps_transparency(path):
