@@ -6,6 +6,7 @@ A run writes these into the dataset's folder:
     pairs.progress.jsonl  an object a line, with all that it gave; whole lines only
     pairs.jsonl           the pairs, sorted, written at the end
     rejections.jsonl      what was left out, sorted, likewise
+    answers/              what the multimodal model said, by the content of the question
     files/                pictures and masks, by their content
 
 An object is done when its line is there. A run that was ended at any moment repeats at most the objects that were under
@@ -23,14 +24,23 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from refgc import machine
 from refgc.correspondence.learned import find_networks
 from refgc.dataset.frames import Frame, read_frames
+from refgc.dataset.language_model import (
+    AnyAnswer,
+    FrameScores,
+    LanguageModel,
+    LanguageModelSource,
+    PairScores,
+    UnusableAnswerError,
+    find_language_model,
+)
 from refgc.dataset.manifest import (
     PAIRS,
     REJECTIONS,
-    Category,
     ObjectView,
     Pair,
     Rejection,
@@ -48,39 +58,12 @@ from refgc.dataset.views import View, ViewPair, crop, find_pairs, find_views
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError, quoted, sentence_about
 from refgc.imaging.files import MEGABYTE, write_whole
-from refgc.imaging.image import Image
 from refgc.machine import BLAS_THREADS
-from refgc.runner import Finished, RunnerName, WorkerEndedError, run
+from refgc.runner import Finished, WorkerEndedError, run
+from refgc.settings import settings as environment
 
-RUN, PROGRESS = "pairs.run.json", "pairs.progress.jsonl"
+RUN, PROGRESS, ANSWERS = "pairs.run.json", "pairs.progress.jsonl", "answers"
 MAKER = "refgc"
-
-
-class Description(Protocol):
-    """What a multimodal model says of an object's frames."""
-
-    object_name: str
-    category: Category
-    caption: str
-    keep: bool
-    reason: str
-
-
-class FrameFilter(Protocol):
-    """A multimodal model that filters, names and captions; picklable, since each process has one."""
-
-    @property
-    def name(self) -> str:
-        """Of the model, as rows name it."""
-        ...
-
-    def describe(self, frames: Sequence[Image]) -> Description:
-        """The object that the frames show; `keep` is false, with a reason, where they are of no use."""
-        ...
-
-    def score_frame(self, frame: Image, object_name: str) -> Sequence[Score]:
-        """Scores of one frame; none where it is of no use."""
-        ...
 
 
 class ObjectOutcome(Row):
@@ -99,18 +82,18 @@ class ObjectOutcome(Row):
 
 @dataclass(frozen=True, slots=True)
 class PairsWork:
-    """The work on one object, for a process of its own.
+    """The work on one object.
 
     Attributes:
         output: the dataset's folder.
         settings: of the run.
-        frame_filter: the multimodal model, or None.
+        model: filters, names and captions; None goes without.
         masker: the model that makes masks, or None for the weight-free segmenter.
     """
 
     output: Path
     settings: PairSettings
-    frame_filter: FrameFilter | None = None
+    model: LanguageModel | None = None
     masker: ObjectMasker | None = None
 
     def __call__(self, item: SourceObject) -> ObjectOutcome:
@@ -131,7 +114,8 @@ class PairsWork:
             rejected += more
             views, more = find_views(masked, self.settings, networks)
             rejected += more
-            pairs, more = find_pairs(views, self.settings, networks)
+            judge = None if self.model is None else partial(self._judged, self.model, item.name)
+            pairs, more = find_pairs(views, self.settings, networks, judge)
             rejected += more
         if not pairs:
             rejected.append(Rejection(step="object", what=item.label, reason=_why_none(kept, views)))
@@ -140,27 +124,45 @@ class PairsWork:
 
     def _filtered(
         self, frames: list[Frame], item: SourceObject, rejected: list[Rejection]
-    ) -> tuple[list[Frame], SourceObject, dict[str, Sequence[Score]]]:
+    ) -> tuple[list[Frame], SourceObject, dict[str, tuple[Score, ...]]]:
         """The frames that the multimodal model keeps, the object as it names it, and its scores by frame."""
-        if self.frame_filter is None or not frames:
+        if self.model is None or not frames:
             return frames, item, {}
-        said = self.frame_filter.describe([frame.image for frame in frames])
-        if not said.keep:
-            rejected.append(Rejection(step="model", what=item.label, reason=said.reason))
+        said = _asked(partial(self.model.describe, [frame.image for frame in frames]))
+        if isinstance(said, str) or not said.keep:
+            reason = said if isinstance(said, str) else said.reason
+            rejected.append(Rejection(step="model", what=item.label, reason=reason))
             return [], item, {}
-        scores = {frame.name: self.frame_filter.score_frame(frame.image, said.object_name) for frame in frames}
-        kept = [frame for frame in frames if scores[frame.name]]
-        rejected.extend(
-            Rejection(step="model", what=frame.name, reason="The model finds the frame of no use.")
-            for frame in frames
-            if not scores[frame.name]
-        )
+        scores: dict[str, tuple[Score, ...]] = {}
+        for frame in frames:
+            answer = _asked(partial(self.model.score_frame, frame.image, said.object_name))
+            points = self._points(self.model, answer)
+            if isinstance(points, str):
+                rejected.append(Rejection(step="model", what=frame.name, reason=points))
+            else:
+                scores[frame.name] = points
         # What the source says of its own objects stays.
         category = said.category if item.category == "other" else item.category
         named = replace(item, name=said.object_name, category=category, caption=item.caption or said.caption)
-        return kept, named, scores
+        return [frame for frame in frames if frame.name in scores], named, scores
 
-    def _row(self, pair: ViewPair, item: SourceObject, scores: Mapping[str, Sequence[Score]]) -> Pair:
+    def _judged(self, model: LanguageModel, object_name: str, pair: ViewPair) -> tuple[Score, ...] | str:
+        """The model's scores of a pair's pictures, or why it is left out."""
+        hrri = crop(pair.hrri.masked, self.settings.hrri_object, self.settings).image
+        hrgt = crop(pair.hrgt.masked, self.settings.hrgt_object, self.settings).image
+        return self._points(model, _asked(partial(model.score_pair, hrri, hrgt, object_name)))
+
+    def _points(self, model: LanguageModel, answer: FrameScores | PairScores | str) -> tuple[Score, ...] | str:
+        """The points of an answer, or why it has none or too few."""
+        if isinstance(answer, str):
+            return answer
+        scores = model.scores_of(answer)
+        least = min(scores, key=lambda score: score.value)
+        if least.value < self.settings.least_points:
+            return f"The model gives {least.name} {least.value:g} of 5 points: {answer.reason}"
+        return scores
+
+    def _row(self, pair: ViewPair, item: SourceObject, scores: Mapping[str, tuple[Score, ...]]) -> Pair:
         names = f"{pair.hrri.name}\n{pair.hrgt.name}"
         return Pair(
             id=f"{item.id}.{hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()[:8]}",
@@ -172,14 +174,15 @@ class PairsWork:
             hrri=self._view(pair.hrri, self.settings.hrri_object, scores),
             hrgt=self._view(pair.hrgt, self.settings.hrgt_object, scores),
             change=pair.change,
-            filtered_by=None if self.frame_filter is None else self.frame_filter.name,
+            filtered_by=None if self.model is None else self.model.name,
             scores=(
                 Score(name="log10 chance of the matches (less is better)", value=pair.log_chance, maker=MAKER),
                 Score(name="outline overlap", value=pair.outline_overlap, maker=MAKER),
+                *pair.scores,
             ),
         )
 
-    def _view(self, view: View, object_size: float, scores: Mapping[str, Sequence[Score]]) -> ObjectView:
+    def _view(self, view: View, object_size: float, scores: Mapping[str, tuple[Score, ...]]) -> ObjectView:
         masked = view.masked
         shown = crop(masked, object_size, self.settings)
         own = (
@@ -219,6 +222,10 @@ class PairsSummary:
 
 
 NO_NETWORKS = "Pairs are found by learned matching, and its weights are not here; run `refgc setup` once."
+ONE_CHOICE = (
+    "give --server or --model to filter and caption by a multimodal model, or --no-vlm to go without (server, model "
+    "and no_vlm of the settings)."
+)
 
 
 def run_pairs(
@@ -227,10 +234,7 @@ def run_pairs(
     settings: PairSettings,
     *,
     captions: Path | None = None,
-    frame_filter: FrameFilter | None = None,
     masker: ObjectMasker | None = None,
-    runner: RunnerName = "local",
-    workers: int | None = None,
     tell: Callable[[str], None] = print,
     progress: Progress = no_progress,
 ) -> PairsSummary:
@@ -241,17 +245,14 @@ def run_pairs(
         output: the dataset's folder; it is made.
         settings: of the run.
         captions: CSV or JSONL; None takes that of the source.
-        frame_filter: the multimodal model; None is `--no-vlm`.
         masker: makes masks; None takes the weight-free segmenter.
-        runner: see `refgc.runner.run`.
-        workers: see there.
         tell: prints a line on what will be done.
         progress: called after each object.
 
     Raises:
-        InputError: the source, its captions or the number of workers cannot be used, or the folder holds the pairs of
-            another run.
-        EngineError: the weights of learned matching are not here, or a model cannot run.
+        InputError: the source, its captions or the number of workers cannot be used, the settings choose no model or
+            two ways, or the folder holds the pairs of another run.
+        EngineError: the weights of learned matching are not here, or a model is not reached or cannot run.
         OSError: the disk takes no more; what is done stays.
     """
     if find_networks() is None:
@@ -259,7 +260,8 @@ def run_pairs(
     objects = find_objects(source, settings, captions)
     if output.resolve().is_relative_to(source.resolve()):
         raise InputError("The output lies inside the source, and would be read as a part of it; choose another folder.")
-    described = _description(source, objects, settings, frame_filter, masker)
+    model = _chosen_model(settings, output / ANSWERS)
+    described = _description(source, objects, settings, model, masker)
     _check_run(output, described)
     journal = output / PROGRESS
     done = {outcome.object for outcome in read_rows(journal, ObjectOutcome)}
@@ -268,8 +270,14 @@ def run_pairs(
     summary = PairsSummary(objects=len(objects), skipped=len(objects) - len(waiting))
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / RUN, described)
-    work = PairsWork(output, settings, frame_filter, masker)
-    with closing(run(partial(_worker, work), waiting, runner=runner, workers=workers)) as finished:
+    finished = run(
+        partial(_worker, output, settings, model, masker),
+        waiting,
+        runner=settings.runner,
+        workers=settings.workers,
+        gpus_per_worker=_gpus_per_worker(settings),
+    )
+    with closing(finished):
         for number, one in enumerate(finished, 1):
             append_row(journal, _outcome(one))
             progress(f"{number} of {len(waiting)} objects", number / len(waiting))
@@ -285,9 +293,50 @@ def run_pairs(
     return summary
 
 
-def _worker(work: PairsWork) -> Callable[[SourceObject], ObjectOutcome]:
-    """What a worker does; see `refgc.runner.run`."""
-    return partial(_safe, work)
+def _chosen_model(settings: PairSettings, cache: Path) -> LanguageModelSource | None:
+    """The multimodal model, which is here or reached; None for `no_vlm`."""
+    asks = settings.server is not None or settings.model is not None
+    if asks and settings.no_vlm:
+        raise InputError(f"Both a multimodal model and none are chosen: {ONE_CHOICE}")
+    if not asks and not settings.no_vlm:
+        raise InputError(f"It is not chosen who filters and captions: {ONE_CHOICE}")
+    if not asks:
+        return None
+    return find_language_model(cache, server=settings.server, model=settings.model, max_pixels=settings.max_pixels)
+
+
+def _gpus_per_worker(settings: PairSettings) -> int:
+    """GPUs of each worker: where nothing is said, one where workers hold a model and there is a GPU for it."""
+    if settings.gpus_per_worker is not None:
+        return settings.gpus_per_worker
+    holds_model = settings.model is not None and settings.server is None
+    return int(holds_model and environment().device != "cpu" and bool(machine.find_gpus()))
+
+
+def _worker(
+    output: Path, settings: PairSettings, model: LanguageModelSource | None, masker: ObjectMasker | None
+) -> Callable[[SourceObject], ObjectOutcome]:
+    """What a worker does, its models opened once; see `refgc.runner.run`."""
+    return partial(_safe, PairsWork(output, settings, None if model is None else model.open(), masker))
+
+
+def _asked(question: Callable[[], AnyAnswer]) -> AnyAnswer | str:
+    """The model's answer, or why there is none to this question.
+
+    Whatever else goes wrong would go wrong at the next question too, so it ends the run.
+
+    Raises:
+        EngineError: the model cannot be reached or run.
+        OSError: the disk takes no more.
+    """
+    try:
+        return question()
+    except UnusableAnswerError as error:
+        return str(error)
+    except (EngineError, OSError):
+        raise
+    except Exception as error:
+        raise EngineError(sentence_about(error)) from error
 
 
 def _outcome(one: Finished[SourceObject, ObjectOutcome]) -> ObjectOutcome:
@@ -328,7 +377,7 @@ def _description(
     source: Path,
     objects: Sequence[SourceObject],
     settings: PairSettings,
-    frame_filter: FrameFilter | None,
+    model: LanguageModelSource | None,
     masker: ObjectMasker | None,
 ) -> bytes:
     """What a run depends on beside the pictures themselves; the same for the same run."""
@@ -337,8 +386,8 @@ def _description(
     ]
     described = {
         "source": str(source.resolve()),
-        "settings": settings.model_dump(mode="json"),
-        "filter": None if frame_filter is None else frame_filter.name,
+        "settings": settings.model_dump(mode="json", exclude=set(PairSettings.PLACES)),
+        "model": None if model is None else model.name,
         "masks": None if masker is None else masker.maker,
         "objects": hashlib.sha256("\n".join(words).encode(errors="surrogateescape")).hexdigest(),
     }

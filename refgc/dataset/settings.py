@@ -5,12 +5,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from refgc.dataset.language_model import LEAST_PIXELS, MAX_PIXELS
 from refgc.dataset.manifest import Share
 from refgc.errors import InputError, quoted
+from refgc.runner import RunnerName
 
 Positive = Annotated[int, Field(gt=0)]
 Size = Annotated[float, Field(gt=0.0)]
@@ -53,7 +55,26 @@ class PairSettings(BaseModel):
         hrgt_object: the same of the HRGT.
         least_object: least of both: an LRGI of a quarter of the side must still show the object.
         enlargement: the most pixels of a picture for each pixel of its frame.
+        server: the address of an OpenAI-compatible server, whose model filters, names and captions.
+        model: which of the server's models, None for its first; without a server, a folder or Hub repository on this
+            machine with a Qwen3-VL.
+        no_vlm: whether to go without such a model. Either it or one of `server` and `model` is to be chosen.
+        least_points: a frame or pair to which the model gives fewer points in anything, of 1 to 5, is left out.
+        max_pixels: of a picture that the model is shown; a larger one is made smaller.
+        runner: see `refgc.runner.run`.
+        workers: see there.
+        gpus_per_worker: see there. None takes 1 where workers hold a model and this machine has a GPU for it, else 0.
     """
+
+    # Where the work is done, which does not change what comes out. Of the model the name does; a run keeps it.
+    PLACES: ClassVar[frozenset[str]] = frozenset({"server", "model", "no_vlm", "runner", "workers", "gpus_per_worker"})
+
+    # What a flag takes the place of beside the same key of the file.
+    INSTEAD: ClassVar[Mapping[str, frozenset[str]]] = {
+        "server": frozenset({"no_vlm"}),
+        "model": frozenset({"no_vlm"}),
+        "no_vlm": frozenset({"server", "model"}),
+    }
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -85,6 +106,14 @@ class PairSettings(BaseModel):
     hrgt_object: Share = 0.6
     least_object: Share = 0.25
     enlargement: Size = 1.5
+    server: str | None = None
+    model: str | None = None
+    no_vlm: bool = False
+    least_points: Annotated[int, Field(ge=1, le=5)] = 3
+    max_pixels: Annotated[int, Field(ge=LEAST_PIXELS)] = MAX_PIXELS
+    runner: RunnerName = "local"
+    workers: Positive | None = None
+    gpus_per_worker: Annotated[int, Field(ge=0)] | None = None
 
 
 class RunSettings(BaseModel):
@@ -120,11 +149,8 @@ def read_pair_settings(file: Path | None, flags: Mapping[str, Any]) -> PairSetti
         except ValueError as error:
             raise InputError(f"The settings {quoted(str(file))} are no TOML ({error}).") from error
     table = content.get("pairs", {})
-    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return RunSettings.model_validate(
-            {**content, "pairs": {**table, **given} if isinstance(table, dict) else table}
-        ).pairs
+        return RunSettings.model_validate({**content, "pairs": _flags_first(table, flags, PairSettings.INSTEAD)}).pairs
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(map(str, first["loc"]))
@@ -133,3 +159,12 @@ def read_pair_settings(file: Path | None, flags: Mapping[str, Any]) -> PairSetti
                 f"The settings have no {quoted(name)}; `refgc.dataset.settings.PairSettings` lists those there are."
             ) from error
         raise InputError(f"The setting {name} cannot be used: {first['msg']}.") from error
+
+
+def _flags_first(table: Any, flags: Mapping[str, Any], instead: Mapping[str, frozenset[str]]) -> Any:
+    """A table of the file with what the command line says in place of its own; what is no table stays as it is."""
+    if not isinstance(table, dict):
+        return table
+    given = {name: value for name, value in flags.items() if value is not None}
+    replaced = {other for name in given for other in instead.get(name, ())}
+    return {name: value for name, value in table.items() if name not in replaced} | given
