@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from refgc.cli.options import Debug, RunnerChoice, remember_debug
 from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
+
+# As `refgc.dataset.settings.MaskChoice`, whose module would make the help slow.
+MaskChoice = Literal["auto", "source", "weight-free", "sam3", "sam3-video"]
 
 
 def pairs(
@@ -33,6 +36,13 @@ def pairs(
     no_vlm: Annotated[
         bool, typer.Option("--no-vlm", help="Filter and caption without a multimodal model; the rows say so.")
     ] = False,
+    masks: Annotated[
+        MaskChoice | None,
+        typer.Option(
+            help="Who makes the masks: the source where it has them and else the weight-free segmenter (auto), or one "
+            "of them alone, or the SAM 3 that REFGC_SAM names, in each picture or along a video."
+        ),
+    ] = None,
     settings: Annotated[
         Path | None, typer.Option(help="TOML with a table called pairs; what the command line says goes before it.")
     ] = None,
@@ -68,6 +78,7 @@ def pairs(
         "server": server,
         "model": model,
         "no_vlm": no_vlm or None,
+        "masks": masks,
         "collection": collection,
         "licence": licence,
         "pairs_per_object": pairs_per_object,

@@ -50,9 +50,9 @@ from refgc.dataset.manifest import (
     read_rows,
     write_rows,
 )
-from refgc.dataset.object_masks import ObjectMasker, mask_frames
+from refgc.dataset.object_masks import ObjectMasker, ObjectMaskerSource, find_masker, mask_frames
 from refgc.dataset.settings import PairSettings
-from refgc.dataset.sources import SourceObject, find_objects, needed_bytes
+from refgc.dataset.sources import SourceObject, Video, find_objects, needed_bytes
 from refgc.dataset.store import store_image, store_mask
 from refgc.dataset.views import View, ViewPair, crop, find_pairs, find_views
 from refgc.engine import Progress, no_progress
@@ -88,7 +88,7 @@ class PairsWork:
         output: the dataset's folder.
         settings: of the run.
         model: filters, names and captions; None goes without.
-        masker: the model that makes masks, or None for the weight-free segmenter.
+        masker: the model that makes masks, where the settings ask for one.
     """
 
     output: Path
@@ -185,10 +185,9 @@ class PairsWork:
     def _view(self, view: View, object_size: float, scores: Mapping[str, tuple[Score, ...]]) -> ObjectView:
         masked = view.masked
         shown = crop(masked, object_size, self.settings)
-        own = (
-            Score(name="sharpness", value=view.sharpness, maker=MAKER),
-            Score(name="mask quality", value=masked.quality, maker=MAKER),
-        )
+        own = [Score(name="sharpness", value=view.sharpness, maker=MAKER)]
+        if masked.quality is not None:
+            own.append(Score(name="mask quality", value=masked.quality, maker=MAKER))
         region = shown.region
         return ObjectView(
             picture=store_image(self.output, shown.image),
@@ -234,7 +233,6 @@ def run_pairs(
     settings: PairSettings,
     *,
     captions: Path | None = None,
-    masker: ObjectMasker | None = None,
     tell: Callable[[str], None] = print,
     progress: Progress = no_progress,
 ) -> PairsSummary:
@@ -245,7 +243,6 @@ def run_pairs(
         output: the dataset's folder; it is made.
         settings: of the run.
         captions: CSV or JSONL; None takes that of the source.
-        masker: makes masks; None takes the weight-free segmenter.
         tell: prints a line on what will be done.
         progress: called after each object.
 
@@ -261,6 +258,7 @@ def run_pairs(
     if output.resolve().is_relative_to(source.resolve()):
         raise InputError("The output lies inside the source, and would be read as a part of it; choose another folder.")
     model = _chosen_model(settings, output / ANSWERS)
+    masker = _chosen_masker(settings, objects)
     described = _description(source, objects, settings, model, masker)
     _check_run(output, described)
     journal = output / PROGRESS
@@ -305,19 +303,28 @@ def _chosen_model(settings: PairSettings, cache: Path) -> LanguageModelSource | 
     return find_language_model(cache, server=settings.server, model=settings.model, max_pixels=settings.max_pixels)
 
 
+def _chosen_masker(settings: PairSettings, objects: Sequence[SourceObject]) -> ObjectMaskerSource | None:
+    """The model that makes masks, which is here; None where the settings ask for none."""
+    if settings.masks == "sam3-video" and not all(isinstance(item.material, Video) for item in objects):
+        raise InputError("The masks sam3-video follow the object along a video, and the source has photos; take sam3.")
+    return find_masker(settings.masks) if settings.masks in ("sam3", "sam3-video") else None
+
+
 def _gpus_per_worker(settings: PairSettings) -> int:
     """GPUs of each worker: where nothing is said, one where workers hold a model and there is a GPU for it."""
     if settings.gpus_per_worker is not None:
         return settings.gpus_per_worker
-    holds_model = settings.model is not None and settings.server is None
+    asks_model_here = settings.model is not None and settings.server is None
+    holds_model = asks_model_here or settings.masks in ("sam3", "sam3-video")
     return int(holds_model and environment().device != "cpu" and bool(machine.find_gpus()))
 
 
 def _worker(
-    output: Path, settings: PairSettings, model: LanguageModelSource | None, masker: ObjectMasker | None
+    output: Path, settings: PairSettings, model: LanguageModelSource | None, masker: ObjectMaskerSource | None
 ) -> Callable[[SourceObject], ObjectOutcome]:
     """What a worker does, its models opened once; see `refgc.runner.run`."""
-    return partial(_safe, PairsWork(output, settings, None if model is None else model.open(), masker))
+    opened = None if model is None else model.open(), None if masker is None else masker.open()
+    return partial(_safe, PairsWork(output, settings, *opened))
 
 
 def _asked(question: Callable[[], AnyAnswer]) -> AnyAnswer | str:
@@ -378,7 +385,7 @@ def _description(
     objects: Sequence[SourceObject],
     settings: PairSettings,
     model: LanguageModelSource | None,
-    masker: ObjectMasker | None,
+    masker: ObjectMaskerSource | None,
 ) -> bytes:
     """What a run depends on beside the pictures themselves; the same for the same run."""
     words = [
@@ -388,7 +395,7 @@ def _description(
         "source": str(source.resolve()),
         "settings": settings.model_dump(mode="json", exclude=set(PairSettings.PLACES)),
         "model": None if model is None else model.name,
-        "masks": None if masker is None else masker.maker,
+        "weights of the masks": None if masker is None else masker.name,
         "objects": hashlib.sha256("\n".join(words).encode(errors="surrogateescape")).hexdigest(),
     }
     return json.dumps(described, indent=1, sort_keys=True).encode() + b"\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,6 +16,7 @@ from refgc.runner import RunnerName
 
 Positive = Annotated[int, Field(gt=0)]
 Size = Annotated[float, Field(gt=0.0)]
+MaskChoice: TypeAlias = Literal["auto", "source", "weight-free", "sam3", "sam3-video"]
 
 
 class PairSettings(BaseModel):
@@ -35,7 +36,11 @@ class PairSettings(BaseModel):
         darkest: least mean luma of a frame, in levels of 255.
         brightest: largest mean luma of a frame, in levels of 255.
         duplicate_bits: frames whose perceptual hashes of 64 bits differ in at most so many bits are duplicates.
-        least_mask_quality: least overlap (intersection over union) of the masks that two prompts give.
+        masks: who makes the masks. "auto" takes the source's where it has them, else the weight-free segmenter's;
+            "source" leaves out frames without one. The others make all masks themselves: "weight-free", "sam3" in each
+            picture, "sam3-video" along a video. SAM 3 is the one that `REFGC_SAM` names.
+        least_mask_quality: least overlap (intersection over union) of the masks that two prompts give to the
+            weight-free segmenter.
         least_object_side: longer side of the object in its frame, in pixels.
         cut_share: largest share of the object's outline that may lie at the border of the frame.
         log_chance: largest log10 of the probability that two photos which share nothing match as well; see
@@ -90,6 +95,7 @@ class PairSettings(BaseModel):
     darkest: Annotated[float, Field(ge=0.0, le=255.0)] = 12.0
     brightest: Annotated[float, Field(ge=0.0, le=255.0)] = 250.0
     duplicate_bits: Annotated[int, Field(ge=0, le=63)] = 2
+    masks: MaskChoice = "auto"
     least_mask_quality: Share = 0.85
     least_object_side: Positive = 128
     cut_share: Share = 0.02

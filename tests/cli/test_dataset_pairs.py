@@ -66,6 +66,7 @@ def test_bad_calls_end_in_a_sentence(
     [
         ("", (), InputError, "give --server or --model to filter and caption by a multimodal model, or --no-vlm"),
         ("", ("--no-vlm", "--model", "none/there"), InputError, "Both a multimodal model and none are chosen"),
+        ("", ("--no-vlm", "--masks", "sam3"), EngineError, "REFGC_SAM is not set"),
         ("", ("--model", "none/there"), EngineError, "'none/there' is not on this machine"),
         (
             "no_vlm = true",
@@ -81,10 +82,16 @@ def test_bad_calls_end_in_a_sentence(
         ),
     ],
 )
-def test_a_model_or_none_is_to_be_chosen(
-    tmp_path: Path, table: str, words: tuple[str, ...], kind: type[Exception], sentence: str
+def test_models_that_cannot_be_used_end_in_a_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    words: tuple[str, ...],
+    kind: type[Exception],
+    sentence: str,
 ) -> None:
     pytest.importorskip("openai")
+    monkeypatch.delenv("REFGC_SAM", raising=False)
     write_photo(tmp_path / "cards" / "one" / "0.png")
     settings = tmp_path / "run.toml"
     settings.write_text(f"[pairs]\n{table}\n")
