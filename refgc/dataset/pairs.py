@@ -38,6 +38,7 @@ from refgc.dataset.language_model import (
     UnusableAnswerError,
     find_language_model,
 )
+from refgc.dataset.lock import only_run
 from refgc.dataset.manifest import (
     PAIRS,
     REJECTIONS,
@@ -247,8 +248,8 @@ def run_pairs(
         progress: called after each object.
 
     Raises:
-        InputError: the source, its captions or the number of workers cannot be used, the settings choose no model or
-            two ways, or the folder holds the pairs of another run.
+        InputError: the source or its captions cannot be used, the settings choose no model or two ways, or the folder
+            holds the pairs of another run, or another run is at work in it.
         EngineError: the weights of learned matching are not here, or a model is not reached or cannot run.
         OSError: the disk takes no more; what is done stays.
     """
@@ -260,26 +261,31 @@ def run_pairs(
     model = _chosen_model(settings, output / ANSWERS)
     masker = _chosen_masker(settings, objects)
     described = _description(source, objects, settings, model, masker)
-    _check_run(output, described)
-    journal = output / PROGRESS
-    done = {outcome.object for outcome in read_rows(journal, ObjectOutcome)}
-    waiting = [item for item in objects if item.id not in done]
-    tell(_disk_line(needed_bytes(waiting, settings), output, len(waiting)))
-    summary = PairsSummary(objects=len(objects), skipped=len(objects) - len(waiting))
     output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / RUN, described)
-    finished = run(
-        partial(_worker, output, settings, model, masker),
-        waiting,
-        runner=settings.runner,
-        workers=settings.workers,
-        gpus_per_worker=_gpus_per_worker(settings),
-    )
-    with closing(finished):
-        for number, one in enumerate(finished, 1):
-            append_row(journal, _outcome(one))
-            progress(f"{number} of {len(waiting)} objects", number / len(waiting))
-    everything = list(read_rows(journal, ObjectOutcome))
+    with only_run(output):
+        _check_run(output, described)
+        journal = output / PROGRESS
+        done = {outcome.object for outcome in read_rows(journal, ObjectOutcome)}
+        waiting = [item for item in objects if item.id not in done]
+        tell(_disk_line(needed_bytes(waiting, settings), output, len(waiting)))
+        write_whole(output / RUN, described)
+        finished = run(
+            partial(_worker, output, settings, model, masker),
+            waiting,
+            runner=settings.runner,
+            workers=settings.workers,
+            gpus_per_worker=_gpus_per_worker(settings),
+        )
+        with closing(finished):
+            for number, one in enumerate(finished, 1):
+                append_row(journal, _outcome(one))
+                progress(f"{number} of {len(waiting)} objects", number / len(waiting))
+        return _written(output, PairsSummary(objects=len(objects), skipped=len(objects) - len(waiting)))
+
+
+def _written(output: Path, summary: PairsSummary) -> PairsSummary:
+    """Writes the manifest where it is not there yet, and fills the numbers of pairs and rejections in."""
+    everything = list(read_rows(output / PROGRESS, ObjectOutcome))
     rejections = sorted((row for outcome in everything for row in outcome.rejections), key=_order)
     summary.reasons = Counter(rejection.step for rejection in rejections)
     summary.pairs = sum(len(outcome.pairs) for outcome in everything)

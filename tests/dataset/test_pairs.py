@@ -18,6 +18,7 @@ import pytest
 from refgc.correspondence.learned import are_there
 from refgc.dataset import pairs as stage
 from refgc.dataset.language_model import LanguageModel
+from refgc.dataset.lock import only_run
 from refgc.dataset.manifest import PAIRS, REJECTIONS, Pair, Rejection, read_rows, write_rows
 from refgc.dataset.pairs import PROGRESS, ObjectOutcome, PairsSummary, run_pairs
 from refgc.dataset.settings import PairSettings
@@ -136,6 +137,20 @@ def test_another_run_does_not_mix_with_the_first(
         run_pairs(source, tmp_path, SETTINGS, tell=quiet)
     with pytest.raises(InputError, match="inside the source"):
         run_pairs(source, source / "set", SETTINGS, tell=quiet)
+
+
+def test_two_runs_in_one_folder_do_not_meet(
+    source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
+) -> None:
+    with only_run(finished[0]), pytest.raises(InputError, match="Another run writes into"):
+        run_pairs(source, finished[0], SETTINGS, tell=quiet)
+
+    def begin_another(stage: str, fraction: float) -> None:
+        with pytest.raises(InputError, match="Another run writes into"):
+            run_pairs(source, tmp_path / "set", SETTINGS, tell=quiet)
+
+    run_pairs(source, tmp_path / "set", SETTINGS, tell=quiet, progress=begin_another)
+    assert manifest(tmp_path / "set") == manifest(finished[0])
 
 
 def test_a_disk_that_takes_no_more_ends_the_run_and_what_is_done_stays(source: Path, tmp_path: Path) -> None:
