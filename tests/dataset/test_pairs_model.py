@@ -264,6 +264,27 @@ def test_a_model_that_cannot_be_asked_leaves_no_folder(
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "device", "gpus", "wanted"),
+    [
+        ({"no_vlm": True}, None, 2, 0),
+        ({"server": "http://there"}, None, 2, 0),
+        ({"server": "http://there", "model": "a"}, None, 2, 0),
+        ({"model": "a"}, None, 2, 1),
+        ({"model": "a"}, None, 0, 0),
+        ({"model": "a"}, "cpu", 2, 0),
+        ({"model": "a", "gpus_per_worker": 2}, None, 2, 2),
+        ({"no_vlm": True, "masks": "sam3"}, None, 2, 1),
+    ],
+)
+def test_a_worker_that_holds_a_model_gets_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], device: str | None, gpus: int, wanted: int
+) -> None:
+    monkeypatch.setattr("refgc.machine.find_gpus", lambda: [object()] * gpus)
+    monkeypatch.setenv("REFGC_DEVICE", device or "")
+    assert stage._gpus_per_worker(SETTINGS.model_copy(update=changes)) == wanted
+
+
 class Broken:
     """A model that fails as libraries do."""
 
