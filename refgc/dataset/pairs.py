@@ -127,7 +127,8 @@ class PairsWork:
         self, frames: list[Frame], item: SourceObject, rejected: list[Rejection]
     ) -> tuple[list[Frame], SourceObject, dict[str, tuple[Score, ...]]]:
         """The frames that the multimodal model keeps, the object as it names it, and its scores by frame."""
-        if self.model is None or not frames:
+        # One frame alone makes no pair.
+        if self.model is None or len(frames) < 2:
             return frames, item, {}
         said = _asked(partial(self.model.describe, [frame.image for frame in frames]))
         if isinstance(said, str) or not said.keep:
@@ -329,8 +330,9 @@ def _worker(
     output: Path, settings: PairSettings, model: LanguageModelSource | None, masker: ObjectMaskerSource | None
 ) -> Callable[[SourceObject], ObjectOutcome]:
     """What a worker does, its models opened once; see `refgc.runner.run`."""
-    opened = None if model is None else model.open(), None if masker is None else masker.open()
-    return partial(_safe, PairsWork(output, settings, *opened))
+    language_model = None if model is None else model.open()
+    object_masker = None if masker is None else masker.open()
+    return partial(_safe, PairsWork(output, settings, language_model, object_masker))
 
 
 def _asked(question: Callable[[], AnyAnswer]) -> AnyAnswer | str:

@@ -157,6 +157,12 @@ def test_what_gets_few_points_or_no_answer_is_left_out(server: Server, poster: P
     assert "gave no usable answer" in left_out["poster/01.png"]
 
 
+def test_one_frame_makes_no_pair_and_is_not_asked_about(server: Server, tmp_path: Path) -> None:
+    write_object(tmp_path / "cards" / "poster", TURNS[:1], seed=2)
+    assert done(server, tmp_path / "cards", tmp_path) == ([], {})
+    assert not server.questions
+
+
 @pytest.mark.parametrize(
     ("said", "reason"), [('"keep": false', "It is sharp."), ("I cannot help with that.", "gave no usable answer")]
 )
