@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from refgc.cli.options import Debug, RunnerChoice, remember_debug
 from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
+
+# As `refgc.dataset.settings.MaskChoice`, whose module would make the help slow.
+MaskChoice = Literal["auto", "source", "weight-free", "sam3", "sam3-video"]
 
 
 def pairs(
@@ -18,9 +21,28 @@ def pairs(
     ],
     *,
     output: Annotated[Path, typer.Option(help="The dataset's folder; a run that was ended goes on in it.")],
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Filter and caption by the model of an OpenAI-compatible server."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_FOLDER",
+            help="Which model of the server; without --server a Qwen3-VL on this machine: a folder, or its name on "
+            "the Hub.",
+        ),
+    ] = None,
     no_vlm: Annotated[
         bool, typer.Option("--no-vlm", help="Filter and caption without a multimodal model; the rows say so.")
     ] = False,
+    masks: Annotated[
+        MaskChoice | None,
+        typer.Option(
+            help="Who makes the masks: the source where it has them and else the weight-free segmenter (auto), or one "
+            "of them alone, or the SAM 3 that REFGC_SAM names, in each picture or along a video."
+        ),
+    ] = None,
     settings: Annotated[
         Path | None, typer.Option(help="TOML with a table called pairs; what the command line says goes before it.")
     ] = None,
@@ -33,8 +55,16 @@ def pairs(
     pairs_per_object: Annotated[int | None, typer.Option(help="The most pairs of one object.")] = None,
     frames_per_object: Annotated[int | None, typer.Option(help="The most frames of one object to look at.")] = None,
     frame_seconds: Annotated[float | None, typer.Option(help="Seconds of a video that give one frame.")] = None,
-    runner: Annotated[RunnerChoice, typer.Option(help="Processes of this machine, or a Ray cluster.")] = "local",
-    workers: Annotated[int | None, typer.Option(help="How many at once; one for each core when not given.")] = None,
+    runner: Annotated[
+        RunnerChoice | None, typer.Option(help="Processes of this machine, the default, or a Ray cluster.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="How many at once; one for each core or GPU when not given.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        int | None,
+        typer.Option(help="GPUs of each worker; when not given 1 where it holds a model and there is a GPU, else 0."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -42,17 +72,21 @@ def pairs(
     remember_debug(debug)
     from refgc.dataset.pairs import run_pairs
     from refgc.dataset.settings import read_pair_settings
-    from refgc.errors import InputError
     from refgc.terminal import stage_bar
 
-    if not no_vlm:
-        raise InputError("Filtering by a multimodal model is not set up; add --no-vlm to go without.")
     flags = {
+        "server": server,
+        "model": model,
+        "no_vlm": no_vlm or None,
+        "masks": masks,
         "collection": collection,
         "licence": licence,
         "pairs_per_object": pairs_per_object,
         "frames_per_object": frames_per_object,
         "frame_seconds": frame_seconds,
+        "runner": runner,
+        "workers": workers,
+        "gpus_per_worker": gpus_per_worker,
     }
     chosen = read_pair_settings(settings, flags)
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
@@ -61,8 +95,6 @@ def pairs(
             output,
             chosen,
             captions=captions,
-            runner=runner,
-            workers=workers,
             tell=(lambda line: None) if quiet else tell,
             progress=stoppable(bar),
         )

@@ -9,7 +9,6 @@ import typer
 
 from refgc.cli.options import Debug, RunnerChoice, remember_debug
 from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
-from refgc.errors import InputError
 
 TaskChoice = Literal["compositing", "customisation"]
 
@@ -33,17 +32,27 @@ def triplets(
         str | None, typer.Option(metavar="NAME", help="What the command or the server is called in the rows.")
     ] = None,
     task: Annotated[
-        TaskChoice, typer.Option(help="Whether the command or server draws into the HRGT's scene or one of its own.")
-    ] = "compositing",
-    seeds: Annotated[int, typer.Option(help="How many LRGIs of each pair.")] = 1,
+        TaskChoice | None,
+        typer.Option(help="Whether the command or server draws into the HRGT's scene, the default, or one of its own."),
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="TOML with a table called triplets; what the command line says goes before it.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many LRGIs of each pair; 1 when not given.")] = None,
     unreviewed: Annotated[
-        bool,
-        typer.Option("--unreviewed", help="Take pairs too that a model has filtered and too few people have reviewed."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--unreviewed/--accepted-only",
+            help="Take pairs too that a model has filtered and too few people have reviewed.",
+            show_default=False,
+        ),
+    ] = None,
     least_overlap: Annotated[
         float | None, typer.Option(help="Least overlap of the outlines of LRGI and HRGT, from 0 to 1.")
     ] = None,
-    runner: Annotated[RunnerChoice, typer.Option(help="Processes of this machine, or a Ray cluster.")] = "local",
+    runner: Annotated[
+        RunnerChoice | None, typer.Option(help="Processes of this machine, the default, or a Ray cluster.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="How many at once; one for each core or GPU when not given.")
     ] = None,
@@ -55,38 +64,31 @@ def triplets(
 ) -> None:
     """Make an LRGI for each accepted pair of a dataset; run it again to go on where it was."""
     remember_debug(debug)
-    from refgc.dataset.lrgi import Command, DipRefGC, LrgiSource, Server, Simulator
-    from refgc.dataset.triplets import LEAST_OVERLAP, TripletSettings, run_triplets
+    from refgc.dataset.lrgi import chosen_source
+    from refgc.dataset.settings import read_triplet_settings
+    from refgc.dataset.triplets import run_triplets
     from refgc.terminal import stage_bar
 
-    if sum((simulated, generator_command is not None, server is not None)) > 1:
-        raise InputError(
-            "More than one generator is given; choose one of --simulated, --generator-command and --server."
-        )
-    foreign = generator_command is not None or server is not None
-    if foreign and generator_name is None:
-        raise InputError("The generator has no name; add --generator-name, such as --generator-name InsertAnything.")
-    if generator_name is not None and not foreign:
-        raise InputError("--generator-name is for --generator-command and --server; leave it out.")
-    source: LrgiSource = Simulator() if simulated else DipRefGC()
-    if generator_command is not None:
-        source = Command(generator_command, generator_name or "", task)
-    elif server is not None:
-        source = Server(server, generator_name or "", task)
-    settings = TripletSettings(
-        source,
-        seeds=seeds,
-        unreviewed=unreviewed,
-        least_overlap=LEAST_OVERLAP if least_overlap is None else least_overlap,
-        runner=runner,
-        workers=workers,
-        gpus_per_worker=int(isinstance(source, DipRefGC)) if gpus_per_worker is None else gpus_per_worker,
-    )
+    flags = {
+        "simulated": simulated or None,
+        "generator_command": generator_command,
+        "server": server,
+        "generator_name": generator_name,
+        "task": task,
+        "seeds": seeds,
+        "unreviewed": unreviewed,
+        "least_overlap": least_overlap,
+        "runner": runner,
+        "workers": workers,
+        "gpus_per_worker": gpus_per_worker,
+    }
+    chosen = read_triplet_settings(settings, flags)
+    source = chosen_source(chosen)
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
-        count = run_triplets(folder, settings, stoppable(bar))
+        count = run_triplets(folder, source, chosen, stoppable(bar))
         check_stopped()
     if not quiet:
-        by_generator = "simulated" if simulated else f"by {source.name}"
+        by_generator = "simulated" if chosen.simulated else f"by {source.name}"
         tell(
             f"{folder}: {count.made} triplets made ({by_generator}), {count.earlier} there before, {count.misfits} "
             f"left out for their pose, {count.failures} failed, {count.not_accepted} pairs not accepted."

@@ -14,7 +14,9 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
@@ -32,6 +34,8 @@ from refgc.weight_files import WeightFileError, only_pickles
 # A picture of more pixels is made smaller before it is asked about. Chosen by hand: 768x768, in which lettering of the
 # size of a label can be read.
 MAX_PIXELS = 768 * 768
+# In fewer pixels nothing can be told. Chosen by hand.
+LEAST_PIXELS = 32 * 32
 # The longest answer, in tokens; the longest that is asked for has about 200. Chosen by hand.
 MAX_TOKENS = 512
 # How long a server may take for one answer, in seconds. Chosen by hand.
@@ -165,8 +169,8 @@ class LanguageModel:
         Raises:
             InputError: there would be no pixels.
         """
-        if max_pixels < 32 * 32:
-            raise InputError(f"max_pixels is {max_pixels}; choose at least {32 * 32}.")
+        if max_pixels < LEAST_PIXELS:
+            raise InputError(f"max_pixels is {max_pixels}; choose at least {LEAST_PIXELS}.")
         self._backend = backend
         self._cache = cache
         self._max_pixels = max_pixels
@@ -235,6 +239,76 @@ class LanguageModel:
         return self._cache / name[:2] / f"{name}.json"
 
 
+class LanguageModelSource(Protocol):
+    """How to get a model: small and picklable, so that it can be sent to a worker."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, as rows name it."""
+        ...
+
+    def open(self) -> LanguageModel:
+        """The model.
+
+        Raises:
+            EngineError: a library is missing, or the model is no longer here.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that was there when it was looked for; see `find_language_model`.
+
+    Attributes:
+        name: of the model, as rows name it.
+        place: the address of its server, or a folder or Hub repository.
+        cache: see `LanguageModel`.
+        max_pixels: see `LanguageModel`.
+    """
+
+    name: str
+    place: str
+    cache: Path
+    max_pixels: int = MAX_PIXELS
+
+    def open(self) -> LanguageModel:
+        """See `LanguageModelSource.open`."""
+        return open_language_model(self.place, self.cache, model=self.name, max_pixels=self.max_pixels)
+
+
+def find_language_model(
+    cache: Path, *, server: str | None = None, model: str | None = None, max_pixels: int = MAX_PIXELS
+) -> FoundModel:
+    """A model that can be asked: its server answers, or its weights are on this machine. Nothing is written or loaded.
+
+    Args:
+        cache: see `LanguageModel`.
+        server: the address of an OpenAI-compatible server, such as "http://localhost:8000/v1"; None takes a model of
+            this machine.
+        model: which of the server's models, where None takes its first; without a server a folder or Hub repository
+            with a Qwen3-VL.
+        max_pixels: see `LanguageModel`.
+
+    Raises:
+        InputError: the server is no web address, or neither it nor a model is given.
+        EngineError: the model is not here, or the server is not reached or does not have it.
+    """
+    if server is not None:
+        if not re.fullmatch(r"https?://[^\s/]+\S*", server):
+            raise InputError(f"The server {quoted(server)} is no web address; begin with http:// or https://.")
+        served = ServerModel(server, model)
+        if model is not None:
+            served.check_is_served()
+        return FoundModel(served.name, server, cache, max_pixels)
+    if model is None:
+        raise InputError("There is neither a server nor a model; give one of them.")
+    folder = Path(model).expanduser()
+    # A worker may run in another folder.
+    place = str(folder.resolve()) if folder.is_dir() else model
+    return FoundModel(TransformersModel(place).name, place, cache, max_pixels)
+
+
 def open_language_model(
     source: str, cache: Path, *, model: str | None = None, max_pixels: int = MAX_PIXELS
 ) -> LanguageModel:
@@ -270,6 +344,7 @@ class ServerModel:
             seconds: how long it may take for one answer.
 
         Raises:
+            InputError: the address is none.
             EngineError: the server is not reached or has no models, or the client is not installed.
         """
         try:
@@ -282,8 +357,22 @@ class ServerModel:
         self._address = address
         # A server of one's own asks for no key, and the client for some.
         key = os.environ.get("OPENAI_API_KEY") or "none"
-        self._client = openai.OpenAI(base_url=address, api_key=key, timeout=seconds)
-        self.name = model or self._first_model()
+        try:
+            self._client = openai.OpenAI(base_url=address, api_key=key, timeout=seconds)
+        except Exception as error:  # of the client's HTTP library, which depends on its version
+            raise InputError(f"The server {quoted(address)} is no web address ({_reason(error)}).") from error
+        self.name = model or self._models()[0]
+
+    def check_is_served(self) -> None:
+        """Refuses a model that the server does not have.
+
+        Raises:
+            EngineError: it has others, or is not reached.
+        """
+        names = self._models()
+        if self.name not in names:
+            others = shortened(", ".join(names), 300)
+            raise EngineError(f"The server {quoted(self._address)} has no model {quoted(self.name)}; it has {others}.")
 
     def complete(self, prompt: str, pictures: Sequence[Image], schema: dict[str, Any]) -> str:
         """See `Backend.complete`. The client itself asks twice more where the server is busy, slow or fails."""
@@ -314,15 +403,17 @@ class ServerModel:
         except (AttributeError, IndexError, TypeError, ValueError):  # an answer that is no chat completion
             return ""
 
-    def _first_model(self) -> str:
+    def _models(self) -> list[str]:
+        """The names of the server's models, at least one."""
         try:
-            for model in self._client.models.list():
-                return str(model.id)
+            names = [str(model.id) for model in self._client.models.list()]
         except self._openai.OpenAIError as error:
             raise self._not_reached(error) from error
         except (AttributeError, TypeError, ValueError) as error:
             raise EngineError(f"{quoted(self._address)} is no OpenAI-compatible server; check its path.") from error
-        raise EngineError(f"The server {quoted(self._address)} has no models; start one, or name its model.")
+        if not names:
+            raise EngineError(f"The server {quoted(self._address)} has no models; start one, or name its model.")
+        return names
 
     def _not_reached(self, error: Exception) -> EngineError:
         return EngineError(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from refgc.dataset.manifest import Generation, Pair, Task
+from refgc.dataset.settings import ForeignTask, TripletSettings
 from refgc.diptych.conditions import build, panel_size, right_panel
 from refgc.diptych.prompts import diptych_prompt
 from refgc.diptych.sources import check_can_run, on_cpu
@@ -30,8 +31,6 @@ from refgc.simulator.artifacts import Strengths, simulate, smaller
 
 if TYPE_CHECKING:
     from refgc.diptych.generator import DiptychGenerator
-
-ForeignTask = Literal["compositing", "customisation"]
 
 # From the weakest to the strongest of each simulated artifact; drawn uniformly. Chosen by hand, not fitted: half and
 # twice the simulator's own defaults, and at most 1.
@@ -397,6 +396,29 @@ class Server:
                 if len(content) > MAX_ANSWER_BYTES:
                     raise InputError(f"The server's answer has more than {MAX_ANSWER_BYTES} bytes.")
         return bytes(content)
+
+
+def chosen_source(settings: TripletSettings) -> LrgiSource:
+    """The generator that the settings choose: DipRefGC where they name no other.
+
+    Raises:
+        InputError: they name several, another one without its name, or a name without another one.
+    """
+    command, server, name = settings.generator_command, settings.server, settings.generator_name
+    if sum((settings.simulated, command is not None, server is not None)) > 1:
+        raise InputError(
+            "More than one generator is given; choose one of --simulated, --generator-command and --server."
+        )
+    if command is None and server is None:
+        if name is not None:
+            raise InputError("--generator-name is for --generator-command and --server; leave it out.")
+        return Simulator() if settings.simulated else DipRefGC()
+    if name is None:
+        raise InputError("The generator has no name; add --generator-name, such as --generator-name InsertAnything.")
+    if command is not None:
+        return Command(command, name, settings.task)
+    assert server is not None, "one of the two is given"
+    return Server(server, name, settings.task)
 
 
 def _check_name(name: str) -> None:

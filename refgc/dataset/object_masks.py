@@ -8,9 +8,10 @@ background stays as well, and there the object has to be on a plain background o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
@@ -20,11 +21,11 @@ from refgc.dataset.frames import Frame
 from refgc.dataset.manifest import Rejection
 from refgc.dataset.matching import find_agreeing, find_keypoints
 from refgc.dataset.settings import PairSettings
-from refgc.errors import InputError
+from refgc.errors import EngineError, InputError
 from refgc.imaging.arrays import Floats
 from refgc.imaging.image import MARKED, Image, Mask
 from refgc.imaging.region import Region
-from refgc.masks import morphology
+from refgc.masks import morphology, weights
 from refgc.masks.grabcut import GrabCutSegmenter
 from refgc.masks.plain_background import object_on_plain_background
 from refgc.masks.prompt import Prompt
@@ -46,16 +47,79 @@ SPECK, SECOND_PART = 0.02, 0.1
 
 
 class ObjectMasker(Protocol):
-    """A model that finds every instance of a named object."""
+    """A model that finds an object by its name."""
 
     @property
     def maker(self) -> str:
         """What rows name as the maker of its masks, such as "sam3"."""
         ...
 
-    def instances(self, frames: Sequence[Image], object_name: str) -> Sequence[Sequence[tuple[Mask, float]]]:
-        """For each frame the masks of all instances, each with its quality in [0, 1], the surest first."""
+    def masks_of(self, frames: Sequence[Image], object_name: str) -> Sequence[Mask | None]:
+        """The object's mask in each of its frames, which are in the order of time; None where there is not one.
+
+        Raises:
+            InputError: the name cannot be read.
+            EngineError: the model cannot run.
+        """
         ...
+
+
+class ObjectMaskerSource(Protocol):
+    """How to get a masker: small and picklable, so that it can be sent to a worker."""
+
+    @property
+    def name(self) -> str:
+        """Of the model's weights."""
+        ...
+
+    def open(self) -> ObjectMasker:
+        """The masker.
+
+        Raises:
+            EngineError: its weights are no longer here, or there is no such device.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSam:
+    """A SAM 3 that was there when it was looked for; see `find_masker`.
+
+    Attributes:
+        name: of its weights.
+        maker: in each picture, or along a video.
+        place: a folder or Hub repository.
+    """
+
+    name: str
+    maker: Literal["sam3", "sam3-video"]
+    place: str
+
+    def open(self) -> ObjectMasker:
+        """See `ObjectMaskerSource.open`."""
+        from refgc.dataset.sam import SamPictures, SamVideo
+
+        return SamPictures(self.place) if self.maker == "sam3" else SamVideo(self.place)
+
+
+def find_masker(maker: Literal["sam3", "sam3-video"]) -> FoundSam:
+    """The SAM 3 that `REFGC_SAM` names; torch is not imported.
+
+    Raises:
+        EngineError: none is named, it is not on this machine, or it finds nothing by words.
+    """
+    obstacle, named = weights.obstacle(), weights.source()
+    if obstacle or named is None:
+        raise EngineError(obstacle)
+    able = weights.TAKES_WORDS if maker == "sam3" else weights.FOLLOWS_WORDS
+    if weights.architecture(weights.find(named)) not in able:
+        raise weights.reads_no_words(named)
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        return FoundSam(named, maker, named)
+    # A worker may run in another folder. Where it lies is of no meaning to others.
+    place = folder.resolve()
+    return FoundSam(place.name, maker, str(place))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,14 +130,14 @@ class MaskedFrame:
         frame: the frame.
         mask: the object, one part without specks; soft at its edge.
         maker: what made the mask.
-        quality: in [0, 1]; 1 for a mask of the source.
+        quality: in [0, 1]; 1 for a mask of the source, None where the maker gave one mask and no measure of it.
         box: around the object.
     """
 
     frame: Frame
     mask: Mask
     maker: str
-    quality: float
+    quality: float | None
     box: Region
 
 
@@ -91,10 +155,16 @@ def mask_frames(
         object_name: in a word or two, for the model.
         settings: of the run.
         networks: of learned matching.
-        masker: makes the masks that the source lacks; None takes the weight-free segmenter.
+        masker: makes the masks where the settings ask for a model.
     """
-    bare = [frame for frame in frames if frame.mask is None]
-    found = _by_common_points(frames, networks) if masker is None else _by_model(bare, object_name, masker)
+    if settings.masks not in ("auto", "source"):
+        frames = [replace(frame, mask=None) for frame in frames]
+    if masker is not None:
+        found = _by_model(frames, object_name, masker)
+    elif settings.masks == "source":
+        found = {frame.name: (None, SOURCE, None, "The source has no mask of it.") for frame in frames}
+    else:
+        found = _by_common_points(frames, networks)
     kept: list[MaskedFrame] = []
     rejected: list[Rejection] = []
     for frame in frames:
@@ -106,26 +176,24 @@ def mask_frames(
         if reason or whole is None:
             rejected.append(Rejection(step="masks", what=frame.name, reason=reason))
         else:
-            kept.append(MaskedFrame(frame, whole, maker, round(quality, 4), _box(whole)))
+            rounded = None if quality is None else round(quality, 4)
+            kept.append(MaskedFrame(frame, whole, maker, rounded, _box(whole)))
     return kept, rejected
 
 
-_Found = tuple[Mask | None, str, float, str]
+_Found = tuple[Mask | None, str, float | None, str]
 """Mask, maker, quality, and why there is none."""
 
 
 def _by_model(frames: Sequence[Frame], object_name: str, masker: ObjectMasker) -> dict[str, _Found]:
-    found: dict[str, _Found] = {}
     if not frames:
-        return found
-    for frame, instances in zip(frames, masker.instances([frame.image for frame in frames], object_name), strict=True):
-        if len(instances) == 1:
-            mask, quality = instances[0]
-            found[frame.name] = (mask, masker.maker, quality, "")
-        else:
-            reason = f"{len(instances)} objects were found in it; one is wanted."
-            found[frame.name] = (None, masker.maker, 0.0, reason)
-    return found
+        return {}
+    masks = masker.masks_of([frame.image for frame in frames], object_name)
+    none = f"Not exactly one {object_name} was found in it."
+    return {
+        frame.name: (mask, masker.maker, None, "" if mask is not None else none)
+        for frame, mask in zip(frames, masks, strict=True)
+    }
 
 
 def _by_common_points(frames: Sequence[Frame], networks: Networks) -> dict[str, _Found]:
@@ -217,11 +285,11 @@ def _one_part(mask: Mask) -> Mask | None:
     return Mask(np.where(morphology.dilate(whole, 3.0), mask.values, 0.0).astype(np.float32))
 
 
-def _fault(mask: Mask | None, quality: float, settings: PairSettings) -> str:
+def _fault(mask: Mask | None, quality: float | None, settings: PairSettings) -> str:
     """Why a mask cannot be used; empty where it can."""
     if mask is None:
         return "The object is not in it, or its mask has several parts."
-    if quality < settings.least_mask_quality:
+    if quality is not None and quality < settings.least_mask_quality:
         return f"Its mask is uncertain: two prompts give masks that overlap by {quality:.2f}."
     box = _box(mask)
     if max(box.size) < settings.least_object_side:

@@ -6,6 +6,7 @@ A run writes these into the dataset's folder:
     pairs.progress.jsonl  an object a line, with all that it gave; whole lines only
     pairs.jsonl           the pairs, sorted, written at the end
     rejections.jsonl      what was left out, sorted, likewise
+    answers/              what the multimodal model said, by the content of the question
     files/                pictures and masks, by their content
 
 An object is done when its line is there. A run that was ended at any moment repeats at most the objects that were under
@@ -23,14 +24,24 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from refgc import machine
 from refgc.correspondence.learned import find_networks
 from refgc.dataset.frames import Frame, read_frames
+from refgc.dataset.language_model import (
+    AnyAnswer,
+    FrameScores,
+    LanguageModel,
+    LanguageModelSource,
+    PairScores,
+    UnusableAnswerError,
+    find_language_model,
+)
+from refgc.dataset.lock import only_run
 from refgc.dataset.manifest import (
     PAIRS,
     REJECTIONS,
-    Category,
     ObjectView,
     Pair,
     Rejection,
@@ -40,47 +51,20 @@ from refgc.dataset.manifest import (
     read_rows,
     write_rows,
 )
-from refgc.dataset.object_masks import ObjectMasker, mask_frames
+from refgc.dataset.object_masks import ObjectMasker, ObjectMaskerSource, find_masker, mask_frames
 from refgc.dataset.settings import PairSettings
-from refgc.dataset.sources import SourceObject, find_objects, needed_bytes
+from refgc.dataset.sources import SourceObject, Video, find_objects, needed_bytes
 from refgc.dataset.store import store_image, store_mask
 from refgc.dataset.views import View, ViewPair, crop, find_pairs, find_views
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError, quoted, sentence_about
 from refgc.imaging.files import MEGABYTE, write_whole
-from refgc.imaging.image import Image
 from refgc.machine import BLAS_THREADS
-from refgc.runner import Finished, RunnerName, WorkerEndedError, run
+from refgc.runner import Finished, WorkerEndedError, run
+from refgc.settings import settings as environment
 
-RUN, PROGRESS = "pairs.run.json", "pairs.progress.jsonl"
+RUN, PROGRESS, ANSWERS = "pairs.run.json", "pairs.progress.jsonl", "answers"
 MAKER = "refgc"
-
-
-class Description(Protocol):
-    """What a multimodal model says of an object's frames."""
-
-    object_name: str
-    category: Category
-    caption: str
-    keep: bool
-    reason: str
-
-
-class FrameFilter(Protocol):
-    """A multimodal model that filters, names and captions; picklable, since each process has one."""
-
-    @property
-    def name(self) -> str:
-        """Of the model, as rows name it."""
-        ...
-
-    def describe(self, frames: Sequence[Image]) -> Description:
-        """The object that the frames show; `keep` is false, with a reason, where they are of no use."""
-        ...
-
-    def score_frame(self, frame: Image, object_name: str) -> Sequence[Score]:
-        """Scores of one frame; none where it is of no use."""
-        ...
 
 
 class ObjectOutcome(Row):
@@ -99,18 +83,18 @@ class ObjectOutcome(Row):
 
 @dataclass(frozen=True, slots=True)
 class PairsWork:
-    """The work on one object, for a process of its own.
+    """The work on one object.
 
     Attributes:
         output: the dataset's folder.
         settings: of the run.
-        frame_filter: the multimodal model, or None.
-        masker: the model that makes masks, or None for the weight-free segmenter.
+        model: filters, names and captions; None goes without.
+        masker: the model that makes masks, where the settings ask for one.
     """
 
     output: Path
     settings: PairSettings
-    frame_filter: FrameFilter | None = None
+    model: LanguageModel | None = None
     masker: ObjectMasker | None = None
 
     def __call__(self, item: SourceObject) -> ObjectOutcome:
@@ -131,7 +115,8 @@ class PairsWork:
             rejected += more
             views, more = find_views(masked, self.settings, networks)
             rejected += more
-            pairs, more = find_pairs(views, self.settings, networks)
+            judge = None if self.model is None else partial(self._judged, self.model, item.name)
+            pairs, more = find_pairs(views, self.settings, networks, judge)
             rejected += more
         if not pairs:
             rejected.append(Rejection(step="object", what=item.label, reason=_why_none(kept, views)))
@@ -140,27 +125,46 @@ class PairsWork:
 
     def _filtered(
         self, frames: list[Frame], item: SourceObject, rejected: list[Rejection]
-    ) -> tuple[list[Frame], SourceObject, dict[str, Sequence[Score]]]:
+    ) -> tuple[list[Frame], SourceObject, dict[str, tuple[Score, ...]]]:
         """The frames that the multimodal model keeps, the object as it names it, and its scores by frame."""
-        if self.frame_filter is None or not frames:
+        # One frame alone makes no pair.
+        if self.model is None or len(frames) < 2:
             return frames, item, {}
-        said = self.frame_filter.describe([frame.image for frame in frames])
-        if not said.keep:
-            rejected.append(Rejection(step="model", what=item.label, reason=said.reason))
+        said = _asked(partial(self.model.describe, [frame.image for frame in frames]))
+        if isinstance(said, str) or not said.keep:
+            reason = said if isinstance(said, str) else said.reason
+            rejected.append(Rejection(step="model", what=item.label, reason=reason))
             return [], item, {}
-        scores = {frame.name: self.frame_filter.score_frame(frame.image, said.object_name) for frame in frames}
-        kept = [frame for frame in frames if scores[frame.name]]
-        rejected.extend(
-            Rejection(step="model", what=frame.name, reason="The model finds the frame of no use.")
-            for frame in frames
-            if not scores[frame.name]
-        )
+        scores: dict[str, tuple[Score, ...]] = {}
+        for frame in frames:
+            answer = _asked(partial(self.model.score_frame, frame.image, said.object_name))
+            points = self._points(self.model, answer)
+            if isinstance(points, str):
+                rejected.append(Rejection(step="model", what=frame.name, reason=points))
+            else:
+                scores[frame.name] = points
         # What the source says of its own objects stays.
         category = said.category if item.category == "other" else item.category
         named = replace(item, name=said.object_name, category=category, caption=item.caption or said.caption)
-        return kept, named, scores
+        return [frame for frame in frames if frame.name in scores], named, scores
 
-    def _row(self, pair: ViewPair, item: SourceObject, scores: Mapping[str, Sequence[Score]]) -> Pair:
+    def _judged(self, model: LanguageModel, object_name: str, pair: ViewPair) -> tuple[Score, ...] | str:
+        """The model's scores of a pair's pictures, or why it is left out."""
+        hrri = crop(pair.hrri.masked, self.settings.hrri_object, self.settings).image
+        hrgt = crop(pair.hrgt.masked, self.settings.hrgt_object, self.settings).image
+        return self._points(model, _asked(partial(model.score_pair, hrri, hrgt, object_name)))
+
+    def _points(self, model: LanguageModel, answer: FrameScores | PairScores | str) -> tuple[Score, ...] | str:
+        """The points of an answer, or why it has none or too few."""
+        if isinstance(answer, str):
+            return answer
+        scores = model.scores_of(answer)
+        least = min(scores, key=lambda score: score.value)
+        if least.value < self.settings.least_points:
+            return f"The model gives {least.name} {least.value:g} of 5 points: {answer.reason}"
+        return scores
+
+    def _row(self, pair: ViewPair, item: SourceObject, scores: Mapping[str, tuple[Score, ...]]) -> Pair:
         names = f"{pair.hrri.name}\n{pair.hrgt.name}"
         return Pair(
             id=f"{item.id}.{hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()[:8]}",
@@ -172,20 +176,20 @@ class PairsWork:
             hrri=self._view(pair.hrri, self.settings.hrri_object, scores),
             hrgt=self._view(pair.hrgt, self.settings.hrgt_object, scores),
             change=pair.change,
-            filtered_by=None if self.frame_filter is None else self.frame_filter.name,
+            filtered_by=None if self.model is None else self.model.name,
             scores=(
                 Score(name="log10 chance of the matches (less is better)", value=pair.log_chance, maker=MAKER),
                 Score(name="outline overlap", value=pair.outline_overlap, maker=MAKER),
+                *pair.scores,
             ),
         )
 
-    def _view(self, view: View, object_size: float, scores: Mapping[str, Sequence[Score]]) -> ObjectView:
+    def _view(self, view: View, object_size: float, scores: Mapping[str, tuple[Score, ...]]) -> ObjectView:
         masked = view.masked
         shown = crop(masked, object_size, self.settings)
-        own = (
-            Score(name="sharpness", value=view.sharpness, maker=MAKER),
-            Score(name="mask quality", value=masked.quality, maker=MAKER),
-        )
+        own = [Score(name="sharpness", value=view.sharpness, maker=MAKER)]
+        if masked.quality is not None:
+            own.append(Score(name="mask quality", value=masked.quality, maker=MAKER))
         region = shown.region
         return ObjectView(
             picture=store_image(self.output, shown.image),
@@ -219,6 +223,10 @@ class PairsSummary:
 
 
 NO_NETWORKS = "Pairs are found by learned matching, and its weights are not here; run `refgc setup` once."
+ONE_CHOICE = (
+    "give --server or --model to filter and caption by a multimodal model, or --no-vlm to go without (server, model "
+    "and no_vlm of the settings)."
+)
 
 
 def run_pairs(
@@ -227,10 +235,6 @@ def run_pairs(
     settings: PairSettings,
     *,
     captions: Path | None = None,
-    frame_filter: FrameFilter | None = None,
-    masker: ObjectMasker | None = None,
-    runner: RunnerName = "local",
-    workers: int | None = None,
     tell: Callable[[str], None] = print,
     progress: Progress = no_progress,
 ) -> PairsSummary:
@@ -241,17 +245,13 @@ def run_pairs(
         output: the dataset's folder; it is made.
         settings: of the run.
         captions: CSV or JSONL; None takes that of the source.
-        frame_filter: the multimodal model; None is `--no-vlm`.
-        masker: makes masks; None takes the weight-free segmenter.
-        runner: see `refgc.runner.run`.
-        workers: see there.
         tell: prints a line on what will be done.
         progress: called after each object.
 
     Raises:
-        InputError: the source, its captions or the number of workers cannot be used, or the folder holds the pairs of
-            another run.
-        EngineError: the weights of learned matching are not here, or a model cannot run.
+        InputError: the source or its captions cannot be used, the settings choose no model or two ways, or the folder
+            holds the pairs of another run, or another run is at work in it.
+        EngineError: the weights of learned matching are not here, or a model is not reached or cannot run.
         OSError: the disk takes no more; what is done stays.
     """
     if find_networks() is None:
@@ -259,21 +259,34 @@ def run_pairs(
     objects = find_objects(source, settings, captions)
     if output.resolve().is_relative_to(source.resolve()):
         raise InputError("The output lies inside the source, and would be read as a part of it; choose another folder.")
-    described = _description(source, objects, settings, frame_filter, masker)
-    _check_run(output, described)
-    journal = output / PROGRESS
-    done = {outcome.object for outcome in read_rows(journal, ObjectOutcome)}
-    waiting = [item for item in objects if item.id not in done]
-    tell(_disk_line(needed_bytes(waiting, settings), output, len(waiting)))
-    summary = PairsSummary(objects=len(objects), skipped=len(objects) - len(waiting))
+    model = _chosen_model(settings, output / ANSWERS)
+    masker = _chosen_masker(settings, objects)
+    described = _description(source, objects, settings, model, masker)
     output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / RUN, described)
-    work = PairsWork(output, settings, frame_filter, masker)
-    with closing(run(partial(_worker, work), waiting, runner=runner, workers=workers)) as finished:
-        for number, one in enumerate(finished, 1):
-            append_row(journal, _outcome(one))
-            progress(f"{number} of {len(waiting)} objects", number / len(waiting))
-    everything = list(read_rows(journal, ObjectOutcome))
+    with only_run(output):
+        _check_run(output, described)
+        journal = output / PROGRESS
+        done = {outcome.object for outcome in read_rows(journal, ObjectOutcome)}
+        waiting = [item for item in objects if item.id not in done]
+        tell(_disk_line(needed_bytes(waiting, settings), output, len(waiting)))
+        write_whole(output / RUN, described)
+        finished = run(
+            partial(_worker, output, settings, model, masker),
+            waiting,
+            runner=settings.runner,
+            workers=settings.workers,
+            gpus_per_worker=_gpus_per_worker(settings),
+        )
+        with closing(finished):
+            for number, one in enumerate(finished, 1):
+                append_row(journal, _outcome(one))
+                progress(f"{number} of {len(waiting)} objects", number / len(waiting))
+        return _written(output, PairsSummary(objects=len(objects), skipped=len(objects) - len(waiting)))
+
+
+def _written(output: Path, summary: PairsSummary) -> PairsSummary:
+    """Writes the manifest where it is not there yet, and fills the numbers of pairs and rejections in."""
+    everything = list(read_rows(output / PROGRESS, ObjectOutcome))
     rejections = sorted((row for outcome in everything for row in outcome.rejections), key=_order)
     summary.reasons = Counter(rejection.step for rejection in rejections)
     summary.pairs = sum(len(outcome.pairs) for outcome in everything)
@@ -285,9 +298,60 @@ def run_pairs(
     return summary
 
 
-def _worker(work: PairsWork) -> Callable[[SourceObject], ObjectOutcome]:
-    """What a worker does; see `refgc.runner.run`."""
-    return partial(_safe, work)
+def _chosen_model(settings: PairSettings, cache: Path) -> LanguageModelSource | None:
+    """The multimodal model, which is here or reached; None for `no_vlm`."""
+    asks = settings.server is not None or settings.model is not None
+    if asks and settings.no_vlm:
+        raise InputError(f"Both a multimodal model and none are chosen: {ONE_CHOICE}")
+    if not asks and not settings.no_vlm:
+        raise InputError(f"It is not chosen who filters and captions: {ONE_CHOICE}")
+    if not asks:
+        return None
+    return find_language_model(cache, server=settings.server, model=settings.model, max_pixels=settings.max_pixels)
+
+
+def _chosen_masker(settings: PairSettings, objects: Sequence[SourceObject]) -> ObjectMaskerSource | None:
+    """The model that makes masks, which is here; None where the settings ask for none."""
+    if settings.masks == "sam3-video" and not all(isinstance(item.material, Video) for item in objects):
+        raise InputError("The masks sam3-video follow the object along a video, and the source has photos; take sam3.")
+    return find_masker(settings.masks) if settings.masks in ("sam3", "sam3-video") else None
+
+
+def _gpus_per_worker(settings: PairSettings) -> int:
+    """GPUs of each worker: where nothing is said, one where workers hold a model and there is a GPU for it."""
+    if settings.gpus_per_worker is not None:
+        return settings.gpus_per_worker
+    asks_model_here = settings.model is not None and settings.server is None
+    holds_model = asks_model_here or settings.masks in ("sam3", "sam3-video")
+    return int(holds_model and environment().device != "cpu" and bool(machine.find_gpus()))
+
+
+def _worker(
+    output: Path, settings: PairSettings, model: LanguageModelSource | None, masker: ObjectMaskerSource | None
+) -> Callable[[SourceObject], ObjectOutcome]:
+    """What a worker does, its models opened once; see `refgc.runner.run`."""
+    language_model = None if model is None else model.open()
+    object_masker = None if masker is None else masker.open()
+    return partial(_safe, PairsWork(output, settings, language_model, object_masker))
+
+
+def _asked(question: Callable[[], AnyAnswer]) -> AnyAnswer | str:
+    """The model's answer, or why there is none to this question.
+
+    Whatever else goes wrong would go wrong at the next question too, so it ends the run.
+
+    Raises:
+        EngineError: the model cannot be reached or run.
+        OSError: the disk takes no more.
+    """
+    try:
+        return question()
+    except UnusableAnswerError as error:
+        return str(error)
+    except (EngineError, OSError):
+        raise
+    except Exception as error:
+        raise EngineError(sentence_about(error)) from error
 
 
 def _outcome(one: Finished[SourceObject, ObjectOutcome]) -> ObjectOutcome:
@@ -328,8 +392,8 @@ def _description(
     source: Path,
     objects: Sequence[SourceObject],
     settings: PairSettings,
-    frame_filter: FrameFilter | None,
-    masker: ObjectMasker | None,
+    model: LanguageModelSource | None,
+    masker: ObjectMaskerSource | None,
 ) -> bytes:
     """What a run depends on beside the pictures themselves; the same for the same run."""
     words = [
@@ -337,9 +401,9 @@ def _description(
     ]
     described = {
         "source": str(source.resolve()),
-        "settings": settings.model_dump(mode="json"),
-        "filter": None if frame_filter is None else frame_filter.name,
-        "masks": None if masker is None else masker.maker,
+        "settings": settings.model_dump(mode="json", exclude=set(PairSettings.PLACES)),
+        "model": None if model is None else model.name,
+        "weights of the masks": None if masker is None else masker.name,
         "objects": hashlib.sha256("\n".join(words).encode(errors="surrogateescape")).hexdigest(),
     }
     return json.dumps(described, indent=1, sort_keys=True).encode() + b"\n"

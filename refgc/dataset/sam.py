@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers.models.sam3_video.modeling_sam3_video import Sam3VideoInferenceSession
 
-from refgc.errors import EngineError, InputError
+from refgc.errors import InputError
 from refgc.imaging.image import Image, Mask
 from refgc.masks import weights
 from refgc.masks.morphology import overlap
@@ -45,7 +45,7 @@ class SamPictures:
         """
         self._segmenter = SamSegmenter(source, device=device, least_score=least_score)
         if not self._segmenter.reads_text:
-            raise _reads_no_words(source)
+            raise weights.reads_no_words(source)
 
     def masks_of(self, frames: Sequence[Image], object_name: str) -> list[Mask | None]:
         """The object's mask in each frame; None where none or several are found.
@@ -84,8 +84,8 @@ class SamVideo:
         if longest_clip < 1:
             raise InputError(f"The longest clip is {longest_clip} frames; choose 1 or more.")
         self._networks = Networks(source, device, None)
-        if self._networks.kind != "sam3_video":
-            raise _reads_no_words(source)
+        if self._networks.kind not in weights.FOLLOWS_WORDS:
+            raise weights.reads_no_words(source)
         self._longest_clip = longest_clip
 
     def masks_of(self, frames: Sequence[Image], object_name: str) -> list[Mask | None]:
@@ -175,9 +175,3 @@ def agreed(one: Seen, other: Seen, frame: Image) -> Tensor | None:
         return other.logits if one.logits is None else one.logits
     first, second = (enlarged(logits, frame.size) > 0 for logits in (one.logits, other.logits))
     return one.logits if overlap(first, second) >= LEAST_AGREEMENT else None
-
-
-def _reads_no_words(source: str) -> EngineError:
-    return EngineError(
-        f"{weights.VARIABLE} is {source!r}, which finds no object by its name; name a SAM 3, such as facebook/sam3."
-    )

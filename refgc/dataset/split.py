@@ -6,7 +6,6 @@ The split of an object follows from its id and a seed alone. Objects that come l
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -16,6 +15,7 @@ from typing import Any
 
 from refgc.dataset.check import check_is_dataset, leaks, open_tables, picture_uses
 from refgc.dataset.manifest import PAIRS, TRIPLETS, Pair, Split, Triplet, read_rows, write_rows
+from refgc.dataset.settings import read_toml
 from refgc.errors import InputError, quoted
 
 # The lists of a file that fixes objects. benchmarks/split.toml calls two of them by other names.
@@ -104,12 +104,7 @@ def read_fixed(path: Path) -> dict[str, Split]:
     Raises:
         InputError: the file cannot be read, holds something else, or puts an object into two splits.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{quoted(str(path))} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{quoted(str(path))} is no TOML; write lists of object ids called train or test.") from error
+    content = read_toml(path)
     fixed: dict[str, Split] = {}
     for key, names in _lists_in(content):
         if key not in LISTS or not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -13,7 +13,6 @@ can be compared.
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from refgc.dataset.manifest import Category, Digest, Id, Row, Source, StoredFile, Task, read_rows
 from refgc.dataset.rows import Entry, check_some_entries, read_entries
+from refgc.dataset.settings import read_toml
 from refgc.dataset.store import file_content, store_image, store_mask
 from refgc.engine import Progress, no_progress
 from refgc.errors import InputError, first_fault, quoted
@@ -253,17 +253,13 @@ def _picture_in(place: Path, name: str) -> Path | None:
 
 
 def _read_note(path: Path) -> _CaseNote:
-    try:
-        return _CaseNote.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not path.exists():
         return _CaseNote()
-    except OSError as error:
-        raise InputError(f"{quoted(str(path))} cannot be read ({error.strerror}).") from error
+    try:
+        return _CaseNote.model_validate(read_toml(path))
     except ValidationError as error:
         field, fault = first_fault(error)
         raise InputError(f"{quoted(str(path))} cannot be used: {field}: {fault}.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{quoted(str(path))} is no TOML; mend or delete it.") from error
 
 
 def _freeze(

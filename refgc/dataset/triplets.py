@@ -6,11 +6,9 @@ are there the file is sorted, so that its bytes do not depend on how often the r
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from refgc.dataset.corrections import read_pairs
-from refgc.dataset.lrgi import DrawnLrgi, LrgiSource, PairPictures
+from refgc.dataset.lock import only_run
+from refgc.dataset.lrgi import DipRefGC, DrawnLrgi, LrgiSource, PairPictures
 from refgc.dataset.manifest import (
     REJECTIONS,
     TRIPLETS,
@@ -30,6 +29,7 @@ from refgc.dataset.manifest import (
     read_rows,
     write_rows,
 )
+from refgc.dataset.settings import TripletSettings
 from refgc.dataset.store import load_image, load_mask, store_image
 from refgc.dataset.verdicts import read_decisions
 from refgc.engine import Progress, no_progress
@@ -37,44 +37,14 @@ from refgc.errors import EngineError, InputError, quoted
 from refgc.imaging.arrays import shrink
 from refgc.imaging.image import MARKED, Mask
 from refgc.masks import Prompt, Segmenter, choose_segmenter, morphology
-from refgc.runner import RunnerName, WorkerEndedError, run
+from refgc.runner import WorkerEndedError, run
 
-# The least overlap of the LRGI's outline with the HRGT's. Fitted on the ten products of examples/ and the segmenter
-# without weights: of LRGIs that were simulated in the true pose, at weak and strong artifacts, the lowest was 0.939. Of
-# those whose object was left out, or moved by a tenth of its side, turned by 10 degrees or more, or made a tenth
-# smaller, the highest was 0.90, but for a square cushion that was turned by 90 degrees.
-LEAST_OVERLAP = 0.92
 # Where so many LRGIs fail one after the other, the generator is at fault and not the pairs. Chosen by hand.
 MOST_FAILURES = 10
-MOST_SEEDS = 1000
 # Steps at which a triplet may be left out: its pose is final, a failure is tried again by the next run.
 POSE, GENERATOR = "pose", "generator"
 OVERLAP = "outline overlap"
 SIMULATED_OUTLINE = "by construction"
-
-
-@dataclass(frozen=True, slots=True)
-class TripletSettings:
-    """How triplets are made.
-
-    Attributes:
-        source: of the LRGIs.
-        seeds: how many LRGIs of each pair.
-        unreviewed: whether pairs are taken that not enough people have looked at. Those that were picked without a
-            multimodal model (`filtered_by` is None) always are, since nobody was meant to review them.
-        least_overlap: of the outlines of LRGI and HRGT, as intersection over union in [0, 1].
-        runner: see `refgc.runner.run`.
-        workers: see there.
-        gpus_per_worker: see there.
-    """
-
-    source: LrgiSource
-    seeds: int = 1
-    unreviewed: bool = False
-    least_overlap: float = LEAST_OVERLAP
-    runner: RunnerName = "local"
-    workers: int | None = None
-    gpus_per_worker: int = 0
 
 
 @dataclass(slots=True)
@@ -111,32 +81,31 @@ class LrgiOrder:
     seed: int
 
 
-def run_triplets(root: Path, settings: TripletSettings, progress: Progress = no_progress) -> TripletCount:
+def run_triplets(
+    root: Path, source: LrgiSource, settings: TripletSettings, progress: Progress = no_progress
+) -> TripletCount:
     """Make the triplets of a dataset that are not there yet.
 
     Args:
         root: the dataset's folder, with `pairs.jsonl`.
+        source: of the LRGIs; see `refgc.dataset.lrgi.chosen_source`.
         settings: how.
         progress: told of each LRGI.
 
     Raises:
-        InputError: there are no pairs to take, a setting cannot be used, a file of the manifest is damaged, or another
-            run is at work in the folder.
+        InputError: there are no pairs to take, an option of the source cannot be used, a file of the manifest is
+            damaged, or another run is at work in the folder.
         EngineError: the generator cannot run here, or failed `MOST_FAILURES` times one after the other.
         OSError: the disk is full. What was written before stays, and the next run goes on there.
     """
-    if not 1 <= settings.seeds <= MOST_SEEDS:
-        raise InputError(f"The number of seeds is {settings.seeds}; choose 1 to {MOST_SEEDS}.")
-    if not 0 <= settings.least_overlap <= 1:
-        raise InputError(f"The least overlap is {settings.least_overlap:g}; choose a number from 0 to 1.")
-    settings.source.check()
+    source.check()
     with only_run(root):
         taken, not_accepted = pairs_taken(root, unreviewed=settings.unreviewed)
-        orders = [order for pair in taken for order in orders_of(pair, settings)]
+        orders = [order for pair in taken for order in orders_of(pair, source, settings.seeds)]
         count = TripletCount(not_accepted=not_accepted)
         waiting = _waiting(root, orders)
         count.earlier = len(orders) - len(waiting)
-        _draw_all(root, settings, waiting, count, progress)
+        _draw_all(root, source, settings, waiting, count, progress)
         _sort(root)
     progress("done", 1.0)
     return count
@@ -168,12 +137,12 @@ def pairs_taken(root: Path, *, unreviewed: bool) -> tuple[list[Pair], int]:
     return taken, len(pairs) - len(taken)
 
 
-def orders_of(pair: Pair, settings: TripletSettings) -> Iterator[LrgiOrder]:
+def orders_of(pair: Pair, source: LrgiSource, seeds: int) -> Iterator[LrgiOrder]:
     """The LRGIs of a pair. Ids tell pair, generator and number; seeds are drawn from the pair and the number."""
-    for number in range(settings.seeds):
+    for number in range(seeds):
         seed = int.from_bytes(hashlib.sha256(f"{pair.id}/{number}".encode()).digest()[:4], "big") >> 1
         # An id has room for 120 characters.
-        end = f"-{settings.source.name}-{settings.source.task}-{number}"
+        end = f"-{source.name}-{source.task}-{number}"
         start = pair.id if len(pair.id) + len(end) <= 120 else hashlib.sha256(pair.id.encode()).hexdigest()[:32]
         yield LrgiOrder(start + end, pair, seed)
 
@@ -257,38 +226,21 @@ def load_pictures(root: Path, pair: Pair) -> PairPictures:
     )
 
 
-@contextmanager
-def only_run(root: Path) -> Iterator[None]:
-    """Holds the dataset's folder, so that no second run writes into it; a killed process lets go of it.
-
-    Raises:
-        InputError: another run holds it, or there is no such folder.
-    """
-    try:
-        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise InputError(f"{quoted(str(root))} is no folder of a dataset ({error.strerror}).") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"Another run writes into {quoted(str(root))}; wait until it has ended.") from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _draw_all(
-    root: Path, settings: TripletSettings, waiting: list[LrgiOrder], count: TripletCount, progress: Progress
+    root: Path,
+    source: LrgiSource,
+    settings: TripletSettings,
+    waiting: list[LrgiOrder],
+    count: TripletCount,
+    progress: Progress,
 ) -> None:
     if not waiting:
         return
     failures_in_a_row = 0
-    work = partial(TripletWork, root, settings.source, settings.least_overlap)
+    work = partial(TripletWork, root, source, settings.least_overlap)
     progress(f"0 of {len(waiting)} triplets", 0.0)
-    finished = run(
-        work, waiting, runner=settings.runner, workers=settings.workers, gpus_per_worker=settings.gpus_per_worker
-    )
+    gpus = int(isinstance(source, DipRefGC)) if settings.gpus_per_worker is None else settings.gpus_per_worker
+    finished = run(work, waiting, runner=settings.runner, workers=settings.workers, gpus_per_worker=gpus)
     with closing(finished):
         for number, one in enumerate(finished, 1):
             failure = isinstance(one.error, InputError | WorkerEndedError)

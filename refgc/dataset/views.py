@@ -6,9 +6,11 @@ that match no better than chance give no pair, so that an object without texture
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from refgc.correspondence.learned import Networks
 from refgc.dataset.corrections import object_share
 from refgc.dataset.frames import object_sharpness
-from refgc.dataset.manifest import Rejection, ViewChange
+from refgc.dataset.manifest import Rejection, Score, ViewChange
 from refgc.dataset.matching import Agreeing, Keypoints, find_agreeing, find_keypoints
 from refgc.dataset.object_masks import SOURCE, MaskedFrame
 from refgc.dataset.settings import PairSettings
@@ -67,13 +69,32 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewPair:
-    """Two views that make a pair; `hrri` shows more detail than `hrgt`."""
+    """Two views that make a pair.
+
+    Attributes:
+        hrri: the one that shows more detail.
+        hrgt: the other.
+        change: how they differ.
+        log_chance: log10 of the probability of their matches by chance.
+        outline_overlap: of both masks, in [0, 1]; see `outline_overlap`.
+        scores: what a judge gave the pair.
+    """
 
     hrri: View
     hrgt: View
     change: ViewChange
     log_chance: float
     outline_overlap: float
+    scores: tuple[Score, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of both its frames, in rejections."""
+        return f"{self.hrri.name} with {self.hrgt.name}"
+
+
+Judge: TypeAlias = Callable[[ViewPair], tuple[Score, ...] | str]
+"""Gives a pair its scores, or says in one sentence why it is to be left out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,9 +139,17 @@ def find_views(
 
 
 def find_pairs(
-    views: Sequence[View], settings: PairSettings, networks: Networks
+    views: Sequence[View], settings: PairSettings, networks: Networks, judge: Judge | None = None
 ) -> tuple[list[ViewPair], list[Rejection]]:
-    """The pairs of an object, at most `pairs_per_object`, and why the other pairs of views are none."""
+    """The pairs of an object, at most `pairs_per_object`, and why the other pairs of views are none.
+
+    Args:
+        views: of one object.
+        settings: of the run.
+        networks: of learned matching.
+        judge: asked about each pair that would be kept, and about no other, in an order that is always the same. What
+            it leaves out is a rejection of the step "model". None keeps them all.
+    """
     fitting: list[ViewPair] = []
     rejected: list[Rejection] = []
     for one, other in combinations(views, 2):
@@ -142,15 +171,17 @@ def find_pairs(
             rejected.append(Rejection(step="pairs", what=what, reason=reason))
         else:
             fitting.append(ViewPair(hrri, hrgt, change, round(found.log_chance, DIGITS), outlines))
-    chosen = _spread(fitting, settings.pairs_per_object)
+    chosen, left_out = _spread(fitting, settings.pairs_per_object, judge or _keep)
+    rejected.extend(left_out)
+    decided = {pair.name for pair in chosen} | {rejection.what for rejection in left_out}
     rejected.extend(
         Rejection(
             step="pairs",
-            what=f"{pair.hrri.name} with {pair.hrgt.name}",
-            reason=f"The object has {settings.pairs_per_object} pairs with other views already.",
+            what=pair.name,
+            reason=f"The object has {len(chosen)} pairs with other views already.",
         )
         for pair in fitting
-        if pair not in chosen
+        if pair.name not in decided
     )
     return chosen, rejected
 
@@ -311,26 +342,36 @@ def outline_overlap(hrri: View, hrgt: View, found: Agreeing) -> float:
     return float(morphology.overlap(here, drawn(hrri.masked.mask, _similarity(found))))
 
 
-def _spread(pairs: list[ViewPair], most: int) -> list[ViewPair]:
-    """At most so many pairs, spread evenly over the changes of view.
+def _spread(pairs: list[ViewPair], most: int, judge: Judge) -> tuple[list[ViewPair], list[Rejection]]:
+    """At most so many pairs, spread evenly over the changes of view, and those that the judge left out.
 
     The pairs are sorted by their change and divided into as many parts. Each part gives the pair whose views were
-    used least, and of several such the one with the largest overlap.
+    used least, and of several such the one with the largest overlap. Where the judge leaves it out, the next one of
+    its part is taken.
     """
     ordered = sorted(pairs, key=lambda pair: (_amount(pair), pair.hrri.name, pair.hrgt.name))
-    if len(ordered) <= most:
-        return ordered
-    used: dict[str, int] = {}
-    chosen = []
+    used = Counter[str]()
+    chosen, left_out = list[ViewPair](), list[Rejection]()
     for part in np.array_split(np.arange(len(ordered)), most):
-        best = min(
+        best_first = sorted(
             (ordered[index] for index in part),
-            key=lambda pair: (used.get(pair.hrri.name, 0) + used.get(pair.hrgt.name, 0), -pair.change.overlap),
+            key=lambda pair: (used[pair.hrri.name] + used[pair.hrgt.name], -pair.change.overlap),
         )
-        chosen.append(best)
-        for view in (best.hrri, best.hrgt):
-            used[view.name] = used.get(view.name, 0) + 1
-    return chosen
+        for pair in best_first:
+            judged = judge(pair)
+            if isinstance(judged, str):
+                left_out.append(Rejection(step="model", what=pair.name, reason=judged))
+                continue
+            chosen.append(replace(pair, scores=judged))
+            used.update((pair.hrri.name, pair.hrgt.name))
+            break
+    return chosen, left_out
+
+
+def _keep(pair: ViewPair) -> tuple[Score, ...]:
+    """The judge that leaves out nothing and gives no scores."""
+    del pair
+    return ()
 
 
 def _amount(pair: ViewPair) -> float:

@@ -14,9 +14,11 @@ from refgc.weight_files import only_pickles
 VARIABLE = "REFGC_SAM"
 MODULES = ("torch", "transformers", "safetensors", "huggingface_hub")
 PUBLISHED = "facebook/sam3 or facebook/sam2.1-hiera-large"
-# Architectures, by the names of transformers, that take clicks and boxes, and those that take words.
+# Architectures, by the names of transformers, that take clicks and boxes, those that take words, and those that follow
+# what words name along a video.
 TAKES_MARKS = frozenset({"sam2", "sam2_video", "sam3_tracker", "sam3_tracker_video", "sam3_video"})
 TAKES_WORDS = frozenset({"sam3", "sam3_video"})
+FOLLOWS_WORDS = frozenset({"sam3_video"})
 CONFIG = "config.json"
 
 
@@ -76,3 +78,10 @@ def architecture(folder: Path) -> str:
     except (OSError, ValueError, AttributeError):
         kind = None
     return str(kind or "model of no known kind")
+
+
+def reads_no_words(named: str) -> EngineError:
+    """The error where an object is to be found by its name, and the weights do not read words."""
+    return EngineError(
+        f"{VARIABLE} is {named!r}, which finds no object by its name; name a SAM 3, such as facebook/sam3."
+    )

@@ -38,9 +38,9 @@ def test_it_makes_triplets_and_says_how_many(tmp_path):
         (["--simulated", "--server", "http://localhost"], InputError, "More than one generator is given"),
         (["--server", "http://localhost"], InputError, "The generator has no name; add --generator-name"),
         (["--simulated", "--generator-name", "mine"], InputError, "--generator-name is for"),
-        (["--simulated", "--seeds", "0"], InputError, "The number of seeds is 0"),
-        (["--simulated", "--least-overlap", "2"], InputError, "The least overlap is 2"),
-        (["--simulated", "--workers", "0"], InputError, "The number of workers is 0"),
+        (["--simulated", "--seeds", "0"], InputError, "The setting triplets.seeds cannot be used"),
+        (["--simulated", "--least-overlap", "2"], InputError, "The setting triplets.least_overlap cannot be used"),
+        (["--simulated", "--workers", "0"], InputError, "The setting triplets.workers cannot be used"),
         (["--generator-command", "none-of-that {output}", "--generator-name", "a"], EngineError, "is not found"),
     ],
 )
@@ -48,6 +48,40 @@ def test_what_cannot_be_is_said_in_one_sentence(tmp_path, words, kind, sentence)
     make_pairs(tmp_path, PRODUCTS[:1])
     done = run(tmp_path, *words)
     assert isinstance(done.exception, kind)
+    assert sentence in str(done.exception)
+
+
+def test_the_files_table_is_used_and_flags_go_before_it(tmp_path):
+    make_pairs(tmp_path, PRODUCTS[:1], filtered_by="a model")
+    file = tmp_path / "run.toml"
+    file.write_text(
+        '[pairs]\nside = 512\n[triplets]\nserver = "http://127.0.0.1:9/"\ngenerator_name = "theirs"\nseeds = 2\n'
+        "unreviewed = true\nworkers = 1\n"
+    )
+    assert "'http://127.0.0.1:9/' is not reached" in str(run(tmp_path, "--settings", file).exception)
+    accepted = run(tmp_path, "--settings", file, "--accepted-only")
+    assert "None of the 1 pairs is accepted" in str(accepted.exception)
+    done = run(tmp_path, "--settings", file, "--simulated", "--seeds", "1")
+    assert "1 triplets made (simulated)" in done.stdout
+    file.write_text("[triplets]\nsimulated = true\nunreviewed = true\nseeds = 2\n")
+    done = run(tmp_path, "--settings", file, "--workers", "1")
+    assert "1 triplets made (simulated), 1 there before" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("[triplets]\nseed = 1\n", "The settings have no 'triplets.seed'"),
+        ("[triplets]\nseeds = 'two'\n", "The setting triplets.seeds cannot be used"),
+        ("[triplets]\nsimulated = true\nserver = 'http://there'\n", "More than one generator is given"),
+        ("[triplets\n", "is no TOML"),
+    ],
+)
+def test_a_bad_file_is_said_in_one_sentence(tmp_path, content, sentence):
+    make_pairs(tmp_path, PRODUCTS[:1])
+    (tmp_path / "run.toml").write_text(content)
+    done = run(tmp_path, "--settings", tmp_path / "run.toml")
+    assert isinstance(done.exception, InputError)
     assert sentence in str(done.exception)
 
 

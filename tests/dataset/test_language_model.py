@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +20,13 @@ from refgc.dataset.language_model import (
     ServerModel,
     TransformersModel,
     UnusableAnswerError,
+    find_language_model,
     open_language_model,
 )
 from refgc.dataset.manifest import Score
 from refgc.errors import EngineError, InputError
 from refgc.imaging.image import Image
+from tests.support.model_server import Server, says
 
 pytest.importorskip("openai")
 
@@ -43,68 +40,12 @@ def picture(seed: int = 0, width: int = 64, height: int = 48) -> Image:
     return Image(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
-class Server:
-    """An OpenAI-compatible server in this process; `replies` holds what it says, the last for ever."""
-
-    def __init__(self) -> None:
-        self.replies: list[Callable[[], tuple[int, bytes]]] = []
-        self.questions: list[dict[str, Any]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                assert self.path == "/v1/models"
-                self._send(200, json.dumps({"object": "list", "data": [{"id": "tiny-vl", "object": "model"}]}).encode())
-
-            def do_POST(self) -> None:
-                assert self.path == "/v1/chat/completions"
-                outer.questions.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                reply = outer.replies.pop(0) if len(outer.replies) > 1 else outer.replies[0]
-                self._send(*reply())
-
-            def _send(self, status: int, content: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def handle(self) -> None:
-                with suppress(BrokenPipeError, ConnectionResetError):  # the client has waited long enough
-                    super().handle()
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
 @pytest.fixture
 def server(monkeypatch) -> Iterator[Server]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     one = Server()
     yield one
     one.close()
-
-
-def says(text: str | None) -> Callable[[], tuple[int, bytes]]:
-    message = {"role": "assistant", "content": text}
-    completion = {
-        "id": "1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "tiny-vl",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-    }
-    return lambda: (200, json.dumps(completion).encode())
 
 
 def test_a_server_describes_frames_and_is_asked_once(server, tmp_path):
@@ -223,6 +164,25 @@ def test_a_slow_server_ends_the_run(server, tmp_path):
 def test_a_server_that_is_not_there(tmp_path):
     with pytest.raises(EngineError, match=r"'http://127.0.0.1:9/v1' does not answer"):
         open_language_model("http://127.0.0.1:9/v1", tmp_path)
+
+
+def test_a_model_is_found_before_it_is_asked(server, tmp_path, qwen, monkeypatch):
+    first = find_language_model(tmp_path, server=server.address)
+    assert first == find_language_model(tmp_path, server=server.address, model="tiny-vl")
+    assert (first.name, first.open().name, server.questions) == ("tiny-vl", "tiny-vl", [])
+    with pytest.raises(EngineError, match="has no model 'other-vl'; it has tiny-vl"):
+        find_language_model(tmp_path, server=server.address, model="other-vl")
+    monkeypatch.chdir(qwen.parent)
+    here = find_language_model(tmp_path, model=qwen.name)
+    assert (here.name, here.place) == (qwen.name, str(qwen))
+    with pytest.raises(EngineError, match="not on this machine"):
+        find_language_model(tmp_path, model="Qwen/Qwen3-VL-0B")
+
+
+@pytest.mark.parametrize("address", ["localhost:8000", "http://", "http://[::1", "http://a\x00b/v1"])
+def test_what_is_no_address_is_refused(tmp_path, address):
+    with pytest.raises(InputError, match="is no web address"):
+        find_language_model(tmp_path, server=address)
 
 
 def test_a_model_that_is_not_here(tmp_path, monkeypatch):

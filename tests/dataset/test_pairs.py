@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -16,16 +17,17 @@ import pytest
 
 from refgc.correspondence.learned import are_there
 from refgc.dataset import pairs as stage
-from refgc.dataset.manifest import PAIRS, REJECTIONS, Pair, Rejection, Score, read_rows, write_rows
-from refgc.dataset.pairs import PROGRESS, ObjectOutcome, PairsSummary, PairsWork, run_pairs
+from refgc.dataset.language_model import LanguageModel
+from refgc.dataset.lock import only_run
+from refgc.dataset.manifest import PAIRS, REJECTIONS, Pair, Rejection, read_rows, write_rows
+from refgc.dataset.pairs import PROGRESS, ObjectOutcome, PairsSummary, run_pairs
 from refgc.dataset.settings import PairSettings
-from refgc.dataset.sources import find_objects
 from refgc.dataset.store import load_image, load_mask
 from refgc.errors import InputError
 from tests.dataset.support import write_object, write_photo
 from tests.support.command import ENVIRONMENT
 
-SETTINGS = PairSettings(side=256, collection="cards", licence="CC0", pairs_per_object=2)
+SETTINGS = PairSettings(side=256, collection="cards", licence="CC0", pairs_per_object=2, no_vlm=True, workers=1)
 
 pytestmark = pytest.mark.skipif(not are_there(), reason="the weights of learned matching are not on this machine")
 
@@ -52,7 +54,7 @@ def finished(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     """The dataset of an undisturbed run, how it ended, and what it said."""
     output = tmp_path_factory.mktemp("out") / "set"
     said: list[str] = []
-    summary = run_pairs(source, output, SETTINGS, workers=1, tell=said.append)
+    summary = run_pairs(source, output, SETTINGS, tell=said.append)
     return output, summary, said
 
 
@@ -105,7 +107,7 @@ def test_a_finished_run_does_nothing_and_keeps_what_later_steps_wrote(
     split = [row.model_copy(update={"split": "test"}) for row in read_rows(output / PAIRS, Pair)]
     write_rows(output / PAIRS, split)
     before = manifest(output)
-    summary = run_pairs(source, output, SETTINGS, workers=1, tell=quiet)
+    summary = run_pairs(source, output, SETTINGS, tell=quiet)
     assert (summary.skipped, summary.pairs) == (4, 2)
     assert manifest(output) == before
 
@@ -119,7 +121,7 @@ def test_a_run_goes_on_after_the_last_whole_object(
     (output / stage.RUN).write_bytes((finished[0] / stage.RUN).read_bytes())
     # Two whole objects, and a third whose line was cut off.
     (output / PROGRESS).write_bytes(lines[0] + lines[1] + lines[2][:50])
-    summary = run_pairs(source, output, SETTINGS, workers=1, tell=quiet)
+    summary = run_pairs(source, output, SETTINGS, tell=quiet)
     assert summary.skipped == 2
     assert manifest(output) == manifest(finished[0])
     assert (output / PROGRESS).read_bytes() == b"".join(lines)
@@ -129,12 +131,26 @@ def test_another_run_does_not_mix_with_the_first(
     source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="begun with other settings"):
-        run_pairs(source, finished[0], SETTINGS.model_copy(update={"side": 512}), workers=1, tell=quiet)
+        run_pairs(source, finished[0], SETTINGS.model_copy(update={"side": 512}), tell=quiet)
     (tmp_path / PAIRS).write_text("")
     with pytest.raises(InputError, match="not made here"):
-        run_pairs(source, tmp_path, SETTINGS, workers=1, tell=quiet)
+        run_pairs(source, tmp_path, SETTINGS, tell=quiet)
     with pytest.raises(InputError, match="inside the source"):
-        run_pairs(source, source / "set", SETTINGS, workers=1, tell=quiet)
+        run_pairs(source, source / "set", SETTINGS, tell=quiet)
+
+
+def test_two_runs_in_one_folder_do_not_meet(
+    source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
+) -> None:
+    with only_run(finished[0]), pytest.raises(InputError, match="Another run writes into"):
+        run_pairs(source, finished[0], SETTINGS, tell=quiet)
+
+    def begin_another(stage: str, fraction: float) -> None:
+        with pytest.raises(InputError, match="Another run writes into"):
+            run_pairs(source, tmp_path / "set", SETTINGS, tell=quiet)
+
+    run_pairs(source, tmp_path / "set", SETTINGS, tell=quiet, progress=begin_another)
+    assert manifest(tmp_path / "set") == manifest(finished[0])
 
 
 def test_a_disk_that_takes_no_more_ends_the_run_and_what_is_done_stays(source: Path, tmp_path: Path) -> None:
@@ -143,7 +159,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_what_is_done_stays(source: P
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            run_pairs(source, tmp_path / "set", SETTINGS, workers=1, tell=quiet)
+            run_pairs(source, tmp_path / "set", SETTINGS, tell=quiet)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not (tmp_path / "set" / PAIRS).exists()
@@ -152,51 +168,14 @@ def test_a_disk_that_takes_no_more_ends_the_run_and_what_is_done_stays(source: P
     assert [name.rpartition("-")[0] for name in done] == ["broken"]
 
 
-class Says:
-    """A multimodal model that keeps one object, and of its frames all but the first."""
-
-    name = "reader"
-    object_name, category, caption = "bright poster", "furniture_interior", "A poster with shapes."
-
-    def __init__(self, keep: bool) -> None:
-        self.keep, self.reason, self.seen = keep, "It shows no object.", 0
-
-    def describe(self, frames):
-        assert len(frames) >= 2
-        return self
-
-    def score_frame(self, frame, object_name):
-        assert (object_name, frame.size[0]) == (self.object_name, 384)
-        self.seen += 1
-        return () if self.seen == 1 else (Score(name="structure", value=0.9, maker=self.name),)
-
-
-def test_a_model_names_scores_and_leaves_out(tmp_path: Path) -> None:
-    write_object(tmp_path / "cards" / "poster", (0.0, 8.0, 16.0), seed=2)
-    (item,) = find_objects(tmp_path / "cards", SETTINGS)
-    outcome = PairsWork(tmp_path, SETTINGS, Says(keep=True))(item)
-    (row,) = outcome.pairs
-    assert (row.object_name, row.category, row.caption) == (
-        "bright poster",
-        "furniture_interior",
-        "A poster with shapes.",
-    )
-    assert row.filtered_by == "reader"
-    assert Score(name="structure", value=0.9, maker="reader") in row.hrri.scores
-    assert {row.hrri.frame, row.hrgt.frame} == {"poster/01.png", "poster/02.png"}
-    assert "poster/00.png" in {rejection.what for rejection in outcome.rejections if rejection.step == "model"}
-    outcome = PairsWork(tmp_path, SETTINGS, Says(keep=False))(item)
-    assert not outcome.pairs
-    assert "It shows no object." in {rejection.reason for rejection in outcome.rejections}
-
-
 COMMAND = """
 import sys
 from pathlib import Path
 from refgc.dataset.pairs import run_pairs
 from tests.dataset.test_pairs import SETTINGS
 if __name__ == "__main__":
-    run_pairs(Path(sys.argv[1]), Path(sys.argv[2]), SETTINGS, runner=sys.argv[4], workers=int(sys.argv[3]))
+    settings = SETTINGS.model_copy(update={"workers": int(sys.argv[3]), "runner": sys.argv[4]})
+    run_pairs(Path(sys.argv[1]), Path(sys.argv[2]), settings)
 """
 
 
@@ -247,30 +226,36 @@ def test_several_workers_leave_the_same_bytes(
 
 
 class EndsItsWorker:
-    """A multimodal model whose process is killed, at first or each time."""
+    """A multimodal model whose process is killed, at first or each time, and that else keeps nothing."""
 
     name = "killer"
 
-    def __init__(self, note: Path, *, always: bool) -> None:
-        self._note, self._always = note, always
+    def __init__(self, folder: Path, *, always: bool) -> None:
+        self._folder, self._always = folder, always
 
-    def describe(self, _):
-        if self._always or not self._note.exists():
-            self._note.touch()
+    def open(self) -> LanguageModel:
+        return LanguageModel(self, self._folder / "answers")
+
+    def complete(self, *_: object) -> str:
+        note = self._folder / "note"
+        if self._always or not note.exists():
+            note.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return Says(keep=False)
-
-    def score_frame(self, *_):
-        raise AssertionError("nothing is kept")
+        said = {"object_name": "poster", "category": "other", "caption": "A poster.", "keep": False}
+        return json.dumps({**said, "reason": "It shows no object."})
 
 
 @pytest.mark.parametrize(
     ("always", "reason"), [(False, "It shows no object."), (True, "ended 3 times at this item (killed by SIGKILL)")]
 )
-def test_a_killed_worker_costs_its_object_another_try(tmp_path: Path, always: bool, reason: str) -> None:
+def test_a_killed_worker_costs_its_object_another_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, always: bool, reason: str
+) -> None:
     write_object(tmp_path / "cards" / "poster", (0.0, 12.0), seed=2)
-    model = EndsItsWorker(tmp_path / "note", always=always)
-    run_pairs(tmp_path / "cards", tmp_path / "set", SETTINGS, frame_filter=model, workers=1, tell=quiet)
+    source = EndsItsWorker(tmp_path, always=always)
+    monkeypatch.setattr(stage, "find_language_model", lambda *_, **__: source)
+    settings = SETTINGS.model_copy(update={"no_vlm": False, "model": "killer"})
+    run_pairs(tmp_path / "cards", tmp_path / "set", settings, tell=quiet)
     assert (tmp_path / "note").exists()
     rejections = list(read_rows(tmp_path / "set" / REJECTIONS, Rejection))
     assert any(reason in rejection.reason for rejection in rejections)
@@ -279,6 +264,6 @@ def test_a_killed_worker_costs_its_object_another_try(tmp_path: Path, always: bo
 def test_what_is_wrong_with_one_object_stops_no_other(tmp_path: Path) -> None:
     write_photo(tmp_path / "cards" / "one" / "0.png")
     write_photo(tmp_path / "cards" / "two" / "0.png")
-    summary = run_pairs(tmp_path / "cards", tmp_path / "set", SETTINGS, workers=1, tell=quiet)
+    summary = run_pairs(tmp_path / "cards", tmp_path / "set", SETTINGS, tell=quiet)
     assert (summary.objects, summary.pairs) == (2, 0)
     assert (tmp_path / "set" / PAIRS).read_bytes() == b""

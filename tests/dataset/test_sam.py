@@ -10,6 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
+from refgc.correspondence.learned import are_there
+from refgc.dataset.manifest import PAIRS, REJECTIONS, Pair, Rejection, read_rows
+from refgc.dataset.object_masks import FoundSam, find_masker
+from refgc.dataset.pairs import RUN, run_pairs
+from refgc.dataset.settings import PairSettings
 from refgc.errors import EngineError, InputError
 from refgc.imaging.image import Image, Mask
 from refgc.masks import weights
@@ -21,7 +26,8 @@ import torch
 
 from refgc.dataset.sam import SamPictures, SamVideo, Seen, agreed, of_one_object
 from refgc.masks.sam import SamSegmenter
-from tests.support.tiny_sam import save_sam2, save_sam3
+from tests.dataset.support import scene, texture, write_object, write_video
+from tests.support.tiny_sam import save_detector, save_sam2, save_sam3
 
 FRAMES = 4
 
@@ -142,3 +148,55 @@ def test_both_directions_must_not_disagree(forward, backward, column):
         assert column is None
     else:
         assert torch.equal(logits, disc(column))
+
+
+def test_sam_is_found_before_it_is_asked(sam3, tmp_path, monkeypatch):
+    with pytest.raises(EngineError, match="REFGC_SAM is not set"):
+        find_masker("sam3")
+    monkeypatch.chdir(sam3.parent)
+    monkeypatch.setenv(weights.VARIABLE, sam3.name)
+    for maker in ("sam3", "sam3-video"):
+        assert find_masker(maker) == FoundSam(sam3.name, maker, str(sam3))
+        assert find_masker(maker).open().maker == maker
+    monkeypatch.setenv(weights.VARIABLE, str(save_detector(tmp_path / "detector")))
+    assert find_masker("sam3").name == "detector"
+    with pytest.raises(EngineError, match="finds no object by its name"):
+        find_masker("sam3-video")
+    monkeypatch.setenv(weights.VARIABLE, str(save_sam2(tmp_path / "sam2")))
+    with pytest.raises(EngineError, match="finds no object by its name"):
+        find_masker("sam3")
+
+
+SETTINGS = PairSettings(side=256, no_vlm=True, workers=1, longest_video=1.5)
+
+
+@pytest.mark.skipif(not are_there(), reason="the weights of learned matching are not on this machine")
+@pytest.mark.parametrize("maker", ["sam3", "sam3-video"])
+def test_workers_make_masks_by_sam(sam3, tmp_path, monkeypatch, maker):
+    pytest.importorskip("av")
+    face = texture(2)
+    pictures = [scene(face, turn=0.8 * number) for number in range(15)]
+    write_video(tmp_path / "cards" / "poster.mp4", [picture for picture, _ in pictures])
+    write_video(tmp_path / "cards" / "poster_mask.mkv", [mask for _, mask in pictures], codec="ffv1")
+    monkeypatch.setenv(weights.VARIABLE, str(sam3))
+    monkeypatch.setenv("REFGC_DEVICE", "cpu")
+    run_pairs(tmp_path / "cards", tmp_path / "set", SETTINGS.model_copy(update={"masks": maker}), tell=lambda _: None)
+    # Networks that know nothing find nothing, or anything; the source's own masks would have given pairs.
+    makers = {view.mask_maker for row in read_rows(tmp_path / "set" / PAIRS, Pair) for view in (row.hrri, row.hrgt)}
+    assert makers <= {maker}
+    reasons = [row.reason for row in read_rows(tmp_path / "set" / REJECTIONS, Rejection) if row.step == "masks"]
+    assert len(reasons) >= 2
+    assert "Not exactly one poster was found in it." in reasons
+    assert sam3.name in (tmp_path / "set" / RUN).read_text()
+    assert str(sam3) not in (tmp_path / "set" / RUN).read_text()
+
+
+@pytest.mark.skipif(not are_there(), reason="the weights of learned matching are not on this machine")
+def test_masks_that_cannot_be_made_leave_no_folder(sam3, tmp_path, monkeypatch):
+    write_object(tmp_path / "cards" / "poster", (0.0, 8.0), seed=2)
+    with pytest.raises(EngineError, match="REFGC_SAM is not set"):
+        run_pairs(tmp_path / "cards", tmp_path / "set", SETTINGS.model_copy(update={"masks": "sam3"}))
+    monkeypatch.setenv(weights.VARIABLE, str(sam3))
+    with pytest.raises(InputError, match="follow the object along a video, and the source has photos; take sam3"):
+        run_pairs(tmp_path / "cards", tmp_path / "set", SETTINGS.model_copy(update={"masks": "sam3-video"}))
+    assert not (tmp_path / "set").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refgc.dataset.settings import PairSettings, read_pair_settings
+from refgc.dataset.settings import PairSettings, TripletSettings, read_pair_settings, read_triplet_settings
 from refgc.dataset.sources import Video, find_objects, needed_bytes, object_id
 from refgc.errors import InputError
 from tests.dataset.support import write_photo
@@ -178,6 +178,40 @@ def test_settings_come_from_the_file_and_flags_go_before_them(tmp_path: Path) ->
     settings = read_pair_settings(file, {"licence": "CC BY 4.0", "collection": None})
     assert (settings.side, settings.licence, settings.collection) == (512, "CC BY 4.0", None)
     assert read_pair_settings(None, {}) == PairSettings()
+    assert read_triplet_settings(file, {"workers": 2}) == TripletSettings(seeds=3, workers=2)
+    assert read_triplet_settings(file, {"seeds": 1}) == TripletSettings()
+
+
+@pytest.mark.parametrize(
+    ("flag", "kept"),
+    [
+        ({}, {"generator_command": "draw {output}", "generator_name": "theirs"}),
+        ({"simulated": True}, {"simulated": True}),
+        ({"server": "http://there"}, {"server": "http://there"}),
+        ({"generator_command": "paint"}, {"generator_command": "paint"}),
+        ({"generator_name": "ours"}, {"generator_command": "draw {output}", "generator_name": "ours"}),
+    ],
+)
+def test_a_generator_of_the_command_line_takes_the_place_of_the_files(
+    tmp_path: Path, flag: dict[str, object], kept: dict[str, object]
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[triplets]\ngenerator_command = "draw {output}"\ngenerator_name = "theirs"\n')
+    assert read_triplet_settings(file, flag) == TripletSettings.model_validate(kept)
+
+
+@pytest.mark.parametrize(
+    ("flag", "kept"),
+    [({"no_vlm": True}, {"no_vlm": True}), ({"model": "b"}, {"server": "http://there", "model": "b"})],
+)
+def test_a_choice_of_the_command_line_takes_the_place_of_the_files(
+    tmp_path: Path, flag: dict[str, object], kept: dict[str, object]
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[pairs]\nserver = "http://there"\nmodel = "a"\n')
+    assert read_pair_settings(file, flag) == PairSettings.model_validate(kept)
+    file.write_text("[pairs]\nno_vlm = true\n")
+    assert read_pair_settings(file, {"server": "http://there"}) == PairSettings(server="http://there")
 
 
 @pytest.mark.parametrize(
@@ -187,6 +221,8 @@ def test_settings_come_from_the_file_and_flags_go_before_them(tmp_path: Path) ->
         ("[pears]\n", "have no 'pears'"),
         ("[pairs]\nside = -1\n", "pairs.side"),
         ("pairs = 3\n", "pairs"),
+        ("[triplets]\nseed = 3\n", "have no 'triplets.seed'"),
+        ("[triplets]\nseeds = 0\n", "triplets.seeds"),
         ("[pairs\n", "no TOML"),
     ],
 )
@@ -194,6 +230,8 @@ def test_bad_settings_end_in_a_sentence(tmp_path: Path, content: str, sentence: 
     (tmp_path / "run.toml").write_text(content)
     with pytest.raises(InputError, match=sentence):
         read_pair_settings(tmp_path / "run.toml", {})
+    with pytest.raises(InputError, match=sentence):
+        read_triplet_settings(tmp_path / "run.toml", {})
 
 
 def test_missing_settings_end_in_a_sentence(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image as PILImage
 
 from refgc.dataset import triplets
+from refgc.dataset.lock import only_run
 from refgc.dataset.lrgi import Command, DipRefGC, DiptychMaker, LrgiSource, Server, Simulator, drawn_strengths
 from refgc.dataset.manifest import (
     REJECTIONS,
@@ -34,23 +35,16 @@ from refgc.dataset.manifest import (
     read_rows,
     write_rows,
 )
+from refgc.dataset.settings import LEAST_OVERLAP, TripletSettings
 from refgc.dataset.store import load_image
-from refgc.dataset.triplets import (
-    LEAST_OVERLAP,
-    TripletSettings,
-    load_pictures,
-    only_run,
-    orders_of,
-    pairs_taken,
-    run_triplets,
-)
+from refgc.dataset.triplets import load_pictures, orders_of, pairs_taken, run_triplets
 from refgc.errors import EngineError, InputError
 from refgc.imaging.arrays import bicubic
 from tests.support.dataset_pairs import PRODUCTS, make_pairs
 from tests.support.tiny_dataset import mend_mask
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SIMULATED = TripletSettings(Simulator(), seeds=2, workers=1)
+SIMULATED = (Simulator(), TripletSettings(seeds=2, workers=1))
 
 
 def rows(root: Path) -> list[Triplet]:
@@ -69,13 +63,13 @@ def verdict(row: str, rater: str, accepted: bool) -> Verdict:
     return Verdict(row=row, rater=rater, accepted=accepted, time="2026-07-01T12:00:00Z", seconds=1.0)
 
 
-def settings(source: LrgiSource, **options: Any) -> TripletSettings:
-    return TripletSettings(source, workers=1, **options)
+def settings(source: LrgiSource, **options: Any) -> tuple[LrgiSource, TripletSettings]:
+    return source, TripletSettings(workers=1, **options)
 
 
 def test_simulated_triplets_say_so_and_tell_how_they_were_made(tmp_path):
     pairs = make_pairs(tmp_path, PRODUCTS[:2])
-    count = run_triplets(tmp_path, SIMULATED)
+    count = run_triplets(tmp_path, *SIMULATED)
     made = rows(tmp_path)
     assert count.made == len(made) == 4
     assert [row.id for row in made] == sorted(row.id for row in made)
@@ -94,12 +88,12 @@ def test_simulated_triplets_say_so_and_tell_how_they_were_made(tmp_path):
 
 def test_a_second_run_changes_nothing_and_more_seeds_are_added(tmp_path):
     make_pairs(tmp_path, PRODUCTS[:1])
-    run_triplets(tmp_path, settings(Simulator()))
+    run_triplets(tmp_path, *settings(Simulator()))
     before = content(tmp_path)
-    count = run_triplets(tmp_path, settings(Simulator()))
+    count = run_triplets(tmp_path, *settings(Simulator()))
     assert (count.made, count.earlier) == (0, 1)
     assert content(tmp_path) == before
-    count = run_triplets(tmp_path, settings(Simulator(), seeds=2))
+    count = run_triplets(tmp_path, *settings(Simulator(), seeds=2))
     assert (count.made, count.earlier) == (1, 1)
 
 
@@ -173,7 +167,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Command
 
 def test_a_command_draws_and_the_pose_is_checked(tmp_path, command):
     make_pairs(tmp_path, PRODUCTS[:2])
-    run_triplets(tmp_path, settings(command("0")))
+    run_triplets(tmp_path, *settings(command("0")))
     made = rows(tmp_path)
     assert len(made) == 2
     for row in made:
@@ -189,14 +183,14 @@ def test_an_object_in_another_place_is_left_out_and_not_drawn_again(tmp_path, co
     make_pairs(tmp_path, PRODUCTS[:2])
     other = [Rejection(step="decode", what=name, reason="It is cut off.") for name in ("z.mp4", "a.mp4")]
     write_rows(tmp_path / REJECTIONS, other)
-    count = run_triplets(tmp_path, settings(command("30")))
+    count = run_triplets(tmp_path, *settings(command("30")))
     assert (count.made, count.misfits, rows(tmp_path)) == (0, 2, [])
     assert rejections(tmp_path)[:2] == other, "those of other stages stay as they are"
     ours = rejections(tmp_path)[2:]
     assert [one.step for one in ours] == ["pose", "pose"]
     assert [one.what for one in ours] == sorted(one.what for one in ours)
     assert all("less than 0.92" in one.reason for one in ours)
-    assert run_triplets(tmp_path, settings(command("30"))).earlier == 2
+    assert run_triplets(tmp_path, *settings(command("30"))).earlier == 2
 
 
 @pytest.mark.parametrize(
@@ -215,11 +209,11 @@ def test_what_a_command_fails_at_is_said(tmp_path, command, fault, reason):
 
 def test_a_failure_is_tried_again_by_the_next_run(tmp_path, command):
     make_pairs(tmp_path, PRODUCTS[:1])
-    count = run_triplets(tmp_path, settings(command("nothing")))
+    count = run_triplets(tmp_path, *settings(command("nothing")))
     assert (count.made, count.failures) == (0, 1)
     (rejection,) = rejections(tmp_path)
     assert (rejection.step, rejection.reason) == ("generator", "The generator ended without a picture.")
-    run_triplets(tmp_path, settings(command("0")))
+    run_triplets(tmp_path, *settings(command("0")))
     assert (len(rows(tmp_path)), rejections(tmp_path)) == (1, [])
 
 
@@ -227,7 +221,7 @@ def test_a_generator_that_always_fails_ends_the_run(tmp_path, command, monkeypat
     monkeypatch.setattr(triplets, "MOST_FAILURES", 3)
     make_pairs(tmp_path, PRODUCTS[:2])
     with pytest.raises(EngineError, match="3 LRGIs failed one after the other; the last: The generator ended with"):
-        run_triplets(tmp_path, settings(command("fail"), seeds=5))
+        run_triplets(tmp_path, *settings(command("fail"), seeds=5))
     assert len(rejections(tmp_path)) == 3
 
 
@@ -258,14 +252,14 @@ def test_a_command_that_takes_too_long_is_ended_with_what_it_started(tmp_path):
 )
 def test_generators_that_cannot_be_used_are_refused_first(tmp_path, source, sentence):
     with pytest.raises((InputError, EngineError)) as refused:
-        run_triplets(tmp_path, settings(source))
+        run_triplets(tmp_path, *settings(source))
     assert sentence in str(refused.value)
 
 
 def test_diprefgc_is_refused_without_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setenv("REFGC_DEVICE", "cpu")
     with pytest.raises(EngineError, match="takes hours for a picture; unset it on a machine with a GPU, or add --sim"):
-        run_triplets(tmp_path, settings(DipRefGC()))
+        run_triplets(tmp_path, *settings(DipRefGC()))
 
 
 class Answers:
@@ -310,7 +304,7 @@ def test_a_server_draws(tmp_path):
     (pair,) = make_pairs(tmp_path, PRODUCTS[:1])
     answers = Answers()
     with serving(answers) as address:
-        run_triplets(tmp_path, settings(Server(address, "their-model")))
+        run_triplets(tmp_path, *settings(Server(address, "their-model")))
         (row,) = rows(tmp_path)
         assert (row.made.generator, row.made.simulated) == ("their-model", False)
         (question,) = answers.questions
@@ -347,7 +341,7 @@ def test_a_server_that_refuses(tmp_path, monkeypatch, status, kind, sentence, as
 def test_a_server_that_is_not_there_ends_the_run(tmp_path):
     make_pairs(tmp_path, PRODUCTS[:1])
     with pytest.raises(EngineError, match="is not reached"):
-        run_triplets(tmp_path, settings(Server("http://127.0.0.1:9/", "their-model")))
+        run_triplets(tmp_path, *settings(Server("http://127.0.0.1:9/", "their-model")))
     assert rejections(tmp_path) == []
 
 
@@ -360,7 +354,7 @@ def test_a_picture_of_another_shape_is_a_scene_of_its_own_or_an_error(tmp_path):
     with serving(answers) as address:
         with pytest.raises(InputError, match="400x200 pixels, not of the HRGT's aspect ratio"):
             Server(address, "wide").draw(pair, load_pictures(tmp_path, pair), 0)
-        run_triplets(tmp_path, settings(Server(address, "wide", "customisation")))
+        run_triplets(tmp_path, *settings(Server(address, "wide", "customisation")))
     (row,) = rows(tmp_path)
     assert (row.lrgi.width, row.lrgi.height) == (64, 32)
     assert row.scores == ()
@@ -369,7 +363,7 @@ def test_a_picture_of_another_shape_is_a_scene_of_its_own_or_an_error(tmp_path):
 def test_a_damaged_file_costs_its_own_pair_alone(tmp_path):
     pairs = make_pairs(tmp_path, PRODUCTS[:2])
     (tmp_path / pairs[0].hrgt.picture.path).write_bytes(b"no picture")
-    count = run_triplets(tmp_path, settings(Simulator()))
+    count = run_triplets(tmp_path, *settings(Simulator()))
     assert (count.made, count.failures) == (1, 1)
     assert "is damaged" in rejections(tmp_path)[0].reason
 
@@ -377,18 +371,18 @@ def test_a_damaged_file_costs_its_own_pair_alone(tmp_path):
 def test_two_runs_in_one_folder_do_not_meet(tmp_path):
     make_pairs(tmp_path, PRODUCTS[:1])
     with only_run(tmp_path), pytest.raises(InputError, match="Another run writes into"):
-        run_triplets(tmp_path, settings(Simulator()))
+        run_triplets(tmp_path, *settings(Simulator()))
     with pytest.raises(InputError, match="is no folder of a dataset"):
-        run_triplets(tmp_path / "nowhere", settings(Simulator()))
+        run_triplets(tmp_path / "nowhere", *settings(Simulator()))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no pairs; make some"):
-        run_triplets(tmp_path / "empty", settings(Simulator()))
+        run_triplets(tmp_path / "empty", *settings(Simulator()))
 
 
 def test_a_long_pair_id_leaves_room(tmp_path):
     (pair,) = make_pairs(tmp_path, PRODUCTS[:1])
     long = pair.model_copy(update={"id": "a" * 120})
-    ids = [order.id for order in orders_of(long, SIMULATED)]
+    ids = [order.id for order in orders_of(long, Simulator(), 2)]
     assert len(set(ids)) == 2
     assert all(len(name) <= 120 for name in ids)
 
@@ -423,9 +417,10 @@ KILLED = """
 import sys
 from pathlib import Path
 from refgc.dataset.lrgi import Simulator
-from refgc.dataset.triplets import TripletSettings, run_triplets
+from refgc.dataset.settings import TripletSettings
+from refgc.dataset.triplets import run_triplets
 if __name__ == "__main__":
-    run_triplets(Path(sys.argv[1]), TripletSettings(Simulator(), seeds=6, runner=sys.argv[2], workers=2))
+    run_triplets(Path(sys.argv[1]), Simulator(), TripletSettings(seeds=6, runner=sys.argv[2], workers=2))
 """
 
 
@@ -437,7 +432,7 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_bytes(tmp_path, run
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     for root in (calm, killed):
         make_pairs(root)
-    run_triplets(calm, TripletSettings(Simulator(), seeds=6, workers=1))
+    run_triplets(calm, Simulator(), TripletSettings(seeds=6, workers=1))
     script = tmp_path / "run.py"
     script.write_text(KILLED)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "RAY_USAGE_STATS_ENABLED": "0"}

@@ -18,6 +18,7 @@ from refgc.dataset.sources import Pose
 from refgc.dataset.views import View, crop, crop_region, degrees_between, find_pairs, find_views
 from refgc.imaging.arrays import Bytes
 from refgc.imaging.image import Image, Mask
+from refgc.imaging.region import Region
 from refgc.machine import BLAS_THREADS
 from tests.dataset.support import scene, texture
 
@@ -160,8 +161,6 @@ def test_poses_decide_where_the_source_has_them(networks: Networks) -> None:
 
 
 def masked(box: tuple[int, int, int, int], size: tuple[int, int]) -> MaskedFrame:
-    from refgc.imaging.region import Region
-
     values = np.zeros((size[1], size[0]), np.float32)
     left, top, right, bottom = box
     values[top:bottom, left:right] = 1.0
@@ -244,19 +243,40 @@ def test_masks_that_do_not_show_one_whole_object_are_rejected(
     assert word in rejected[0].reason
 
 
-class TwoThings:
-    """A masker that sees two objects in the first frame and one in the second."""
+class SecondOnly:
+    """A masker that finds one object in the second frame, and not one in the first."""
 
     maker = "sam3"
 
-    def instances(self, frames, object_name):
+    def masks_of(self, frames, object_name):
         assert (object_name, len(frames)) == ("card", 2)
-        mask = Mask(np.pad(np.ones((200, 200), np.float32), 92))
-        return [[(mask, 0.9), (mask, 0.8)], [(mask, 0.95)]]
+        return [None, Mask(np.pad(np.ones((200, 200), np.float32), 92))]
 
 
 def test_a_model_must_find_exactly_one_object(networks: Networks) -> None:
-    frames = [frame_of(scene(texture(1), background=n)[0], None, str(n)) for n in range(2)]
-    (found,), (rejection,) = mask_frames(frames, "card", SETTINGS, networks, TwoThings())
-    assert (found.frame.name, found.maker, found.quality) == ("1", "sam3", 0.95)
-    assert "2 objects" in rejection.reason
+    """It makes all masks, those of the source's frames too, and nothing measures them by two prompts."""
+    frames = []
+    for number in range(2):
+        picture, mask = scene(texture(1), background=number)
+        frames.append(frame_of(picture, mask, str(number)))
+    by_model = SETTINGS.model_copy(update={"masks": "sam3"})
+    (found,), (rejection,) = mask_frames(frames, "card", by_model, networks, SecondOnly())
+    assert (found.frame.name, found.maker, found.quality) == ("1", "sam3", None)
+    assert found.box == Region(92, 92, 292, 292)
+    assert (rejection.what, rejection.reason) == ("0", "Not exactly one card was found in it.")
+
+
+def test_the_settings_say_whose_masks_are_taken(networks: Networks) -> None:
+    picture, mask = scene(texture(1))
+    flat = np.where(mask[..., None] > 0, picture, np.uint8(240))
+    frames = [frame_of(flat, mask, "masked"), frame_of(flat, None, "bare")]
+    makers = {}
+    for choice in ("auto", "source", "weight-free"):
+        found, rejected = mask_frames(frames, "card", SETTINGS.model_copy(update={"masks": choice}), networks)
+        makers[choice] = {one.frame.name: one.maker for one in found}
+        assert [one.reason for one in rejected] == (["The source has no mask of it."] if choice == "source" else [])
+    assert makers == {
+        "auto": {"masked": "source", "bare": "grabcut"},
+        "source": {"masked": "source"},
+        "weight-free": {"masked": "grabcut", "bare": "grabcut"},
+    }
