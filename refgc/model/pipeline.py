@@ -36,7 +36,7 @@ from refgc.model.drift import Drift, find_drift, undo_shift
 from refgc.model.freqmole import FreqMoLE, FreqMoLELinear
 from refgc.model.inputs import Inputs, prepare_inputs
 from refgc.model.locate import Windows, content_area
-from refgc.model.lora_files import check_lora
+from refgc.model.lora_files import check_layers, check_lora
 from refgc.model.paste import put_back
 from refgc.model.prediction_preview import PredictionPreview
 from refgc.model.settings import DenoisingSettings, Start
@@ -174,9 +174,13 @@ class RefiningPipeline(DiffusionPipeline):
             EngineError: likewise, for reasons that diffusers tells.
         """
         kind = check_lora(file, source)
+        named: dict[str, Any] = {"weight_name": file.name, "use_safetensors": True}
+        with reading(source, "adapter"):
+            tensors = self.lora_state_dict(file.parent, **named)
+        check_layers(tensors, self.transformer, source, kind)
         with reading(source, "adapter"):
             try:
-                self.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
+                self.load_lora_weights(file.parent, **named)
             except RuntimeError as error:
                 raise ValueError("its shapes are not those of the base") from error
         if not getattr(self.transformer, "peft_config", None):
@@ -184,6 +188,8 @@ class RefiningPipeline(DiffusionPipeline):
         self.transformer.requires_grad_(False)
         self.lora = source
         logger.warning("The adapter %r is %s and no FreqMoLE; the stock model takes it as a LoRA.", source, kind)
+        if self.text_encoder is None and any(name.startswith("text_encoder.") for name in tensors):
+            logger.warning("The part of %r for the text encoder is left out.", source)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write the pipeline as one of diffusers' own that any tool loads, with the experts in its weights.
@@ -519,6 +525,14 @@ class RefGCSR2Pipeline(RefiningPipeline, FluxKontextPipeline):
     """On FLUX.1-Kontext, as in the paper."""
 
     backbone = Kontext()
+
+    @classmethod
+    def load_lora_into_text_encoder(
+        cls, state_dict: dict[str, Tensor], network_alphas: Any, text_encoder: Any, **options: Any
+    ) -> None:
+        """As in diffusers; where the pipeline has no text encoder, that part of a LoRA is left out."""
+        if text_encoder is not None:
+            super().load_lora_into_text_encoder(state_dict, network_alphas, text_encoder, **options)
 
 
 class RefGCSR2KleinPipeline(RefiningPipeline, Flux2KleinPipeline):
