@@ -407,17 +407,17 @@ class RefiningPipeline(DiffusionPipeline):
         self, request: RefineRequest, settings: DenoisingSettings, progress: Progress
     ) -> PromptEmbeddings:
         """The prompt's embeddings, on the device."""
-        if settings.embeddings is not None:
-            # Latents take their precision, which has to be that of the weights.
-            embeddings = settings.embeddings.to(self._execution_device, self.transformer.dtype)
-        else:
+        embeddings = settings.embeddings
+        if embeddings is None:
             if any(getattr(self, part) is None for part in self.backbone.text_parts):
                 raise InputError("The pipeline has no text encoders; give prompt_embeds and what goes with them.")
             progress("reading the prompt", 0.0)
             prompt = settings.prompt or self.prompt_for(request.object_name)
             embeddings = self.backbone.embed(self, prompt, self._execution_device)
         self.backbone.check_embeddings(embeddings, settings.guidance)
-        return embeddings
+        _check_shapes(embeddings, self.transformer.config)
+        # Latents take their precision, which has to be that of the weights.
+        return embeddings.to(self._execution_device, self.transformer.dtype)
 
     def _encode(self, pixels: Bytes) -> Tensor:
         """Latents (1, channels, height / 8, width / 8) of a picture, shifted and scaled for the transformer."""
@@ -510,6 +510,27 @@ class RefiningPipeline(DiffusionPipeline):
         if self.transformer.is_cache_enabled:
             self.transformer._reset_stateful_cache()
         self.maybe_free_model_hooks()
+
+
+def _check_shapes(embeddings: PromptEmbeddings, config: Any) -> None:
+    """Refuses embeddings of more than one prompt, or of another model's text encoder."""
+    width = config.joint_attention_dim
+    for name, given, wanted in (
+        ("prompt_embeds", embeddings.tokens, (1, None, width)),
+        ("negative_prompt_embeds", embeddings.negative, (1, None, width)),
+        ("pooled_prompt_embeds", embeddings.pooled, (1, config.get("pooled_projection_dim"))),
+    ):
+        if given is None or _is_of_shape(given, wanted):
+            continue
+        shape = ", ".join("tokens" if side is None else str(side) for side in wanted)
+        raise InputError(f"The shape of {name} is {tuple(given.shape)}; the model reads one prompt as ({shape}).")
+
+
+def _is_of_shape(tensor: Tensor, sides: tuple[int | None, ...]) -> bool:
+    """Whether a tensor has these sides; None stands for any."""
+    return len(tensor.shape) == len(sides) and all(
+        wanted in (None, found) for wanted, found in zip(sides, tensor.shape, strict=True)
+    )
 
 
 def _drift_of(drawn: Bytes, windows: Windows, request: RefineRequest) -> Drift:
