@@ -518,7 +518,7 @@ def _check_shapes(embeddings: PromptEmbeddings, config: Any) -> None:
     for name, given, wanted in (
         ("prompt_embeds", embeddings.tokens, (1, None, width)),
         ("negative_prompt_embeds", embeddings.negative, (1, None, width)),
-        ("pooled_prompt_embeds", embeddings.pooled, (1, config.get("pooled_projection_dim"))),
+        ("pooled_prompt_embeds", embeddings.pooled, (1, getattr(config, "pooled_projection_dim", None))),
     ):
         if given is None or _is_of_shape(given, wanted):
             continue
