@@ -77,9 +77,10 @@ class DiffusionEngine:
             sources: base and adapter; None reads `REFGC_BASE` and `REFGC_ADAPTER`.
             options: what is done for speed; None reads `REFGC_SPEED`.
             device: "cuda", "cuda:1" or "cpu"; None reads `REFGC_DEVICE`, and without it takes the first GPU.
-            settings: steps, guidance, size and the like; None takes the defaults, and reads `REFGC_TOGETHER`. What
-                depends on request, adapter or speed options is replaced: the embeddings, `init` ("correspondence"
-                without an adapter, else "generated"), `reference_cache` and `compact_generated`.
+            settings: steps, guidance, size and the like; None takes the defaults. Where `together` is open,
+                `REFGC_TOGETHER` is read at each picture. What depends on request, adapter or speed options is replaced:
+                the embeddings, `init` ("correspondence" without an adapter, else "generated"), `reference_cache` and
+                `compact_generated`.
             load: loads the pipeline, as `refgc.model.loading.load`.
             examine: measures a device, as `refgc.flux.placement.examine`.
 
@@ -91,7 +92,7 @@ class DiffusionEngine:
         self.options = options or SpeedOptions.parse(environment().speed)
         self.options.check()
         self.device = device
-        self._settings = settings or DenoisingSettings(together=environment().together)
+        self._settings = settings or DenoisingSettings()
         self._load_pipeline = load
         self._model = ModelHolder(
             device, self._measure, self._load, quantization=self.options.quantization, examine=examine
@@ -184,6 +185,7 @@ class DiffusionEngine:
             pooled_prompt_embeds=embeddings.pooled,
             negative_prompt_embeds=embeddings.negative,
             init="correspondence" if loaded.pipeline.freqmole is None else "generated",
+            together=environment().together if self._settings.together is None else self._settings.together,
             reference_cache=self.options.reference_cache,
             compact_generated=self.options.compact_generated,
             callback_on_step_end=count,

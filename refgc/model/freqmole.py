@@ -89,7 +89,9 @@ class FreqMoLEConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: int = Field(default=16, ge=1, description="rank of each of the two experts")
-    lora_alpha: float = Field(default=16.0, gt=0, description="the experts are scaled by lora_alpha / rank")
+    lora_alpha: float = Field(
+        default=16.0, gt=0, allow_inf_nan=False, description="the experts are scaled by lora_alpha / rank"
+    )
     double_stream_targets: tuple[str, ...] = Field(
         default=DOUBLE_STREAM_PROJECTIONS, description="projections of each double-stream block; * and ? match"
     )
@@ -106,6 +108,7 @@ class FreqMoLEConfig(BaseModel):
     guidance: float | None = Field(
         default=GUIDANCE,
         ge=0,
+        allow_inf_nan=False,
         description="trained with this distilled guidance; None where the base is given none, such as FLUX.2 [klein]",
     )
     whole: bool = Field(default=False, description="trained on the whole frame instead of a window around the object")

@@ -79,7 +79,8 @@ class ObjectiveTerms(NamedTuple):
         high_frequency: L_HF, each sample weighted by its sigma.
         attention_alignment: L_aal.
         high_frequency_by_sigma: (`SIGMA_BINS`, 2), for each bin of sigma the sum of L_HF without that weight, and the
-            number of samples; without gradient. Sums of it over steps and processes are what `bin_means` takes.
+            number of samples that show an object in both pictures; without gradient. Sums of it over steps and
+            processes are what `bin_means` takes.
     """
 
     total: Tensor
@@ -154,11 +155,12 @@ def objective(
         + settings.high_frequency * high
         + settings.attention_alignment * alignment
     )
-    return ObjectiveTerms(total, flow_matching, low, high, alignment, _by_sigma(distances.detach(), sigma))
+    shown = ground_truth_mask.flatten(1).any(dim=1) & reference_mask.flatten(1).any(dim=1)
+    return ObjectiveTerms(total, flow_matching, low, high, alignment, _by_sigma(distances.detach(), shown, sigma))
 
 
-def _by_sigma(values: Tensor, sigma: Tensor) -> Tensor:
-    """Sum and number of the samples' values in each bin of sigma, (`SIGMA_BINS`, 2)."""
+def _by_sigma(values: Tensor, counted: Tensor, sigma: Tensor) -> Tensor:
+    """Sum and number of the values of those samples that count, in each bin of sigma, (`SIGMA_BINS`, 2)."""
     bins = (sigma * SIGMA_BINS).long().clamp(0, SIGMA_BINS - 1)
     sums = values.new_zeros(SIGMA_BINS, 2)
-    return sums.index_add(0, bins, torch.stack([values, torch.ones_like(values)], dim=1))
+    return sums.index_add(0, bins, torch.stack([values * counted, counted.to(values)], dim=1))

@@ -36,7 +36,7 @@ from refgc.model.drift import Drift, find_drift, undo_shift
 from refgc.model.freqmole import FreqMoLE, FreqMoLELinear
 from refgc.model.inputs import Inputs, prepare_inputs
 from refgc.model.locate import Windows, content_area
-from refgc.model.lora_files import check_lora
+from refgc.model.lora_files import check_layers, check_lora
 from refgc.model.paste import put_back
 from refgc.model.prediction_preview import PredictionPreview
 from refgc.model.settings import DenoisingSettings, Start
@@ -174,9 +174,13 @@ class RefiningPipeline(DiffusionPipeline):
             EngineError: likewise, for reasons that diffusers tells.
         """
         kind = check_lora(file, source)
+        named: dict[str, Any] = {"weight_name": file.name, "use_safetensors": True}
+        with reading(source, "adapter"):
+            tensors = self.lora_state_dict(file.parent, **named)
+        check_layers(tensors, self.transformer, source, kind)
         with reading(source, "adapter"):
             try:
-                self.load_lora_weights(file.parent, weight_name=file.name, use_safetensors=True)
+                self.load_lora_weights(file.parent, **named)
             except RuntimeError as error:
                 raise ValueError("its shapes are not those of the base") from error
         if not getattr(self.transformer, "peft_config", None):
@@ -184,6 +188,8 @@ class RefiningPipeline(DiffusionPipeline):
         self.transformer.requires_grad_(False)
         self.lora = source
         logger.warning("The adapter %r is %s and no FreqMoLE; the stock model takes it as a LoRA.", source, kind)
+        if self.text_encoder is None and any(name.startswith("text_encoder.") for name in tensors):
+            logger.warning("The part of %r for the text encoder is left out.", source)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write the pipeline as one of diffusers' own that any tool loads, with the experts in its weights.
@@ -401,17 +407,17 @@ class RefiningPipeline(DiffusionPipeline):
         self, request: RefineRequest, settings: DenoisingSettings, progress: Progress
     ) -> PromptEmbeddings:
         """The prompt's embeddings, on the device."""
-        if settings.embeddings is not None:
-            # Latents take their precision, which has to be that of the weights.
-            embeddings = settings.embeddings.to(self._execution_device, self.transformer.dtype)
-        else:
+        embeddings = settings.embeddings
+        if embeddings is None:
             if any(getattr(self, part) is None for part in self.backbone.text_parts):
                 raise InputError("The pipeline has no text encoders; give prompt_embeds and what goes with them.")
             progress("reading the prompt", 0.0)
             prompt = settings.prompt or self.prompt_for(request.object_name)
             embeddings = self.backbone.embed(self, prompt, self._execution_device)
         self.backbone.check_embeddings(embeddings, settings.guidance)
-        return embeddings
+        _check_shapes(embeddings, self.transformer.config)
+        # Latents take their precision, which has to be that of the weights.
+        return embeddings.to(self._execution_device, self.transformer.dtype)
 
     def _encode(self, pixels: Bytes) -> Tensor:
         """Latents (1, channels, height / 8, width / 8) of a picture, shifted and scaled for the transformer."""
@@ -506,6 +512,27 @@ class RefiningPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
 
 
+def _check_shapes(embeddings: PromptEmbeddings, config: Any) -> None:
+    """Refuses embeddings of more than one prompt, or of another model's text encoder."""
+    width = config.joint_attention_dim
+    for name, given, wanted in (
+        ("prompt_embeds", embeddings.tokens, (1, None, width)),
+        ("negative_prompt_embeds", embeddings.negative, (1, None, width)),
+        ("pooled_prompt_embeds", embeddings.pooled, (1, getattr(config, "pooled_projection_dim", None))),
+    ):
+        if given is None or _is_of_shape(given, wanted):
+            continue
+        shape = ", ".join("tokens" if side is None else str(side) for side in wanted)
+        raise InputError(f"The shape of {name} is {tuple(given.shape)}; the model reads one prompt as ({shape}).")
+
+
+def _is_of_shape(tensor: Tensor, sides: tuple[int | None, ...]) -> bool:
+    """Whether a tensor has these sides; None stands for any."""
+    return len(tensor.shape) == len(sides) and all(
+        wanted in (None, found) for wanted, found in zip(sides, tensor.shape, strict=True)
+    )
+
+
 def _drift_of(drawn: Bytes, windows: Windows, request: RefineRequest) -> Drift:
     """How far a redrawn window is from that of the generated picture."""
     window = Region(*windows.generated_window)
@@ -519,6 +546,14 @@ class RefGCSR2Pipeline(RefiningPipeline, FluxKontextPipeline):
     """On FLUX.1-Kontext, as in the paper."""
 
     backbone = Kontext()
+
+    @classmethod
+    def load_lora_into_text_encoder(
+        cls, state_dict: dict[str, Tensor], network_alphas: Any, text_encoder: Any, **options: Any
+    ) -> None:
+        """As in diffusers; where the pipeline has no text encoder, that part of a LoRA is left out."""
+        if text_encoder is not None:
+            super().load_lora_into_text_encoder(state_dict, network_alphas, text_encoder, **options)
 
 
 class RefGCSR2KleinPipeline(RefiningPipeline, Flux2KleinPipeline):

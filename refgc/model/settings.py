@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from math import isfinite
+from numbers import Integral
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -91,8 +93,10 @@ class DenoisingSettings:
             raise InputError(f"A callback is given no tensor {unknown[0]!r}; choose {', '.join(offered)}.")
         if (self.height is None) != (self.width is None):
             raise InputError("Only one of height and width is given; give both or neither.")
-        if self.steps < 1:
-            raise InputError(f"The number of steps is {self.steps}; choose 1 or more.")
+        if not isinstance(self.steps, Integral) or self.steps < 1:
+            raise InputError(f"The number of steps is {self.steps}; choose a whole number, 1 or more.")
+        if not (isfinite(self.guidance) and self.guidance >= 0):
+            raise InputError(f"The guidance scale is {self.guidance:g}; choose a number, 0 or more.")
         if self.init not in get_args(Start):
             raise InputError(f"There is no init {self.init!r}; choose {' or '.join(get_args(Start))}.")
         if self.noise is not None and not 0 < self.noise <= 1:

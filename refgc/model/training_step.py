@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from refgc.errors import EngineError
 from refgc.model import reference_cache as caching
 from refgc.model.attention import QUERIES_AT_ONCE, AlignmentMaps, AttentionRecorder, TokenCounts
 from refgc.model.backbones.architectures import backbone_of
@@ -73,9 +74,12 @@ class TrainingStep(nn.Module):
             queries_at_once: as for `refgc.model.attention.AttentionRecorder`.
 
         Raises:
-            EngineError: the transformer is of another architecture, or its attention was changed by something else.
+            EngineError: the experts are fused, the transformer is of another architecture, or its attention was
+                changed by something else.
         """
         super().__init__()
+        if freqmole.is_fused:
+            raise EngineError("The experts are folded into the transformer's weights; call unfuse() to train them.")
         self.transformer = freqmole.transformer
         self.settings = settings or ObjectiveSettings()
         self._backbone = backbone_of(freqmole.transformer)

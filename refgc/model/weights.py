@@ -220,7 +220,16 @@ def _load(transformer: Any, folder: Path, source: str, dtype: torch.dtype) -> Fr
     label = f"The adapter {source!r}"
     config = _read_config(own_file(folder, CONFIG_FILE, label), source)
     file = own_file(folder, WEIGHTS_FILE, label)
-    _check(_read_entries(file, source), weight_shapes(transformer, config), config, source)
+    entries = _read_entries(file, source)
+    try:
+        shapes = weight_shapes(transformer, config)
+    except InputError as error:
+        target = str(error).partition(";")[0].removeprefix("The ")
+        raise InputError(
+            f"{label} does not fit this base: the {target}. It was trained on {config.base}; load it into that, or "
+            f"correct its {CONFIG_FILE}."
+        ) from error
+    _check(entries, shapes, config, source)
     if None not in (known := {config.base_fingerprint, fingerprint(transformer)}) and len(known) > 1:
         raise InputError(
             f"{label} was trained on {config.base}, and this base has the same shapes but other weights; load the "

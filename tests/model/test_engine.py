@@ -291,12 +291,12 @@ def test_a_stock_model_that_draws_something_else_is_refused_and_that_is_said(
     assert result.report.coverage > 0.1
 
 
-def test_the_environment_decides_whether_the_engines_work_together(
-    tiny_base: Path, request_: RefineRequest, monkeypatch: pytest.MonkeyPatch
+def test_the_environment_decides_at_each_picture_whether_the_engines_work_together(
+    engine: DiffusionEngine, request_: RefineRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for value, together in (("", None), ("0", False), ("1", True)):
+    for value, together in (("", False), ("1", True), ("0", False)):
         monkeypatch.setenv("REFGC_TOGETHER", value)
-        assert DiffusionEngine(Sources(str(tiny_base)), SpeedOptions(), device="cpu")._settings.together is together
+        assert ("correspondence" in engine.refine(request_).stages) == together
 
 
 def test_with_a_lora_the_model_goes_over_the_correspondence_result_and_says_what_it_is(

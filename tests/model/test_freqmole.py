@@ -528,6 +528,8 @@ def test_a_config_survives_its_file() -> None:
         {"double_stream_targets": (), "single_stream_targets": ()},
         {"ranks": 4},
         {"guidance": -1},
+        {"guidance": math.inf},
+        {"lora_alpha": math.inf},
         {"prompt": "sharpen it"},
         {"enlargement": "lanczos"},
     ],

@@ -20,7 +20,7 @@ from refgc.hub import LORA_FILE, find_lora
 from refgc.model import loading, weights
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.loading import Folders, Sources
-from refgc.model.pipeline import RefGCSR2Pipeline
+from refgc.model.pipeline import RefGCSR2KleinPipeline, RefGCSR2Pipeline
 from tests.support.fake_hub import FakeHub
 from tests.support.tiny_freqmole import run, teach
 from tests.support.tiny_models import tiny_transformer
@@ -141,8 +141,8 @@ def test_what_is_neither_is_refused(tiny_base: Path, tmp_path: Path) -> None:
 
 def test_a_lora_of_another_base_is_refused(tiny_base: Path, plain: Path) -> None:
     rewritten(plain, lambda name, tensor: {name: torch.cat([tensor, tensor])})
-    said = one_sentence(lambda: RefGCSR2Pipeline.from_pretrained(tiny_base, adapter=plain), EngineError)
-    assert "its shapes are not those of the base" in said
+    said = one_sentence(lambda: RefGCSR2Pipeline.from_pretrained(tiny_base, adapter=plain))
+    assert "is a LoRA of another base: transformer.transformer_blocks.0.ff.net.2.lora_" in said
 
 
 @pytest.mark.parametrize("fuse", [True, False])
@@ -182,3 +182,34 @@ def test_the_doctor_says_that_it_is_a_lora(plain: Path, monkeypatch: pytest.Monk
     _, adapter = doctor.engine_weights()
     assert not adapter.present
     assert f"{plain} is a LoRA and no FreqMoLE" in adapter.advice
+
+
+def test_a_lora_that_lacks_a_factor_is_refused(tiny_base: Path, tiny_klein: Path, plain: Path) -> None:
+    rewritten(plain, lambda name, tensor: {} if "transformer_blocks.1.ff.net.2.lora_B" in name else {name: tensor})
+    for pipeline, base in ((RefGCSR2Pipeline, tiny_base), (RefGCSR2KleinPipeline, tiny_klein)):
+        said = one_sentence(partial(pipeline.from_pretrained, base, adapter=plain))
+        assert "is a LoRA that is incomplete: transformer.transformer_blocks.1.ff.net.2.lora_A.weight stands" in said
+
+
+def test_a_lora_without_finite_numbers_is_refused(tiny_base: Path, plain: Path) -> None:
+    rewritten(plain, lambda name, tensor: {name: tensor / 0})
+    assert "is spoilt" in one_sentence(lambda: RefGCSR2Pipeline.from_pretrained(tiny_base, adapter=plain))
+
+
+def test_a_lora_of_another_architecture_is_not_taken_in_part(tiny_klein: Path, tmp_path: Path) -> None:
+    both = FreqMoLEConfig(rank=2, double_stream_targets=("attn.to_q", "ff.net.2"), single_stream_targets=())
+    weights.export_lora(teach(inject(tiny_transformer(), both)), tmp_path)
+    said = one_sentence(lambda: RefGCSR2KleinPipeline.from_pretrained(tiny_klein, adapter=tmp_path))
+    assert "is a LoRA of another base: this one has no layer transformer_blocks.0.ff.net.2; name its own in" in said
+
+
+def test_what_a_lora_has_for_the_text_encoder_is_left_out_where_there_is_none(
+    tiny_base: Path, plain: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = adapted(plain)
+    layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    factors = {f"{layer}.lora_A.weight": torch.ones(2, 24), f"{layer}.lora_B.weight": torch.ones(24, 2)}
+    rewritten(plain, lambda name, tensor: {name: tensor, **factors})
+    pipeline = loading.load(Folders(tiny_base, find_lora(str(plain))), ON_CPU, SpeedOptions())
+    torch.testing.assert_close(run(pipeline.transformer), expected, atol=1e-5, rtol=0)
+    assert "for the text encoder is left out" in caplog.text

@@ -87,6 +87,17 @@ def test_high_frequencies_are_weighed_by_sigma_and_logged_without_that() -> None
     assert names == ["high_frequency_sigma_0.00_0.25", "high_frequency_sigma_0.75_1.00"]
 
 
+def test_a_sample_without_an_object_does_not_lower_the_logged_mean_of_its_bin() -> None:
+    velocity, clean = random_latents(2, 2, 8, 8, seed=5), random_latents(2, 2, 8, 8)
+    mask = rectangle(64, 64, slice(0, 40), slice(8, 48), batch=2)
+    both = {"reference": clean, "reference_mask": mask, "ground_truth_mask": mask, "attention_maps": []}
+    emptied = mask.clone()
+    emptied[1] = 0
+    log = make_objective(velocity, **(both | {"ground_truth_mask": emptied})).high_frequency_by_sigma
+    assert torch.equal(log[0], make_objective(velocity, **both).high_frequency_by_sigma[0])
+    assert log[3].tolist() == [0, 0]
+
+
 def test_bins_of_several_steps_are_added_up() -> None:
     sums = torch.tensor([[3.0, 2.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
     assert bin_means(sums + sums) == {"high_frequency_sigma_0.00_0.25": 1.5, "high_frequency_sigma_0.50_0.75": 1.0}

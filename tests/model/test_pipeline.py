@@ -232,6 +232,13 @@ def test_precise_embeddings_go_into_a_transformer_of_half_precision(pipeline, re
     assert np.array_equal(pipeline.refine(request_, halved).picture, precise.picture)
 
 
+def test_text_encoders_may_be_more_precise_than_the_transformer(pipeline, request_):
+    pipeline.transformer.to(torch.bfloat16)
+    with Watched(pipeline) as calls:
+        pipeline.refine(request_, DenoisingSettings(**SMALL))
+    assert {calls[0][name].dtype for name in ("hidden_states", "encoder_hidden_states")} == {torch.bfloat16}
+
+
 def test_strength_zero_is_the_clean_upscale(pipeline, pair, masks):
     request = make_request(*pair, scale=2, strength=0, **masks)
     refined = pipeline.refine(request, DenoisingSettings(**SMALL))
@@ -423,7 +430,13 @@ def test_a_cancelled_run_leaves_nothing_behind(pipeline, request_, reference_cac
         ({"height": 64}, "both or neither"),
         ({"height": 0, "width": 0}, "multiples of 16"),
         ({"prompt_embeds": torch.zeros(1, 3, 32)}, "both prompt_embeds and pooled_prompt_embeds"),
+        ({"prompt_embeds": torch.zeros(2, 3, 32), "pooled_prompt_embeds": torch.zeros(1, 24)}, r"\(1, tokens, 32\)"),
+        ({"prompt_embeds": torch.zeros(1, 3, 31), "pooled_prompt_embeds": torch.zeros(1, 24)}, r"\(1, tokens, 32\)"),
+        ({"prompt_embeds": torch.zeros(1, 3, 32), "pooled_prompt_embeds": torch.zeros(24)}, r"\(1, 24\)"),
         ({"num_inference_steps": 0}, "1 or more"),
+        ({"num_inference_steps": 2.5}, "whole number"),
+        ({"guidance_scale": float("nan")}, "guidance scale is nan"),
+        ({"guidance_scale": -1.0}, "guidance scale is -1"),
         ({"init": "nothing"}, "generated or correspondence"),
         ({"noise": 0.0}, "above 0"),
         ({"noise": 1.5}, "at most 1"),

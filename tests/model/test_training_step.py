@@ -9,6 +9,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
+from refgc.errors import EngineError
 from refgc.model.attention import AttentionRecorder, TokenCounts
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
 from refgc.model.losses import noised_latents
@@ -152,3 +153,12 @@ def test_a_part_of_the_graph_that_is_not_used_gets_zeros(monkeypatch: pytest.Mon
     assert total.isfinite()
     assert unused[0].grad is not None
     assert unused[0].grad.abs().max() == 0
+
+
+def test_experts_that_are_folded_in_cannot_be_trained() -> None:
+    freqmole = taught()
+    freqmole.fuse()
+    with pytest.raises(EngineError, match=r"call unfuse\(\) to train them"):
+        TrainingStep(freqmole)
+    freqmole.unfuse()
+    assert TrainingStep(freqmole)(BATCH).total.requires_grad

@@ -400,7 +400,9 @@ def test_an_invalid_config_is_refused(saved: Path, content: bytes, said: str) ->
 def test_a_target_that_the_base_has_not_is_refused(saved: Path) -> None:
     config = CONFIG.model_copy(update={"single_stream_targets": ("proj_in",)})
     (saved / "config.json").write_text(config.model_dump_json())
-    assert "'proj_in' matches no projection" in refusal(saved)
+    sentence = refusal(saved)
+    assert "does not fit this base: the target 'proj_in' matches no projection" in sentence
+    assert "It was trained on someone/tiny-kontext; load it into that" in sentence
 
 
 def test_a_file_in_place_of_a_folder_is_refused(saved: Path) -> None:

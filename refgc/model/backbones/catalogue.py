@@ -79,8 +79,8 @@ def chosen_source(named: str | None, adapter: str | None) -> str:
         With "auto": the base that the adapter was trained on, which is the paper's where the adapter is not on this
         machine yet; without an adapter the first of `BASES` on this machine, and where there is none the first.
     """
-    if named is not None and named != AUTO:
-        return {base.word: base.source for base in BASES}.get(named, named)
+    if named is not None and named.lower() != AUTO:
+        return {base.word: base.source for base in BASES}.get(named.lower(), named)
     if adapter is not None:
         return _base_of(adapter) or hub.FLUX_KONTEXT
     return next((base.source for base in BASES if is_here(base.source)), BASES[0].source)

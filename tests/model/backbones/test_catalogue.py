@@ -37,12 +37,13 @@ def put_into(cache: Path, repository: str, folder: Path) -> None:
 
 def test_what_is_named_is_taken_by_its_word_or_as_it_stands() -> None:
     assert [chosen_source(base.word, None) for base in BASES] == [base.source for base in BASES]
+    assert [chosen_source(base.word.title(), None) for base in BASES] == [base.source for base in BASES]
     assert chosen_source("kontext", "someone/adapter") == hub.FLUX_KONTEXT
     assert chosen_source("someone/finetuned", None) == "someone/finetuned"
     assert (known(hub.FLUX_KLEIN_BASE), known("someone/finetuned")) == (KLEIN_BASE, None)
 
 
-@pytest.mark.parametrize("named", [None, AUTO])
+@pytest.mark.parametrize("named", [None, AUTO, "Auto"])
 def test_auto_takes_what_is_on_this_machine(
     cache: Path, tiny_base: Path, tiny_klein: Path, tiny_klein_base: Path, named: str | None
 ) -> None:
