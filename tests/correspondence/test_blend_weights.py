@@ -129,6 +129,35 @@ def test_displaced_print_is_not_used_though_its_colours_agree():
     assert trust[BODY].mean() < 0.45
 
 
+def hue_turned(picture: np.ndarray, degrees: float) -> np.ndarray:
+    """The object of `seen` with other hues."""
+    hls = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2HLS)
+    hls[..., 0] = (hls[..., 0] + degrees) % 360
+    result = np.rint(cv2.cvtColor(hls, cv2.COLOR_HLS2RGB) * 255).astype(np.uint8)
+    return np.where(cv2.resize(OBJECT, (SIDE, SIDE))[..., None] > 0.5, result, picture)
+
+
+@pytest.mark.parametrize("degrees", [70, 120, 180, -90])
+def test_an_object_of_other_hues_is_left_as_it_is(degrees):
+    result = weights(hue_turned(seen(), degrees), alignment())
+    assert result.recoloured > 0.95
+    assert result.trust.max() < 0.05
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda seen: hue_turned(seen, 15),
+        lambda seen: seen * np.array([1.0, 0.8, 0.55]),
+        lambda seen: seen * 0.15,
+        lambda seen: 128 + 0.4 * (seen - 128.0),
+    ],
+    ids=["slightly turned", "candlelight", "night", "faded"],
+)
+def test_another_light_is_no_other_colour(changed):
+    assert weights(np.clip(np.rint(changed(seen())), 0, 255).astype(np.uint8), alignment()).recoloured < 0.05
+
+
 def test_light_is_followed_into_folds_that_are_smaller_than_the_object():
     light = (1 - 0.3 * np.sin(np.arange(SIDE) / 7) ** 2)[None, :, None]
     gain = weights(np.rint(seen() * light).astype(np.uint8), alignment()).light.gain
