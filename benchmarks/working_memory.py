@@ -21,15 +21,18 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.random_model import Painter, Sizes, build, draw_inputs
 
 
-def count_working_bytes(sizes: Sizes, *, cached: bool, compact: bool = False) -> int:
-    """The counted peak of one bfloat16 picture beside the weights, the reference cache included.
+def count_working_bytes(
+    sizes: Sizes, *, cached: bool, compact: bool = False, dtype: torch.dtype = torch.bfloat16
+) -> int:
+    """The counted peak of one picture beside the weights, the reference cache included.
 
     Args:
         sizes: of the model and its work.
         cached: whether there is a reference cache.
         compact: whether the LRGI is given at half the size.
+        dtype: of weights and tensors.
     """
-    meta, dtype = torch.device("meta"), torch.bfloat16
+    meta = torch.device("meta")
     pipeline = build(sizes, meta, dtype)
     with meta, _FusedAttention():
         painter = Painter(

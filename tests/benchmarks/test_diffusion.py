@@ -299,13 +299,16 @@ def test_the_stock_pipeline_is_one_of_the_rows_and_all_are_compared_with_it(run:
 @pytest.mark.parametrize("architecture", ["kontext", "klein"])
 @pytest.mark.parametrize("cached", [False, True])
 def test_counted_working_memory_is_what_a_cpu_allocates(architecture: random_model.Architecture, cached: bool) -> None:
-    """What kernels take for themselves comes on top, a third at most at this size."""
+    """What kernels take for themselves comes on top.
+
+    Float32, because a processor without instructions for bfloat16 computes that by way of float32 copies.
+    """
     sizes = dataclasses.replace(TINY, architecture=architecture, height=128, width=128, heads=2)
-    run = begin(sizes, CPU, rounds=1)
+    run = begin(sizes, CPU, rounds=1, dtype=torch.float32)
     painter = painter_for(run, Option("memory", SpeedOptions(reference_cache=cached)))
-    counted = count_working_bytes(sizes, cached=cached)
+    counted = count_working_bytes(sizes, cached=cached, dtype=torch.float32)
     measured = measured_peak(CPU, lambda: painter.warm_up(1))
-    assert counted <= measured <= 1.6 * counted
+    assert counted <= measured <= 1.1 * counted
     if cached:
         assert counted > random_model.cache_bytes(painter.transformer) > 0
 

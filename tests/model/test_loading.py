@@ -80,8 +80,10 @@ def test_shards_are_read_as_one_file(tmp_path: Path, folders: Folders) -> None:
     sharded = replace(folders, base=save_tiny_base(tmp_path / "sharded", max_shard_size="40KB"))
     assert len(list((sharded.base / "transformer").glob("*.safetensors"))) > 1
     assert measure(sharded, SpeedOptions()) == measure(folders, SpeedOptions())
-    first, second = (load(one, ON_CPU, SpeedOptions()) for one in (sharded, folders))
-    assert torch.equal(run(first.transformer), run(second.transformer))
+    first, second = (load(one, ON_CPU, SpeedOptions()).transformer.state_dict() for one in (sharded, folders))
+    # Weights and not results, which depend in their last bit on where in the memory the weights lie.
+    assert list(first) == list(second)
+    assert all(torch.equal(first[name], second[name]) for name in first)
     next((sharded.base / "transformer").glob("*00002*.safetensors")).unlink()
     with pytest.raises(EngineError) as failure:
         load(sharded, ON_CPU, SpeedOptions())
