@@ -199,18 +199,20 @@ def test_ray_gives_the_same_as_local_though_a_worker_is_killed(tmp_path, monkeyp
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        numbers = [*range(30), -1]
+        numbers = [*range(60), -1]
         notes: dict[RunnerName, Path] = {"local": tmp_path / "local", "ray": tmp_path / "ray"}
         found: dict[str, dict[int, int | None]] = {}
         for name, folder in notes.items():
             folder.mkdir()
-            finished = []
+            finished, killed = [], False
             for one in run(partial(SlowSquare, folder), numbers, runner=name, workers=2):
                 finished.append(one)
-                if len(finished) == 8:
-                    workers = sorted(folder.glob("worker-*"))
-                    assert len(workers) == 2
+                workers = sorted(folder.glob("worker-*"))
+                # On a busy machine the second one comes late.
+                if len(workers) == 2 and not killed:
                     os.kill(int(workers[0].name.partition("-")[2]), signal.SIGKILL)
+                    killed = True
+            assert killed
             found[name] = outcomes(finished)
             assert len(list(folder.glob("built-*"))) == 3, "one was killed and replaced"
             assert [str(one.error) for one in finished if one.error is not None] == ["-1 is negative."]
