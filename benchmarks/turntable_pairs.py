@@ -1,0 +1,243 @@
+"""Compares the pairs that are found in the turntables, and the weight-free masks, with the true poses and masks.
+
+usage: python -m benchmarks.turntable_pairs [--videos DIR] [--into DIR] [--json FILE] [--workers N]
+
+It needs the weights of learned matching (`refgc setup`). `refgc.dataset.pairs.run_pairs` makes pairs of all videos
+twice: with the masks that it finds itself, and with the renderer's. It is never told the poses. Both runs go on where
+they were ended, and so does the comparison of the masks.
+
+A pair agrees with the truth where the angle between the true views is one that the settings want of a source with poses
+(`least_degrees` to `most_degrees`), and where the reference shows at least `least_overlap` of the surface that the
+ground truth shows, which is what that setting says. Wanted are as many pairs of a video as agree, at most
+`pairs_per_object`. Of the wanted pairs so many are found as pairs were made that agree, at most all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.split import Part, read_split
+from benchmarks.turntables import FRAMES_A_SECOND, SIZE, VIDEOS
+from refgc.correspondence.learned import find_networks
+from refgc.dataset.frames import read_frames
+from refgc.dataset.manifest import PAIRS, ObjectView, Pair, read_rows
+from refgc.dataset.object_masks import mask_frames
+from refgc.dataset.pairs import NO_NETWORKS, run_pairs
+from refgc.dataset.settings import PairSettings
+from refgc.dataset.sources import find_objects
+from refgc.imaging.files import write_whole
+from refgc.imaging.image import MARKED
+from refgc.imaging.journal import append_line, read_lines
+from refgc.machine import BLAS_THREADS
+from refgc.masks import morphology
+
+Masks = Literal["found", "given"]
+# No picture of a pair is larger than the frames. All else is as by default.
+SETTINGS = PairSettings(side=SIZE)
+PARTS: tuple[Part, ...] = ("fit", "held out")
+# Without a print, so that it should give no pair.
+PLAIN = "vase"
+
+
+@dataclass(frozen=True, slots=True)
+class Turntable:
+    """What is known of a video.
+
+    Attributes:
+        name: of its file.
+        elevation: of the camera, in degrees.
+        turns: of the product in each frame, in degrees.
+        seen: how much of the surface that the first frame shows is also shown by the second.
+    """
+
+    name: str
+    elevation: float
+    turns: tuple[float, ...]
+    seen: tuple[tuple[float, ...], ...]
+
+    @property
+    def product(self) -> str:
+        """What turns."""
+        return self.name.rpartition("_")[0]
+
+    def degrees(self, one: int, other: int) -> float:
+        """The angle between two frames' directions of view, as seen from the product."""
+        elevation, turn = np.radians(self.elevation), np.radians(self.turns[one] - self.turns[other])
+        cosine = np.sin(elevation) ** 2 + np.cos(elevation) ** 2 * np.cos(turn)
+        return float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+
+    def agrees(self, hrri: int, hrgt: int) -> bool:
+        """Whether two frames are a pair by the truth."""
+        angle = SETTINGS.least_degrees <= self.degrees(hrri, hrgt) <= SETTINGS.most_degrees
+        return angle and self.seen[hrgt][hrri] >= SETTINGS.least_overlap
+
+    def wanted(self) -> int:
+        """How many pairs the video should give."""
+        every = combinations(range(len(self.turns)), 2)
+        there = sum(self.agrees(one, other) or self.agrees(other, one) for one, other in every)
+        return min(there, SETTINGS.pairs_per_object)
+
+
+def read_turntables(videos: Path) -> dict[str, Turntable]:
+    """The turntables whose videos are there, by name."""
+    poses: dict[str, dict[str, Any]] = json.loads((videos / "truth" / "poses.json").read_bytes())
+    return {
+        name: Turntable(name, pose["elevation"], tuple(pose["turns"]), tuple(map(tuple, pose["seen"])))
+        for name, pose in poses.items()
+    }
+
+
+def lay_out(videos: Path, names: Iterable[str], masks: Masks, source: Path) -> None:
+    """Makes the folder of a source: the videos, and the renderer's masks where they are given."""
+    source.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(videos / f"{name}.mp4", source / f"{name}.mp4")
+        if masks == "given":
+            shutil.copyfile(videos / "truth" / f"{name}_mask.mkv", source / f"{name}_mask.mkv")
+
+
+def compare_masks(into: Path) -> list[dict[str, Any]]:
+    """A row for each video: the overlap of the masks that are found with the renderer's, and why frames have none."""
+    journal = into / "masks.jsonl"
+    done = {row["video"] for row in read_lines(journal)}
+    networks = find_networks()
+    if networks is None:
+        raise SystemExit(NO_NETWORKS)
+    bare, given = (find_objects(into / kind / "source", SETTINGS) for kind in ("found", "given"))
+    for own, true in zip(bare, given, strict=True):
+        if own.name in done:
+            continue
+        with BLAS_THREADS.one():
+            frames = read_frames(own, SETTINGS).kept
+            found, rejected = mask_frames(frames, own.name, SETTINGS, networks)
+        truth = {frame.name: frame.mask for frame in read_frames(true, SETTINGS).kept}
+        overlaps = {}
+        for masked in found:
+            mask = truth[masked.frame.name]
+            assert mask is not None, "all frames of this source have one"
+            overlap = morphology.overlap(masked.mask.values >= MARKED, mask.values >= MARKED)
+            overlaps[f"{masked.frame.seconds:g}"] = round(float(overlap), 4)
+        reasons = {one.what.rpartition(" at ")[2]: one.reason for one in rejected}
+        row = {"video": Path(own.label).stem, "frames": len(frames), "overlaps": overlaps, "none": reasons}
+        append_line(journal, row)
+    return list(read_lines(journal))
+
+
+def number_of(view: ObjectView) -> int:
+    """Which frame of its video a view is."""
+    assert view.seconds is not None, "views of videos have a time"
+    return round(view.seconds * FRAMES_A_SECOND)
+
+
+def judged(rows: Sequence[Pair], turntables: Mapping[str, Turntable]) -> list[dict[str, Any]]:
+    """Each pair with the truth."""
+    told = []
+    for row in rows:
+        name = Path(row.hrri.frame).stem
+        turntable, hrri, hrgt = turntables[name], number_of(row.hrri), number_of(row.hrgt)
+        told.append(
+            {
+                "video": name,
+                "hrri": hrri,
+                "hrgt": hrgt,
+                "degrees": round(turntable.degrees(hrri, hrgt), 1),
+                "seen": turntable.seen[hrgt][hrri],
+                "agrees": turntable.agrees(hrri, hrgt),
+                "scores": {score.name: score.value for score in row.scores},
+            }
+        )
+    return told
+
+
+def summed(pairs: Sequence[Mapping[str, Any]], turntables: Sequence[Turntable]) -> dict[str, Any]:
+    """How many pairs some videos gave, how many agree, and how many of the wanted ones were found."""
+    names = {turntable.name for turntable in turntables}
+    chosen = [pair for pair in pairs if pair["video"] in names]
+    right = [pair["video"] for pair in chosen if pair["agrees"]]
+    wanted = sum(turntable.wanted() for turntable in turntables)
+    found = sum(min(right.count(turntable.name), turntable.wanted()) for turntable in turntables)
+    return {
+        "pairs": len(chosen),
+        "agree": len(right),
+        "wanted": wanted,
+        "found": found,
+        "share that agrees": round(len(right) / len(chosen), 3) if chosen else None,
+        "share that is found": round(found / wanted, 3) if wanted else None,
+    }
+
+
+def masks_summed(rows: Sequence[Mapping[str, Any]], turntables: Sequence[Turntable]) -> dict[str, Any]:
+    """Overlap of the masks of some videos with the renderer's."""
+    names = {turntable.name for turntable in turntables}
+    chosen = [row for row in rows if row["video"] in names]
+    overlaps = [value for row in chosen for value in row["overlaps"].values()]
+    return {
+        "frames": sum(row["frames"] for row in chosen),
+        "with a mask": len(overlaps),
+        "mean overlap": round(statistics.mean(overlaps), 3) if overlaps else None,
+        "least overlap": round(min(overlaps), 3) if overlaps else None,
+    }
+
+
+def report(
+    turntables: Mapping[str, Turntable],
+    pairs: Mapping[Masks, Sequence[Mapping[str, Any]]],
+    masks: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """All figures, by part and product."""
+
+    def told(chosen: Sequence[Turntable]) -> dict[str, Any]:
+        return {
+            "masks found": summed(pairs["found"], chosen),
+            "masks given": summed(pairs["given"], chosen),
+            "masks": masks_summed(masks, chosen),
+        }
+
+    parts: dict[str, Any] = {}
+    every = list(turntables.values())
+    for part in PARTS:
+        names = read_split(part).products
+        textured = [one for one in every if one.product in names and one.product != PLAIN]
+        products = {
+            name: told([one for one in every if one.product == name])
+            for name in names
+            if any(one.product == name for one in every)
+        }
+        parts[part] = {"textured products": told(textured), "products": products}
+    textured = [one for one in every if one.product != PLAIN]
+    return {"both": told(textured), **parts, "pairs": pairs, "masks": masks}
+
+
+def main() -> None:
+    """Makes what is missing, and reports on all that is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=Path, default=VIDEOS, help="folder of the packed turntables")
+    parser.add_argument("--into", type=Path, default=Path("build/turntable_pairs"), help="folder of the runs")
+    parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"), help="where the figures go")
+    parser.add_argument("--workers", type=int, help="processes; without it one for each core")
+    options = parser.parse_args()
+    turntables = read_turntables(options.videos)
+    pairs: dict[Masks, list[dict[str, Any]]] = {}
+    kinds: tuple[Masks, ...] = ("found", "given")
+    for masks in kinds:
+        source, output = options.into / masks / "source", options.into / masks / "pairs"
+        lay_out(options.videos, turntables, masks, source)
+        run_pairs(source, output, SETTINGS, workers=options.workers)
+        pairs[masks] = judged(list(read_rows(output / PAIRS, Pair)), turntables)
+    figures = report(turntables, pairs, compare_masks(options.into))
+    print(json.dumps({key: figures[key] for key in ("both", *PARTS)}, indent=1))
+    write_whole(options.json, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
