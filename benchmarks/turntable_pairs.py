@@ -7,8 +7,8 @@ twice: with the masks that it finds itself, and with the renderer's. It is never
 they were ended, and so does the comparison of the masks.
 
 A pair agrees with the truth where the angle between the true views is one that the settings want of a source with poses
-(`least_degrees` to `most_degrees`), and where the reference shows at least `least_overlap` of the surface that the
-ground truth shows, which is what that setting says. Wanted are as many pairs of a video as agree, at most
+(`least_degrees` to `most_degrees`), and where the reference shows at least half of the surface that the ground truth
+shows, so that it is the same side. Wanted are as many pairs of a video as agree, at most
 `pairs_per_object`. Of the wanted pairs so many are found as pairs were made that agree, at most all.
 """
 
@@ -45,6 +45,8 @@ Masks = Literal["found", "given"]
 # No picture of a pair is larger than the frames. All else is as by default.
 SETTINGS = PairSettings(side=SIZE)
 PARTS: tuple[Part, ...] = ("fit", "held out")
+# The share of the ground truth's surface that the reference must show.
+SAME_SIDE = 0.5
 # Without a print, so that it should give no pair.
 PLAIN = "vase"
 
@@ -79,7 +81,7 @@ class Turntable:
     def agrees(self, hrri: int, hrgt: int) -> bool:
         """Whether two frames are a pair by the truth."""
         angle = SETTINGS.least_degrees <= self.degrees(hrri, hrgt) <= SETTINGS.most_degrees
-        return angle and self.seen[hrgt][hrri] >= SETTINGS.least_overlap
+        return angle and self.seen[hrgt][hrri] >= SAME_SIDE
 
     def wanted(self) -> int:
         """How many pairs the video should give."""
