@@ -4,12 +4,15 @@ usage: python -m benchmarks.turntable_pairs [--videos DIR] [--into DIR] [--json 
 
 It needs the weights of learned matching (`refgc setup`). `refgc.dataset.pairs.run_pairs` makes pairs of all videos
 twice: with the masks that it finds itself, and with the renderer's. It is never told the poses. Both runs go on where
-they were ended, and so does the comparison of the masks.
+they were ended, and so do the comparisons of masks and of outlines.
 
 A pair agrees with the truth where the angle between the true views is one that the settings want of a source with poses
 (`least_degrees` to `most_degrees`), and where the reference shows at least half of the surface that the ground truth
 shows, so that it is the same side. Wanted are as many pairs of a video as agree, at most
 `pairs_per_object`. Of the wanted pairs so many are found as pairs were made that agree, at most all.
+
+The check of an LRGI's pose (`refgc.dataset.triplets`) is tried on LRGIs that are simulated from each frame, and from
+the next one: turned by 30 degrees they are in a wrong pose, which an outline can tell only where it differs.
 """
 
 from __future__ import annotations
@@ -27,19 +30,23 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.split import Part, read_split
-from benchmarks.turntables import FRAMES_A_SECOND, SIZE, VIDEOS
+from benchmarks.turntables import FRAMES, FRAMES_A_SECOND, SIZE, VIDEOS
 from refgc.correspondence.learned import find_networks
-from refgc.dataset.frames import read_frames
-from refgc.dataset.manifest import PAIRS, ObjectView, Pair, read_rows
+from refgc.dataset.frames import Frame, read_frames
+from refgc.dataset.manifest import PAIRS, Pair, read_rows
 from refgc.dataset.object_masks import mask_frames
 from refgc.dataset.pairs import NO_NETWORKS, run_pairs
 from refgc.dataset.settings import PairSettings
 from refgc.dataset.sources import find_objects
+from refgc.dataset.triplets import LEAST_OVERLAP
+from refgc.errors import InputError
 from refgc.imaging.files import write_whole
-from refgc.imaging.image import MARKED
+from refgc.imaging.image import MARKED, Mask
 from refgc.imaging.journal import append_line, read_lines
 from refgc.machine import BLAS_THREADS
-from refgc.masks import morphology
+from refgc.masks import Prompt, morphology
+from refgc.masks.grabcut import GrabCutSegmenter
+from refgc.simulator.artifacts import simulate
 
 Masks = Literal["found", "given"]
 # No picture of a pair is larger than the frames. All else is as by default.
@@ -100,7 +107,7 @@ def read_turntables(videos: Path) -> dict[str, Turntable]:
 
 
 def lay_out(videos: Path, names: Iterable[str], masks: Masks, source: Path) -> None:
-    """Makes the folder of a source: the videos, and the renderer's masks where they are given."""
+    """Makes the folder of a product: its videos, and the renderer's masks where they are given."""
     source.mkdir(parents=True, exist_ok=True)
     for name in names:
         shutil.copyfile(videos / f"{name}.mp4", source / f"{name}.mp4")
@@ -108,14 +115,14 @@ def lay_out(videos: Path, names: Iterable[str], masks: Masks, source: Path) -> N
             shutil.copyfile(videos / "truth" / f"{name}_mask.mkv", source / f"{name}_mask.mkv")
 
 
-def compare_masks(into: Path) -> list[dict[str, Any]]:
+def compare_masks(into: Path, product: str) -> list[dict[str, Any]]:
     """A row for each video: the overlap of the masks that are found with the renderer's, and why frames have none."""
-    journal = into / "masks.jsonl"
+    journal = into / "found" / product / "masks.jsonl"
     done = {row["video"] for row in read_lines(journal)}
     networks = find_networks()
     if networks is None:
         raise SystemExit(NO_NETWORKS)
-    bare, given = (find_objects(into / kind / "source", SETTINGS) for kind in ("found", "given"))
+    bare, given = (find_objects(into / kind / product / "source", SETTINGS) for kind in ("found", "given"))
     for own, true in zip(bare, given, strict=True):
         if own.name in done:
             continue
@@ -135,10 +142,47 @@ def compare_masks(into: Path) -> list[dict[str, Any]]:
     return list(read_lines(journal))
 
 
-def number_of(view: ObjectView) -> int:
-    """Which frame of its video a view is."""
-    assert view.seconds is not None, "views of videos have a time"
-    return round(view.seconds * FRAMES_A_SECOND)
+def compare_outlines(into: Path, product: str) -> list[dict[str, Any]]:
+    """A row for each frame: how well the outline of LRGIs from it, and from the next frame, overlaps its own."""
+    journal = into / "given" / product / "outlines.jsonl"
+    done = {(row["video"], row["frame"]) for row in read_lines(journal)}
+    for item in find_objects(into / "given" / product / "source", SETTINGS):
+        with BLAS_THREADS.one():
+            frames = read_frames(item, SETTINGS).kept
+            for here, after in zip(frames, [*frames[1:], frames[0]], strict=True):
+                video, number = Path(item.label).stem, frame_number(here.seconds)
+                if (video, number) in done:
+                    continue
+                assert here.mask is not None, "all frames of this source have one"
+                assert after.mask is not None, "all frames of this source have one"
+                own, other = (mask.values >= MARKED for mask in (here.mask, after.mask))
+                row = {
+                    "video": video,
+                    "frame": number,
+                    "next": frame_number(after.seconds),
+                    "true overlap of both": round(float(morphology.overlap(own, other)), 4),
+                    "in its pose": outline_in_lrgi(here, here.mask),
+                    "turned": outline_in_lrgi(after, here.mask),
+                }
+                append_line(journal, row)
+    return list(read_lines(journal))
+
+
+def outline_in_lrgi(shown: Frame, expected: Mask) -> float:
+    """The overlap that `refgc.dataset.triplets` would measure in an LRGI from a frame; 0 where nothing is found."""
+    assert shown.mask is not None, "all frames of this source have one"
+    picture = simulate(shown.image, shown.mask, size=shown.image.size).image
+    try:
+        found = GrabCutSegmenter().segment(picture, Prompt(picture.size, alpha=expected))
+    except InputError:
+        return 0.0
+    return round(float(morphology.overlap(found.values >= MARKED, expected.values >= MARKED)), 4)
+
+
+def frame_number(seconds: float | None) -> int:
+    """Which frame of its video is at a time."""
+    assert seconds is not None, "frames of videos have a time"
+    return round(seconds * FRAMES_A_SECOND)
 
 
 def judged(rows: Sequence[Pair], turntables: Mapping[str, Turntable]) -> list[dict[str, Any]]:
@@ -146,7 +190,7 @@ def judged(rows: Sequence[Pair], turntables: Mapping[str, Turntable]) -> list[di
     told = []
     for row in rows:
         name = Path(row.hrri.frame).stem
-        turntable, hrri, hrgt = turntables[name], number_of(row.hrri), number_of(row.hrgt)
+        turntable, hrri, hrgt = turntables[name], frame_number(row.hrri.seconds), frame_number(row.hrgt.seconds)
         told.append(
             {
                 "video": name,
@@ -191,10 +235,25 @@ def masks_summed(rows: Sequence[Mapping[str, Any]], turntables: Sequence[Turntab
     }
 
 
+def outlines_summed(rows: Sequence[Mapping[str, Any]], turntables: Sequence[Turntable]) -> dict[str, Any]:
+    """How the check of an LRGI's pose would have decided on some videos."""
+    names = {turntable.name for turntable in turntables}
+    chosen = [row for row in rows if row["video"] in names and row["next"] == (row["frame"] + 1) % FRAMES]
+    other = [row for row in chosen if row["true overlap of both"] < LEAST_OVERLAP]
+    return {
+        "LRGIs in their pose": len(chosen),
+        "kept": sum(row["in its pose"] >= LEAST_OVERLAP for row in chosen),
+        "least overlap": min((row["in its pose"] for row in chosen), default=None),
+        "turned, with another outline": len(other),
+        "kept though turned": sum(row["turned"] >= LEAST_OVERLAP for row in other),
+    }
+
+
 def report(
     turntables: Mapping[str, Turntable],
     pairs: Mapping[Masks, Sequence[Mapping[str, Any]]],
     masks: Sequence[Mapping[str, Any]],
+    outlines: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """All figures, by part and product."""
 
@@ -203,6 +262,7 @@ def report(
             "masks found": summed(pairs["found"], chosen),
             "masks given": summed(pairs["given"], chosen),
             "masks": masks_summed(masks, chosen),
+            "outlines": outlines_summed(outlines, chosen),
         }
 
     parts: dict[str, Any] = {}
@@ -217,7 +277,7 @@ def report(
         }
         parts[part] = {"textured products": told(textured), "products": products}
     textured = [one for one in every if one.product != PLAIN]
-    return {"both": told(textured), **parts, "pairs": pairs, "masks": masks}
+    return {"both": told(textured), **parts, "pairs": pairs, "masks": masks, "outlines": outlines}
 
 
 def main() -> None:
@@ -229,14 +289,19 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes; without it one for each core")
     options = parser.parse_args()
     turntables = read_turntables(options.videos)
-    pairs: dict[Masks, list[dict[str, Any]]] = {}
-    kinds: tuple[Masks, ...] = ("found", "given")
-    for masks in kinds:
-        source, output = options.into / masks / "source", options.into / masks / "pairs"
-        lay_out(options.videos, turntables, masks, source)
-        run_pairs(source, output, SETTINGS, workers=options.workers)
-        pairs[masks] = judged(list(read_rows(output / PAIRS, Pair)), turntables)
-    figures = report(turntables, pairs, compare_masks(options.into))
+    pairs: dict[Masks, list[dict[str, Any]]] = {"found": [], "given": []}
+    masks: list[dict[str, Any]] = []
+    outlines: list[dict[str, Any]] = []
+    for product in sorted({turntable.product for turntable in turntables.values()}):
+        names = [name for name, turntable in turntables.items() if turntable.product == product]
+        for kind, rows in pairs.items():
+            folder = options.into / kind / product
+            lay_out(options.videos, names, kind, folder / "source")
+            run_pairs(folder / "source", folder / "pairs", SETTINGS, workers=options.workers)
+            rows.extend(judged(list(read_rows(folder / "pairs" / PAIRS, Pair)), turntables))
+        masks.extend(compare_masks(options.into, product))
+        outlines.extend(compare_outlines(options.into, product))
+    figures = report(turntables, pairs, masks, outlines)
     print(json.dumps({key: figures[key] for key in ("both", *PARTS)}, indent=1))
     write_whole(options.json, (json.dumps(figures, indent=1) + "\n").encode())
 
