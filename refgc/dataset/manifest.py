@@ -122,7 +122,7 @@ class ObjectView(Row):
     Attributes:
         picture: RGB PNG.
         mask: grey PNG of the same size, 255 where the object is.
-        mask_maker: what made the mask: "source", "plain background", "grabcut", "sam3", "sam3-video", or "person".
+        mask_maker: what made the mask: "source", "grabcut", "sam3", "sam3-video", or "person".
         frame: the file it was taken from, as the source names it.
         seconds: time of the frame in its video; None for a photo.
         crop: left, top, right and bottom in the frame's pixels.

@@ -29,9 +29,8 @@ from refgc.masks.grabcut import GrabCutSegmenter
 from refgc.masks.plain_background import object_on_plain_background
 from refgc.masks.prompt import Prompt
 
-# The makers of masks that are not doubted: the source, and the search on a plain background, where a mask finds nothing
-# to take in.
-SOURCE, PLAIN = "source", "plain background"
+# The maker of masks that the source gives.
+SOURCE = "source"
 # The constants of this file were chosen by hand, not fitted.
 # Two photos show one object where log10 of the probability by chance is below this.
 ALIKE = -4.0
@@ -149,7 +148,7 @@ def _by_common_points(frames: Sequence[Frame], networks: Networks) -> dict[str, 
             found[frame.name] = (None, "grabcut", 0.0, "No object was found in it.")
         else:
             agreement = float(morphology.overlap(*(mask.values >= MARKED for mask in masks[:2])))
-            found[frame.name] = (masks[0], "grabcut" if flat is None else PLAIN, agreement, "")
+            found[frame.name] = (masks[0], "grabcut", agreement, "")
     return found
 
 

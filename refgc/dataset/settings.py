@@ -43,9 +43,9 @@ class PairSettings(BaseModel):
             `refgc.dataset.views`. It was fitted on rendered turntables of three products (`benchmarks/turntables.py`):
             where the HRRI truly showed half of the HRGT's surface, matches said about 0.7.
         least_outline_overlap: least intersection over union of both masks after the similarity of the matches, where
-            one of them was neither given by the source nor found on a plain background. It was chosen on DreamBooth's
-            photos, whose pairs were looked at: all masks that had lost a large part, or taken in a hand, were below it,
-            and so were a few good ones. A box that turns by 30 degrees is below it too.
+            one of them was not given by the source. It was chosen on DreamBooth's photos, whose pairs were looked at:
+            all masks that had lost a large part, or taken in a hand, were below it, and so were a few good ones. Of the
+            turntables' pairs, which turn by 30 or 60 degrees, half are below it with true masks.
         least_shift: least median motion of the matches after the best similarity, in parts of the object's side.
         most_shift: largest one.
         least_degrees: least angle between the views where the source has poses.

@@ -19,7 +19,7 @@ from refgc.dataset.corrections import object_share
 from refgc.dataset.frames import object_sharpness
 from refgc.dataset.manifest import Rejection, ViewChange
 from refgc.dataset.matching import Agreeing, Keypoints, find_agreeing, find_keypoints
-from refgc.dataset.object_masks import PLAIN, SOURCE, MaskedFrame
+from refgc.dataset.object_masks import SOURCE, MaskedFrame
 from refgc.dataset.settings import PairSettings
 from refgc.imaging.arrays import Bytes, Floats, resized
 from refgc.imaging.image import Image, Mask
@@ -145,8 +145,8 @@ def find_pairs(
         change = view_change(hrgt, found, degrees)
         reason = _fault(change, found.log_chance, settings)
         outlines = 0.0 if reason else round(outline_overlap(hrri, hrgt, found), DIGITS)
-        doubted = not {hrri.masked.maker, hrgt.masked.maker} <= {SOURCE, PLAIN}
-        if not reason and doubted and outlines < settings.least_outline_overlap:
+        given = hrri.masked.maker == hrgt.masked.maker == SOURCE
+        if not reason and not given and outlines < settings.least_outline_overlap:
             reason = f"The masks do not show the same: their outlines overlap by {outlines:.2f}."
         if not reason and degrees is None and outlines < SIDE_OUTLINES:
             reason = f"The views show different sides: their outlines overlap by {outlines:.2f}."

@@ -137,18 +137,6 @@ def test_a_mask_that_has_lost_a_part_makes_no_pair(networks: Networks) -> None:
             assert pairs[0].outline_overlap > 0.85
 
 
-def test_a_mask_on_a_plain_background_is_not_doubted(networks: Networks) -> None:
-    frames = []
-    for number, turn in enumerate((0.0, 12.0)):
-        picture, mask = scene(texture(20), turn=turn)
-        frames.append(frame_of(np.where(mask[..., None] > 0, picture, 225).astype(np.uint8), None, str(number)))
-    found, rejected = mask_frames(frames, "card", SETTINGS, networks)
-    assert [item.maker for item in found] == ["plain background"] * 2, rejected
-    # No outlines overlap by as much.
-    settings = SETTINGS.model_copy(update={"least_outline_overlap": 1.0})
-    assert len(find_pairs(find_views(found, settings, networks)[0], settings, networks)[0]) == 1
-
-
 def test_what_stays_in_its_place_must_match_nearly_everywhere(networks: Networks) -> None:
     """The upper part looks the same from both sides, as that of a tin does; the lower one is that of another side."""
     face = texture(21)
