@@ -124,7 +124,7 @@ def compare_masks(into: Path, product: str) -> list[dict[str, Any]]:
         raise SystemExit(NO_NETWORKS)
     bare, given = (find_objects(into / kind / product / "source", SETTINGS) for kind in ("found", "given"))
     for own, true in zip(bare, given, strict=True):
-        if own.name in done:
+        if Path(own.label).stem in done:
             continue
         with BLAS_THREADS.one():
             frames = read_frames(own, SETTINGS).kept
