@@ -210,11 +210,13 @@ def summed(pairs: Sequence[Mapping[str, Any]], turntables: Sequence[Turntable]) 
     names = {turntable.name for turntable in turntables}
     chosen = [pair for pair in pairs if pair["video"] in names]
     right = [pair["video"] for pair in chosen if pair["agrees"]]
+    too_far = sum(not pair["agrees"] and pair["seen"] >= SAME_SIDE for pair in chosen)
     wanted = sum(turntable.wanted() for turntable in turntables)
     found = sum(min(right.count(turntable.name), turntable.wanted()) for turntable in turntables)
     return {
         "pairs": len(chosen),
         "agree": len(right),
+        "same side, but turned too far": too_far,
         "wanted": wanted,
         "found": found,
         "share that agrees": round(len(right) / len(chosen), 3) if chosen else None,
