@@ -7,8 +7,12 @@ usage: python -m benchmarks.turntables render [--into DIR] [--products NAME ...]
 where that is missing. Each frame is written as `DIR/<product>/<light>/NN.png` with `NN_mask.png` (0 to 255); what is
 there already is skipped, so that a run may be stopped at any time. The same names give the same scenes again.
 
+Two processes with different products may render into one folder. After the last frame comes `seen.json`: in row i and
+column j, how much of the surface that frame i shows is also shown by frame j (0 to 1, by its area in frame i).
+
 `pack` needs PyAV (extra `dataset`). For each product and light it writes `<product>_<light>.mp4` (H.264), and into
-`truth/` a lossless video of the masks, and `poses.json`: the turn of the product in each frame, in degrees.
+`truth/` a lossless video of the masks, and `poses.json`: by video the camera's elevation and the turn of the product in
+each frame, in degrees, and the table of `seen.json`.
 """
 
 from __future__ import annotations
@@ -35,14 +39,19 @@ from refgc.imaging.files import write_whole
 
 if TYPE_CHECKING:
     from examples.make.scene import Camera, Part, View
+    from examples.make.shapes import Points
 
-FRAMES, SIZE, SAMPLES, SAMPLES_A_PASS, MASK_SAMPLES = 12, 512, 16, 8, 16
+FRAMES, SIZE, SAMPLES, SAMPLES_A_PASS, MASK_SAMPLES = 12, 384, 8, 4, 16
 # Each light with the elevation of the camera in degrees.
 LIGHTS = {"studio": 14.0, "room": 28.0}
 # How much of the half frame the product fills in its widest frame, and the camera's angle in degrees.
 FILLED, ANGLE = 0.8, 26.0
 # Of the videos. Sixteen is near the best that H.264 has; the videos of all products together stay under 15 MB.
-FRAMES_A_SECOND, QUALITY = 4, 16
+# `refgc dataset pairs` looks at one frame of each half second.
+FRAMES_A_SECOND, QUALITY = 2, 16
+# Points on a product by which the surface that two frames share is measured; and the sine of the angle under which a
+# surface must be looked at to be seen, of about 12 degrees.
+SURFACE_POINTS, LEAST_SLANT = 20_000, 0.2
 VIDEOS = Path(__file__).with_name("data") / "turntables"
 
 
@@ -115,7 +124,8 @@ def render_all(options: argparse.Namespace) -> None:
     os.nice(15)
     for product in options.products:
         missing = [frame for frame in frames([product]) if not frame.mask(options.into).is_file()]
-        parts = normalised(load(product).reference.product) if missing else []
+        unseen = [light for light in LIGHTS if not _seen_file(options.into, product, light).is_file()]
+        parts = normalised(load(product).reference.product) if missing or unseen else []
         for frame in missing:
             started = time.perf_counter()
             view = scene_of(frame, parts)
@@ -128,6 +138,34 @@ def render_all(options: argparse.Namespace) -> None:
             _write(frame.picture(options.into), pixels[..., ::-1])
             _write(frame.mask(options.into), mask)
             print(f"{product}, {frame.light}, {frame.number}: {time.perf_counter() - started:.0f} s", flush=True)
+        for light in unseen:
+            turn = [scene_of(frame, parts) for frame in frames([product]) if frame.light == light]
+            table = np.round(shared_surface(turn), 3).tolist()
+            write_whole(_seen_file(options.into, product, light), json.dumps(table).encode())
+
+
+def shared_surface(turn: Sequence[View]) -> Points:
+    """How much of the product's surface that view i shows is also shown by view j, (n, n), by its area in view i."""
+    from examples.make.renderer import shown_area
+
+    # The same pieces of the product in each view, since the same numbers choose them.
+    surfaces = [_on_surface(view.product, np.random.default_rng(0)) for view in turn]
+    areas = np.stack([shown_area(view, *surface, LEAST_SLANT) for view, surface in zip(turn, surfaces, strict=True)])
+    return np.asarray(areas @ (areas > 0).T / areas.sum(axis=1, keepdims=True))
+
+
+def _on_surface(parts: Sequence[Part], random: np.random.Generator) -> tuple[Points, Points]:
+    """Points spread evenly over the surfaces, and the normals there, both (n, 3)."""
+    corners = np.concatenate([part.mesh.vertices[part.mesh.faces] for part in parts])
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    areas = np.linalg.norm(across, axis=1)
+    which = random.choice(len(corners), SURFACE_POINTS, p=areas / areas.sum())
+    weights = random.dirichlet((1.0, 1.0, 1.0), SURFACE_POINTS)
+    return np.einsum("nc,ncd->nd", weights, corners[which]), across[which] / areas[which, None]
+
+
+def _seen_file(folder: Path, product: str, light: str) -> Path:
+    return folder / product / light / "seen.json"
 
 
 def _write(place: Path, pixels: Bytes) -> None:
@@ -136,11 +174,12 @@ def _write(place: Path, pixels: Bytes) -> None:
 
 def pack(options: argparse.Namespace) -> None:
     """Writes the videos of all turntables that are whole, their masks, and their poses."""
-    poses: dict[str, list[float]] = {}
+    poses: dict[str, dict[str, Any]] = {}
     for product in all_products():
         for light in LIGHTS:
             turn = [frame for frame in frames([product]) if frame.light == light]
-            if not all(frame.mask(options.into).is_file() for frame in turn):
+            seen = _seen_file(options.into, product, light)
+            if not seen.is_file() or not all(frame.mask(options.into).is_file() for frame in turn):
                 print(f"{product}, {light}: not all frames are there")
                 continue
             name = f"{product}_{light}"
@@ -148,8 +187,10 @@ def pack(options: argparse.Namespace) -> None:
             masks = [cv2.imread(str(frame.mask(options.into)), cv2.IMREAD_GRAYSCALE) for frame in turn]
             _encode(options.videos / f"{name}.mp4", pictures, "libx264", "yuv444p", {"crf": str(QUALITY)})
             _encode(options.videos / "truth" / f"{name}_mask.mkv", masks, "ffv1", "gray", {"level": "3"})
-            poses[name] = [frame.yaw for frame in turn]
-    (options.videos / "truth" / "poses.json").write_text(json.dumps(poses, indent=1) + "\n", encoding="utf-8")
+            table = json.loads(seen.read_bytes())
+            poses[name] = {"elevation": LIGHTS[light], "turns": [frame.yaw for frame in turn], "seen": table}
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(pose)}" for name, pose in poses.items())
+    write_whole(options.videos / "truth" / "poses.json", f"{{\n{lines}\n}}\n".encode())
     size = sum(file.stat().st_size for file in options.videos.rglob("*") if file.is_file())
     print(f"{len(poses)} turntables, {size / 1e6:.1f} MB")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from examples.make.denoise import denoise
 from examples.make.scene import Camera, Light, Material, Vector, View
-from examples.make.shapes import Mesh
+from examples.make.shapes import Mesh, Points
 from examples.make.surfaces import Texture
 
 mitsuba.set_variant("llvm_ad_rgb")
@@ -24,6 +24,8 @@ drjit.set_thread_count(int(os.environ.get("RENDER_THREADS", "1")))
 Radiance = NDArray[np.float32]
 SAMPLES_A_PASS = 16
 BRIGHTEST = 60
+# Distance in decimetres at which a ray begins before the surface that it leaves.
+ABOVE_SURFACE = 1e-3
 
 
 def render(view: View, size: int, samples: int, seed: int, samples_a_pass: int = SAMPLES_A_PASS) -> Radiance:
@@ -48,6 +50,32 @@ def render_mask(view: View, size: int, samples: int, seed: int) -> Radiance:
     with tempfile.TemporaryDirectory() as folder:
         scene = _scene(view, Path(folder), size, mask=True)
         return np.asarray(np.clip(np.asarray(mitsuba.render(scene, spp=samples, seed=seed))[..., 0], 0, 1))
+
+
+def shown_area(view: View, points: Points, normals: Points, least_cosine: float) -> Points:
+    """The area that a small piece of surface has in the picture, by its own area and without the picture's scale.
+
+    Args:
+        view: what is seen.
+        points: (n, 3), on its surfaces.
+        normals: (n, 3), of these surfaces, of unit length and either sign.
+        least_cosine: of the angle between the normal and the line of sight; a surface that is seen flatter is not.
+
+    Returns:
+        (n,), 0 where the point is not seen, or something hides it from the middle of the lens.
+    """
+    towards = _origin(view.camera) - points
+    distance = np.linalg.norm(towards, axis=1)
+    direction = towards / distance[:, None]
+    # A ray that began on the surface itself would hit it.
+    start = points + ABOVE_SURFACE * direction
+    with tempfile.TemporaryDirectory() as folder:
+        scene = _scene(view, Path(folder), 16, mask=True)
+        rays = mitsuba.Ray3f(mitsuba.Point3f(start.T), mitsuba.Vector3f(direction.T))
+        rays.maxt = mitsuba.Float(distance - ABOVE_SURFACE)
+        hidden = np.asarray(scene.ray_test(rays))
+    cosine = np.abs((normals * direction).sum(axis=1))
+    return np.where(hidden | (cosine < least_cosine), 0.0, cosine / distance**2)
 
 
 def _scene(view: View, folder: Path, size: int, mask: bool = False) -> Any:
@@ -81,11 +109,14 @@ def _integrator(mask: bool) -> dict[str, Any]:
     return {"type": "aov", "aovs": "albedo:albedo,normal:sh_normal", "picture": {"type": "path", "max_depth": 4}}
 
 
-def _sensor(camera: Camera, size: int) -> dict[str, Any]:
+def _origin(camera: Camera) -> Points:
     yaw, elevation = np.radians(camera.yaw), np.radians(camera.elevation)
     direction = np.array([np.sin(yaw) * np.cos(elevation), -np.cos(yaw) * np.cos(elevation), np.sin(elevation)])
-    origin = np.asarray(camera.target) + direction * camera.distance
-    transform = mitsuba.ScalarTransform4f().look_at(origin.tolist(), list(camera.target), [0, 0, 1])
+    return np.asarray(np.asarray(camera.target) + direction * camera.distance)
+
+
+def _sensor(camera: Camera, size: int) -> dict[str, Any]:
+    transform = mitsuba.ScalarTransform4f().look_at(_origin(camera).tolist(), list(camera.target), [0, 0, 1])
     return {
         "type": "thinlens",
         "to_world": transform,

@@ -15,7 +15,7 @@ from refgc.dataset.frames import Frame
 from refgc.dataset.object_masks import MaskedFrame, mask_frames
 from refgc.dataset.settings import PairSettings
 from refgc.dataset.sources import Pose
-from refgc.dataset.views import View, crop, crop_region, degrees_between, find_pairs, find_views
+from refgc.dataset.views import LITTLE_SHIFT, View, crop, crop_region, degrees_between, find_pairs, find_views
 from refgc.imaging.arrays import Bytes
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.region import Region
@@ -136,6 +136,19 @@ def test_a_mask_that_has_lost_a_part_makes_no_pair(networks: Networks) -> None:
             assert "outlines" in rejected[0].reason
         else:
             assert pairs[0].outline_overlap > 0.85
+
+
+def test_what_stays_in_its_place_must_match_nearly_everywhere(networks: Networks) -> None:
+    """The upper part looks the same from both sides, as that of a tin does; the lower one is that of another side."""
+    face = texture(21)
+    other = face.copy()
+    other[205:] = texture(22)[205:]
+    (same,), _ = find_pairs(views_of(face, {"a": 0.0, "b": 6.0}, networks), SETTINGS, networks)
+    assert same.change.shift < LITTLE_SHIFT
+    views = [*views_of(face, {"a": 0.0}, networks), *views_of(other, {"b": 6.0}, networks)]
+    pairs, (rejection,) = find_pairs(views, SETTINGS, networks)
+    assert not pairs
+    assert "the same from all sides" in rejection.reason
 
 
 def pose_of(degrees: float) -> Pose:
