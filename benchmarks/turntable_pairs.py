@@ -36,9 +36,8 @@ from refgc.dataset.frames import Frame, read_frames
 from refgc.dataset.manifest import PAIRS, Pair, read_rows
 from refgc.dataset.object_masks import mask_frames
 from refgc.dataset.pairs import NO_NETWORKS, run_pairs
-from refgc.dataset.settings import PairSettings
+from refgc.dataset.settings import LEAST_OVERLAP, PairSettings
 from refgc.dataset.sources import find_objects
-from refgc.dataset.triplets import LEAST_OVERLAP
 from refgc.errors import InputError
 from refgc.imaging.files import write_whole
 from refgc.imaging.image import MARKED, Mask
@@ -50,7 +49,7 @@ from refgc.simulator.artifacts import simulate
 
 Masks = Literal["found", "given"]
 # No picture of a pair is larger than the frames. All else is as by default.
-SETTINGS = PairSettings(side=SIZE)
+SETTINGS = PairSettings(side=SIZE, no_vlm=True)
 PARTS: tuple[Part, ...] = ("fit", "held out")
 # The share of the ground truth's surface that the reference must show.
 SAME_SIDE = 0.5
@@ -299,7 +298,8 @@ def main() -> None:
         for kind, rows in pairs.items():
             folder = options.into / kind / product
             lay_out(options.videos, names, kind, folder / "source")
-            run_pairs(folder / "source", folder / "pairs", SETTINGS, workers=options.workers)
+            how = SETTINGS.model_copy(update={"workers": options.workers})
+            run_pairs(folder / "source", folder / "pairs", how)
             rows.extend(judged(list(read_rows(folder / "pairs" / PAIRS, Pair)), turntables))
         masks.extend(compare_masks(options.into, product))
         outlines.extend(compare_outlines(options.into, product))
