@@ -59,6 +59,7 @@ from refgc.dataset.views import View, ViewPair, crop, find_pairs, find_views
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError, quoted, sentence_about
 from refgc.imaging.files import MEGABYTE, write_whole
+from refgc.imaging.journal import has_cut_line
 from refgc.machine import BLAS_THREADS
 from refgc.runner import Finished, WorkerEndedError, run
 from refgc.settings import settings as environment
@@ -285,15 +286,18 @@ def run_pairs(
 
 
 def _written(output: Path, summary: PairsSummary) -> PairsSummary:
-    """Writes the manifest where it is not there yet, and fills the numbers of pairs and rejections in."""
+    """Writes the manifest where it is not there yet or is cut off, and fills the numbers of pairs and rejections in."""
     everything = list(read_rows(output / PROGRESS, ObjectOutcome))
     rejections = sorted((row for outcome in everything for row in outcome.rejections), key=_order)
     summary.reasons = Counter(rejection.step for rejection in rejections)
     summary.pairs = sum(len(outcome.pairs) for outcome in everything)
-    # Later steps write into pairs, such as their split, so what is there stays.
-    if not (output / PAIRS).exists():
+    there = (output / PAIRS).exists()
+    if not there:
         write_rows(output / REJECTIONS, rejections)
+    # Later steps write into pairs, such as their split, so what is there stays.
+    if not there or has_cut_line(output / PAIRS):
         pairs = {pair.id: pair for outcome in everything for pair in outcome.pairs}
+        pairs |= {pair.id: pair for pair in read_rows(output / PAIRS, Pair)}
         write_rows(output / PAIRS, (pairs[key] for key in sorted(pairs)))
     return summary
 
