@@ -356,10 +356,14 @@ class Server:
         """See `LrgiMaker.draw`; a server that is not reached is none that can draw."""
         files = {kind: base64.b64encode(content).decode() for kind, content in _pictures_for(pictures).items()}
         content = self._ask({**_words_for(pair, seed), "seed": seed, "task": self.task, **files})
-        with tempfile.NamedTemporaryFile(prefix="refgc-") as file:
-            file.write(content)
-            file.flush()
-            picture = open_image(Path(file.name), name="server's answer")
+        with tempfile.TemporaryDirectory(prefix="refgc-") as folder:
+            file = Path(folder) / "answer"
+            file.write_bytes(content)
+            try:
+                picture = open_image(file, name="server's answer")
+            except InputError as error:
+                # Nobody else knows the file, which is gone.
+                raise InputError(str(error).replace(f" {file.name!r}", "")) from error
         return _foreign(picture, pictures, self.name, self.task, pair, seed)
 
     def _ask(self, question: Mapping[str, Any]) -> bytes:
@@ -381,7 +385,10 @@ class Server:
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 if attempt == ATTEMPTS:
                     reason = " ".join(str(error).split()) or type(error).__name__
-                    raise EngineError(f"The server {quoted(self.address)} is not reached ({reason}).") from error
+                    reason = re.sub(r"^\[Errno -?\d+\] ", "", reason)
+                    raise EngineError(
+                        f"The server {quoted(self.address)} is not reached ({reason}); start it or correct --server."
+                    ) from error
             time.sleep(attempt)
         raise AssertionError("the last attempt returns or raises")
 
