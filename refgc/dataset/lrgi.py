@@ -22,7 +22,7 @@ from refgc.dataset.manifest import Generation, Pair, Task
 from refgc.dataset.settings import ForeignTask, TripletSettings
 from refgc.diptych.conditions import build, panel_size, right_panel
 from refgc.diptych.prompts import diptych_prompt
-from refgc.diptych.sources import check_can_run, on_cpu
+from refgc.diptych.sources import check_can_run, missing_libraries, on_cpu
 from refgc.errors import EngineError, InputError, quoted, shortened
 from refgc.imaging.arrays import Size, bicubic, size_of
 from refgc.imaging.image import ASPECT_TOLERANCE, MIN_SIDE, Image, Mask, encoded, mask_image, open_image
@@ -187,7 +187,16 @@ class DipRefGC:
                 f"{DEVICE} is cpu, where the diptych generator takes hours for a picture; unset it on a machine with a "
                 "GPU, or add --simulated."
             )
-        check_can_run()
+        if missing := missing_libraries():
+            raise EngineError(missing)
+        try:
+            check_can_run()
+        except EngineError as error:
+            # The way that is open elsewhere, the CPU, is refused above.
+            raise EngineError(
+                "DipRefGC needs an NVIDIA GPU and a torch with CUDA, and there are none here; use a machine that has "
+                "them, or add --simulated, or name another generator by --generator-command or --server."
+            ) from error
 
     def open(self) -> DiptychMaker:
         """The maker, its weights on the GPU."""

@@ -341,6 +341,17 @@ def test_a_server_that_refuses(tmp_path, monkeypatch, status, kind, sentence, as
     assert len(answers.questions) == asked
 
 
+def test_without_a_gpu_the_sentence_names_only_ways_that_are_open(tmp_path, monkeypatch):
+    make_pairs(tmp_path, PRODUCTS[:1])
+    monkeypatch.delenv("REFGC_DEVICE", raising=False)
+    monkeypatch.setattr("refgc.dataset.lrgi.missing_libraries", lambda: "")
+    monkeypatch.setattr("refgc.diptych.sources.missing_libraries", lambda: "")
+    monkeypatch.setattr("refgc.diptych.sources.machine.missing_cuda", lambda: "There is none.")
+    with pytest.raises(EngineError, match="add --simulated") as told:
+        run_triplets(tmp_path, *settings(DipRefGC()))
+    assert "REFGC_DEVICE" not in str(told.value)
+
+
 def test_a_page_in_place_of_a_picture_is_told_without_our_own_file(tmp_path):
     (pair,) = make_pairs(tmp_path, PRODUCTS[:1])
     answers = Answers()
