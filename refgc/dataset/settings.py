@@ -233,8 +233,7 @@ def _known_instead(field: str) -> str:
     if table not in tables:
         return f"put each setting into one of the tables {' and '.join(f'[{known}]' for known in tables)}"
     alike = get_close_matches(name, tables[table], n=1)
-    meant = f"{alike[0]} is meant, perhaps; " if alike else ""
-    return f"{meant}there are {', '.join(tables[table])}"
+    return f"perhaps {alike[0]} is meant" if alike else f"there are {', '.join(tables[table])}"
 
 
 def _flags_first(table: Any, flags: Mapping[str, Any], instead: Mapping[str, frozenset[str]]) -> Any:
