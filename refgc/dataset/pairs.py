@@ -416,7 +416,9 @@ def _description(
 def _check_run(output: Path, described: bytes) -> None:
     """Refuses a folder with the pairs of another run, whose rows would not be told apart."""
     try:
-        before: dict[str, Any] = json.loads((output / RUN).read_bytes())
+        before: Any = json.loads((output / RUN).read_bytes())
+        if not isinstance(before, dict):
+            raise ValueError("it is no JSON object")
     except FileNotFoundError:
         if (output / PAIRS).exists():
             raise InputError(
@@ -424,7 +426,9 @@ def _check_run(output: Path, described: bytes) -> None:
             ) from None
         return
     except (OSError, ValueError) as error:
-        raise InputError(f"{quoted(str(output / RUN))} cannot be read; delete it or choose another folder.") from error
+        # Pairs without this file are refused above.
+        advice = "choose another folder" if (output / PAIRS).exists() else "delete it or choose another folder"
+        raise InputError(f"{quoted(str(output / RUN))} cannot be read; {advice}.") from error
     now = json.loads(described)
     different = sorted(key for key in now if before.get(key) != now[key])
     if different:

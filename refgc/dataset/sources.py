@@ -325,6 +325,8 @@ def _caption_rows(path: Path) -> list[dict[str, object]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return [{str(key): value for key, value in row.items()} for row in csv.DictReader(file, strict=True)]
+    except UnicodeDecodeError as error:
+        raise InputError(f"The captions {quoted(str(path))} are not in UTF-8; save them in it.") from error
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"The captions {quoted(str(path))} cannot be read ({one_line(str(error))}).") from error
 

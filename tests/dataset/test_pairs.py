@@ -150,6 +150,17 @@ def test_another_run_does_not_mix_with_the_first(
         run_pairs(source, source / "set", SETTINGS, tell=quiet)
 
 
+@pytest.mark.parametrize("content", ["[]", "{", "null"])
+def test_a_damaged_file_of_the_run_is_told(source: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / stage.RUN).write_text(content)
+    with pytest.raises(InputError, match="cannot be read; delete it or choose another folder"):
+        run_pairs(source, tmp_path, SETTINGS, tell=quiet)
+    # Deleting it would not help here.
+    (tmp_path / PAIRS).touch()
+    with pytest.raises(InputError, match="cannot be read; choose another folder"):
+        run_pairs(source, tmp_path, SETTINGS, tell=quiet)
+
+
 def test_two_runs_in_one_folder_do_not_meet(
     source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
 ) -> None:

@@ -37,6 +37,12 @@ def test_folders_of_photos_are_objects_and_masks_are_no_photos(photos: Path) -> 
     assert shoe.category == "other"
 
 
+def test_captions_of_another_encoding_are_told(photos: Path) -> None:
+    (photos / "captions.csv").write_bytes("name,object\nshoe,Schühchen\n".encode("latin-1"))
+    with pytest.raises(InputError, match="are not in UTF-8; save them in it"):
+        find_objects(photos, SETTINGS)
+
+
 def test_a_name_of_another_encoding_can_stand_in_rows(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/old archive \xe9"))
     try:
