@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def sentence_about(error: Exception) -> str:
             sentence = str(error)
         case MemoryError():
             sentence = "The memory of this machine is not enough; choose a smaller scale or smaller pictures."
+        case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS, filename=name, strerror=reason) if name:
+            sentence = f"{str(name)!r} cannot be used ({reason}); change its permissions or choose another place."
         case OSError(filename=name, strerror=reason) if name is not None:
             sentence = f"{str(name)!r} cannot be used ({reason}); free space or choose another place."
         case OSError(filename=None, strerror=str() as reason):

@@ -109,6 +109,7 @@ def export(
     from refgc.errors import InputError
     from refgc.terminal import stage_bar
 
+    _check_output(output, directory)
     if to == "imagecritic" and rows_per_shard is not None:
         raise InputError("ImageCritic's layout has no shards; leave --rows-per-shard out.")
     with stage_bar(quiet=quiet) as bar:
@@ -211,6 +212,7 @@ def benchmark(
     from refgc.dataset.testset import freeze_test_split, freeze_wild
     from refgc.terminal import stage_bar
 
+    _check_output(output, directory)
     with stage_bar(quiet=quiet) as bar:
         progress = stoppable(bar)
         if wild:
@@ -227,6 +229,14 @@ for command in (pairs, review, triplets, check, split, benchmark, export):
     dataset.command(cls=Command)(command)
 dataset.command(name="import", cls=Command)(import_)
 dataset.command(cls=Command)(push)
+
+
+def _check_output(output: Path, directory: Path) -> None:
+    """Refuses the dataset's own folder, where what is written could no longer be told from the dataset."""
+    from refgc.errors import InputError
+
+    if output.resolve() == directory.resolve():
+        raise InputError("The output is the folder of the dataset itself; choose another one.")
 
 
 def _show(summary: Summary) -> None:

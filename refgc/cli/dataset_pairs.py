@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -104,8 +105,8 @@ def pairs(
     tell(f"{summary.pairs} pairs of {summary.objects} objects; {summary.skipped} objects were done before.")
     for step, count in sorted(summary.reasons.items()):
         tell(f"  left out at the step {step}: {count}")
-    folder = str(output)
+    folder = shlex.quote(str(output))
     if summary.pairs:
         tell(f"Look at them with `refgc dataset review {folder}`, or check them with `refgc dataset check {folder}`.")
     else:
-        tell(f"No pair was made; {folder}/rejections.jsonl says why for each frame.")
+        tell(f"No pair was made; {output}/rejections.jsonl says why for each frame.")

@@ -132,7 +132,17 @@ def refine(
         "--generated-mask": generated_mask,
     }
     given = [option for option, paths in of_one_pair.items() if paths]
+    of_many_pairs = {
+        "--overwrite": overwrite,
+        "--allow-outside": allow_outside,
+        "--runner": runner != "local",
+        "--workers": workers is not None,
+        "--gpus-per-worker": gpus_per_worker is not None,
+    }
     if pairs is None:
+        unused = [option for option, is_given in of_many_pairs.items() if is_given]
+        if unused:
+            raise InputError(f"{unused[0]} is for a list of pairs; leave it out, or give the list with --pairs.")
         if not reference or generated is None:
             raise InputError("Give --reference and --generated for one picture, or --pairs for many.")
         pair = Pair.of(reference, generated, reference_mask or [], generated_mask)

@@ -31,6 +31,7 @@ from refgc.dataset.store import FOLDER, load_image
 from refgc.dataset.verdicts import read_decisions
 from refgc.engine import Progress, no_progress
 from refgc.errors import InputError, quoted
+from refgc.imaging.journal import has_cut_line
 
 # Sentences that are kept of each kind of fault. Chosen by hand: enough to see what went wrong.
 SHOWN = 20
@@ -155,6 +156,19 @@ def check_is_dataset(root: Path) -> None:
         )
 
 
+def check_no_row_is_cut(path: Path) -> None:
+    """Refuses a file of the manifest whose last line is cut off, of which a row is lost where others are written anew.
+
+    Raises:
+        InputError: it is, or the file cannot be read.
+    """
+    if has_cut_line(path):
+        raise InputError(
+            f"The last line of {quoted(str(path))} is cut off; repeat the command that made its rows, which makes "
+            "this one again, or delete the line."
+        )
+
+
 TABLES = """
     CREATE TABLE pairs (
         id TEXT PRIMARY KEY, object TEXT, split TEXT, hrri_size TEXT, hrgt_size TEXT
@@ -242,6 +256,12 @@ class _FaultList:
 
 
 def _read(root: Path, database: sqlite3.Connection, faults: _FaultList) -> Summary:
+    # What a person or a run was about to add to the other files was not yet given.
+    for name in (PAIRS, TRIPLETS):
+        try:
+            check_no_row_is_cut(root / name)
+        except InputError as error:
+            faults.unreadable(error)
     said = read_decisions(root, faults.unreadable)
     categories, sources, licences, splits, pair_verdicts = (Counter[str]() for _ in range(5))
     for pair in read_rows(root / PAIRS, Pair, faults.unreadable):

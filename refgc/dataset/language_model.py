@@ -393,14 +393,18 @@ class ServerModel:
                 seed=0,
                 max_tokens=MAX_TOKENS,
             )
-            return completion.choices[0].message.content or ""
+            answers = completion.choices
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             raise UnusableAnswerError(f"The server refuses this question ({_reason(error)}).") from error
-        except openai.APIResponseValidationError:
-            return ""
         except openai.OpenAIError as error:
             raise self._not_reached(error) from error
-        except (AttributeError, IndexError, TypeError, ValueError):  # an answer that is no chat completion
+        except (AttributeError, TypeError, ValueError) as error:  # such as a page of a proxy
+            raise self._no_such_server() from error
+        if not isinstance(answers, list):
+            raise self._no_such_server()
+        try:
+            return answers[0].message.content or ""
+        except (AttributeError, IndexError, TypeError):  # a model that says nothing
             return ""
 
     def _models(self) -> list[str]:
@@ -410,15 +414,21 @@ class ServerModel:
         except self._openai.OpenAIError as error:
             raise self._not_reached(error) from error
         except (AttributeError, TypeError, ValueError) as error:
-            raise EngineError(f"{quoted(self._address)} is no OpenAI-compatible server; check its path.") from error
+            raise self._no_such_server() from error
         if not names:
             raise EngineError(f"The server {quoted(self._address)} has no models; start one, or name its model.")
         return names
 
     def _not_reached(self, error: Exception) -> EngineError:
+        # An answer with an error status is an answer.
+        fails = isinstance(error, self._openai.APIStatusError)
         return EngineError(
-            f"The server {quoted(self._address)} does not answer ({_reason(error)}); check it and its model."
+            f"The server {quoted(self._address)} {'fails' if fails else 'does not answer'} ({_reason(error)}); check "
+            "it, its path and its model."
         )
+
+    def _no_such_server(self) -> EngineError:
+        return EngineError(f"{quoted(self._address)} is no OpenAI-compatible server; check its path.")
 
 
 class TransformersModel:

@@ -22,7 +22,7 @@ from refgc.dataset.manifest import Generation, Pair, Task
 from refgc.dataset.settings import ForeignTask, TripletSettings
 from refgc.diptych.conditions import build, panel_size, right_panel
 from refgc.diptych.prompts import diptych_prompt
-from refgc.diptych.sources import check_can_run, on_cpu
+from refgc.diptych.sources import check_can_run, missing_libraries, on_cpu
 from refgc.errors import EngineError, InputError, quoted, shortened
 from refgc.imaging.arrays import Size, bicubic, size_of
 from refgc.imaging.image import ASPECT_TOLERANCE, MIN_SIDE, Image, Mask, encoded, mask_image, open_image
@@ -187,7 +187,16 @@ class DipRefGC:
                 f"{DEVICE} is cpu, where the diptych generator takes hours for a picture; unset it on a machine with a "
                 "GPU, or add --simulated."
             )
-        check_can_run()
+        if missing := missing_libraries():
+            raise EngineError(missing)
+        try:
+            check_can_run()
+        except EngineError as error:
+            # The way that is open elsewhere, the CPU, is refused above.
+            raise EngineError(
+                "DipRefGC needs an NVIDIA GPU and a torch with CUDA, and there are none here; use a machine that has "
+                "them, or add --simulated, or name another generator by --generator-command or --server."
+            ) from error
 
     def open(self) -> DiptychMaker:
         """The maker, its weights on the GPU."""
@@ -356,10 +365,14 @@ class Server:
         """See `LrgiMaker.draw`; a server that is not reached is none that can draw."""
         files = {kind: base64.b64encode(content).decode() for kind, content in _pictures_for(pictures).items()}
         content = self._ask({**_words_for(pair, seed), "seed": seed, "task": self.task, **files})
-        with tempfile.NamedTemporaryFile(prefix="refgc-") as file:
-            file.write(content)
-            file.flush()
-            picture = open_image(Path(file.name), name="server's answer")
+        with tempfile.TemporaryDirectory(prefix="refgc-") as folder:
+            file = Path(folder) / "answer"
+            file.write_bytes(content)
+            try:
+                picture = open_image(file, name="server's answer")
+            except InputError as error:
+                # Nobody else knows the file, which is gone.
+                raise InputError(str(error).replace(f" {file.name!r}", "")) from error
         return _foreign(picture, pictures, self.name, self.task, pair, seed)
 
     def _ask(self, question: Mapping[str, Any]) -> bytes:
@@ -381,7 +394,10 @@ class Server:
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 if attempt == ATTEMPTS:
                     reason = " ".join(str(error).split()) or type(error).__name__
-                    raise EngineError(f"The server {quoted(self.address)} is not reached ({reason}).") from error
+                    reason = re.sub(r"^\[Errno -?\d+\] ", "", reason)
+                    raise EngineError(
+                        f"The server {quoted(self.address)} is not reached ({reason}); start it or correct --server."
+                    ) from error
             time.sleep(attempt)
         raise AssertionError("the last attempt returns or raises")
 

@@ -59,6 +59,7 @@ from refgc.dataset.views import View, ViewPair, crop, find_pairs, find_views
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError, quoted, sentence_about
 from refgc.imaging.files import MEGABYTE, write_whole
+from refgc.imaging.journal import has_cut_line
 from refgc.machine import BLAS_THREADS
 from refgc.runner import Finished, WorkerEndedError, run
 from refgc.settings import settings as environment
@@ -285,15 +286,18 @@ def run_pairs(
 
 
 def _written(output: Path, summary: PairsSummary) -> PairsSummary:
-    """Writes the manifest where it is not there yet, and fills the numbers of pairs and rejections in."""
+    """Writes the manifest where it is not there yet or is cut off, and fills the numbers of pairs and rejections in."""
     everything = list(read_rows(output / PROGRESS, ObjectOutcome))
     rejections = sorted((row for outcome in everything for row in outcome.rejections), key=_order)
     summary.reasons = Counter(rejection.step for rejection in rejections)
     summary.pairs = sum(len(outcome.pairs) for outcome in everything)
-    # Later steps write into pairs, such as their split, so what is there stays.
-    if not (output / PAIRS).exists():
+    there = (output / PAIRS).exists()
+    if not there:
         write_rows(output / REJECTIONS, rejections)
+    # Later steps write into pairs, such as their split, so what is there stays.
+    if not there or has_cut_line(output / PAIRS):
         pairs = {pair.id: pair for outcome in everything for pair in outcome.pairs}
+        pairs |= {pair.id: pair for pair in read_rows(output / PAIRS, Pair)}
         write_rows(output / PAIRS, (pairs[key] for key in sorted(pairs)))
     return summary
 
@@ -412,7 +416,9 @@ def _description(
 def _check_run(output: Path, described: bytes) -> None:
     """Refuses a folder with the pairs of another run, whose rows would not be told apart."""
     try:
-        before: dict[str, Any] = json.loads((output / RUN).read_bytes())
+        before: Any = json.loads((output / RUN).read_bytes())
+        if not isinstance(before, dict):
+            raise ValueError("it is no JSON object")
     except FileNotFoundError:
         if (output / PAIRS).exists():
             raise InputError(
@@ -420,7 +426,9 @@ def _check_run(output: Path, described: bytes) -> None:
             ) from None
         return
     except (OSError, ValueError) as error:
-        raise InputError(f"{quoted(str(output / RUN))} cannot be read; delete it or choose another folder.") from error
+        # Pairs without this file are refused above.
+        advice = "choose another folder" if (output / PAIRS).exists() else "delete it or choose another folder"
+        raise InputError(f"{quoted(str(output / RUN))} cannot be read; {advice}.") from error
     now = json.loads(described)
     different = sorted(key for key in now if before.get(key) != now[key])
     if different:

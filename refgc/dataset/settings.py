@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -224,10 +225,18 @@ def _read(file: Path | None, name: str, flags: Mapping[str, Any], instead: Mappi
     except ValidationError as error:
         field, fault = first_fault(error)
         if error.errors(include_url=False, include_input=False)[0]["type"] == "extra_forbidden":
-            raise InputError(
-                f"The settings have no {quoted(field)}; `refgc.dataset.settings` lists those there are."
-            ) from error
+            raise InputError(f"The settings have no {quoted(field)}; {_known_instead(field)}.") from error
         raise InputError(f"The setting {field} cannot be used: {fault}.") from error
+
+
+def _known_instead(field: str) -> str:
+    """What there is in place of a name that the settings do not have."""
+    tables = {"pairs": tuple(PairSettings.model_fields), "triplets": tuple(TripletSettings.model_fields)}
+    table, _, name = field.partition(".")
+    if table not in tables:
+        return f"put each setting into one of the tables {' and '.join(f'[{known}]' for known in tables)}"
+    alike = get_close_matches(name, tables[table], n=1)
+    return f"perhaps {alike[0]} is meant" if alike else f"there are {', '.join(tables[table])}"
 
 
 def _flags_first(table: Any, flags: Mapping[str, Any], instead: Mapping[str, frozenset[str]]) -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 import sqlite3
 import struct
@@ -212,9 +213,26 @@ def object_id(label: str) -> str:
     return f"{plain or 'object'}-{hashlib.sha256(label.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
+def _label(path: Path, folder: Path) -> str:
+    """A path inside the source, as rows name it."""
+    return _words(path.relative_to(folder).as_posix())
+
+
+def _words(name: str) -> str:
+    """A file's name as text. Bytes that are not of UTF-8, as old archives have them, are spelled out for the rows."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 def _in_folder(folder: Path, settings: PairSettings, captions: Mapping[str, Caption]) -> Iterator[SourceObject]:
     used: set[str] = set()
-    for place in sorted((folder, *(path for path in folder.rglob("*") if path.is_dir()))):
+    read: set[Path] = set()
+    # Folders before links to folders: what a link leads back to is no second object.
+    places = (folder, *(path for path in folder.rglob("*") if path.is_dir()))
+    for place in sorted(places, key=lambda path: (path.is_symlink() and path != folder, path)):
+        real = place.resolve()
+        if real in read:
+            continue
+        read.add(real)
         files = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
         by_stem = {path.stem: path for path in files if path.suffix.lower() in PHOTOS | VIDEOS}
         shown = [path for path in files if not (path.stem.endswith(MASK) and path.stem[: -len(MASK)] in by_stem)]
@@ -229,14 +247,12 @@ def _in_folder(folder: Path, settings: PairSettings, captions: Mapping[str, Capt
             if path.suffix.lower() in VIDEOS
         ]
         if photos:
-            label = [path.relative_to(folder).as_posix() for path in photos]
+            label = [_label(path, folder) for path in photos]
             masks = [by_stem.get(path.stem + MASK) for path in photos]
             materials.append((place, tuple(map(Photo, label, photos, masks))))
         for path, material in materials:
-            label_of = path.relative_to(folder).as_posix()
-            name = next(
-                (key for key in (label_of, path.relative_to(folder).with_suffix("").as_posix()) if key in captions), ""
-            )
+            label_of = _label(path, folder)
+            name = next((key for key in (label_of, _label(path.with_suffix(""), folder)) if key in captions), "")
             used.add(name)
             yield _described(label_of, path.stem, material, captions.get(name), folder, settings)
     unknown = sorted(set(captions) - used)
@@ -254,7 +270,7 @@ def _video(path: Path, mask: Path | None, folder: Path) -> Video:
                 f"{quoted(str(path.with_name(path.stem + POSES)))} has a line without seconds and a pose of four rows "
                 "of four numbers."
             ) from error
-    return Video(path.relative_to(folder).as_posix(), path, mask, tuple(sorted(poses)))
+    return Video(_label(path, folder), path, mask, tuple(sorted(poses)))
 
 
 def _described(
@@ -275,7 +291,7 @@ def _described(
         caption=said.caption,
         source=Source(
             kind=said.kind or found,
-            name=settings.collection or folder.resolve().name or "unnamed",
+            name=settings.collection or _words(folder.resolve().name) or "unnamed",
             licence=said.licence or settings.licence,
             address=settings.address,
         ),
@@ -309,6 +325,8 @@ def _caption_rows(path: Path) -> list[dict[str, object]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return [{str(key): value for key, value in row.items()} for row in csv.DictReader(file, strict=True)]
+    except UnicodeDecodeError as error:
+        raise InputError(f"The captions {quoted(str(path))} are not in UTF-8; save them in it.") from error
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"The captions {quoted(str(path))} cannot be read ({one_line(str(error))}).") from error
 
@@ -338,7 +356,7 @@ def _uco3d(folder: Path, settings: PairSettings) -> Iterator[SourceObject]:
                 mask_path = _inside(folder, mask)
                 frames = connection.execute(_FRAMES, (name,))
                 poses = tuple((float(seconds or 0.0), _uco3d_pose(turn, shift)) for seconds, turn, shift in frames)
-                label = path.relative_to(folder).as_posix()
+                label = _label(path, folder)
                 yield SourceObject(
                     id=object_id(str(name)),
                     label=label,

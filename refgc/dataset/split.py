@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refgc.dataset.check import check_is_dataset, leaks, open_tables, picture_uses
+from refgc.dataset.check import check_is_dataset, check_no_row_is_cut, leaks, open_tables, picture_uses
 from refgc.dataset.manifest import PAIRS, TRIPLETS, Pair, Split, Triplet, read_rows, write_rows
 from refgc.dataset.settings import read_toml
 from refgc.errors import InputError, quoted
@@ -74,8 +74,8 @@ def split_dataset(
         fixed: splits of objects by their ids, whatever the hash says; see `read_fixed`.
 
     Raises:
-        InputError: the shares make more than 1; objects of different splits have a picture in common; or the manifest
-            cannot be read or written.
+        InputError: the shares make more than 1; objects of different splits have a picture in common; the last pair's
+            line is cut off; or the manifest cannot be read or written.
     """
     if not (0 <= test <= 1 and 0 <= validation <= 1 and test + validation <= 1):
         raise InputError(
@@ -83,6 +83,7 @@ def split_dataset(
             "more than 1 together."
         )
     check_is_dataset(root)
+    check_no_row_is_cut(root / PAIRS)
     known = fixed or {}
 
     def split_pairs() -> Iterator[tuple[Pair, Split]]:

@@ -11,6 +11,7 @@ from refgc.imaging.files import write_files
 from refgc.imaging.image import Image, Mask, encoded, mask_image, open_image, open_mask
 
 FOLDER = "files"
+ADVICE = "bring the file back from a copy of the dataset"
 
 
 def store_image(root: Path, image: Image) -> StoredFile:
@@ -66,9 +67,9 @@ def file_content(root: Path, file: StoredFile) -> bytes:
     try:
         content = (root / file.path).read_bytes()
     except OSError as error:
-        raise InputError(f"{quoted(file.path)} of the dataset cannot be read ({error.strerror}).") from error
+        raise InputError(f"{quoted(file.path)} of the dataset cannot be read ({error.strerror}); {ADVICE}.") from error
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        raise InputError(f"{quoted(file.path)} of the dataset is damaged: its hash is another one.")
+        raise InputError(f"{quoted(file.path)} of the dataset is damaged: its hash is another one; {ADVICE}.")
     return content
 
 

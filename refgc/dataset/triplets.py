@@ -260,7 +260,8 @@ def _draw_all(
                     count.failures += 1
                     if failures_in_a_row >= MOST_FAILURES:
                         raise EngineError(
-                            f"{MOST_FAILURES} LRGIs failed one after the other; the last: {reason}"
+                            f"{MOST_FAILURES} LRGIs failed one after the other, so look at the generator; the last: "
+                            f"{reason}"
                         ) from one.error
             progress(f"{number} of {len(waiting)} triplets", number / len(waiting))
 

@@ -62,6 +62,22 @@ def whole_lines(path: Path, on_fault: Callable[[InputError], None] | None = None
         raise InputError(f"{quoted(str(path))} cannot be read ({error.strerror}); check permissions.") from error
 
 
+def has_cut_line(path: Path) -> bool:
+    """Whether the last line of a file has no end, so that `whole_lines` leaves it out; no where there is no file.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise InputError(f"{quoted(str(path))} cannot be read ({error.strerror}); check permissions.") from error
+
+
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Add an object to a file of JSON lines; it is on the disk when this returns.
 

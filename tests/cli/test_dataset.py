@@ -124,6 +124,14 @@ def test_exports(dataset, tmp_path, form, name):
     assert (tmp_path / "out" / name).exists()
 
 
+@pytest.mark.parametrize("words", [("export", "--to", "folder"), ("export", "--to", "webdataset"), ("benchmark",)])
+def test_nothing_is_written_among_the_files_of_the_dataset(dataset, words):
+    before = sorted(dataset.rglob("*"))
+    done = run_inside("dataset", *words, dataset, "--output", dataset / "files" / "..", "--unreviewed")
+    assert_one_sentence(done, 2, "the folder of the dataset itself")
+    assert sorted(dataset.rglob("*")) == before
+
+
 def test_accepted_rows_alone_are_the_default(dataset, tmp_path):
     done = run_inside("dataset", "export", dataset, "--to", "webdataset", "--output", tmp_path / "out")
     assert_one_sentence(done, 2, "--unreviewed")

@@ -29,13 +29,14 @@ def test_pairs_are_made_by_the_file_and_the_flags(tmp_path: Path) -> None:
     write_object(tmp_path / "cards" / "poster", (0.0, 12.0), seed=2)
     settings = tmp_path / "run.toml"
     settings.write_text('[pairs]\nside = 256\nlicence = "CC0"\n')
-    words = [tmp_path / "cards", "--output", tmp_path / "set", "--no-vlm", "--settings", settings]
+    words = [tmp_path / "cards", "--output", tmp_path / "my set", "--no-vlm", "--settings", settings]
     printed, error = run(*words, "--licence", "CC BY 4.0")
     assert error is None
     assert "1 objects to do" in printed
     assert "1 pairs of 1 objects" in printed
-    assert "refgc dataset review" in printed
-    (row,) = read_rows(tmp_path / "set" / PAIRS, Pair)
+    # To be copied into a shell as it stands.
+    assert f"refgc dataset review '{tmp_path / 'my set'}'" in printed
+    (row,) = read_rows(tmp_path / "my set" / PAIRS, Pair)
     assert (row.source.licence, row.hrri.picture.width, row.filtered_by) == ("CC BY 4.0", 256, None)
     printed, error = run(*words, "--licence", "CC BY 4.0", "--quiet")
     assert (printed, error) == ("", None)

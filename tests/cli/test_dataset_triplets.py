@@ -71,7 +71,9 @@ def test_the_files_table_is_used_and_flags_go_before_it(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("[triplets]\nseed = 1\n", "The settings have no 'triplets.seed'"),
+        ("[triplets]\nseed = 1\n", "The settings have no 'triplets.seed'; perhaps seeds is meant."),
+        ("[triplets]\nmagic = 1\n", "have no 'triplets.magic'; there are simulated, generator_command, "),
+        ("seeds = 1\n", "have no 'seeds'; put each setting into one of the tables [pairs] and [triplets]"),
         ("[triplets]\nseeds = 'two'\n", "The setting triplets.seeds cannot be used"),
         ("[triplets]\nsimulated = true\nserver = 'http://there'\n", "More than one generator is given"),
         ("[triplets\n", "is no TOML"),

@@ -331,6 +331,8 @@ BAD_INPUT: dict[str, tuple[Change, str]] = {
     "no output": (without("--output"), "--output"),
     "unknown option": (with_value("--refernce", "x.png"), "--refernce"),
     "pairs and reference": (with_value("--pairs", "FOLDER"), "--pairs"),
+    "workers without pairs": (with_value("--workers", "2"), "--workers is for a list of pairs"),
+    "runner without pairs": (with_value("--runner", "ray"), "--runner is for a list of pairs"),
     "output without suffix": (with_value("--output", "FOLDER/out"), ".png"),
     "output of another kind": (with_value("--output", "FOLDER/out.txt"), ".png"),
     "output in no folder": (with_value("--output", "FOLDER/absent/out.png"), "does not exist"),

@@ -254,12 +254,23 @@ def test_a_quick_check_sees_what_is_missing_and_not_what_is_damaged(dataset):
     assert [faults.kind for faults in check_dataset(dataset, quick=True).faults] == ["missing file"]
 
 
-def test_a_row_that_is_being_written_is_not_yet_there(dataset):
-    whole = (dataset / PAIRS).read_bytes()
-    (dataset / PAIRS).write_bytes(whole + whole[:100])
+@pytest.mark.parametrize("name", [PAIRS, TRIPLETS])
+def test_a_file_that_was_cut_off_is_a_fault(dataset, name):
+    # The row is lost, and all others are whole.
+    whole = (dataset / name).read_bytes()
+    (dataset / name).write_bytes(whole + whole[:100])
     summary = check_dataset(dataset)
-    assert summary.sound
-    assert summary.pairs == 8
+    assert (summary.pairs, summary.triplets) == (8, 8)
+    (faults,) = summary.faults
+    assert (faults.kind, faults.count) == ("unreadable row", 1)
+    assert f"{name}' is cut off; repeat the command" in faults.first[0]
+
+
+def test_a_verdict_that_is_being_written_is_not_yet_given(dataset):
+    add_verdict(dataset, "p0.0", "ann", True)
+    whole = (dataset / VERDICTS).read_bytes()
+    (dataset / VERDICTS).write_bytes(whole + whole[:40])
+    assert check_dataset(dataset).sound
 
 
 def test_a_folder_without_a_manifest_is_no_dataset(tmp_path):

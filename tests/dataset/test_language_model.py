@@ -132,10 +132,20 @@ def test_a_second_answer_and_words_around_it_count(server, tmp_path):
     assert open_language_model(server.address, tmp_path).score_frame(picture(), "mug") == FRAME
 
 
-@pytest.mark.parametrize("body", [b"<html>It works!</html>", b"{}", b"[]", b'{"choices": []}', b"null"])
-def test_what_is_no_completion_is_nonsense(server, tmp_path, body):
+@pytest.mark.parametrize("body", [b'{"choices": []}', b'{"choices": [{"message": null}]}'])
+def test_a_completion_without_words_is_nonsense(server, tmp_path, body):
     server.replies = [lambda: (200, body)]
     with pytest.raises(UnusableAnswerError, match="no usable answer"):
+        open_language_model(server.address, tmp_path).score_frame(picture(), "mug")
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>It works!</html>", b"{}", b"[]", b"null", b'{"error": "busy"}', b'{"choices": null}']
+)
+def test_a_server_that_gives_no_completions_ends_the_run(server, tmp_path, body):
+    # Such as a proxy whose page comes back in place of the model's answer: every object would be left out for good.
+    server.replies = [lambda: (200, body)]
+    with pytest.raises(EngineError, match="is no OpenAI-compatible server"):
         open_language_model(server.address, tmp_path).score_frame(picture(), "mug")
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,8 +101,6 @@ def test_each_rejection_has_its_reason(finished: tuple[Path, PairsSummary, list[
 def test_a_finished_run_does_nothing_and_keeps_what_later_steps_wrote(
     source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
 ) -> None:
-    import shutil
-
     output = tmp_path / "set"
     shutil.copytree(finished[0], output)
     split = [row.model_copy(update={"split": "test"}) for row in read_rows(output / PAIRS, Pair)]
@@ -110,6 +109,18 @@ def test_a_finished_run_does_nothing_and_keeps_what_later_steps_wrote(
     summary = run_pairs(source, output, SETTINGS, tell=quiet)
     assert (summary.skipped, summary.pairs) == (4, 2)
     assert manifest(output) == before
+
+
+def test_a_manifest_that_was_cut_off_gets_its_last_row_back(
+    source: Path, finished: tuple[Path, PairsSummary, list[str]], tmp_path: Path
+) -> None:
+    output = tmp_path / "set"
+    shutil.copytree(finished[0], output)
+    first, last = (row.model_copy(update={"split": "test"}) for row in read_rows(output / PAIRS, Pair))
+    write_rows(output / PAIRS, [first, last])
+    (output / PAIRS).write_bytes((output / PAIRS).read_bytes()[:-20])
+    run_pairs(source, output, SETTINGS, tell=quiet)
+    assert list(read_rows(output / PAIRS, Pair)) == [first, last.model_copy(update={"split": None})]
 
 
 def test_a_run_goes_on_after_the_last_whole_object(
@@ -137,6 +148,17 @@ def test_another_run_does_not_mix_with_the_first(
         run_pairs(source, tmp_path, SETTINGS, tell=quiet)
     with pytest.raises(InputError, match="inside the source"):
         run_pairs(source, source / "set", SETTINGS, tell=quiet)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "null"])
+def test_a_damaged_file_of_the_run_is_told(source: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / stage.RUN).write_text(content)
+    with pytest.raises(InputError, match="cannot be read; delete it or choose another folder"):
+        run_pairs(source, tmp_path, SETTINGS, tell=quiet)
+    # Deleting it would not help here.
+    (tmp_path / PAIRS).touch()
+    with pytest.raises(InputError, match="cannot be read; choose another folder"):
+        run_pairs(source, tmp_path, SETTINGS, tell=quiet)
 
 
 def test_two_runs_in_one_folder_do_not_meet(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 from pathlib import Path
@@ -34,6 +35,40 @@ def test_folders_of_photos_are_objects_and_masks_are_no_photos(photos: Path) -> 
     assert [photo.mask is None for photo in shoe.material] == [False, True]
     assert shoe.source.kind == "photos"
     assert shoe.category == "other"
+
+
+def test_captions_of_another_encoding_are_told(photos: Path) -> None:
+    (photos / "captions.csv").write_bytes("name,object\nshoe,Schühchen\n".encode("latin-1"))
+    with pytest.raises(InputError, match="are not in UTF-8; save them in it"):
+        find_objects(photos, SETTINGS)
+
+
+def test_a_name_of_another_encoding_can_stand_in_rows(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/old archive \xe9"))
+    try:
+        for name in ("00.jpg", "01.jpg"):
+            place = folder / os.fsdecode(b"caf\xe9") / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+    except OSError:
+        pytest.skip("this file system wants names in UTF-8")
+    (item,) = find_objects(folder, SETTINGS)
+    assert isinstance(item.material, tuple)
+    assert [photo.label for photo in item.material] == [r"caf\xe9/00.jpg", r"caf\xe9/01.jpg"]
+    assert all(photo.path.is_file() for photo in item.material)
+    assert (item.label, item.source.name) == (r"caf\xe9", r"old archive \xe9")
+
+
+def test_a_link_back_into_the_source_is_no_second_object(
+    photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for name in ("00.jpg", "01.jpg"):
+        write_photo(elsewhere / name)
+    (photos / "a link").symlink_to("shoe")
+    (photos / "loop").symlink_to(".")
+    (photos / "cup").symlink_to(elsewhere)
+    assert sorted(item.label for item in find_objects(photos, SETTINGS)) == ["cup", "red mug", "shoe"]
 
 
 def test_a_captions_file_names_objects_and_licences(photos: Path) -> None:

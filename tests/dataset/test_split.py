@@ -154,3 +154,11 @@ def test_a_split_dataset_has_no_leaks(tmp_path):
     root = make_dataset(tmp_path, objects=4)
     split_dataset(root, test=0.5, seed=3)
     assert check_dataset(root).sound
+
+
+def test_a_pair_whose_line_is_cut_off_is_not_thrown_away(dataset):
+    cut = (dataset / PAIRS).read_bytes()[:-100]
+    (dataset / PAIRS).write_bytes(cut)
+    with pytest.raises(InputError, match="is cut off; repeat the command"):
+        split_dataset(dataset)
+    assert (dataset / PAIRS).read_bytes() == cut

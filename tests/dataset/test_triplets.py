@@ -220,7 +220,10 @@ def test_a_failure_is_tried_again_by_the_next_run(tmp_path, command):
 def test_a_generator_that_always_fails_ends_the_run(tmp_path, command, monkeypatch):
     monkeypatch.setattr(triplets, "MOST_FAILURES", 3)
     make_pairs(tmp_path, PRODUCTS[:2])
-    with pytest.raises(EngineError, match="3 LRGIs failed one after the other; the last: The generator ended with"):
+    with pytest.raises(
+        EngineError,
+        match="3 LRGIs failed one after the other, so look at the generator; the last: ",
+    ):
         run_triplets(tmp_path, *settings(command("fail"), seeds=5))
     assert len(rejections(tmp_path)) == 3
 
@@ -338,9 +341,28 @@ def test_a_server_that_refuses(tmp_path, monkeypatch, status, kind, sentence, as
     assert len(answers.questions) == asked
 
 
+def test_without_a_gpu_the_sentence_names_only_ways_that_are_open(tmp_path, monkeypatch):
+    make_pairs(tmp_path, PRODUCTS[:1])
+    monkeypatch.delenv("REFGC_DEVICE", raising=False)
+    monkeypatch.setattr("refgc.dataset.lrgi.missing_libraries", lambda: "")
+    monkeypatch.setattr("refgc.diptych.sources.missing_libraries", lambda: "")
+    monkeypatch.setattr("refgc.diptych.sources.machine.missing_cuda", lambda: "There is none.")
+    with pytest.raises(EngineError, match="add --simulated") as told:
+        run_triplets(tmp_path, *settings(DipRefGC()))
+    assert "REFGC_DEVICE" not in str(told.value)
+
+
+def test_a_page_in_place_of_a_picture_is_told_without_our_own_file(tmp_path):
+    (pair,) = make_pairs(tmp_path, PRODUCTS[:1])
+    answers = Answers()
+    answers.answer = lambda _: (200, b"<html>It works!</html>")
+    with serving(answers) as address, pytest.raises(InputError, match="The server's answer is not a picture"):
+        Server(address, "their-model").draw(pair, load_pictures(tmp_path, pair), 0)
+
+
 def test_a_server_that_is_not_there_ends_the_run(tmp_path):
     make_pairs(tmp_path, PRODUCTS[:1])
-    with pytest.raises(EngineError, match="is not reached"):
+    with pytest.raises(EngineError, match=r"is not reached \(Connection refused\); start it or correct --server"):
         run_triplets(tmp_path, *settings(Server("http://127.0.0.1:9/", "their-model")))
     assert rejections(tmp_path) == []
 

@@ -85,7 +85,9 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"The folder {quoted(str(folder))} cannot be made ({error.strerror}).") from error
+        raise InputError(
+            f"The folder {quoted(str(folder))} cannot be made ({error.strerror}); choose another."
+        ) from error
 
 
 def write_shards(
