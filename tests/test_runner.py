@@ -166,7 +166,9 @@ def test_each_worker_has_gpus_of_its_own(monkeypatch):
 
 
 def test_the_end_of_the_run_ends_a_worker_and_its_command_in_the_middle_of_an_item(tmp_path):
+    # Where the tests run in the background of a shell, SIGINT is ignored, and so it would be in this script.
     script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from pathlib import Path; from refgc.runner import run; from tests.test_runner import Wait\n"
         "if __name__ == '__main__': list(run(Wait, [Path(sys.argv[1])], workers=1))"
     )
