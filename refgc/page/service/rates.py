@@ -29,13 +29,13 @@ class Measured:
         return self.fixed + self.a_megapixel * megapixels
 
 
-# On two cores. Refinements: benchmarks/correspondence.json (6.1 s for 1 megapixel, 12.0 s for 16.8), and an eighth more
+# On two cores. Refinements: benchmarks/correspondence.json (3.2 s for 1 megapixel, 6.3 s for 16.8), and an eighth more
 # for the writing of the files. Surroundings: half of the processor seconds in benchmarks/surroundings.json, since two
 # cores share them. Previews with given masks: benchmarks/preview.json. The diffusion engine's times are no
 # measurements; they are those that `refgc.page.service.gpu` assumes.
 DRAWN: Mapping[Part, Measured] = {"fast": Measured(0.0, 0.9), "best": Measured(0.0, 23.0)}
 MEASURED: Mapping[EngineName, Mapping[Part, Measured]] = {
-    "correspondence": {"refine": Measured(6.4, 0.43), "preview": Measured(0.5, 1.3), **DRAWN},
+    "correspondence": {"refine": Measured(3.4, 0.22), "preview": Measured(0.5, 1.3), **DRAWN},
     "diffusion": {"refine": Measured(55.0, 0.7), "preview": Measured(55.0, 0.7), **DRAWN},
 }
 # How many runs are remembered, and how many of them, those of the most similar size, say how long the next one takes.

@@ -347,7 +347,7 @@ def test_who_waits_is_told_by_the_size_of_what_is_in_front(job: RefineJob):
     rates = service.queues["correspondence"].rates
     small, large = (rates.expected(RunSize("refine", megapixels)) for megapixels in (0.0, 4096**2 / 1e6))
     assert isinstance(told[1], Working)
-    assert large > 9
+    assert large > 1.5 * small
     assert rounded_time(large + small) in told[1].stage or rounded_time(large) in told[1].stage
     let_go.set()
     for events in (running, *waiting):
