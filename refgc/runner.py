@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -218,15 +219,12 @@ def _ended_error(how: str) -> WorkerEndedError:
 class _Served:
     """The work inside a worker, which answers and never raises."""
 
-    def __init__(self, build: Callable[[], Work[Any, Any]], folder: Path) -> None:
+    def __init__(self, build: Callable[[], Work[Any, Any]]) -> None:
         self._build = build
-        self._folder = folder
         self._work: Work[Any, Any] | None = None
 
     def build(self) -> _Reply:
         try:
-            # A worker of a cluster is started elsewhere, and relative paths begin at the folder of the run.
-            os.chdir(self._folder)
             self._work = self._build()
         except Exception as error:
             return _Reply(error=_picklable(error))
@@ -329,7 +327,7 @@ def _serve(pipe: connection.Connection, build: Callable[[], Work[Any, Any]], gpu
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    served = _Served(build, Path.cwd())
+    served = _Served(build)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(served.build())
         while True:
@@ -409,7 +407,7 @@ class _RayPool:
             raise EngineError("The runner ray needs Ray: pip install '.[ray]' in the project's folder.")
         import ray
 
-        self._build = build
+        self._build = partial(_build_in, Path.cwd(), build)
         self._started: list[Any] = []
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
@@ -434,7 +432,7 @@ class _RayPool:
         )
 
     def start(self) -> _RayWorker:
-        actor = self._actor.remote(self._build, Path.cwd())
+        actor = self._actor.remote(self._build)
         self._started.append(actor)
         return _RayWorker(actor)
 
@@ -452,6 +450,12 @@ class _RayPool:
             return
         for actor in self._started:
             ray.kill(actor)
+
+
+def _build_in(folder: Path, build: Callable[[], Work[Any, Any]]) -> Work[Any, Any]:
+    """Builds the work in the folder of the run, where relative paths begin; an actor is started elsewhere."""
+    os.chdir(folder)
+    return build()
 
 
 def _connect() -> None:

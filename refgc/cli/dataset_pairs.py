@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from refgc.cli.options import Debug, RunnerChoice, remember_debug
+from refgc.cli.options import Debug, Runner, Workers, remember_debug
 from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
 
 # As `refgc.dataset.settings.MaskChoice`, whose module would make the help slow.
@@ -56,12 +56,8 @@ def pairs(
     pairs_per_object: Annotated[int | None, typer.Option(help="The most pairs of one object.")] = None,
     frames_per_object: Annotated[int | None, typer.Option(help="The most frames of one object to look at.")] = None,
     frame_seconds: Annotated[float | None, typer.Option(help="Seconds of a video that give one frame.")] = None,
-    runner: Annotated[
-        RunnerChoice | None, typer.Option(help="Processes of this machine, the default, or a Ray cluster.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="How many at once; one for each core or GPU when not given.")
-    ] = None,
+    runner: Runner = None,
+    workers: Workers = None,
     gpus_per_worker: Annotated[
         int | None,
         typer.Option(help="GPUs of each worker; when not given 1 where it holds a model and there is a GPU, else 0."),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from refgc.cli.options import Debug, RunnerChoice, remember_debug
+from refgc.cli.options import Debug, Runner, Workers, remember_debug
 from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
 
 TaskChoice = Literal["compositing", "customisation"]
@@ -50,12 +50,8 @@ def triplets(
     least_overlap: Annotated[
         float | None, typer.Option(help="Least overlap of the outlines of LRGI and HRGT, from 0 to 1.")
     ] = None,
-    runner: Annotated[
-        RunnerChoice | None, typer.Option(help="Processes of this machine, the default, or a Ray cluster.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="How many at once; one for each core or GPU when not given.")
-    ] = None,
+    runner: Runner = None,
+    workers: Workers = None,
     gpus_per_worker: Annotated[
         int | None, typer.Option(help="GPUs of each worker; 1 for DipRefGC and 0 for all else when not given.")
     ] = None,

@@ -26,6 +26,9 @@ Debug = Annotated[
 
 # As `refgc.runner.RunnerName`, whose module would make every help slow.
 RunnerChoice = Literal["local", "ray"]
+# Of the commands that take them from a settings file too.
+Runner = Annotated[RunnerChoice | None, typer.Option(help="Processes of this machine, the default, or a Ray cluster.")]
+Workers = Annotated[int | None, typer.Option(help="How many at once; one for each core or GPU when not given.")]
 
 
 class Command(TyperCommand):

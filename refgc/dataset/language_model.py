@@ -239,26 +239,9 @@ class LanguageModel:
         return self._cache / name[:2] / f"{name}.json"
 
 
-class LanguageModelSource(Protocol):
-    """How to get a model: small and picklable, so that it can be sent to a worker."""
-
-    @property
-    def name(self) -> str:
-        """Of the model, as rows name it."""
-        ...
-
-    def open(self) -> LanguageModel:
-        """The model.
-
-        Raises:
-            EngineError: a library is missing, or the model is no longer here.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A model that was there when it was looked for; see `find_language_model`.
+    """A model that was there when it was looked for: small and picklable, so that it can be sent to a worker.
 
     Attributes:
         name: of the model, as rows name it.
@@ -273,7 +256,11 @@ class FoundModel:
     max_pixels: int = MAX_PIXELS
 
     def open(self) -> LanguageModel:
-        """See `LanguageModelSource.open`."""
+        """The model.
+
+        Raises:
+            EngineError: a library is missing, or the model is no longer here.
+        """
         return open_language_model(self.place, self.cache, model=self.name, max_pixels=self.max_pixels)
 
 

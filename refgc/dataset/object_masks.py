@@ -64,26 +64,9 @@ class ObjectMasker(Protocol):
         ...
 
 
-class ObjectMaskerSource(Protocol):
-    """How to get a masker: small and picklable, so that it can be sent to a worker."""
-
-    @property
-    def name(self) -> str:
-        """Of the model's weights."""
-        ...
-
-    def open(self) -> ObjectMasker:
-        """The masker.
-
-        Raises:
-            EngineError: its weights are no longer here, or there is no such device.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class FoundSam:
-    """A SAM 3 that was there when it was looked for; see `find_masker`.
+    """A SAM 3 that was there when it was looked for: small and picklable, so that it can be sent to a worker.
 
     Attributes:
         name: of its weights.
@@ -96,7 +79,11 @@ class FoundSam:
     place: str
 
     def open(self) -> ObjectMasker:
-        """See `ObjectMaskerSource.open`."""
+        """The masker.
+
+        Raises:
+            EngineError: its weights are no longer here, or there is no such device.
+        """
         from refgc.dataset.sam import SamPictures, SamVideo
 
         return SamPictures(self.place) if self.maker == "sam3" else SamVideo(self.place)

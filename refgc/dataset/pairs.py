@@ -31,9 +31,9 @@ from refgc.correspondence.learned import find_networks
 from refgc.dataset.frames import Frame, read_frames
 from refgc.dataset.language_model import (
     AnyAnswer,
+    FoundModel,
     FrameScores,
     LanguageModel,
-    LanguageModelSource,
     PairScores,
     UnusableAnswerError,
     find_language_model,
@@ -51,7 +51,7 @@ from refgc.dataset.manifest import (
     read_rows,
     write_rows,
 )
-from refgc.dataset.object_masks import ObjectMasker, ObjectMaskerSource, find_masker, mask_frames
+from refgc.dataset.object_masks import FoundSam, ObjectMasker, find_masker, mask_frames
 from refgc.dataset.settings import PairSettings
 from refgc.dataset.sources import SourceObject, Video, find_objects, needed_bytes
 from refgc.dataset.store import store_image, store_mask
@@ -302,7 +302,7 @@ def _written(output: Path, summary: PairsSummary) -> PairsSummary:
     return summary
 
 
-def _chosen_model(settings: PairSettings, cache: Path) -> LanguageModelSource | None:
+def _chosen_model(settings: PairSettings, cache: Path) -> FoundModel | None:
     """The multimodal model, which is here or reached; None for `no_vlm`."""
     asks = settings.server is not None or settings.model is not None
     if asks and settings.no_vlm:
@@ -314,7 +314,7 @@ def _chosen_model(settings: PairSettings, cache: Path) -> LanguageModelSource | 
     return find_language_model(cache, server=settings.server, model=settings.model, max_pixels=settings.max_pixels)
 
 
-def _chosen_masker(settings: PairSettings, objects: Sequence[SourceObject]) -> ObjectMaskerSource | None:
+def _chosen_masker(settings: PairSettings, objects: Sequence[SourceObject]) -> FoundSam | None:
     """The model that makes masks, which is here; None where the settings ask for none."""
     if settings.masks == "sam3-video" and not all(isinstance(item.material, Video) for item in objects):
         raise InputError("The masks sam3-video follow the object along a video, and the source has photos; take sam3.")
@@ -331,7 +331,7 @@ def _gpus_per_worker(settings: PairSettings) -> int:
 
 
 def _worker(
-    output: Path, settings: PairSettings, model: LanguageModelSource | None, masker: ObjectMaskerSource | None
+    output: Path, settings: PairSettings, model: FoundModel | None, masker: FoundSam | None
 ) -> Callable[[SourceObject], ObjectOutcome]:
     """What a worker does, its models opened once; see `refgc.runner.run`."""
     language_model = None if model is None else model.open()
@@ -396,8 +396,8 @@ def _description(
     source: Path,
     objects: Sequence[SourceObject],
     settings: PairSettings,
-    model: LanguageModelSource | None,
-    masker: ObjectMaskerSource | None,
+    model: FoundModel | None,
+    masker: FoundSam | None,
 ) -> bytes:
     """What a run depends on beside the pictures themselves; the same for the same run."""
     words = [
