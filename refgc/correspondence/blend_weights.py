@@ -438,7 +438,9 @@ def compare(
         parallax=parallax(mapping) if alpha is None else None,
     )
     one, other, known = _luma(placed), _luma(seen), reliable * weight
-    placed_colours, seen_colours = (blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (lit, seen))
+    own_colours, placed_colours, seen_colours = (
+        blur(picture - (picture @ LUMA)[..., None], NEAR) for picture in (placed, lit, seen)
+    )
     return Comparison(
         light,
         evidence,
@@ -449,7 +451,9 @@ def compare(
         everywhere,
         np.asarray(np.linalg.norm(placed_colours - seen_colours, axis=2), np.float32),
         _detail_ratio(lit, seen, known),
-        _recoloured(_colour_difference(placed_colours, seen_colours, known), placed, seen, known),
+        _recoloured(
+            _colour_difference(placed_colours, seen_colours, known), _hue_turn(own_colours, seen_colours, known)
+        ),
     )
 
 
@@ -467,24 +471,24 @@ def _colour_difference(one: Floats, other: Floats, weight: Floats) -> float:
     return float((weight * np.linalg.norm(one - other, axis=2)).sum() / ((weight * strength).sum() + 1e-3))
 
 
-def _recoloured(difference: float, placed: Floats, seen: Floats, weight: Floats) -> float:
+def _recoloured(difference: float, turned: tuple[float, float]) -> float:
     """In [0, 1], how surely the object has other colours, by their difference under the light and by their hues."""
-    turn, known = _hue_turn(placed, seen, weight)
+    turn, known = turned
     return max(_step(difference, *DIFFERENCE_RANGE), known * _step(turn, *TURN_RANGE))
 
 
 def _hue_turn(one: Floats, other: Floats, weight: Floats) -> tuple[float, float]:
     """By how many degrees the hues of one picture are turned in another, in [0, 180], and how surely in [0, 1].
 
-    Colours without their luma are points of a plane. The turn is the angle of the complex regression of the one
-    picture's points on the other's, about their means: neither a tinted light, which moves all of them, nor faded
-    print, which draws them together, changes it. The light as it is estimated would hide a part of a turn, so the
-    pictures are compared as they are.
+    Both are given as their colours without their luma, which are points of a plane. The turn is the angle of the
+    complex regression of the one picture's points on the other's, about their means: neither a tinted light, which
+    moves all of them, nor faded print, which draws them together, changes it. The light as it is estimated would hide
+    a part of a turn, so the pictures are compared as they are.
     """
     total = weight.sum() + 1e-6
     planes = []
-    for picture in (one, other):
-        red, green, blue = np.moveaxis(blur(picture, NEAR), 2, 0)
+    for colours in (one, other):
+        red, green, blue = np.moveaxis(colours, 2, 0)
         plane = (red - (green + blue) / 2) + 1j * (np.sqrt(0.75) * (green - blue))
         planes.append(plane - (weight * plane).sum() / total)
     spreads = [float(np.sqrt((weight * np.abs(plane) ** 2).sum() / total)) for plane in planes]
