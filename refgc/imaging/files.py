@@ -43,6 +43,20 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(name))
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they are missing.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {quoted(str(folder))} cannot be made ({error.strerror}); choose another."
+        ) from error
+
+
 def write_whole(path: str | os.PathLike[str], content: bytes | Iterable[bytes]) -> None:
     """Put `content` at `path`; whatever goes wrong, `path` holds either its old content or all of the new.
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from refgc.errors import EngineError, InputError
 from refgc.hub import ADAPTER_FILES, LORA_FILE, in_one_sentence
-from refgc.imaging.files import write_whole
+from refgc.imaging.files import make_folder, write_whole
 from refgc.model.fingerprint import fingerprint
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
 from refgc.model.lora_files import refuse_lora
@@ -194,10 +194,7 @@ def export_lora(freqmole: FreqMoLE, folder: str | os.PathLike[str], *, dtype: to
 
 def _made(folder: str | os.PathLike[str]) -> Path:
     made = Path(folder).expanduser()
-    try:
-        made.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder {str(folder)!r} cannot be made ({error.strerror}); choose another.") from error
+    make_folder(made)
     return made
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from refgc.dataset.check import check_dataset
 from refgc.dataset.exports.card import CARD
 from refgc.dataset.exports.folder import DATA, export_folder, write_card
-from refgc.dataset.exports.shards import check_installed, make_folder
+from refgc.dataset.exports.shards import check_installed
 from refgc.dataset.rows import check_some_entries, read_entries
 from refgc.engine import Progress, no_progress
 from refgc.errors import InputError, quoted
 from refgc.hub import in_one_sentence
+from refgc.imaging.files import make_folder
 
 
 def push(

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from refgc.dataset.exports.shards import ExportResult, make_folder
+from refgc.dataset.exports.shards import ExportResult
 from refgc.dataset.manifest import (
     PAIRS,
     REJECTIONS,
@@ -46,7 +46,7 @@ from refgc.dataset.rows import UNSPLIT, Entry, check_some_entries, read_entries
 from refgc.dataset.store import file_content, store_image, store_mask
 from refgc.engine import Progress, no_progress
 from refgc.errors import InputError, quoted, sentence_about
-from refgc.imaging.files import write_files, write_whole
+from refgc.imaging.files import make_folder, write_files, write_whole
 from refgc.imaging.image import Mask, open_image, open_mask
 from refgc.imaging.journal import line_of
 

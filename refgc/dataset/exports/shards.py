@@ -15,8 +15,8 @@ from typing import Any
 from refgc.dataset.manifest import Row
 from refgc.dataset.rows import Entry
 from refgc.engine import Progress, no_progress
-from refgc.errors import InputError, quoted
-from refgc.imaging.files import write_whole
+from refgc.errors import InputError
+from refgc.imaging.files import make_folder, write_whole
 from refgc.imaging.journal import append_line, line_of, read_lines
 from refgc.machine import is_importable
 
@@ -74,20 +74,6 @@ def check_installed(*modules: str) -> None:
     absent = [module for module in modules if not is_importable(module)]
     if absent:
         raise InputError(f"The export needs {', '.join(absent)}: pip install '.[dataset]' in the project's folder.")
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder of an export.
-
-    Raises:
-        InputError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The folder {quoted(str(folder))} cannot be made ({error.strerror}); choose another."
-        ) from error
 
 
 def write_shards(
