@@ -1,8 +1,8 @@
 """The whole story on our own examples: preview, then refine; the result is closer to the truth than the LRGI was.
 
 Nine of the ten examples have texture. Less is used of the camera, which is seen from another side, and of the bottle,
-whose sides turn away. `benchmarks/chain.py` measures them all. One flat, one round and one solid object are tried each
-time, the others with the slow tests.
+whose sides turn away, so that several seeds are averaged. `benchmarks/chain.py` measures them all. One flat, one round
+and one solid object are tried each time, the others with the slow tests.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ def chain(name: str, seed: int) -> tuple[PreviewResult, RefineResult, Comparison
         pytest.param(*("oats_box", 0, 1.0), marks=pytest.mark.slow),
         pytest.param(*("paperback", 0, 1.0), marks=pytest.mark.slow),
         pytest.param(*("record_sleeve", 0, 1.0), marks=pytest.mark.slow),
-        pytest.param(*("sauce_bottle", 0, 0.8), marks=pytest.mark.slow),
         pytest.param(*("shoe_box", 2, 1.0), marks=pytest.mark.slow),
         ("tea_tin", 1, 1.0),
     ],
@@ -65,6 +64,17 @@ def test_refining_comes_closer_to_the_truth_inside_the_object(name, seed, gain):
     assert comparison.ssim_gain_inside > 0.03
     assert comparison.psnr_gain > 0
     assert comparison.upscaled == made.report.upscaled
+
+
+@pytest.mark.slow
+def test_refining_a_bottle_comes_closer_to_the_truth_on_the_average_of_four_seeds():
+    """The label covers a small part of the bottle, so one seed's gain varies by 0.4 dB and says little."""
+    made = [chain("sauce_bottle", seed) for seed in range(4)]
+    gains = [comparison.psnr_gain_inside for _, _, comparison in made]
+    assert all(refined.report.placed for _, refined, _ in made)
+    assert sum(gains) / len(gains) >= 0.8
+    assert min(gains) >= 0.5
+    assert min(comparison.ssim_gain_inside for _, _, comparison in made) > 0.03
 
 
 def test_what_has_hardly_any_texture_is_hardly_touched():
