@@ -15,7 +15,16 @@ from refgc.dataset.frames import Frame
 from refgc.dataset.object_masks import MaskedFrame, mask_frames
 from refgc.dataset.settings import PairSettings
 from refgc.dataset.sources import Pose
-from refgc.dataset.views import LITTLE_SHIFT, View, crop, crop_region, degrees_between, find_pairs, find_views
+from refgc.dataset.views import (
+    LITTLE_SHIFT,
+    View,
+    ViewPair,
+    crop,
+    crop_region,
+    degrees_between,
+    find_pairs,
+    find_views,
+)
 from refgc.imaging.arrays import Bytes
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.region import Region
@@ -154,6 +163,50 @@ def test_what_stays_in_its_place_must_match_nearly_everywhere(networks: Networks
 def pose_of(degrees: float) -> Pose:
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return ((cosine, 0.0, sine, 5 * sine), (0.0, 1.0, 0.0, 0.0), (-sine, 0.0, cosine, 5 * cosine), (0.0, 0.0, 0.0, 1.0))
+
+
+def filmed(offsets: list[int], networks: Networks) -> list[View]:
+    """Views of a video in which a print that repeats all round moves over an object, like a mug's that turns."""
+    face = texture(16)
+    frames = []
+    for number, offset in enumerate(offsets):
+        picture, mask = scene(np.roll(face, offset, axis=1), background=1)
+        frames.append(replace(frame_of(picture, mask, f"{number}"), seconds=0.5 * number))
+    views, rejected = find_views(mask_frames(frames, "mug", SETTINGS, networks)[0], SETTINGS, networks)
+    assert not rejected
+    return views
+
+
+def names_of(pairs: list[ViewPair]) -> set[frozenset[str]]:
+    return {frozenset((pair.hrri.masked.frame.label, pair.hrgt.masked.frame.label)) for pair in pairs}
+
+
+def test_a_print_that_repeats_around_a_turning_object_makes_no_pair(networks: Networks) -> None:
+    settings = SETTINGS.model_copy(update={"pairs_per_object": 50})
+    # The print is as wide as the object, so that the last view looks like the first one turned by a little.
+    offsets = [0, 40, 80, 120, 160, 200, 240, 276]
+    views = filmed(offsets, networks)
+    pairs, rejected = find_pairs(views, settings, networks)
+    found = names_of(pairs)
+    assert frozenset("01") in found
+    assert frozenset("07") not in found
+    assert any("the same from several sides" in rejection.reason for rejection in rejected)
+    # Photos have no views between them that could tell.
+    photos = [
+        replace(view, masked=replace(view.masked, frame=replace(view.masked.frame, seconds=None)))
+        for view in (views[0], views[7])
+    ]
+    assert names_of(find_pairs(photos, settings, networks)[0]) == {frozenset("07")}
+
+
+def test_a_video_gives_no_pair_of_views_between_which_the_object_is_lost(networks: Networks) -> None:
+    views = filmed([0, 20], networks)
+    (between,) = views_of(texture(111), {"back": 6.0}, networks)
+    between = replace(between, masked=replace(between.masked, frame=replace(between.masked.frame, seconds=0.25)))
+    assert len(find_pairs(views, SETTINGS, networks)[0]) == 1
+    pairs, rejected = find_pairs([views[0], between, views[1]], SETTINGS, networks)
+    assert not pairs
+    assert any("cannot be followed" in rejection.reason for rejection in rejected)
 
 
 def test_poses_decide_where_the_source_has_them(networks: Networks) -> None:
