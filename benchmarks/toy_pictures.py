@@ -99,8 +99,14 @@ def read_examples(folders: Iterable[Path], part: Part) -> list[Example]:
         _example(folder, entry)
         for folder in folders
         for entry in read_entries(folder, unreviewed=True)
-        if any(name in entry.pair.hrri.frame for name in names)
+        if owner(entry.pair.hrri.frame) in names
     ]
+
+
+def owner(frame: str) -> str:
+    """The product of a video such as "mug_room.mp4", or the subject of a photo such as "clock/00.jpg"."""
+    folder, _, video = frame.rpartition("/")
+    return folder or video.rpartition("_")[0]
 
 
 def _example(folder: Path, entry: Entry) -> Example:
@@ -135,12 +141,12 @@ def read_photos() -> list[Bytes]:
     products = read_split("fit").products
     photos = []
     for item in find_objects(VIDEOS, PairSettings(side=STORED_SIDE, no_vlm=True)):
-        if any(item.id.startswith(name) for name in products):
+        if owner(item.label) in products:
             frames = read_frames(item, PairSettings(side=STORED_SIDE, no_vlm=True)).kept
             photos.extend(frame.image.pixels for frame in frames)
     for name in products:
         for file in ("hrri.jpg", "hrgt.jpg"):
-            pixels = open_image(EXAMPLES / name / file).pixels
+            pixels = open_image(EXAMPLES / name / file, name=file).pixels
             factor = 512 / max(pixels.shape[:2])
             photos.append(np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)))
     return photos

@@ -15,7 +15,7 @@ the small picture, to copy the first one, and to bring the first one's detail in
 
 They are trained on triplets with simulated LRGIs of the products and subjects for fitting, and scored on the others:
 PSNR and SSIM of the refined picture inside and outside the object. Each way is trained with three seeds. A cell
-of the table is written when it is done; the run can be ended at any moment, and goes on with the cells that are missing.
+of the table is written when it is done; the run can be ended at any moment, and goes on with the missing cells.
 It needs the extras diffusion and dataset, and the weights of learned matching (`refgc setup`).
 """
 
@@ -70,7 +70,7 @@ TEXT_TOKENS, TEXT_WIDTH = 2, 64
 # The paper's prompt asks for what the base knows as its third task.
 REFINE = TASKS.index("detail")
 # All chosen by hand.
-BASE_STEPS, BASE_BATCH, BASE_RATE = 2200, 32, 1.5e-3
+BASE_STEPS, BASE_BATCH, BASE_RATE = 1500, 32, 1.5e-3
 STEPS, BATCH, RATE, GATE_RATE = 300, 16, 2e-3, 2e-2
 RANK = 8
 SEEDS = (0, 1, 2)
@@ -200,7 +200,9 @@ def predicted(
     size = (LATENTS, LATENTS)
     given = BACKBONE.conditions(reference, generated, over=size)
     ids = BACKBONE.positions(size, NOISE, device=noisy.device)
-    velocity = predict_velocity(model, pack(noisy), ids, given.tokens, given.ids, tokens, pooled, sigma, None)
+    velocity = predict_velocity(
+        model, pack(noisy), ids, given.tokens, given.ids, tokens, pooled, sigma, None, reference_cache=False
+    )
     return unpack(velocity, *size)
 
 
