@@ -386,9 +386,9 @@ def _order(rejection: Rejection) -> tuple[str, str, str]:
 
 def _why_none(frames: Sequence[Frame], views: Sequence[View]) -> str:
     if len(frames) < 2:
-        return f"It has {len(frames)} frames that can be used; two are needed."
+        return f"Frames of it that can be used: {len(frames)}; two are needed."
     if len(views) < 2:
-        return f"Its object is clear in {len(views)} frames; two are needed."
+        return f"Frames in which its object is clear: {len(views)}; two are needed."
     return "None of its frames make a pair."
 
 
@@ -431,6 +431,10 @@ def _check_run(output: Path, described: bytes) -> None:
         raise InputError(f"{quoted(str(output / RUN))} cannot be read; {advice}.") from error
     now = json.loads(described)
     different = sorted(key for key in now if before.get(key) != now[key])
+    there = before.get("settings")
+    if "settings" in different and isinstance(there, dict):
+        names = sorted(key for key, value in now["settings"].items() if there.get(key) != value)
+        different[different.index("settings")] = f"settings ({', '.join(names)})"
     if different:
         raise InputError(
             f"{quoted(str(output))} was begun with other {' and '.join(different)}; give the same again, or choose "

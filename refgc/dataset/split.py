@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refgc.dataset.check import check_is_dataset, check_no_row_is_cut, leaks, open_tables, picture_uses
+from refgc.dataset.lock import only_run
 from refgc.dataset.manifest import PAIRS, TRIPLETS, Pair, Split, Triplet, read_rows, write_rows
 from refgc.dataset.settings import read_toml
 from refgc.errors import InputError, quoted
@@ -64,8 +65,6 @@ def split_dataset(
 ) -> SplitResult:
     """Write the split of every object into pairs.jsonl, which is replaced whole or stays as it is.
 
-    Nothing else may add pairs meanwhile.
-
     Args:
         root: folder of the dataset.
         test: share of the objects that are for the test, from 0 to 1. Of few objects the share can be another.
@@ -75,15 +74,13 @@ def split_dataset(
 
     Raises:
         InputError: the shares make more than 1; objects of different splits have a picture in common; the last pair's
-            line is cut off; or the manifest cannot be read or written.
+            line is cut off; the manifest cannot be read or written; or another run is at work in the folder.
     """
     if not (0 <= test <= 1 and 0 <= validation <= 1 and test + validation <= 1):
         raise InputError(
             f"The shares of test ({test:g}) and validation ({validation:g}) should lie between 0 and 1, and make no "
             "more than 1 together."
         )
-    check_is_dataset(root)
-    check_no_row_is_cut(root / PAIRS)
     known = fixed or {}
 
     def split_pairs() -> Iterator[tuple[Pair, Split]]:
@@ -91,8 +88,12 @@ def split_dataset(
             found = known.get(pair.object_id)
             yield pair, found or split_of(pair.object_id, test=test, validation=validation, seed=seed)
 
-    result = _refuse_leaks(root, split_pairs(), known)
-    write_rows(root / PAIRS, (pair.model_copy(update={"split": split}) for pair, split in split_pairs()))
+    check_is_dataset(root)
+    # A run that adds pairs meanwhile would lose them.
+    with only_run(root):
+        check_no_row_is_cut(root / PAIRS)
+        result = _refuse_leaks(root, split_pairs(), known)
+        write_rows(root / PAIRS, (pair.model_copy(update={"split": split}) for pair, split in split_pairs()))
     return result
 
 

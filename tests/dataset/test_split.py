@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refgc.dataset.check import check_dataset
+from refgc.dataset.lock import only_run
 from refgc.dataset.manifest import PAIRS, Pair, read_rows
 from refgc.dataset.split import read_fixed, split_dataset, split_of
 from refgc.errors import InputError
@@ -162,3 +163,10 @@ def test_a_pair_whose_line_is_cut_off_is_not_thrown_away(dataset):
     with pytest.raises(InputError, match="is cut off; repeat the command"):
         split_dataset(dataset)
     assert (dataset / PAIRS).read_bytes() == cut
+
+
+def test_a_dataset_that_a_run_writes_into_is_not_split(dataset):
+    before = (dataset / PAIRS).read_bytes()
+    with only_run(dataset), pytest.raises(InputError, match="Another run writes"):
+        split_dataset(dataset)
+    assert (dataset / PAIRS).read_bytes() == before
