@@ -73,7 +73,7 @@ def refiner(
     if not quiet:
         tell(f"{made}: the adapter; `REFGC_ADAPTER={made} refgc refine --engine diffusion` uses it.")
     if push is not None:
-        from refgc.training.publish import publish
+        from refgc.training.finish import publish
 
         address = publish(made, push)
         if not quiet:

@@ -42,8 +42,8 @@ from refgc.weight_files import Header, WeightFileError, read_header
 # Of what the files hold; another one makes all of them anew.
 VERSION = 1
 AGAIN = "run `refgc train cache` again"
-# Of a network's file so many bytes are hashed at its start, its middle and its end, beside its header with all names and
-# shapes. A whole text encoder would take a minute. Chosen by hand.
+# Of each of a network's files so many bytes are hashed at its start, its middle and its end, since a whole text encoder
+# would take a minute. Chosen by hand.
 HASHED_BYTES = 1 << 20
 VAE_PARTS = ("vae",)
 LATENTS = ("ground_truth", "reference", "generated")
@@ -371,7 +371,7 @@ def _device() -> tuple[torch.device, torch.dtype]:
 
 
 def _at_latents(mask: Floats, latents: Tensor) -> Tensor:
-    """The mask at the size of latents (channels, height, width), each value the mean of its area; (1, height, width)."""
+    """The mask at the size of latents (channels, height, width), each value the mean over its area."""
     area = functional.interpolate(torch.from_numpy(mask)[None, None], size=latents.shape[1:], mode="area")
     # Sixty-fourths are exact in half precision.
     return area[0].to(torch.float16)
@@ -385,7 +385,7 @@ def _write(file: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def _read(file: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(file, framework="pt") as opened:  # type: ignore[no-untyped-call]
+        with safe_open(file, framework="pt") as opened:
             found = (opened.metadata() or {}).get("sha256")
             tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
@@ -412,7 +412,7 @@ def _header(file: Path) -> Header | None:
 
 
 def _is_whole(file: Path) -> bool:
-    """Whether a file is there, complete and one of ours; its tensors are compared with their hash when they are read."""
+    """Whether a file is there and complete; its tensors are compared with their hash when they are read."""
     header = _header(file)
     return header is not None and "sha256" in header.metadata
 

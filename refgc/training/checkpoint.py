@@ -10,16 +10,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed import checkpoint as storage
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
+from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -67,7 +70,8 @@ def save(
     _wait()
     try:
         make_folder(draft)
-        storage.save(dict(tensors), checkpoint_id=draft / TENSORS, no_dist=not _several())
+        with _alone_or_not() as no_dist:
+            save_tensors(dict(tensors), checkpoint_id=draft / TENSORS, no_dist=no_dist)
         write_adapter(draft / ADAPTER)
         if is_first_process():
             content = json.dumps({"step": step, **record}, allow_nan=False).encode()
@@ -122,13 +126,14 @@ def read_tensors(checkpoint: Path, like: Mapping[str, Tensor]) -> dict[str, Tens
         InputError: it is damaged.
     """
     try:
-        metadata = storage.FileSystemReader(checkpoint / TENSORS).read_metadata()
+        metadata = FileSystemReader(checkpoint / TENSORS).read_metadata()
         found = {
             name: _empty(entry, _model_of(name, like))
             for name, entry in metadata.state_dict_metadata.items()
             if isinstance(entry, TensorStorageMetadata)
         }
-        storage.load(found, checkpoint_id=checkpoint / TENSORS, no_dist=not _several())
+        with _alone_or_not() as no_dist:
+            load_tensors(found, checkpoint_id=checkpoint / TENSORS, no_dist=no_dist)
     except (OSError, CheckpointException, ValueError, RuntimeError, EOFError) as error:
         raise _damaged(checkpoint, _cause(error)) from error
     return found
@@ -186,13 +191,13 @@ def _damaged(checkpoint: Path, error: Exception) -> InputError:
     )
 
 
-def _cause(error: Exception) -> Exception:
+def _cause(error: BaseException) -> Exception:
     """The first error of a process, of those that torch.distributed.checkpoint has collected."""
     if isinstance(error, CheckpointException):
         for found, _ in error.failures.values():
             if isinstance(found, Exception):
                 return found
-    return error
+    return error if isinstance(error, Exception) else EngineError(str(error))
 
 
 def _remove_drafts(folder: Path) -> None:
@@ -203,6 +208,14 @@ def _remove_drafts(folder: Path) -> None:
 
 def _several() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+@contextmanager
+def _alone_or_not() -> Iterator[bool]:
+    """Whether this is the only process; torch then warns of what is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield not _several()
 
 
 def _wait() -> None:

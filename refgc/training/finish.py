@@ -11,10 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
 from refgc.dataset.rows import read_entries
-from refgc.errors import EngineError, one_line
+from refgc.errors import EngineError, InputError, one_line
+from refgc.hub import in_one_sentence
 from refgc.imaging.arrays import Bytes
 from refgc.imaging.files import write_whole
 from refgc.imaging.image import Image, encoded
@@ -25,7 +27,7 @@ from refgc.model.sharding import is_first_process, is_sharded
 from refgc.training.loop import Training
 from refgc.training.order import Order
 from refgc.training.records import Records
-from refgc.training.settings import RefinerRun
+from refgc.training.settings import RefinerRun, resuming_settings
 
 ADAPTER, LORA, CURVES = "adapter", "lora", "curves.png"
 # A LoRA and the experts compute the same in another order. Of the loss they may differ by this share: much more than
@@ -77,6 +79,26 @@ def finish(training: Training, freqmole: FreqMoLE, settings: RefinerRun, records
                 _check_lora(training, freqmole, lora)
     training.processes.wait()
     return folder / ADAPTER
+
+
+def publish(adapter: Path, repository: str) -> str:
+    """Upload the folder of an adapter, with its card and curves, in one commit.
+
+    Args:
+        adapter: the folder.
+        repository: its name on the Hugging Face Hub, such as "user/adapter"; made where it does not exist.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        InputError: the Hub does not take it.
+    """
+    with in_one_sentence(repository, "The adapter", InputError):
+        hub = HfApi()
+        full_name = hub.create_repo(repository, exist_ok=True).repo_id
+        commit = hub.upload_folder(repo_id=full_name, folder_path=adapter, commit_message="FreqMoLE experts and gates")
+    return str(commit.commit_url)
 
 
 @torch.no_grad()
@@ -142,20 +164,15 @@ def _last(lines: list[dict[str, Any]]) -> str:
     if not lines:
         return ""
     told = ", ".join(f"{name} {lines[-1]['loss'][name]:.4f}" for name in DRAWN)
-    scores = next((line["validation"] for line in reversed(lines) if "validation" in line), {})
+    scores: dict[str, float] = next((line["validation"] for line in reversed(lines) if "validation" in line), {})
     return f"Last losses: {told}." + "".join(f" Validation {name}: {value:.3f}." for name, value in scores.items())
 
 
 def _changed(settings: RefinerRun) -> str:
-    """The settings that differ from their defaults, as TOML without tables."""
-    own, usual = settings.model_dump(mode="json"), RefinerRun().model_dump(mode="json")
-    lines = []
-    for table, values in own.items():
-        if isinstance(values, dict):
-            lines += [
-                f"{table}.{key} = {json.dumps(value)}" for key, value in values.items() if value != usual[table][key]
-            ]
-    return "\n".join(lines)
+    """The settings that decide what is learnt and differ from their defaults, as TOML without tables."""
+    usual = resuming_settings(RefinerRun())
+    changed = {name: value for name, value in resuming_settings(settings).items() if value != usual[name]}
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in changed.items())
 
 
 def picture_of_losses(lines: list[dict[str, Any]]) -> Bytes:

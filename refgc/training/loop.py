@@ -172,7 +172,8 @@ def train(
         rate = settings.run.batch_size / max(seconds, 1e-9)
         memory = memory_gib(training.processes.device)
         is_last = training.step == last
-        if is_last or training.step % STATE_EVERY == 0:
+        saves = is_last or training.step % settings.checkpoints.every == 0
+        if saves or training.step % STATE_EVERY == 0:
             content |= task.state()
         if task.validates_every and (training.step % task.validates_every == 0 or is_last):
             with nullcontext() if training.average is None else training.average.applied():
@@ -182,8 +183,9 @@ def train(
             training.step,
             {**content, "seconds": seconds, "samples_per_second": rate, "memory_gib": memory},
         )
-        if training.step % settings.checkpoints.every == 0 or is_last:
+        if saves:
             _save(training)
+            records.gates(training.step)
         left = (last - training.step) * (time.monotonic() - begun) / (training.step - first)
         progress(
             f"step {training.step} of {last}: loss {content['loss']['total']:.4f}, {rate:.2f} samples/s, "
@@ -194,7 +196,7 @@ def train(
 
 def _take_step(training: Training, order: Order) -> dict[str, Any]:
     """One optimiser step; its figures."""
-    task, settings, processes = training.task, training.settings, training.processes
+    task, processes = training.task, training.processes
     passes = order.step(training.step)
     samples = sum(len(one.samples) for one in passes)
     mine = passes[processes.number :: processes.count]
@@ -282,10 +284,10 @@ def _resume(training: Training, found: Path) -> None:
     kept = record.get("fixed", {})
     differing = sorted(name for name in fixed.keys() | kept.keys() if fixed.get(name) != kept.get(name))
     if differing:
+        before, now = (quoted(values.get(differing[0])) for values in (kept, fixed))
         raise InputError(
-            f"The checkpoint {quoted(str(found))} was made with another {differing[0]} "
-            f"({quoted(kept.get(differing[0]))}, and now it is {quoted(fixed.get(differing[0]))}); set it back, or name "
-            "another `folder` for a new run."
+            f"The checkpoint {quoted(str(found))} was made with another {differing[0]} ({before}, and now it is {now}); "
+            "set it back, or name another `folder` for a new run."
         )
     named = dict(training.task.trained())
     # An optimiser counts its parameters through all of its groups.

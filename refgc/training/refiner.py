@@ -138,7 +138,6 @@ class Refiner:
 
     def validate(self, step: int, module: nn.Module, records: Records) -> dict[str, Any]:
         """Refines pairs of the validation split by the pipeline of inference; draws and scores them."""
-        records.gates(step)
         return validate(self.freqmole, module, self._settings, self._base, self._cache, step, records)
 
     def _sample(self, sample: CachedSample, epoch: int) -> dict[str, Tensor]:
@@ -206,8 +205,8 @@ def run_refiner(settings: RefinerRun, *, max_steps: int | None = None, progress:
         made = finish(training, task.freqmole, settings, records)
     except torch.OutOfMemoryError as error:
         raise EngineError(
-            "The memory of the GPU is not enough; set a smaller working_size or samples_at_once, gradient_checkpointing, "
-            'or quantization = "int8". `refgc train estimate` tells what a run takes.'
+            "The memory of the GPU is not enough; set a smaller working_size or samples_at_once, "
+            'gradient_checkpointing, or quantization = "int8" (`refgc train estimate` tells what a run takes).'
         ) from error
     finally:
         processes.end()

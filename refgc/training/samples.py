@@ -179,6 +179,6 @@ def _mask(mask: Mask, window: Window, size: tuple[int, int]) -> Floats:
     levels = np.repeat(np.round(mask.values * 255).astype(np.uint8)[..., None], 3, axis=2)
     values = crop(levels, window, size, enlarge=bicubic)[..., 0] / np.float32(255)
     area = content_area(window, size)
-    inside = np.zeros_like(values)
+    inside = np.zeros(values.shape, np.float32)
     area.of(inside)[:] = area.of(values)
     return inside

@@ -281,7 +281,8 @@ def resuming_settings(run: RefinerRun) -> dict[str, Any]:
         if isinstance(values, dict)
         for name, value in values.items()
     }
-    return {name: value for name, value in flat.items() if not {name, name.partition(".")[0]} & type(run).FREE}
+    free = type(run).FREE - ({"run.steps"} if run.optimisation.schedule == "cosine" else frozenset())
+    return {name: value for name, value in flat.items() if not {name, name.partition(".")[0]} & free}
 
 
 def _table(info: FieldInfo) -> type[BaseModel] | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import json
-
+from refgc.dataset.manifest import Split
 from refgc.training.settings import RefinerRun
 from tests.support.tiny_dataset import add_pair, add_triplet
 
@@ -15,7 +15,7 @@ from tests.support.tiny_dataset import add_pair, add_triplet
 def training_dataset(root: Path, training: int = 5, validation: int = 1) -> Path:
     """A dataset of so many triplets in the two splits; nothing of it is reviewed."""
     for number in range(training + validation):
-        split = "train" if number < training else "validation"
+        split: Split = "train" if number < training else "validation"
         seed = 10 * number
         add_pair(root, f"p{number}", f"o{number}", seeds=(seed, seed + 1), split=split)
         add_triplet(root, f"t{number}", f"p{number}", seed=seed + 2)
