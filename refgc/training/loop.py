@@ -286,7 +286,7 @@ def _resume(training: Training, found: Path) -> None:
     if differing:
         before, now = (quoted(values.get(differing[0])) for values in (kept, fixed))
         raise InputError(
-            f"The checkpoint {quoted(str(found))} was made with another {differing[0]} ({before}, and now it is {now}); "
+            f"The checkpoint {quoted(str(found))} was made with another {differing[0]} ({before}, now {now}); "
             "set it back, or name another `folder` for a new run."
         )
     named = dict(training.task.trained())
