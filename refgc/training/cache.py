@@ -379,7 +379,8 @@ def _at_latents(mask: Floats, latents: Tensor) -> Tensor:
 
 def _write(file: Path, tensors: Mapping[str, Tensor]) -> None:
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    content = to_bytes(whole, metadata={"format": "pt", "sha256": _digest(whole)})
+    # One note alone: safetensors writes several in any order, and a file should have the same bytes each time.
+    content = to_bytes(whole, metadata={"sha256": _digest(whole)})
     write_files({file: lambda: content})
 
 

@@ -171,7 +171,7 @@ def _last(lines: list[dict[str, Any]]) -> str:
 def _changed(settings: RefinerRun) -> str:
     """The settings that decide what is learnt and differ from their defaults, as TOML without tables."""
     usual = resuming_settings(RefinerRun())
-    changed = {name: value for name, value in resuming_settings(settings).items() if value != usual[name]}
+    changed = {name: value for name, value in resuming_settings(settings).items() if value != usual.get(name)}
     return "\n".join(f"{name} = {json.dumps(value)}" for name, value in changed.items())
 
 
