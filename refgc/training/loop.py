@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +24,8 @@ from refgc.training.processes import Processes
 from refgc.training.records import Records, memory_gib
 from refgc.training.settings import TrainingRun
 
+# Batches that are read before they are needed; each takes about 20 MB at full size. Chosen by hand.
+READ_AHEAD = 2
 # The state of what is trained besides losses, such as the gates, is written every so many steps. Chosen by hand.
 STATE_EVERY = 10
 
@@ -165,45 +169,77 @@ def train(
     order = Order(task.samples, settings.run)
     last = min(settings.run.steps, max_steps or settings.run.steps)
     begun, first = time.monotonic(), training.step
-    while training.step < last:
-        started = time.monotonic()
-        content = _take_step(training, order)
-        seconds = time.monotonic() - started
-        rate = settings.run.batch_size / max(seconds, 1e-9)
-        memory = memory_gib(training.processes.device)
-        is_last = training.step == last
-        saves = is_last or training.step % settings.checkpoints.every == 0
-        if saves or training.step % STATE_EVERY == 0:
-            content |= task.state()
-        if task.validates_every and (training.step % task.validates_every == 0 or is_last):
-            with nullcontext() if training.average is None else training.average.applied():
-                content |= task.validate(training.step, training.module, records)
-        # Before the checkpoint: a run goes on after a checkpoint, and the lines up to it have to be there.
-        records.write(
-            training.step,
-            {**content, "seconds": seconds, "samples_per_second": rate, "memory_gib": memory},
-        )
-        if saves:
-            _save(training)
-            records.gates(training.step)
-        left = (last - training.step) * (time.monotonic() - begun) / (training.step - first)
-        progress(
-            f"step {training.step} of {last}: loss {content['loss']['total']:.4f}, {rate:.2f} samples/s, "
-            f"{memory:.1f} GiB, {_duration(left)} left",
-            training.step / last,
-        )
+    with closing(_Reader(task, training.processes.device)) as reader:
+        while training.step < last:
+            started = time.monotonic()
+            content = _take_step(training, order, reader)
+            seconds = time.monotonic() - started
+            rate = settings.run.batch_size / max(seconds, 1e-9)
+            memory = memory_gib(training.processes.device)
+            is_last = training.step == last
+            saves = is_last or training.step % settings.checkpoints.every == 0
+            if saves or training.step % STATE_EVERY == 0:
+                content |= task.state()
+            if task.validates_every and (training.step % task.validates_every == 0 or is_last):
+                with nullcontext() if training.average is None else training.average.applied():
+                    content |= task.validate(training.step, training.module, records)
+            # Before the checkpoint: a run goes on after a checkpoint, and the lines up to it have to be there.
+            records.write(
+                training.step,
+                {**content, "seconds": seconds, "samples_per_second": rate, "memory_gib": memory},
+            )
+            if saves:
+                _save(training)
+                records.gates(training.step)
+            left = (last - training.step) * (time.monotonic() - begun) / (training.step - first)
+            progress(
+                f"step {training.step} of {last}: loss {content['loss']['total']:.4f}, {rate:.2f} samples/s, "
+                f"{memory:.1f} GiB, {_duration(left)} left",
+                training.step / last,
+            )
 
 
-def _take_step(training: Training, order: Order) -> dict[str, Any]:
+class _Reader:
+    """Reads batches from the disk while the one before is computed; one thread, in the order of the passes."""
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self._task, self._device = task, device
+        self._thread = ThreadPoolExecutor(1)
+        self._asked: deque[tuple[Pass, Future[Any]]] = deque()
+
+    def next(self, passes: Sequence[Pass], later: Sequence[Pass]) -> Iterator[Any]:
+        """The batches of these passes; meanwhile those of the later ones begin to be read.
+
+        Raises:
+            InputError: as for `Task.batch`.
+        """
+        following = iter([*passes, *later][len(self._asked) :])
+        for _ in passes:
+            while len(self._asked) < READ_AHEAD and (one := next(following, None)) is not None:
+                self._asked.append((one, self._thread.submit(self._task.batch, one, self._device)))
+            yield self._asked.popleft()[1].result()
+
+    def close(self) -> None:
+        """Leaves aside what was not asked for yet."""
+        self._thread.shutdown(cancel_futures=True)
+
+
+def _own(passes: Sequence[Pass], processes: Processes) -> Sequence[Pass]:
+    """The passes of this process."""
+    return passes[processes.number :: processes.count]
+
+
+def _take_step(training: Training, order: Order, reader: _Reader) -> dict[str, Any]:
     """One optimiser step; its figures."""
     task, processes = training.task, training.processes
     passes = order.step(training.step)
     samples = sum(len(one.samples) for one in passes)
-    mine = passes[processes.number :: processes.count]
+    mine = _own(passes, processes)
+    batches = reader.next(mine, _own(order.step(training.step + 1), processes))
     sums: dict[str, Tensor] = {}
-    for number, one in enumerate(mine):
+    for number, (one, batch) in enumerate(zip(mine, batches, strict=True)):
         with processes.without_exchange(training.module, last=number == len(mine) - 1):
-            terms: Terms = training.module(task.batch(one, processes.device))
+            terms: Terms = training.module(batch)
             # The wrappers take the mean over processes; a step is the mean over its samples.
             share = len(one.samples) / samples
             (terms.total * (share * processes.count)).backward()  # type: ignore[no-untyped-call]
