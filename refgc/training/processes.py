@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 from refgc.errors import EngineError, InputError
 from refgc.settings import settings as environment
@@ -85,7 +86,10 @@ class Processes:
             blocks: parts that are sharded one by one, so that few are whole at a time.
         """
         if self.shards:
-            return shard(module.to(self.device), blocks, self.device.type)
+            return shard(module, blocks, self.device.type)
+        # All processes have read the same base, which need not be sent around, and of 8 bits could not be.
+        frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, frozen)
         wrapped: nn.Module = self.accelerator.prepare_model(module)
         return wrapped
 
@@ -108,7 +112,11 @@ class Processes:
 
 
 def shard(module: nn.Module, blocks: Iterable[nn.Module], device: str) -> nn.Module:
-    """FSDP2 over blocks and the rest, as torch's documentation advises; each keeps the precision that it has."""
+    """FSDP2 over blocks and the rest, as torch's documentation advises; each keeps the precision that it has.
+
+    The module may lie in main memory. Each block goes to its device when it is sharded, so that no device ever holds
+    the whole.
+    """
     mesh = init_device_mesh(device, (distributed.get_world_size(),))
     for block in blocks:
         fully_shard(block, mesh=mesh)

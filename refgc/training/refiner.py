@@ -47,7 +47,9 @@ class Refiner:
         fixed: what a run that goes on has to find as it was.
     """
 
-    def __init__(self, settings: RefinerRun, base: Path, cache: Cache, device: torch.device) -> None:
+    def __init__(
+        self, settings: RefinerRun, base: Path, cache: Cache, device: torch.device, *, shards: bool = False
+    ) -> None:
         """Loads the transformer and puts the experts into it; VAE and text encoders stay on the disk.
 
         Args:
@@ -55,6 +57,7 @@ class Refiner:
             base: folder of the whole pipeline.
             cache: with all that is read in training.
             device: that this process computes on.
+            shards: whether the model is sharded; it is then loaded into main memory.
 
         Raises:
             EngineError: the base cannot be loaded, or its quantisation needs a library.
@@ -64,7 +67,7 @@ class Refiner:
         self._cache = cache
         made_of = pipeline_class(base)
         self._backbone = made_of.backbone
-        placement = placement_for(settings, device)
+        placement = placement_for(settings, device, in_main_memory=shards)
         transformer = load_transformer(
             base, placement, quantizes=placement.quantization != "none", network=self._backbone.network
         )
@@ -197,7 +200,7 @@ def run_refiner(settings: RefinerRun, *, max_steps: int | None = None, progress:
     cache = open_cache(settings)
     base = hub.fetch(settings.model.base, hub.BASE, hub.PIPELINE_FILES)
     progress("loading the model", 0.0)
-    task = Refiner(settings, base, cache, processes.device)
+    task = Refiner(settings, base, cache, processes.device, shards=processes.shards)
     training = prepare(task, settings, processes)
     records = Records(folder, processes, settings.tracking, training.step)
     try:
@@ -233,10 +236,10 @@ def adapter_config(settings: RefinerRun, base: Path) -> FreqMoLEConfig:
     return pipeline_class(base).backbone.adapter_config(**options)
 
 
-def placement_for(settings: RefinerRun, device: torch.device) -> Placement:
-    """Where and how the base lies in training: bf16 on a GPU, float32 on a CPU, or 8 bits on either."""
+def placement_for(settings: RefinerRun, device: torch.device, *, in_main_memory: bool = False) -> Placement:
+    """Where and how the base is loaded for training: bf16 for a GPU, float32 for a CPU, or 8 bits for either."""
     return Placement(
-        device=device,
+        device=torch.device("cpu") if in_main_memory else device,
         dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
         quantization=settings.model.quantization,
         offload="none",

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.slow
 EXACT = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "alpha")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "REFGC_DEVICE": "cpu", "GLOO_SOCKET_IFNAME": "lo"}
 
+LAUNCHER = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1", "--master_port")
+
 
 def run_of(cached: RefinerRun, folder: Path, **tables: dict[str, Any]) -> RefinerRun:
     content = cached.model_dump(mode="json")
@@ -88,13 +90,20 @@ def test_two_processes_have_the_figures_of_one(cached: RefinerRun, tmp_path: Pat
     """DDP over gloo; also from a checkpoint that one process wrote."""
     how: dict[str, Any] = {"run": {"batch_size": 4, "steps": 4}}
     one, two, mixed = (run_of(cached, tmp_path / name, **how) for name in ("one", "two", "mixed"))
-    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1", "--master_port")
     finished(command(file_of(one, tmp_path)))
-    finished(command(file_of(two, tmp_path), launcher=(*launcher, "29523")))
+    finished(command(file_of(two, tmp_path), launcher=(*LAUNCHER, "29523")))
     finished(command(file_of(mixed, tmp_path), "--max-steps", "2"))
-    finished(command(file_of(mixed, tmp_path), launcher=(*launcher, "29524")))
+    finished(command(file_of(mixed, tmp_path), launcher=(*LAUNCHER, "29524")))
     assert_close(two, one)
     assert_close(mixed, one)
+
+
+def test_two_processes_train_on_a_base_of_8_bits(cached: RefinerRun, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"run": {"batch_size": 4, "steps": 4}, "model": {"quantization": "int8"}}
+    one, two = (run_of(cached, tmp_path / name, **how) for name in ("one", "two"))
+    run_refiner(one)
+    finished(command(file_of(two, tmp_path), launcher=(*LAUNCHER, "29527")))
+    assert_close(two, one)
 
 
 def assert_close(found: RefinerRun, expected: RefinerRun, tolerance: float = 1e-6) -> None:
