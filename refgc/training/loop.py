@@ -158,7 +158,7 @@ def train(
         training: from `prepare`.
         records: of the run.
         max_steps: stop after so many steps of the whole run, as a trial; None takes those of the settings.
-        progress: told of each step.
+        progress: told of each step. Where it raises, a run of one process ends with a checkpoint.
 
     Raises:
         EngineError: the loss or a gradient is no number. The newest checkpoint stays as it was.
@@ -192,11 +192,17 @@ def train(
                 _save(training)
                 records.gates(training.step)
             left = (last - training.step) * (time.monotonic() - begun) / (training.step - first)
-            progress(
-                f"step {training.step} of {last}: loss {content['loss']['total']:.4f}, {rate:.2f} samples/s, "
-                f"{memory:.1f} GiB, {_duration(left)} left",
-                training.step / last,
-            )
+            try:
+                progress(
+                    f"step {training.step} of {last}: loss {content['loss']['total']:.4f}, {rate:.2f} samples/s, "
+                    f"{memory:.1f} GiB, {_duration(left)} left",
+                    training.step / last,
+                )
+            except BaseException:
+                # Somebody stops the run here. Of several processes the others may be in another step, and would wait.
+                if not saves and training.processes.count == 1:
+                    _save(training)
+                raise
 
 
 class _Reader:

@@ -111,6 +111,11 @@ class Processes:
         self.accelerator.end_training()
 
 
+def is_leader() -> bool:
+    """Whether this is the first process, also before it has joined the others."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def shard(module: nn.Module, blocks: Iterable[nn.Module], device: str) -> nn.Module:
     """FSDP2 over blocks and the rest, as torch's documentation advises; each keeps the precision that it has.
 

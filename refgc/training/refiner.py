@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,12 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
 from refgc import hub
+from refgc.dataset.lock import only_run
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError
 from refgc.flux.placement import Placement
 from refgc.flux.reading import load_transformer, reading
+from refgc.imaging.files import make_folder
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
 from refgc.model.loading import pipeline_class
@@ -29,7 +32,7 @@ from refgc.training.cache import Cache, CachedSample, open_cache, read_latents, 
 from refgc.training.finish import finish
 from refgc.training.loop import prepare, train
 from refgc.training.order import Draws, Pass, draw, generator_for
-from refgc.training.processes import Processes
+from refgc.training.processes import Processes, is_leader
 from refgc.training.records import Records
 from refgc.training.settings import RefinerRun, resuming_settings
 from refgc.training.validation import validate
@@ -190,11 +193,18 @@ def run_refiner(settings: RefinerRun, *, max_steps: int | None = None, progress:
         The folder of the finished adapter; None in all processes but the first.
 
     Raises:
-        InputError: the cache is not complete, a setting cannot be used, or a checkpoint is damaged.
+        InputError: the cache is not complete, a setting cannot be used, a checkpoint is damaged, or another run is at
+            work in the folder.
         EngineError: the base cannot be loaded, a library is missing, or the loss is no number.
         OSError: the disk is full; the newest checkpoint stays as it was.
     """
     folder = Path(settings.folder)
+    make_folder(folder)
+    with only_run(folder) if is_leader() else nullcontext():
+        return _run(settings, folder, max_steps, progress)
+
+
+def _run(settings: RefinerRun, folder: Path, max_steps: int | None, progress: Progress) -> Path | None:
     processes = Processes(folder, settings.tracking, quantized=settings.model.quantization != "none")
     progress("checking the cache", 0.0)
     cache = open_cache(settings)
