@@ -89,7 +89,8 @@ class Processes:
             return shard(module, blocks, self.device.type)
         # All processes have read the same base, which need not be sent around, and of 8 bits could not be.
         frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, frozen)
+        ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(module, frozen)
         wrapped: nn.Module = self.accelerator.prepare_model(module)
         return wrapped
 
