@@ -294,10 +294,10 @@ def _shows_the_same(one: Image, other: Image) -> bool:
     coarse = [shrink(picture.pixels.astype(np.float32), small) for picture in (one, other)]
     if np.abs(coarse[0] - coarse[1]).mean() > COMPARED_DIFFERENCE:
         return False
-    contrasts = [
-        float(np.var(grey - blur(grey, 1.0)))
-        for grey in (luma(picture.pixels) / np.float32(255) for picture in (one, other))
-    ]
+    contrasts = []
+    for picture in (one, other):
+        grey = luma(picture.pixels).astype(np.float32)
+        contrasts.append(float(np.var(grey - blur(grey, 1.0))))
     return contrasts[0] <= COMPARED_SHARPNESS * contrasts[1]
 
 

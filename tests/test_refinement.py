@@ -138,7 +138,7 @@ def test_the_same_picture_in_another_format_is_told_and_a_softer_one_is_refined(
     photo = PILImage.fromarray(synthetic_pair.reference)
     (tmp_path / "photo.jpg").write_bytes(encoded(photo, "JPEG"))
     for other in (tmp_path / "photo.jpg", photo.convert("CMYK"), photo.quantize(256)):
-        assert "are the same picture" in refusal(lambda other=other: make_request(photo, other))
+        assert "are the same picture" in refusal(partial(make_request, photo, other))
     softer = photo.filter(ImageFilter.GaussianBlur(1.5))
     assert make_request(photo, softer).generated.size == photo.size
 
