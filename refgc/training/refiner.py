@@ -25,12 +25,14 @@ from refgc.model.objective import ObjectiveTerms
 from refgc.model.sharding import is_first_process, is_sharded
 from refgc.model.tokens import PATCH
 from refgc.model.training_step import TrainingBatch, TrainingStep
-from refgc.training.cache import Cache, CachedSample, open_cache, read_latents, read_prompt
+from refgc.training.cache import open_cache
+from refgc.training.cache_files import Cache, CachedSample, read_latents, read_prompt
 from refgc.training.finish import finish
 from refgc.training.loop import prepare, train
 from refgc.training.order import Draws, Pass, draw, generator_for
 from refgc.training.processes import Processes
 from refgc.training.records import Records
+from refgc.training.samples import Sample
 from refgc.training.settings import RefinerRun, resuming_settings
 from refgc.training.validation import validate
 
@@ -47,7 +49,7 @@ class Refiner:
         fixed: what a run that goes on has to find as it was.
     """
 
-    def __init__(self, settings: RefinerRun, base: Path, cache: Cache, device: torch.device) -> None:
+    def __init__(self, settings: RefinerRun, base: Path, cache: Cache[Sample], device: torch.device) -> None:
         """Loads the transformer and puts the experts into it; VAE and text encoders stay on the disk.
 
         Args:

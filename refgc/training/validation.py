@@ -18,10 +18,10 @@ from refgc.imaging.arrays import Bytes, bicubic
 from refgc.model.freqmole import FreqMoLE
 from refgc.model.loading import pipeline_class
 from refgc.model.settings import DenoisingSettings
-from refgc.training.cache import Cache, read_prompt
+from refgc.training.cache_files import Cache, read_prompt
 from refgc.training.processes import gathered
 from refgc.training.records import Records
-from refgc.training.samples import Pictures, load_pictures
+from refgc.training.samples import Pictures, Sample, load_pictures
 from refgc.training.settings import RefinerRun
 
 
@@ -31,7 +31,7 @@ def validate(
     module: nn.Module,
     settings: RefinerRun,
     base: Path,
-    cache: Cache,
+    cache: Cache[Sample],
     step: int,
     records: Records,
 ) -> dict[str, Any]:
