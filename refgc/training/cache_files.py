@@ -322,7 +322,7 @@ class Encoder:
 
 
 def at_latents(mask: Floats, latents: Tensor) -> Tensor:
-    """The mask (1, height, width) at the size of latents (channels, height, width), each value the mean over its area."""
+    """The mask (1, height, width) at the size of latents (channels, height, width), averaged over the area of each."""
     area = functional.interpolate(torch.from_numpy(mask)[None, None], size=latents.shape[1:], mode="area")
     # Sixty-fourths are exact in half precision.
     return area[0].to(torch.float16)

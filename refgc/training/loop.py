@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,46 @@ def prepare(task: Task, settings: TrainingRun, processes: Processes) -> Training
     if found:
         _resume(training, found[-1])
     return training
+
+
+def run_to_end(
+    task: Task,
+    settings: TrainingRun,
+    processes: Processes,
+    finish: Callable[[Training, Records], Path],
+    *,
+    advice: str,
+    max_steps: int | None = None,
+    progress: Progress = no_progress,
+) -> Path | None:
+    """Takes the steps of a run that are left, after its newest checkpoint where there is one, and finishes it.
+
+    Args:
+        task: what is trained.
+        settings: of the run.
+        processes: of the run.
+        finish: writes what was trained, and returns its folder.
+        advice: what to do where the GPU's memory is not enough.
+        max_steps: as for `train`.
+        progress: told of each step.
+
+    Returns:
+        What `finish` returns; None in all processes but the first.
+
+    Raises:
+        InputError, EngineError, OSError: as for `prepare` and `train`, or the GPU's memory is not enough.
+    """
+    training = prepare(task, settings, processes)
+    records = Records(Path(settings.folder), processes, settings.tracking, training.step)
+    try:
+        train(training, records, max_steps=max_steps, progress=progress)
+        made = finish(training, records)
+    except torch.OutOfMemoryError as error:
+        raise EngineError(f"The memory of the GPU is not enough; {advice}.") from error
+    finally:
+        processes.end()
+        gc.collect()
+    return made if processes.is_first else None
 
 
 def train(

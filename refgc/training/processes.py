@@ -16,6 +16,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from refgc.errors import EngineError, InputError
+from refgc.flux.placement import Placement
+from refgc.flux.speed import Quantization
 from refgc.settings import settings as environment
 from refgc.training.settings import TrackingSettings
 
@@ -105,6 +107,21 @@ class Processes:
     def end(self) -> None:
         """Closes the trackers."""
         self.accelerator.end_training()
+
+
+def placement_for(quantization: Quantization, device: torch.device) -> Placement:
+    """Where and how a base lies in training: bf16 on a GPU, float32 on a CPU, or 8 bits on either."""
+    return Placement(
+        device=device,
+        dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+        quantization=quantization,
+        offload="none",
+        text_device=device,
+        keeps_text_encoders=False,
+        fuses_before_quantizing=False,
+        reason="The whole model lies on the device that it is trained on.",
+        needed=0,
+    )
 
 
 def shard(module: nn.Module, blocks: Iterable[nn.Module], device: str) -> nn.Module:

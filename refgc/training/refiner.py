@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,6 @@ from torch import Tensor, nn
 
 from refgc import hub
 from refgc.engine import Progress, no_progress
-from refgc.errors import EngineError
-from refgc.flux.placement import Placement
 from refgc.flux.reading import load_transformer, reading
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
@@ -28,9 +25,9 @@ from refgc.model.training_step import TrainingBatch, TrainingStep
 from refgc.training.cache import open_cache
 from refgc.training.cache_files import Cache, CachedSample, read_latents, read_prompt
 from refgc.training.finish import finish
-from refgc.training.loop import prepare, train
-from refgc.training.order import Draws, Pass, draw, generator_for
-from refgc.training.processes import Processes
+from refgc.training.loop import run_to_end
+from refgc.training.order import Draws, Pass, draw, generator_for, shifted
+from refgc.training.processes import Processes, placement_for
 from refgc.training.records import Records
 from refgc.training.samples import Sample
 from refgc.training.settings import RefinerRun, resuming_settings
@@ -66,7 +63,7 @@ class Refiner:
         self._cache = cache
         made_of = pipeline_class(base)
         self._backbone = made_of.backbone
-        placement = placement_for(settings, device)
+        placement = placement_for(settings.model.quantization, device)
         transformer = load_transformer(
             base, placement, quantizes=placement.quantization != "none", network=self._backbone.network
         )
@@ -167,14 +164,9 @@ class Refiner:
     def _sigma(self, draws: Draws, latents: Tensor) -> Tensor:
         if not self._settings.noise.shift:
             return torch.tensor(draws.level)
-        # The base's scheduler shifts its own sigmas in this way at inference.
         steps = self._backbone.schedule(_described(self._base)).steps
         tokens = latents.shape[1] * latents.shape[2] // PATCH**2
-        self._backbone.set_timesteps(
-            self._scheduler, [draws.level], steps=steps, tokens=tokens, device=torch.device("cpu")
-        )
-        sigma: Tensor = self._scheduler.sigmas[0]
-        return sigma.clone()
+        return shifted(draws.level, self._backbone, self._scheduler, steps=steps, tokens=tokens)
 
 
 def run_refiner(settings: RefinerRun, *, max_steps: int | None = None, progress: Progress = no_progress) -> Path | None:
@@ -200,20 +192,16 @@ def run_refiner(settings: RefinerRun, *, max_steps: int | None = None, progress:
     base = hub.fetch(settings.model.base, hub.BASE, hub.PIPELINE_FILES)
     progress("loading the model", 0.0)
     task = Refiner(settings, base, cache, processes.device)
-    training = prepare(task, settings, processes)
-    records = Records(folder, processes, settings.tracking, training.step)
-    try:
-        train(training, records, max_steps=max_steps, progress=progress)
-        made = finish(training, task.freqmole, settings, records)
-    except torch.OutOfMemoryError as error:
-        raise EngineError(
-            "The memory of the GPU is not enough; set a smaller working_size or samples_at_once, "
-            'gradient_checkpointing, or quantization = "int8" (`refgc train estimate` tells what a run takes).'
-        ) from error
-    finally:
-        processes.end()
-        gc.collect()
-    return made if processes.is_first else None
+    return run_to_end(
+        task,
+        settings,
+        processes,
+        lambda training, records: finish(training, task.freqmole, settings, records),
+        advice="set a smaller working_size or samples_at_once, gradient_checkpointing, or quantization = "
+        '"int8" (`refgc train estimate` tells what a run takes)',
+        max_steps=max_steps,
+        progress=progress,
+    )
 
 
 def adapter_config(settings: RefinerRun, base: Path) -> FreqMoLEConfig:
@@ -233,21 +221,6 @@ def adapter_config(settings: RefinerRun, base: Path) -> FreqMoLEConfig:
     if model.guidance is not None:
         options["guidance"] = model.guidance
     return pipeline_class(base).backbone.adapter_config(**options)
-
-
-def placement_for(settings: RefinerRun, device: torch.device) -> Placement:
-    """Where and how the base lies in training: bf16 on a GPU, float32 on a CPU, or 8 bits on either."""
-    return Placement(
-        device=device,
-        dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
-        quantization=settings.model.quantization,
-        offload="none",
-        text_device=device,
-        keeps_text_encoders=False,
-        fuses_before_quantizing=False,
-        reason="The whole model lies on the device that it is trained on.",
-        needed=0,
-    )
 
 
 def _described(base: Path) -> Any:

@@ -202,6 +202,11 @@ class TrainingRun(Table):
     tracking: TrackingSettings = TrackingSettings()
     workers: WorkerSettings = WorkerSettings()
 
+    # What may differ between a checkpoint and the run that goes on from it: it changes no step that was taken.
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"folder", "checkpoints", "validation", "tracking", "workers", "run.steps", "data.cache", "data.dataset"}
+    )
+
 
 class RefinerRun(TrainingRun):
     """FreqMoLE on a frozen base, from triplets."""
@@ -213,11 +218,6 @@ class RefinerRun(TrainingRun):
     objective: ObjectiveSettings = ObjectiveSettings()
     learning: OptimiserSettings = OptimiserSettings()
     validation: ValidationSettings = ValidationSettings()
-
-    # What may differ between a checkpoint and the run that goes on from it: it changes no step that was taken.
-    FREE: ClassVar[frozenset[str]] = frozenset(
-        {"folder", "checkpoints", "validation", "tracking", "workers", "run.steps", "data.cache", "data.dataset"}
-    )
 
 
 KINDS: Mapping[str, type[TrainingRun]] = {"refiner": RefinerRun}
@@ -272,7 +272,7 @@ def initial_file(kind: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def resuming_settings(run: RefinerRun) -> dict[str, Any]:
+def resuming_settings(run: TrainingRun) -> dict[str, Any]:
     """The settings that a checkpoint and a run that goes on from it must have in common, flat by their names."""
     content = run.model_dump(mode="json")
     flat = {
