@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refgc.dataset.manifest import Split
+from refgc.training import cache
 from refgc.training.settings import RefinerRun
 from tests.support.tiny_dataset import add_pair, add_triplet
 
@@ -20,6 +21,16 @@ def training_dataset(root: Path, training: int = 5, validation: int = 1) -> Path
         add_pair(root, f"p{number}", f"o{number}", seeds=(seed, seed + 1), split=split)
         add_triplet(root, f"t{number}", f"p{number}", seed=seed + 2)
     return root
+
+
+def fill_here(settings: RefinerRun) -> None:
+    """Does in this process what `fill_cache` leaves to workers, which take long to start."""
+    base = Path(settings.model.base)
+    prompts, samples = cache._jobs(settings, base)
+    for jobs, work in ((prompts, cache.PromptWork(base)), (samples, cache.SampleWork(base, settings.data))):
+        for job in jobs:
+            if not cache._is_whole(job.file):
+                work(job)
 
 
 def run_content(folder: Path, base: Path, dataset: Path, **tables: Mapping[str, Any]) -> dict[str, Any]:
