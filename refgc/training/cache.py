@@ -49,7 +49,7 @@ def fill_cache(run_settings: RefinerRun, progress: Progress = no_progress) -> Ca
     base = hub.fetch(run_settings.model.base, hub.BASE, hub.PIPELINE_FILES)
     backbone = pipeline_class(base).backbone
     return fill(
-        _plan(run_settings, base),
+        plan_of(run_settings, base),
         partial(PromptWork, base, backbone),
         partial(SampleWork, base, backbone, run_settings.data),
         run_settings.workers,
@@ -65,7 +65,7 @@ def open_cache(run_settings: RefinerRun) -> Cache[Sample]:
         EngineError: the base cannot be had.
     """
     base = hub.fetch(run_settings.model.base, hub.BASE, hub.PIPELINE_FILES)
-    return find(_plan(run_settings, base), LATENTS)
+    return find(plan_of(run_settings, base), LATENTS)
 
 
 class SampleWork:
@@ -105,7 +105,8 @@ def prompt_text(sample: Sample, template: str) -> str:
     return prompt_for(sample.object_name, template)
 
 
-def _plan(run_settings: RefinerRun, base: Path) -> Plan[Sample]:
+def plan_of(run_settings: RefinerRun, base: Path) -> Plan[Sample]:
+    """All files that a run needs, for a base in a folder."""
     data = run_settings.data
     folder = Path(data.cache)
     encoders = networks_digest(base, pipeline_class(base).backbone.text_parts)

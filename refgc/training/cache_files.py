@@ -155,9 +155,9 @@ def fill(
         EngineError: the base cannot be had.
         OSError: the disk is full; what was written stays, and the next call goes on there.
     """
-    prompts, samples = _jobs(plan)
+    prompts, samples = jobs_of(plan)
     jobs = [*prompts, *samples]
-    waiting = {job.file for job in jobs if not _is_whole(job.file)}
+    waiting = {job.file for job in jobs if not is_whole(job.file)}
     done = 0
     failures: list[Exception] = []
     for mine, build in ((prompts, write_prompts), (samples, write_samples)):
@@ -187,7 +187,7 @@ def find(plan: Plan[Of], latents: Sequence[str]) -> Cache[Of]:
     """
     samples = [*plan.training, *plan.validation]
     files = [one.file for one in samples] + [one.prompt for one in samples] + [plan.empty_prompt]
-    missing = [file for file in dict.fromkeys(files) if not _is_whole(file)]
+    missing = [file for file in dict.fromkeys(files) if not is_whole(file)]
     if missing:
         raise InputError(
             f"{len(missing)} of {len(set(files))} files of the cache in {quoted(str(plan.folder))} are missing, "
@@ -265,7 +265,8 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
         OSError: the disk is full.
     """
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    content = to_bytes(whole, metadata={"format": "pt", "sha256": _digest(whole)})
+    # One entry alone: several are written in any order, and the same tensors should give the same bytes.
+    content = to_bytes(whole, metadata={"sha256": _digest(whole)})
     write_files({file: lambda: content})
 
 
@@ -328,7 +329,7 @@ def at_latents(mask: Floats, latents: Tensor) -> Tensor:
     return area[0].to(torch.float16)
 
 
-def _jobs(plan: Plan[Any]) -> tuple[list[Job], list[Job]]:
+def jobs_of(plan: Plan[Any]) -> tuple[list[Job], list[Job]]:
     """All prompts and all samples of a run, each file once."""
     texts = {plan.empty_prompt: ""}
     files: dict[Path, Any] = {}
@@ -389,7 +390,7 @@ def _header(file: Path) -> Header | None:
         return None
 
 
-def _is_whole(file: Path) -> bool:
+def is_whole(file: Path) -> bool:
     """Whether a file is there and complete; its tensors are compared with their hash when they are read."""
     header = _header(file)
     return header is not None and "sha256" in header.metadata

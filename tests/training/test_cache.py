@@ -16,7 +16,8 @@ from refgc.model.inputs import prepare_inputs
 from refgc.model.pipeline import RefGCSR2Pipeline
 from refgc.model.settings import DenoisingSettings
 from refgc.training import cache
-from refgc.training.cache import open_cache, read_latents, read_prompt
+from refgc.training.cache import open_cache
+from refgc.training.cache_files import read_latents, read_prompt
 from refgc.training.samples import cut, load_pictures, read_samples
 from refgc.training.settings import RefinerRun
 from tests.support.training_run import fill_here, tiny_run, training_dataset
