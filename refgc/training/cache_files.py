@@ -265,7 +265,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
         OSError: the disk is full.
     """
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    # One entry alone: several are written in any order, and the same tensors should give the same bytes.
+    # One note alone: safetensors writes several in any order, and a file should have the same bytes each time.
     content = to_bytes(whole, metadata={"sha256": _digest(whole)})
     write_files({file: lambda: content})
 

@@ -74,7 +74,8 @@ def save(
             save_tensors(dict(tensors), checkpoint_id=draft / TENSORS, no_dist=no_dist)
         write_adapter(draft / ADAPTER)
         if is_first_process():
-            content = json.dumps({"step": step, **record}, allow_nan=False).encode()
+            # Prodigy has a limit that is infinite, which Python's JSON writes and reads.
+            content = json.dumps({"step": step, **record}).encode()
             write_whole(draft / STATE, content)
     except (OSError, CheckpointException, InputError) as error:
         failure = _cause(error)

@@ -128,7 +128,8 @@ class Estimate:
     def lines(self) -> Iterator[str]:
         """For people."""
         yield f"base: {self.title}, {self.base / 1e9:.2f} billion parameters, {_gib(self.base_bytes)}"
-        yield f"trained: {self.trained / 1e6:.0f} million parameters, {_gib(self.trained_bytes)} with gradients and optimiser"
+        trained = _gib(self.trained_bytes)
+        yield f"trained: {self.trained / 1e6:.0f} million parameters, {trained} with gradients and optimiser"
         yield f"activations: {_gib(self.working_bytes)} for one pass, {self.tokens} tokens a sample"
         yield f"memory: {_gib(self.memory)} on each GPU" + (
             f", with FSDP2 {_gib(self.sharded_memory)}" if self.gpus > 1 else ""

@@ -189,7 +189,7 @@ def _last(lines: list[dict[str, Any]], drawn: Sequence[str]) -> str:
 def _changed(settings: TrainingRun) -> str:
     """The settings that decide what is learnt and differ from their defaults, as TOML without tables."""
     usual = resuming_settings(type(settings)())
-    changed = {name: value for name, value in resuming_settings(settings).items() if value != usual[name]}
+    changed = {name: value for name, value in resuming_settings(settings).items() if value != usual.get(name)}
     return "\n".join(f"{name} = {json.dumps(value)}" for name, value in changed.items())
 
 
