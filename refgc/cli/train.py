@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -29,11 +30,19 @@ train = typer.Typer(
 )
 
 
+def _begin(debug: bool) -> None:
+    """Before anything is imported that prints remarks for programmers."""
+    from refgc.machine import silence_libraries
+
+    remember_debug(debug)
+    silence_libraries()
+
+
 def init(
     kind: Annotated[str, typer.Argument(help="What is to be trained: refiner or generator.")], *, debug: Debug = False
 ) -> None:
     """Print a file with every setting at its default, and above each what it means."""
-    remember_debug(debug)
+    _begin(debug)
     from refgc.training.settings import initial_file
 
     print(initial_file(kind), end="")
@@ -41,7 +50,7 @@ def init(
 
 def cache(file: Settings, *, quiet: Quiet = False, debug: Debug = False) -> None:
     """Make latents and prompt embeddings of all samples; run it again to go on where it was."""
-    remember_debug(debug)
+    _begin(debug)
     from refgc.terminal import stage_bar
     from refgc.training import cache as refiner_cache
     from refgc.training import generator_cache
@@ -68,12 +77,14 @@ def refiner(
     debug: Debug = False,
 ) -> None:
     """Train FreqMoLE; run it again to go on after the newest checkpoint. `accelerate launch -m` starts several GPUs."""
-    remember_debug(debug)
+    _begin(debug)
     from refgc.terminal import stage_bar
     from refgc.training.refiner import run_refiner
     from refgc.training.settings import RefinerRun, read_run
 
     settings = read_run(file, RefinerRun)
+    # Of several processes the first one shows the bar.
+    quiet = quiet or os.environ.get("RANK", "0") != "0"
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
         made = run_refiner(settings, max_steps=max_steps, progress=stoppable(bar))
         check_stopped()
@@ -93,7 +104,7 @@ def generator(
     file: Settings, *, max_steps: MaxSteps = None, push: Push = None, quiet: Quiet = False, debug: Debug = False
 ) -> None:
     """Train DipRefGC, which draws LRGIs; run it again to go on after the newest checkpoint."""
-    remember_debug(debug)
+    _begin(debug)
     from refgc.diptych.sources import LORAS
     from refgc.terminal import stage_bar
     from refgc.training.finish import publish
@@ -122,7 +133,7 @@ def estimate(
     debug: Debug = False,
 ) -> None:
     """Say what memory and how many hours a run would take; no weights are loaded."""
-    remember_debug(debug)
+    _begin(debug)
     from refgc.training.estimate import estimate_run
     from refgc.training.settings import RefinerRun, read_run
 
