@@ -177,7 +177,7 @@ class DiptychWork:
         truth = self._encode(finished(diptych, pictures.hrgt))
         size = (truth.shape[1], truth.shape[2])
         width = diptych.panels.size[0]
-        alpha = diptych.mask[:, width:].astype(np.float32) / 255
+        alpha = np.asarray(diptych.mask[:, width:], np.float32) / np.float32(255)
         write_tensors(
             job.file,
             {
