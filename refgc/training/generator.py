@@ -41,7 +41,9 @@ class Generator:
         fixed: what a run that goes on has to find as it was.
     """
 
-    def __init__(self, settings: GeneratorRun, base: Path, cache: Cache[Pair], device: torch.device) -> None:
+    def __init__(
+        self, settings: GeneratorRun, base: Path, cache: Cache[Pair], device: torch.device, *, shards: bool = False
+    ) -> None:
         """Loads transformer and ControlNets and puts the LoRAs onto these; VAE and text encoders stay on the disk.
 
         Args:
@@ -49,6 +51,7 @@ class Generator:
             base: folder of the whole pipeline.
             cache: with all that is read in training.
             device: that this process computes on.
+            shards: whether the model is sharded; it is then loaded into main memory.
 
         Raises:
             EngineError: the base or a ControlNet cannot be loaded, or a quantisation needs a library.
@@ -58,7 +61,7 @@ class Generator:
         self._base = base
         self._cache = cache
         model = settings.model
-        placement = placement_for(model.quantization, device)
+        placement = placement_for(model.quantization, device, in_main_memory=shards)
         self._dtype = placement.dtype
         # On the CPU first, where the LoRAs get the same initial values for every device.
         inpainting = controlnets.load(model.inpainting_controlnet, "inpainting_controlnet", dtype=placement.dtype)
@@ -72,7 +75,7 @@ class Generator:
             which=model.projections,
             seed=generator_for(settings.run.seed, 0, "LoRA").initial_seed(),
         )
-        self.controlnets.to(device)
+        self.controlnets.to(placement.device)
         networks: list[Any] = [transformer, *self.controlnets.nets]
         if model.gradient_checkpointing:
             for network in networks:
@@ -170,22 +173,24 @@ def run_generator(
         The folder of the finished LoRAs; None in all processes but the first.
 
     Raises:
-        InputError: the cache is not complete, a setting cannot be used, or a checkpoint is damaged.
+        InputError: the cache is not complete, a setting cannot be used, a checkpoint is damaged, or another run is at
+            work in the folder.
         EngineError: a network cannot be loaded, a library is missing, or the loss is no number.
         OSError: the disk is full; the newest checkpoint stays as it was.
     """
-    quantized = settings.model.quantization != "none"
-    processes = Processes(Path(settings.folder), settings.tracking, quantized=quantized)
-    progress("checking the cache", 0.0)
-    cache = open_cache(settings)
-    base = fetch_base(settings.model.base)
-    progress("loading the model", 0.0)
-    task = Generator(settings, base, cache, processes.device)
+
+    def make_task(processes: Processes) -> Generator:
+        progress("checking the cache", 0.0)
+        cache = open_cache(settings)
+        base = fetch_base(settings.model.base)
+        progress("loading the model", 0.0)
+        return Generator(settings, base, cache, processes.device, shards=processes.shards)
+
     return run_to_end(
-        task,
         settings,
-        processes,
-        lambda training, records: finish(training, task.controlnets, settings, records),
+        make_task,
+        lambda task, training, records: finish(training, task.controlnets, settings, records),
+        quantized=settings.model.quantization != "none",
         advice='set a smaller panel_size or samples_at_once, gradient_checkpointing, or quantization = "int8"',
         max_steps=max_steps,
         progress=progress,

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from refgc.dataset.lock import only_run
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError, quoted
+from refgc.imaging.files import make_folder
 from refgc.training import checkpoint
 from refgc.training.optimisation import MovingAverage, gradient_norm, make_optimiser, make_schedule
 from refgc.training.order import Order, Pass, check_processes
-from refgc.training.processes import Processes
+from refgc.training.processes import Processes, is_leader
 from refgc.training.records import Records, memory_gib
 from refgc.training.settings import TrainingRun
 
+# Batches that are read before they are needed; each takes about 20 MB at full size. Chosen by hand.
+READ_AHEAD = 2
 # The state of what is trained besides losses, such as the gates, is written every so many steps. Chosen by hand.
 STATE_EVERY = 10
 
@@ -94,6 +100,9 @@ class Task(Protocol):
         ...
 
 
+Kind = TypeVar("Kind", bound=Task)
+
+
 @dataclass(slots=True)
 class Training:
     """A run in memory, at some step.
@@ -147,11 +156,11 @@ def prepare(task: Task, settings: TrainingRun, processes: Processes) -> Training
 
 
 def run_to_end(
-    task: Task,
     settings: TrainingRun,
-    processes: Processes,
-    finish: Callable[[Training, Records], Path],
+    make_task: Callable[[Processes], Kind],
+    finish: Callable[[Kind, Training, Records], Path],
     *,
+    quantized: bool,
     advice: str,
     max_steps: int | None = None,
     progress: Progress = no_progress,
@@ -159,10 +168,10 @@ def run_to_end(
     """Takes the steps of a run that are left, after its newest checkpoint where there is one, and finishes it.
 
     Args:
-        task: what is trained.
         settings: of the run.
-        processes: of the run.
+        make_task: loads what is trained.
         finish: writes what was trained, and returns its folder.
+        quantized: whether the base is, which FSDP2 cannot shard.
         advice: what to do where the GPU's memory is not enough.
         max_steps: as for `train`.
         progress: told of each step.
@@ -171,18 +180,25 @@ def run_to_end(
         What `finish` returns; None in all processes but the first.
 
     Raises:
-        InputError, EngineError, OSError: as for `prepare` and `train`, or the GPU's memory is not enough.
+        InputError: another run is at work in the folder, or as for `prepare` and `train`.
+        EngineError: as for `prepare` and `train`, or the GPU's memory is not enough.
+        OSError: the disk is full; the newest checkpoint stays as it was.
     """
-    training = prepare(task, settings, processes)
-    records = Records(Path(settings.folder), processes, settings.tracking, training.step)
-    try:
-        train(training, records, max_steps=max_steps, progress=progress)
-        made = finish(training, records)
-    except torch.OutOfMemoryError as error:
-        raise EngineError(f"The memory of the GPU is not enough; {advice}.") from error
-    finally:
-        processes.end()
-        gc.collect()
+    folder = Path(settings.folder)
+    make_folder(folder)
+    with only_run(folder) if is_leader() else nullcontext():
+        processes = Processes(folder, settings.tracking, quantized=quantized)
+        task = make_task(processes)
+        training = prepare(task, settings, processes)
+        records = Records(folder, processes, settings.tracking, training.step)
+        try:
+            train(training, records, max_steps=max_steps, progress=progress)
+            made = finish(task, training, records)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(f"The memory of the GPU is not enough; {advice}.") from error
+        finally:
+            processes.end()
+            gc.collect()
     return made if processes.is_first else None
 
 
@@ -195,7 +211,7 @@ def train(
         training: from `prepare`.
         records: of the run.
         max_steps: stop after so many steps of the whole run, as a trial; None takes those of the settings.
-        progress: told of each step.
+        progress: told of each step. Where it raises, a run of one process ends with a checkpoint.
 
     Raises:
         EngineError: the loss or a gradient is no number. The newest checkpoint stays as it was.
@@ -206,45 +222,83 @@ def train(
     order = Order(task.samples, settings.run)
     last = min(settings.run.steps, max_steps or settings.run.steps)
     begun, first = time.monotonic(), training.step
-    while training.step < last:
-        started = time.monotonic()
-        content = _take_step(training, order)
-        seconds = time.monotonic() - started
-        rate = settings.run.batch_size / max(seconds, 1e-9)
-        memory = memory_gib(training.processes.device)
-        is_last = training.step == last
-        saves = is_last or training.step % settings.checkpoints.every == 0
-        if saves or training.step % STATE_EVERY == 0:
-            content |= task.state()
-        if task.validates_every and (training.step % task.validates_every == 0 or is_last):
-            with nullcontext() if training.average is None else training.average.applied():
-                content |= task.validate(training.step, training.module, records)
-        # Before the checkpoint: a run goes on after a checkpoint, and the lines up to it have to be there.
-        records.write(
-            training.step,
-            {**content, "seconds": seconds, "samples_per_second": rate, "memory_gib": memory},
-        )
-        if saves:
-            _save(training)
-            records.gates(training.step)
-        left = (last - training.step) * (time.monotonic() - begun) / (training.step - first)
-        progress(
-            f"step {training.step} of {last}: loss {content['loss']['total']:.4f}, {rate:.2f} samples/s, "
-            f"{memory:.1f} GiB, {_duration(left)} left",
-            training.step / last,
-        )
+    with closing(_Reader(task, training.processes.device)) as reader:
+        while training.step < last:
+            started = time.monotonic()
+            content = _take_step(training, order, reader)
+            seconds = time.monotonic() - started
+            rate = settings.run.batch_size / max(seconds, 1e-9)
+            memory = memory_gib(training.processes.device)
+            is_last = training.step == last
+            saves = is_last or training.step % settings.checkpoints.every == 0
+            if saves or training.step % STATE_EVERY == 0:
+                content |= task.state()
+            if task.validates_every and (training.step % task.validates_every == 0 or is_last):
+                with nullcontext() if training.average is None else training.average.applied():
+                    content |= task.validate(training.step, training.module, records)
+            # Before the checkpoint: a run goes on after a checkpoint, and the lines up to it have to be there.
+            records.write(
+                training.step,
+                {**content, "seconds": seconds, "samples_per_second": rate, "memory_gib": memory},
+            )
+            if saves:
+                _save(training)
+                records.gates(training.step)
+            left = (last - training.step) * (time.monotonic() - begun) / (training.step - first)
+            try:
+                progress(
+                    f"step {training.step} of {last}: loss {content['loss']['total']:.4f}, {rate:.2f} samples/s, "
+                    f"{memory:.1f} GiB, {_duration(left)} left",
+                    training.step / last,
+                )
+            except BaseException:
+                # Somebody stops the run here. Of several processes the others may be in another step, and would wait.
+                if not saves and training.processes.count == 1:
+                    _save(training)
+                raise
 
 
-def _take_step(training: Training, order: Order) -> dict[str, Any]:
+class _Reader:
+    """Reads batches from the disk while the one before is computed; one thread, in the order of the passes."""
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self._task, self._device = task, device
+        self._thread = ThreadPoolExecutor(1)
+        self._asked: deque[tuple[Pass, Future[Any]]] = deque()
+
+    def next(self, passes: Sequence[Pass], later: Sequence[Pass]) -> Iterator[Any]:
+        """The batches of these passes; meanwhile those of the later ones begin to be read.
+
+        Raises:
+            InputError: as for `Task.batch`.
+        """
+        following = iter([*passes, *later][len(self._asked) :])
+        for _ in passes:
+            while len(self._asked) < READ_AHEAD and (one := next(following, None)) is not None:
+                self._asked.append((one, self._thread.submit(self._task.batch, one, self._device)))
+            yield self._asked.popleft()[1].result()
+
+    def close(self) -> None:
+        """Leaves aside what was not asked for yet."""
+        self._thread.shutdown(cancel_futures=True)
+
+
+def _own(passes: Sequence[Pass], processes: Processes) -> Sequence[Pass]:
+    """The passes of this process."""
+    return passes[processes.number :: processes.count]
+
+
+def _take_step(training: Training, order: Order, reader: _Reader) -> dict[str, Any]:
     """One optimiser step; its figures."""
     task, processes = training.task, training.processes
     passes = order.step(training.step)
     samples = sum(len(one.samples) for one in passes)
-    mine = passes[processes.number :: processes.count]
+    mine = _own(passes, processes)
+    batches = reader.next(mine, _own(order.step(training.step + 1), processes))
     sums: dict[str, Tensor] = {}
-    for number, one in enumerate(mine):
+    for number, (one, batch) in enumerate(zip(mine, batches, strict=True)):
         with processes.without_exchange(training.module, last=number == len(mine) - 1):
-            terms: Terms = training.module(task.batch(one, processes.device))
+            terms: Terms = training.module(batch)
             # The wrappers take the mean over processes; a step is the mean over its samples.
             share = len(one.samples) / samples
             (terms.total * (share * processes.count)).backward()  # type: ignore[no-untyped-call]

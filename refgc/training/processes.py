@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 from refgc.errors import EngineError, InputError
 from refgc.flux.placement import Placement
@@ -87,7 +88,11 @@ class Processes:
             blocks: parts that are sharded one by one, so that few are whole at a time.
         """
         if self.shards:
-            return shard(module.to(self.device), blocks, self.device.type)
+            return shard(module, blocks, self.device.type)
+        # All processes have read the same base, which need not be sent around, and of 8 bits could not be.
+        frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+        ignore: Any = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(module, frozen)
         wrapped: nn.Module = self.accelerator.prepare_model(module)
         return wrapped
 
@@ -109,10 +114,15 @@ class Processes:
         self.accelerator.end_training()
 
 
-def placement_for(quantization: Quantization, device: torch.device) -> Placement:
-    """Where and how a base lies in training: bf16 on a GPU, float32 on a CPU, or 8 bits on either."""
+def is_leader() -> bool:
+    """Whether this is the first process, also before it has joined the others."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def placement_for(quantization: Quantization, device: torch.device, *, in_main_memory: bool = False) -> Placement:
+    """Where and how a base is loaded for training: bf16 for a GPU, float32 for a CPU, or 8 bits for either."""
     return Placement(
-        device=device,
+        device=torch.device("cpu") if in_main_memory else device,
         dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
         quantization=quantization,
         offload="none",
@@ -125,7 +135,11 @@ def placement_for(quantization: Quantization, device: torch.device) -> Placement
 
 
 def shard(module: nn.Module, blocks: Iterable[nn.Module], device: str) -> nn.Module:
-    """FSDP2 over blocks and the rest, as torch's documentation advises; each keeps the precision that it has."""
+    """FSDP2 over blocks and the rest, as torch's documentation advises; each keeps the precision that it has.
+
+    The module may lie in main memory. Each block goes to its device when it is sharded, so that no device ever holds
+    the whole.
+    """
     mesh = init_device_mesh(device, (distributed.get_world_size(),))
     for block in blocks:
         fully_shard(block, mesh=mesh)

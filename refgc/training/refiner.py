@@ -46,7 +46,9 @@ class Refiner:
         fixed: what a run that goes on has to find as it was.
     """
 
-    def __init__(self, settings: RefinerRun, base: Path, cache: Cache[Sample], device: torch.device) -> None:
+    def __init__(
+        self, settings: RefinerRun, base: Path, cache: Cache[Sample], device: torch.device, *, shards: bool = False
+    ) -> None:
         """Loads the transformer and puts the experts into it; VAE and text encoders stay on the disk.
 
         Args:
@@ -54,6 +56,7 @@ class Refiner:
             base: folder of the whole pipeline.
             cache: with all that is read in training.
             device: that this process computes on.
+            shards: whether the model is sharded; it is then loaded into main memory.
 
         Raises:
             EngineError: the base cannot be loaded, or its quantisation needs a library.
@@ -63,7 +66,7 @@ class Refiner:
         self._cache = cache
         made_of = pipeline_class(base)
         self._backbone = made_of.backbone
-        placement = placement_for(settings.model.quantization, device)
+        placement = placement_for(settings.model.quantization, device, in_main_memory=shards)
         transformer = load_transformer(
             base, placement, quantizes=placement.quantization != "none", network=self._backbone.network
         )
@@ -181,22 +184,24 @@ def run_refiner(settings: RefinerRun, *, max_steps: int | None = None, progress:
         The folder of the finished adapter; None in all processes but the first.
 
     Raises:
-        InputError: the cache is not complete, a setting cannot be used, or a checkpoint is damaged.
+        InputError: the cache is not complete, a setting cannot be used, a checkpoint is damaged, or another run is at
+            work in the folder.
         EngineError: the base cannot be loaded, a library is missing, or the loss is no number.
         OSError: the disk is full; the newest checkpoint stays as it was.
     """
-    folder = Path(settings.folder)
-    processes = Processes(folder, settings.tracking, quantized=settings.model.quantization != "none")
-    progress("checking the cache", 0.0)
-    cache = open_cache(settings)
-    base = hub.fetch(settings.model.base, hub.BASE, hub.PIPELINE_FILES)
-    progress("loading the model", 0.0)
-    task = Refiner(settings, base, cache, processes.device)
+
+    def make_task(processes: Processes) -> Refiner:
+        progress("checking the cache", 0.0)
+        cache = open_cache(settings)
+        base = hub.fetch(settings.model.base, hub.BASE, hub.PIPELINE_FILES)
+        progress("loading the model", 0.0)
+        return Refiner(settings, base, cache, processes.device, shards=processes.shards)
+
     return run_to_end(
-        task,
         settings,
-        processes,
-        lambda training, records: finish(training, task.freqmole, settings, records),
+        make_task,
+        lambda task, training, records: finish(training, task.freqmole, settings, records),
+        quantized=settings.model.quantization != "none",
         advice="set a smaller working_size or samples_at_once, gradient_checkpointing, or quantization = "
         '"int8" (`refgc train estimate` tells what a run takes)',
         max_steps=max_steps,

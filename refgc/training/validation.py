@@ -63,7 +63,7 @@ def validate(
 
 def scores_of(result: Bytes, truth: Bytes) -> dict[str, float]:
     """PSNR in dB, at most 100, and SSIM with the Gaussian window of its paper; both of 8-bit RGB of one size."""
-    ssim = structural_similarity(  # type: ignore[no-untyped-call]
+    ssim = structural_similarity(
         truth, result, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
     psnr = 100.0 if np.array_equal(truth, result) else peak_signal_noise_ratio(truth, result, data_range=255)

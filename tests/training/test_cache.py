@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,14 +13,19 @@ from diffusers import AutoencoderKL
 
 from refgc.engine import no_progress
 from refgc.errors import InputError
+from refgc.imaging.arrays import bicubic, shrink
+from refgc.imaging.image import Image, Mask
 from refgc.model.inputs import prepare_inputs
+from refgc.model.locate import crop, locate
 from refgc.model.pipeline import RefGCSR2Pipeline
 from refgc.model.settings import DenoisingSettings
+from refgc.request import make_request
 from refgc.training import cache
 from refgc.training.cache import open_cache
 from refgc.training.cache_files import read_latents, read_prompt
-from refgc.training.samples import cut, load_pictures, read_samples
-from refgc.training.settings import RefinerRun
+from refgc.training.samples import Pictures, cut, load_pictures, read_samples
+from refgc.training.settings import DataSettings, RefinerRun
+from tests.support.tiny_dataset import disc, drawn
 from tests.support.training_run import fill_here, tiny_run, training_dataset
 
 
@@ -40,6 +46,28 @@ def test_the_crops_are_those_of_inference(cached: RefinerRun, triplets: Path, wh
         assert crops.truth.shape == (64, 64, 3)
         assert crops.truth_mask.shape == (64, 64)
         assert 0.05 < crops.truth_mask.mean() < 0.95
+
+
+@pytest.mark.parametrize("place", [(40, 60), (300, 200), (430, 290)])
+def test_the_truth_lies_over_the_generated_picture(place: tuple[int, int]) -> None:
+    """Of an LRGI that is the HRGT made smaller: windows, enlargement and mask agree, at the border as well."""
+    noise = np.random.default_rng(0).normal(size=(384, 512, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 12)
+    truth = Image(cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8))
+    values = np.zeros((384, 512), np.float32)
+    cv2.circle(values, place, 40, 1.0, -1)
+    lrgi = bicubic(np.asarray(truth.pixels), (128, 96))
+    small = Mask(np.clip(shrink(values, (128, 96)), 0, 1))
+    request = make_request(drawn(3), Image(lrgi), reference_mask=disc(), generated_mask=small)
+    crops = cut(Pictures(request, truth, Mask(values)), DataSettings(working_size=(128, 128)))
+    windows = locate(request, working_size=(128, 128))
+    assert windows.generated_window != (0, 0, 128, 96), "a part of the picture"
+    differences = np.abs(crops.truth.astype(np.float32) - crops.generated)
+    assert differences.mean() < 1.5
+    shifted = np.abs(crops.truth[:, 4:].astype(np.float32) - crops.generated[:, :-4])
+    assert differences.mean() < shifted.mean() / 2
+    mask = crop(np.repeat(np.uint8(255 * small.values)[..., None], 3, 2), windows.generated_window, (128, 128))
+    assert np.abs(mask[..., 0] / 255 - crops.truth_mask).mean() < 0.03
 
 
 @torch.no_grad()

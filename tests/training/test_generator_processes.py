@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.multiprocessing.spawn import spawn
 
 from refgc.diptych.sources import LORA_FILE, NAMES
 from refgc.training import checkpoint
@@ -23,7 +24,7 @@ from tests.support.generator_run import (  # noqa: F401
     generator_parts,
     lines_of,
 )
-from tests.support.two_processes import PROCESSES, in_two_processes
+from tests.support.two_processes import PROCESSES
 
 # What does not depend on the machine's speed.
 EXACT = ("step", "epoch", "loss", "gradient_norm", "learning_rate")
@@ -64,10 +65,10 @@ def test_a_run_killed_at_any_step_goes_on_bit_for_bit(
     assert [line["step"] for line in exact_lines(whole)] == [1, 2, 3, 4, 5, 6]
 
 
-def train_shared(rank: int, settings: GeneratorRun, shards: bool) -> None:
-    os.environ |= {"REFGC_DEVICE": "cpu", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(PROCESSES)}
-    # accelerate wants to be told where the first process is, though they have found each other.
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29527"}
+def train_shared(rank: int, settings: GeneratorRun, shards: bool, steps: int, port: int) -> None:
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo", "REFGC_DEVICE": "cpu"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(PROCESSES), **where}
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patched:
         # The command refuses FSDP2 on CPUs, where nobody wants it but this test.
         begin = Processes.__init__
@@ -77,22 +78,23 @@ def train_shared(rank: int, settings: GeneratorRun, shards: bool) -> None:
             self.shards = shards
 
         patched.setattr(Processes, "__init__", sharding)
-        for steps in (2, 4):
-            run_generator(settings, max_steps=steps)
+        run_generator(settings, max_steps=steps)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shards", [False, True], ids=["DDP", "FSDP2"])
+@pytest.mark.parametrize(("shards", "port"), [(False, 29531), (True, 29533)], ids=["DDP", "FSDP2"])
 def test_two_processes_have_the_figures_of_one(
     generator_cached: GeneratorRun,  # noqa: F811
     tmp_path: Path,
     shards: bool,
+    port: int,
 ) -> None:
     """Validation, checkpoint and going on included, and the LoRAs are written whole."""
     how: dict[str, Any] = {"run": {"batch_size": 4, "steps": 4}, "validation": {"every": 2}}
     one, two = (changed(generator_cached, tmp_path / name, **how) for name in ("one", "two"))
     run_generator(one)
-    in_two_processes(train_shared, tmp_path, two, shards)
+    for number, steps in enumerate((2, 4)):
+        spawn(train_shared, (two, shards, steps, port + number), PROCESSES)
     for line, other in zip(lines_of(two), lines_of(one), strict=True):
         for table in ("loss", "gradient_norm", "validation"):
             assert line.get(table) == pytest.approx(other.get(table), abs=1e-3 if table == "validation" else 1e-4)

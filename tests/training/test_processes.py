@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from torch.multiprocessing.spawn import spawn
 
 from refgc.training import checkpoint
 from refgc.training.processes import Processes
@@ -21,13 +23,15 @@ from refgc.training.refiner import run_refiner
 from refgc.training.settings import RefinerRun
 from tests.support.command import ENVIRONMENT
 from tests.support.training_run import write_run
-from tests.support.two_processes import PROCESSES, in_two_processes
+from tests.support.two_processes import PROCESSES
 
 pytestmark = pytest.mark.slow
 
 # What does not depend on the machine's speed.
 EXACT = ("step", "epoch", "loss", "gradient_norm", "learning_rate", "alpha")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "REFGC_DEVICE": "cpu", "GLOO_SOCKET_IFNAME": "lo"}
+
+LAUNCHER = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1", "--master_port")
 
 
 def run_of(cached: RefinerRun, folder: Path, **tables: dict[str, Any]) -> RefinerRun:
@@ -86,13 +90,20 @@ def test_two_processes_have_the_figures_of_one(cached: RefinerRun, tmp_path: Pat
     """DDP over gloo; also from a checkpoint that one process wrote."""
     how: dict[str, Any] = {"run": {"batch_size": 4, "steps": 4}}
     one, two, mixed = (run_of(cached, tmp_path / name, **how) for name in ("one", "two", "mixed"))
-    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1", "--master_port")
     finished(command(file_of(one, tmp_path)))
-    finished(command(file_of(two, tmp_path), launcher=(*launcher, "29523")))
+    finished(command(file_of(two, tmp_path), launcher=(*LAUNCHER, "29523")))
     finished(command(file_of(mixed, tmp_path), "--max-steps", "2"))
-    finished(command(file_of(mixed, tmp_path), launcher=(*launcher, "29524")))
+    finished(command(file_of(mixed, tmp_path), launcher=(*LAUNCHER, "29524")))
     assert_close(two, one)
     assert_close(mixed, one)
+
+
+def test_two_processes_train_on_a_base_of_8_bits(cached: RefinerRun, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"run": {"batch_size": 4, "steps": 4}, "model": {"quantization": "int8"}}
+    one, two = (run_of(cached, tmp_path / name, **how) for name in ("one", "two"))
+    run_refiner(one)
+    finished(command(file_of(two, tmp_path), launcher=(*LAUNCHER, "29527")))
+    assert_close(two, one)
 
 
 def assert_close(found: RefinerRun, expected: RefinerRun, tolerance: float = 1e-6) -> None:
@@ -103,10 +114,10 @@ def assert_close(found: RefinerRun, expected: RefinerRun, tolerance: float = 1e-
             assert line.get(table) == pytest.approx(other.get(table), abs=tolerance)
 
 
-def train_sharded(rank: int, settings: RefinerRun) -> None:
-    os.environ |= {"REFGC_DEVICE": "cpu", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(PROCESSES)}
-    # accelerate wants to be told where the first process is, though they have found each other.
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29525"}
+def train_sharded(rank: int, settings: RefinerRun, steps: int, port: int) -> None:
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(PROCESSES), **where, **ONE_THREAD}
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patched:
         # The command refuses FSDP2 on CPUs, where nobody wants it but this test.
         begin = Processes.__init__
@@ -116,8 +127,7 @@ def train_sharded(rank: int, settings: RefinerRun) -> None:
             self.shards = True
 
         patched.setattr(Processes, "__init__", sharding)
-        for steps in (2, 4):
-            run_refiner(settings, max_steps=steps)
+        run_refiner(settings, max_steps=steps)
 
 
 def test_fsdp2_has_the_figures_of_one_process(cached: RefinerRun, tmp_path: Path) -> None:
@@ -125,7 +135,8 @@ def test_fsdp2_has_the_figures_of_one_process(cached: RefinerRun, tmp_path: Path
     how: dict[str, Any] = {"run": {"batch_size": 4, "steps": 4}, "validation": {"every": 2}}
     one, sharded = (run_of(cached, tmp_path / name, **how) for name in ("one", "sharded"))
     run_refiner(one)
-    in_two_processes(train_sharded, tmp_path, sharded)
+    for steps, port in ((2, 29525), (4, 29526)):
+        spawn(train_sharded, (sharded, steps, port), PROCESSES)
     assert_close(sharded, one, 1e-4)
     found, expected = (load_file(Path(run.folder) / "adapter" / "freqmole.safetensors") for run in (sharded, one))
     assert {name: tensor.shape for name, tensor in found.items()} == {

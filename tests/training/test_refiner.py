@@ -9,23 +9,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
 from safetensors.torch import load_file
 from torch import Tensor
 
+from refgc.dataset.lock import only_run
 from refgc.errors import EngineError, InputError
 from refgc.hub import LORA_FILE
 from refgc.imaging.image import open_image
 from refgc.model import weights
+from refgc.model.engine import DiffusionEngine
+from refgc.model.loading import Sources
 from refgc.model.pipeline import RefGCSR2KleinPipeline, RefGCSR2Pipeline
+from refgc.model.settings import DenoisingSettings
 from refgc.training import checkpoint
 from refgc.training.cache import open_cache
 from refgc.training.loop import Training, prepare
 from refgc.training.order import Pass
 from refgc.training.processes import Processes
 from refgc.training.refiner import Refiner, run_refiner
+from refgc.training.samples import load_pictures, read_samples
 from refgc.training.settings import RefinerRun
 from tests.support.training_run import fill_here, tiny_run
 
@@ -172,6 +178,47 @@ def test_a_run_ends_with_an_adapter_that_the_pipeline_loads(finished: RefinerRun
     name, number = next((name, number) for number, name in enumerate(tensors) if name.endswith("to_q.high_frequency_B"))
     assert number > 0
     assert not torch.equal(tensors[name], last[f"trained.{name}"])
+
+
+def test_the_engine_refines_with_the_adapter(
+    finished: RefinerRun, tiny_base: Path, triplets: Path, tmp_path: Path
+) -> None:
+    """As `refgc refine --engine diffusion` does; with experts that have learnt nothing another picture comes out."""
+    untrained = Refiner(finished, tiny_base, open_cache(finished), CPU)
+    untrained.save_adapter(tmp_path)
+    request = load_pictures(triplets, read_samples(finished.data, "validation")[0]).request
+    small = DenoisingSettings(width=64, height=64, num_inference_steps=2)
+    learnt, nothing = (
+        DiffusionEngine(Sources(str(tiny_base), str(adapter)), device="cpu", settings=small).refine(request)
+        for adapter in (Path(finished.folder) / "adapter", tmp_path)
+    )
+    assert learnt.image.size == (64, 64)
+    assert not np.array_equal(learnt.image.pixels, nothing.image.pixels)
+
+
+def test_one_run_at_a_time_works_in_a_folder(finished: RefinerRun) -> None:
+    with only_run(Path(finished.folder)), pytest.raises(InputError, match="Another run writes into"):
+        run_refiner(finished)
+
+
+def test_a_run_that_is_stopped_ends_with_a_checkpoint(cached: RefinerRun, tmp_path: Path) -> None:
+    settings = changed(cached, tmp_path, checkpoints={"every": 100}, validation={"every": 0})
+
+    def stop(stage: str, fraction: float) -> None:
+        if stage.startswith("step 3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_refiner(settings, progress=stop)
+    _, training = opened(settings)
+    assert training.step == 3
+    assert len(lines_of(settings)) == 3
+
+
+def test_a_tracker_that_is_not_installed_is_one_sentence(cached: RefinerRun, tmp_path: Path) -> None:
+    wanted = changed(cached, tmp_path, tracking={"trackers": ("trackio",)})
+    with pytest.raises(EngineError, match="pip install trackio, or take it out"):
+        run_refiner(wanted)
 
 
 def test_a_run_that_has_ended_trains_nothing_again(finished: RefinerRun) -> None:
