@@ -96,8 +96,11 @@ def test_two_processes_have_the_figures_of_one(
     for number, steps in enumerate((2, 4)):
         spawn(train_shared, (two, shards, steps, port + number), PROCESSES)
     for line, other in zip(lines_of(two), lines_of(one), strict=True):
-        for table in ("loss", "gradient_norm", "validation"):
-            assert line.get(table) == pytest.approx(other.get(table), abs=1e-3 if table == "validation" else 1e-4)
+        for table in ("loss", "gradient_norm"):
+            assert line[table] == pytest.approx(other[table], abs=1e-4)
+        # An outline may turn on one level of a picture, and is not compared.
+        for name in ("psnr", "ssim", "high_frequencies") if "validation" in other else ():
+            assert line["validation"][name] == pytest.approx(other["validation"][name], abs=1e-3)
     for name in NAMES:
         found, expected = (load_file(Path(run.folder) / "adapter" / name / LORA_FILE) for run in (two, one))
         assert found.keys() == expected.keys()
