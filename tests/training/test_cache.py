@@ -66,7 +66,7 @@ def test_the_truth_lies_over_the_generated_picture(place: tuple[int, int]) -> No
     assert differences.mean() < 1.5
     shifted = np.abs(crops.truth[:, 4:].astype(np.float32) - crops.generated[:, :-4])
     assert differences.mean() < shifted.mean() / 2
-    mask = crop(np.repeat(np.uint8(255 * small.values)[..., None], 3, 2), windows.generated_window, (128, 128))
+    mask = crop(np.repeat((255 * small.values).astype(np.uint8)[..., None], 3, 2), windows.generated_window, (128, 128))
     assert np.abs(mask[..., 0] / 255 - crops.truth_mask).mean() < 0.03
 
 
