@@ -168,11 +168,11 @@ def test_the_object_counts_by_its_area(generator_cached: GeneratorRun, tmp_path:
     batch = plain.batch(Pass(0, (0, 1)), CPU)
     velocity = plain._step._velocity(batch)
     half = batch.noise.shape[3] // 2
-    right = [one[..., half:] for one in (velocity, batch.ground_truth, batch.noise)]
-    torch.testing.assert_close(plain.module(batch).total, flow_matching_loss(*right))
-    expected = flow_matching_loss(*right, batch.object_mask)
+    ours, clean, noise = (one[..., half:] for one in (velocity, batch.ground_truth, batch.noise))
+    torch.testing.assert_close(plain.module(batch).total, flow_matching_loss(ours, clean, noise))
+    expected = flow_matching_loss(ours, clean, noise, batch.object_mask)
     torch.testing.assert_close(weighted.module(batch).total, expected)
-    assert not torch.allclose(expected, flow_matching_loss(*right))
+    assert not torch.allclose(expected, flow_matching_loss(ours, clean, noise))
 
 
 def test_dropped_conditions(generator_cached: GeneratorRun, tmp_path: Path) -> None:  # noqa: F811
