@@ -31,9 +31,11 @@ from refgc.training.generator import run_generator
 from refgc.training.generator_cache import conditions_of, open_cache, read_split
 from refgc.training.order import Pass, generator_for
 from refgc.training.settings import GeneratorRun
+from tests.support.command import assert_one_sentence, run_inside
 from tests.support.generator_run import changed, generator_cached, generator_parts, lines_of, opened  # noqa: F401
 from tests.support.tiny_diptych import tiny_canny, tiny_diptych, tiny_inpainting, watched
 from tests.support.tiny_models import tiny_transformer
+from tests.support.training_run import write_run
 
 CPU = torch.device("cpu")
 
@@ -101,7 +103,7 @@ def test_gradients_reach_both_loras_and_nothing_else(
         learning = {name for name, parameter in task.module.named_parameters() if parameter.grad is not None}
         assert learning == {f"controlnets.{name}" for name, _ in task.trained()}
         # The factors A get a gradient as soon as B is not 0 any more.
-        still = [name for name, one in task.trained() if "lora_B" in name and not one.grad.any()]
+        still = [name for name, one in task.trained() if "lora_B" in name and (one.grad is None or not one.grad.any())]
         assert not still
         training.optimiser.step()
         training.schedule.step()
@@ -136,6 +138,28 @@ def test_loras_are_precise_on_an_imprecise_base_and_the_seed_decides_them() -> N
     assert all(tensor.dtype == torch.float32 for tensor in one.values())
     assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
     assert any(not torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_half_precision_trains_loras_in_single_precision(generator_cached: GeneratorRun, tmp_path: Path) -> None:  # noqa: F811
+    """As on a GPU: base and embeddings in bfloat16, latents and LoRAs in float32."""
+    task, training = opened(changed(generator_cached, tmp_path, optimisation={"warmup": 0}))
+    batch = task.batch(Pass(0, (0,)), CPU)
+    precise = task.module(batch).total.item()
+    half = DiptychStep(
+        task._step.transformer.bfloat16(), task.controlnets.bfloat16(), guidance=3.5, object_weighted=False
+    )
+    for _, parameter in task.trained():
+        parameter.data = parameter.data.float()
+    found = []
+    for _ in range(10):
+        terms = half(batch)
+        terms.total.backward()
+        assert all(one.grad is not None and one.grad.dtype == torch.float32 for _, one in task.trained())
+        training.optimiser.step()
+        training.optimiser.zero_grad()
+        found.append(terms.total.item())
+    assert found[0] == pytest.approx(precise, rel=0.05)
+    assert found[-1] < 0.95 * found[0]
 
 
 def moved_target(batch: DiptychBatch, columns: slice) -> DiptychBatch:
@@ -317,3 +341,16 @@ def test_parts_that_do_not_go_together_are_one_sentence(
 def test_pairs_of_the_other_split_are_not_learnt_from(generator_cached: GeneratorRun) -> None:  # noqa: F811
     assert [pair.id for pair in read_split(generator_cached.data, "train")] == [f"p{number}" for number in range(5)]
     assert [pair.id for pair in read_split(generator_cached.data, "validation")] == ["p5"]
+
+
+def test_the_command_tries_everything_in_two_steps(generator_cached: GeneratorRun, tmp_path: Path) -> None:  # noqa: F811
+    settings = changed(generator_cached, tmp_path / "run", optimisation={"warmup": 0})
+    file = write_run(tmp_path / "run.toml", settings.model_dump(mode="json", exclude_none=True))
+    done = run_inside("train", "generator", file, "--max-steps", "2", REFGC_DEVICE="cpu")
+    assert done.returncode == 0, done.stderr
+    assert f"REFGC_DIPTYCH_LORAS={tmp_path / 'run' / 'adapter'} refgc dataset triplets" in done.stdout + done.stderr
+    assert [line["step"] for line in lines_of(settings)] == [1, 2]
+    assert "outline_overlap" in lines_of(settings)[-1]["validation"]
+    assert list((tmp_path / "run" / "pictures" / "step_00000002").iterdir())
+    assert checkpoint.checkpoints(tmp_path / "run")
+    assert_one_sentence(run_inside("train", "refiner", file), 2, "is of the kind 'generator'; give a file of a refiner")
