@@ -14,11 +14,17 @@ Settings = Annotated[
     Path, typer.Argument(metavar="FILE", help="The settings of the run, as `refgc train init` prints.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+MaxSteps = Annotated[
+    int | None, typer.Option(min=1, help="Stop after so many steps of the run; 2 is a trial of everything.")
+]
+Push = Annotated[
+    str | None, typer.Option(metavar="REPO", help="Publish the adapter on the Hugging Face Hub afterwards.")
+]
 
 train = typer.Typer(
     cls=Group,
     name="train",
-    help="Train FreqMoLE on triplets: cache, train, and end with an adapter.",
+    help="Train FreqMoLE on triplets, or DipRefGC on pairs: cache, train, and end with an adapter.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -31,7 +37,9 @@ def _begin(debug: bool) -> None:
     silence_libraries()
 
 
-def init(kind: Annotated[str, typer.Argument(help="What is to be trained: refiner.")], *, debug: Debug = False) -> None:
+def init(
+    kind: Annotated[str, typer.Argument(help="What is to be trained: refiner or generator.")], *, debug: Debug = False
+) -> None:
     """Print a file with every setting at its default, and above each what it means."""
     _begin(debug)
     from refgc.training.settings import initial_file
@@ -43,26 +51,27 @@ def cache(file: Settings, *, quiet: Quiet = False, debug: Debug = False) -> None
     """Make latents and prompt embeddings of all samples; run it again to go on where it was."""
     _begin(debug)
     from refgc.terminal import stage_bar
-    from refgc.training.cache import fill_cache
-    from refgc.training.settings import RefinerRun, read_run
+    from refgc.training import cache as refiner_cache
+    from refgc.training import generator_cache
+    from refgc.training.settings import GeneratorRun, RefinerRun, read_any_run
 
-    settings = read_run(file, RefinerRun)
+    settings = read_any_run(file)
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
-        count = fill_cache(settings, stoppable(bar))
+        if isinstance(settings, GeneratorRun):
+            folder, count = settings.data.cache, generator_cache.fill_cache(settings, stoppable(bar))
+        else:
+            assert isinstance(settings, RefinerRun), "there are two kinds"
+            folder, count = settings.data.cache, refiner_cache.fill_cache(settings, stoppable(bar))
         check_stopped()
     if not quiet:
-        tell(f"{settings.data.cache}: {count.made} files made, {count.earlier} there before.")
+        tell(f"{folder}: {count.made} files made, {count.earlier} there before.")
 
 
 def refiner(
     file: Settings,
     *,
-    max_steps: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many steps of the run; 2 is a trial of everything.")
-    ] = None,
-    push: Annotated[
-        str | None, typer.Option(metavar="REPO", help="Publish the adapter on the Hugging Face Hub afterwards.")
-    ] = None,
+    max_steps: MaxSteps = None,
+    push: Push = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -91,6 +100,35 @@ def refiner(
             tell(address)
 
 
+def generator(
+    file: Settings, *, max_steps: MaxSteps = None, push: Push = None, quiet: Quiet = False, debug: Debug = False
+) -> None:
+    """Train DipRefGC, which draws LRGIs; run it again to go on after the newest checkpoint."""
+    _begin(debug)
+    from refgc.diptych.sources import LORAS
+    from refgc.terminal import stage_bar
+    from refgc.training.finish import publish
+    from refgc.training.generator import run_generator
+    from refgc.training.generator_finish import COMMIT
+    from refgc.training.processes import is_leader
+    from refgc.training.settings import GeneratorRun, read_run
+
+    settings = read_run(file, GeneratorRun)
+    # Of several processes the first one shows the bar.
+    quiet = quiet or not is_leader()
+    with native_messages_off(), stage_bar(quiet=quiet) as bar:
+        made = run_generator(settings, max_steps=max_steps, progress=stoppable(bar))
+        check_stopped()
+    if made is None:
+        return  # another process tells
+    if not quiet:
+        tell(f"{made}: the LoRAs; `{LORAS}={made} refgc dataset triplets` uses them.")
+    if push is not None:
+        address = publish(made, push, COMMIT)
+        if not quiet:
+            tell(address)
+
+
 def estimate(
     file: Settings,
     *,
@@ -107,5 +145,5 @@ def estimate(
 
 
 # In the order in which they are used.
-for command in (init, estimate, cache, refiner):
+for command in (init, estimate, cache, refiner, generator):
     train.command(cls=Command)(command)

@@ -169,7 +169,7 @@ def objective(
     shown = ground_truth_mask.flatten(1).any(dim=1) & reference_mask.flatten(1).any(dim=1)
     with torch.no_grad():
         others = (
-            _of_each(
+            of_each(
                 lambda one: flow_matching_loss(
                     velocity[one],
                     ground_truth[one],
@@ -179,15 +179,15 @@ def objective(
                 sigma,
             ),
             lows,
-            _of_each(lambda one: _alignment_of(one, attention_maps, ground_truth_mask, ground_truth), sigma),
+            of_each(lambda one: _alignment_of(one, attention_maps, ground_truth_mask, ground_truth), sigma),
         )
         everyone = torch.ones_like(shown)
-        others_by_sigma = torch.stack([_by_sigma(values.detach(), everyone, sigma) for values in others])
-        high_by_sigma = _by_sigma(distances.detach(), shown, sigma)
+        others_by_sigma = torch.stack([sums_by_sigma(values.detach(), everyone, sigma) for values in others])
+        high_by_sigma = sums_by_sigma(distances.detach(), shown, sigma)
     return ObjectiveTerms(total, flow_matching, low, high, alignment, high_by_sigma, others_by_sigma)
 
 
-def _of_each(term: Callable[[slice], Tensor], sigma: Tensor) -> Tensor:
+def of_each(term: Callable[[slice], Tensor], sigma: Tensor) -> Tensor:
     """A term that is a mean over the batch, of each sample alone; (batch,)."""
     return torch.stack([term(slice(number, number + 1)) for number in range(len(sigma))])
 
@@ -197,7 +197,7 @@ def _alignment_of(one: slice, maps: Collection[AlignmentMaps], mask: Tensor, gro
     return attention_alignment_loss(cut, mask[one], (ground_truth.shape[2], ground_truth.shape[3]))
 
 
-def _by_sigma(values: Tensor, counted: Tensor, sigma: Tensor) -> Tensor:
+def sums_by_sigma(values: Tensor, counted: Tensor, sigma: Tensor) -> Tensor:
     """Sum and number of the values of those samples that count, in each bin of sigma, (`SIGMA_BINS`, 2)."""
     bins = (sigma * SIGMA_BINS).long().clamp(0, SIGMA_BINS - 1)
     sums = values.new_zeros(SIGMA_BINS, 2)

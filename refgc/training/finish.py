@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from refgc.model.sharding import is_first_process, is_sharded
 from refgc.training.loop import Training
 from refgc.training.order import Order
 from refgc.training.records import Records
-from refgc.training.settings import RefinerRun, resuming_settings
+from refgc.training.settings import RefinerRun, TrainingRun, resuming_settings
 
 ADAPTER, LORA, CURVES = "adapter", "lora", "curves.png"
 # A LoRA and the experts compute the same in another order. Of the loss they may differ by this share: much more than
@@ -81,11 +82,12 @@ def finish(training: Training, freqmole: FreqMoLE, settings: RefinerRun, records
     return folder / ADAPTER
 
 
-def publish(adapter: Path, repository: str) -> str:
+def publish(adapter: Path, repository: str, message: str = "FreqMoLE experts and gates") -> str:
     """Upload the folder of an adapter, with its card and curves, in one commit.
 
     Args:
         adapter: the folder.
+        message: of the commit.
         repository: its name on the Hugging Face Hub, such as "user/adapter"; made where it does not exist.
 
     Returns:
@@ -97,7 +99,7 @@ def publish(adapter: Path, repository: str) -> str:
     with in_one_sentence(repository, "The adapter", InputError):
         hub = HfApi()
         full_name = hub.create_repo(repository, exist_ok=True).repo_id
-        commit = hub.upload_folder(repo_id=full_name, folder_path=adapter, commit_message="FreqMoLE experts and gates")
+        commit = hub.upload_folder(repo_id=full_name, folder_path=adapter, commit_message=message)
     return str(commit.commit_url)
 
 
@@ -131,17 +133,33 @@ def _check_lora(training: Training, freqmole: FreqMoLE, file: Path) -> None:
 
 
 def _write_card(folder: Path, freqmole: FreqMoLE, settings: RefinerRun, steps: int, records: Records) -> None:
+    text = card_section(folder, settings, steps, records, data=_data(settings), drawn=DRAWN)
+    write_whole(folder / weights.CARD_FILE, (str(model_card(freqmole.config, folder.resolve().name)) + text).encode())
+
+
+def card_section(
+    folder: Path, settings: TrainingRun, steps: int, records: Records, *, data: str, drawn: Sequence[str]
+) -> str:
+    """The section of a card on the training; the picture of the losses is written beside the card.
+
+    Args:
+        folder: of the card.
+        settings: of the run.
+        steps: that were taken.
+        records: with the losses of all steps.
+        data: what was learnt from, in one sentence without its full stop.
+        drawn: names of the losses that are told and drawn.
+    """
     lines = list(records.read())
-    write_whole(folder / CURVES, encoded(Image(picture_of_losses(lines)), CURVES))
-    text = CARD.format(
+    write_whole(folder / CURVES, encoded(Image(picture_of_losses(lines, drawn)), CURVES))
+    return CARD.format(
         steps=steps,
         batch_size=settings.run.batch_size,
-        data=_data(settings),
+        data=data,
         curves=CURVES,
-        last=_last(lines),
+        last=_last(lines, drawn),
         settings=_changed(settings),
     )
-    write_whole(folder / weights.CARD_FILE, (str(model_card(freqmole.config, folder.resolve().name)) + text).encode())
 
 
 def _data(settings: RefinerRun) -> str:
@@ -159,27 +177,27 @@ def _data(settings: RefinerRun) -> str:
     return one_line(f"{len(entries)} triplets on {objects} objects; LRGIs by {by}; under {under}")
 
 
-def _last(lines: list[dict[str, Any]]) -> str:
+def _last(lines: list[dict[str, Any]], drawn: Sequence[str]) -> str:
     """The last figures, in one line."""
     if not lines:
         return ""
-    told = ", ".join(f"{name} {lines[-1]['loss'][name]:.4f}" for name in DRAWN)
+    told = ", ".join(f"{name} {lines[-1]['loss'][name]:.4f}" for name in drawn)
     scores: dict[str, float] = next((line["validation"] for line in reversed(lines) if "validation" in line), {})
     return f"Last losses: {told}." + "".join(f" Validation {name}: {value:.3f}." for name, value in scores.items())
 
 
-def _changed(settings: RefinerRun) -> str:
+def _changed(settings: TrainingRun) -> str:
     """The settings that decide what is learnt and differ from their defaults, as TOML without tables."""
-    usual = resuming_settings(RefinerRun())
+    usual = resuming_settings(type(settings)())
     changed = {name: value for name, value in resuming_settings(settings).items() if value != usual.get(name)}
     return "\n".join(f"{name} = {json.dumps(value)}" for name, value in changed.items())
 
 
-def picture_of_losses(lines: list[dict[str, Any]]) -> Bytes:
-    """One panel for each term, from 0 to its largest value, over all steps; uint8 RGB."""
+def picture_of_losses(lines: list[dict[str, Any]], drawn: Sequence[str] = DRAWN) -> Bytes:
+    """One panel for each term drawn, from 0 to its largest value, over all steps; uint8 RGB."""
     width, height = PANEL
     panels = []
-    for name in DRAWN:
+    for name in drawn:
         values = np.array([line["loss"][name] for line in lines], np.float64)
         panel = np.full((height, width, 3), 255, np.uint8)
         largest = float(values.max()) if len(values) else 0.0

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from refgc.dataset.lock import only_run
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError, quoted
+from refgc.imaging.files import make_folder
 from refgc.training import checkpoint
 from refgc.training.optimisation import MovingAverage, gradient_norm, make_optimiser, make_schedule
 from refgc.training.order import Order, Pass, check_processes
-from refgc.training.processes import Processes
+from refgc.training.processes import Processes, is_leader
 from refgc.training.records import Records, memory_gib
 from refgc.training.settings import TrainingRun
 
@@ -97,6 +100,9 @@ class Task(Protocol):
         ...
 
 
+Kind = TypeVar("Kind", bound=Task)
+
+
 @dataclass(slots=True)
 class Training:
     """A run in memory, at some step.
@@ -147,6 +153,53 @@ def prepare(task: Task, settings: TrainingRun, processes: Processes) -> Training
     if found:
         _resume(training, found[-1])
     return training
+
+
+def run_to_end(
+    settings: TrainingRun,
+    make_task: Callable[[Processes], Kind],
+    finish: Callable[[Kind, Training, Records], Path],
+    *,
+    quantized: bool,
+    advice: str,
+    max_steps: int | None = None,
+    progress: Progress = no_progress,
+) -> Path | None:
+    """Takes the steps of a run that are left, after its newest checkpoint where there is one, and finishes it.
+
+    Args:
+        settings: of the run.
+        make_task: loads what is trained.
+        finish: writes what was trained, and returns its folder.
+        quantized: whether the base is, which FSDP2 cannot shard.
+        advice: what to do where the GPU's memory is not enough.
+        max_steps: as for `train`.
+        progress: told of each step.
+
+    Returns:
+        What `finish` returns; None in all processes but the first.
+
+    Raises:
+        InputError: another run is at work in the folder, or as for `prepare` and `train`.
+        EngineError: as for `prepare` and `train`, or the GPU's memory is not enough.
+        OSError: the disk is full; the newest checkpoint stays as it was.
+    """
+    folder = Path(settings.folder)
+    make_folder(folder)
+    with only_run(folder) if is_leader() else nullcontext():
+        processes = Processes(folder, settings.tracking, quantized=quantized)
+        task = make_task(processes)
+        training = prepare(task, settings, processes)
+        records = Records(folder, processes, settings.tracking, training.step)
+        try:
+            train(training, records, max_steps=max_steps, progress=progress)
+            made = finish(task, training, records)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(f"The memory of the GPU is not enough; {advice}.") from error
+        finally:
+            processes.end()
+            gc.collect()
+    return made if processes.is_first else None
 
 
 def train(

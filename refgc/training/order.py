@@ -11,11 +11,13 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from refgc.errors import InputError
+from refgc.model.backbones.base import Backbone
 from refgc.training.settings import NoiseSettings, RunSettings
 
 
@@ -136,6 +138,21 @@ def draw(
     if settings.sampling == "logit-normal":
         level = torch.sigmoid(settings.mean + settings.deviation * normal).item()
     return Draws(generator, level, reference < drop_reference, prompt < drop_prompt)
+
+
+def shifted(level: float, backbone: Backbone, scheduler: Any, *, steps: int, tokens: int) -> Tensor:
+    """A noise level as the base's own scheduler shifts it at inference; a tensor without dimensions.
+
+    Args:
+        level: in (0, 1).
+        backbone: of the base.
+        scheduler: of the base; its sigmas are replaced.
+        steps: of the whole noise schedule.
+        tokens: of the noise.
+    """
+    backbone.set_timesteps(scheduler, [level], steps=steps, tokens=tokens, device=torch.device("cpu"))
+    sigma: Tensor = scheduler.sigmas[0]
+    return sigma.clone()
 
 
 def generator_for(seed: int, epoch: int, what: str) -> torch.Generator:

@@ -17,6 +17,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from refgc.errors import EngineError, InputError
+from refgc.flux.placement import Placement
+from refgc.flux.speed import Quantization
 from refgc.settings import settings as environment
 from refgc.training.settings import TrackingSettings
 
@@ -115,6 +117,21 @@ class Processes:
 def is_leader() -> bool:
     """Whether this is the first process, also before it has joined the others."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def placement_for(quantization: Quantization, device: torch.device, *, in_main_memory: bool = False) -> Placement:
+    """Where and how a base is loaded for training: bf16 for a GPU, float32 for a CPU, or 8 bits for either."""
+    return Placement(
+        device=torch.device("cpu") if in_main_memory else device,
+        dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+        quantization=quantization,
+        offload="none",
+        text_device=device,
+        keeps_text_encoders=False,
+        fuses_before_quantizing=False,
+        reason="The whole model lies on the device that it is trained on.",
+        needed=0,
+    )
 
 
 def shard(module: nn.Module, blocks: Iterable[nn.Module], device: str) -> nn.Module:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +13,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
 from refgc import hub
-from refgc.dataset.lock import only_run
 from refgc.engine import Progress, no_progress
-from refgc.errors import EngineError
-from refgc.flux.placement import Placement
 from refgc.flux.reading import load_transformer, reading
-from refgc.imaging.files import make_folder
 from refgc.model import weights
 from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
 from refgc.model.loading import pipeline_class
@@ -28,12 +22,14 @@ from refgc.model.objective import ObjectiveTerms
 from refgc.model.sharding import is_first_process, is_sharded
 from refgc.model.tokens import PATCH
 from refgc.model.training_step import TrainingBatch, TrainingStep
-from refgc.training.cache import Cache, CachedSample, open_cache, read_latents, read_prompt
+from refgc.training.cache import open_cache
+from refgc.training.cache_files import Cache, CachedSample, read_latents, read_prompt
 from refgc.training.finish import finish
-from refgc.training.loop import prepare, train
-from refgc.training.order import Draws, Pass, draw, generator_for
-from refgc.training.processes import Processes, is_leader
+from refgc.training.loop import run_to_end
+from refgc.training.order import Draws, Pass, draw, generator_for, shifted
+from refgc.training.processes import Processes, placement_for
 from refgc.training.records import Records
+from refgc.training.samples import Sample
 from refgc.training.settings import RefinerRun, resuming_settings
 from refgc.training.validation import validate
 
@@ -51,7 +47,7 @@ class Refiner:
     """
 
     def __init__(
-        self, settings: RefinerRun, base: Path, cache: Cache, device: torch.device, *, shards: bool = False
+        self, settings: RefinerRun, base: Path, cache: Cache[Sample], device: torch.device, *, shards: bool = False
     ) -> None:
         """Loads the transformer and puts the experts into it; VAE and text encoders stay on the disk.
 
@@ -70,7 +66,7 @@ class Refiner:
         self._cache = cache
         made_of = pipeline_class(base)
         self._backbone = made_of.backbone
-        placement = placement_for(settings, device, in_main_memory=shards)
+        placement = placement_for(settings.model.quantization, device, in_main_memory=shards)
         transformer = load_transformer(
             base, placement, quantizes=placement.quantization != "none", network=self._backbone.network
         )
@@ -171,14 +167,9 @@ class Refiner:
     def _sigma(self, draws: Draws, latents: Tensor) -> Tensor:
         if not self._settings.noise.shift:
             return torch.tensor(draws.level)
-        # The base's scheduler shifts its own sigmas in this way at inference.
         steps = self._backbone.schedule(_described(self._base)).steps
         tokens = latents.shape[1] * latents.shape[2] // PATCH**2
-        self._backbone.set_timesteps(
-            self._scheduler, [draws.level], steps=steps, tokens=tokens, device=torch.device("cpu")
-        )
-        sigma: Tensor = self._scheduler.sigmas[0]
-        return sigma.clone()
+        return shifted(draws.level, self._backbone, self._scheduler, steps=steps, tokens=tokens)
 
 
 def run_refiner(settings: RefinerRun, *, max_steps: int | None = None, progress: Progress = no_progress) -> Path | None:
@@ -198,33 +189,24 @@ def run_refiner(settings: RefinerRun, *, max_steps: int | None = None, progress:
         EngineError: the base cannot be loaded, a library is missing, or the loss is no number.
         OSError: the disk is full; the newest checkpoint stays as it was.
     """
-    folder = Path(settings.folder)
-    make_folder(folder)
-    with only_run(folder) if is_leader() else nullcontext():
-        return _run(settings, folder, max_steps, progress)
 
+    def make_task(processes: Processes) -> Refiner:
+        progress("checking the cache", 0.0)
+        cache = open_cache(settings)
+        base = hub.fetch(settings.model.base, hub.BASE, hub.PIPELINE_FILES)
+        progress("loading the model", 0.0)
+        return Refiner(settings, base, cache, processes.device, shards=processes.shards)
 
-def _run(settings: RefinerRun, folder: Path, max_steps: int | None, progress: Progress) -> Path | None:
-    processes = Processes(folder, settings.tracking, quantized=settings.model.quantization != "none")
-    progress("checking the cache", 0.0)
-    cache = open_cache(settings)
-    base = hub.fetch(settings.model.base, hub.BASE, hub.PIPELINE_FILES)
-    progress("loading the model", 0.0)
-    task = Refiner(settings, base, cache, processes.device, shards=processes.shards)
-    training = prepare(task, settings, processes)
-    records = Records(folder, processes, settings.tracking, training.step)
-    try:
-        train(training, records, max_steps=max_steps, progress=progress)
-        made = finish(training, task.freqmole, settings, records)
-    except torch.OutOfMemoryError as error:
-        raise EngineError(
-            "The memory of the GPU is not enough; set a smaller working_size or samples_at_once, "
-            'gradient_checkpointing, or quantization = "int8" (`refgc train estimate` tells what a run takes).'
-        ) from error
-    finally:
-        processes.end()
-        gc.collect()
-    return made if processes.is_first else None
+    return run_to_end(
+        settings,
+        make_task,
+        lambda task, training, records: finish(training, task.freqmole, settings, records),
+        quantized=settings.model.quantization != "none",
+        advice="set a smaller working_size or samples_at_once, gradient_checkpointing, or quantization = "
+        '"int8" (`refgc train estimate` tells what a run takes)',
+        max_steps=max_steps,
+        progress=progress,
+    )
 
 
 def adapter_config(settings: RefinerRun, base: Path) -> FreqMoLEConfig:
@@ -244,21 +226,6 @@ def adapter_config(settings: RefinerRun, base: Path) -> FreqMoLEConfig:
     if model.guidance is not None:
         options["guidance"] = model.guidance
     return pipeline_class(base).backbone.adapter_config(**options)
-
-
-def placement_for(settings: RefinerRun, device: torch.device, *, in_main_memory: bool = False) -> Placement:
-    """Where and how the base is loaded for training: bf16 for a GPU, float32 for a CPU, or 8 bits for either."""
-    return Placement(
-        device=torch.device("cpu") if in_main_memory else device,
-        dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
-        quantization=settings.model.quantization,
-        offload="none",
-        text_device=device,
-        keeps_text_encoders=False,
-        fuses_before_quantizing=False,
-        reason="The whole model lies on the device that it is trained on.",
-        needed=0,
-    )
 
 
 def _described(base: Path) -> Any:

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from refgc.dataset.settings import read_toml
+from refgc.diptych.conditions import panel_size
+from refgc.diptych.settings import DrawingSettings
+from refgc.diptych.sources import CANNY_CONTROLNET, FLUX_DEV, INPAINTING_CONTROLNET, PUBLISHED
 from refgc.errors import InputError, first_fault, quoted
 from refgc.flux.prompts import INSTRUCTION, OBJECT
 from refgc.hub import FLUX_KONTEXT
@@ -202,6 +205,11 @@ class TrainingRun(Table):
     tracking: TrackingSettings = TrackingSettings()
     workers: WorkerSettings = WorkerSettings()
 
+    # What may differ between a checkpoint and the run that goes on from it: it changes no step that was taken.
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"folder", "checkpoints", "validation", "tracking", "workers", "run.steps", "data.cache", "data.dataset"}
+    )
+
 
 class RefinerRun(TrainingRun):
     """FreqMoLE on a frozen base, from triplets."""
@@ -214,13 +222,89 @@ class RefinerRun(TrainingRun):
     learning: OptimiserSettings = OptimiserSettings()
     validation: ValidationSettings = ValidationSettings()
 
-    # What may differ between a checkpoint and the run that goes on from it: it changes no step that was taken.
-    FREE: ClassVar[frozenset[str]] = frozenset(
-        {"folder", "checkpoints", "validation", "tracking", "workers", "run.steps", "data.cache", "data.dataset"}
+
+class GeneratorDataSettings(Table):
+    """Which pairs are learnt from. Their conditions are built by the code that builds them at inference."""
+
+    dataset: str = Field(default="my-dataset", description="folder of the dataset, as `refgc dataset` makes it")
+    unreviewed: bool = Field(default=False, description="take pairs as well that too few people have looked at")
+    cache: str = Field(default="my-dataset-cache", description="folder for latents and prompt embeddings")
+    panel_size: Size | None = Field(
+        default=None,
+        description="width and height of each panel, multiples of 16; without it as at inference: 512x512 as in the "
+        "paper for a square HRGT, and about as many pixels for others",
+    )
+    drop_edges: Chance = Field(
+        default=0.0, description="probability that a sample is learnt without its edges: zeros take their place"
+    )
+    drop_prompt: Chance = Field(default=0.0, description="probability that a sample is learnt with an empty prompt")
+
+    @field_validator("panel_size")
+    @classmethod
+    def _multiples(cls, size: Size | None) -> Size | None:
+        return None if size is None else panel_size(size, size)
+
+
+class GeneratorModelSettings(Table):
+    """What is trained, and on which base."""
+
+    base: str = Field(default=FLUX_DEV, description="folder or Hub repository of FLUX.1-dev")
+    inpainting_controlnet: str = Field(
+        default=PUBLISHED[INPAINTING_CONTROLNET],
+        description="its ControlNet for the content, likewise",
+    )
+    canny_controlnet: str = Field(
+        default=PUBLISHED[CANNY_CONTROLNET], description="its ControlNet for the pose, likewise"
+    )
+    quantization: Literal["none", "int8"] = Field(
+        default="none", description='of the transformer alone: "none" for bf16, or "int8" for weights of 8 bits'
+    )
+    rank: Positive = Field(default=16, description="of both LoRAs; the paper's is not known to us")
+    lora_alpha: Annotated[int, Field(gt=0)] = Field(default=16, description="the LoRAs are scaled by lora_alpha / rank")
+    projections: Literal["all", "attention"] = Field(
+        default="all", description='of the ControlNets\' blocks that get a LoRA: "all", or those of the "attention"'
+    )
+    guidance: Annotated[float, Field(ge=0)] = Field(
+        default=DrawingSettings().guidance_scale, description="distilled guidance; that of inference by default"
+    )
+    gradient_checkpointing: bool = Field(
+        default=True, description="compute each block again in the backward pass: a third more time, far less memory"
     )
 
 
-KINDS: Mapping[str, type[TrainingRun]] = {"refiner": RefinerRun}
+class GeneratorObjectiveSettings(Table):
+    """What is minimised: flow matching on the right panel."""
+
+    object_weighted: bool = Field(
+        default=False, description="the object's latents count by panel area / object area, as in ImageCritic"
+    )
+
+
+class LoraSettings(Table):
+    """How fast the LoRAs learn. The paper's values are not known to us; these are our choice."""
+
+    learning_rate: float = Field(default=1e-4, gt=0, description="of both LoRAs")
+    weight_decay: float = Field(default=0.0, ge=0, description="of both LoRAs")
+
+
+class GeneratorValidationSettings(ValidationSettings):
+    """Pairs of the validation split whose LRGIs are drawn in between."""
+
+    steps: Positive = Field(default=DrawingSettings().num_inference_steps, description="of the denoising")
+
+
+class GeneratorRun(TrainingRun):
+    """LoRA on DipRefGC's two ControlNets, from pairs."""
+
+    kind: Literal["generator"] = Field(default="generator", description="what is trained")
+    data: GeneratorDataSettings = GeneratorDataSettings()
+    model: GeneratorModelSettings = GeneratorModelSettings()
+    objective: GeneratorObjectiveSettings = GeneratorObjectiveSettings()
+    learning: LoraSettings = LoraSettings()
+    validation: GeneratorValidationSettings = GeneratorValidationSettings()
+
+
+KINDS: Mapping[str, type[TrainingRun]] = {"refiner": RefinerRun, "generator": GeneratorRun}
 """The settings of each kind of run, by what its file says."""
 
 Run = TypeVar("Run", bound=TrainingRun)
@@ -250,6 +334,18 @@ def read_run(file: Path, kind: type[Run]) -> Run:
         raise InputError(f"The setting {field or 'file'} cannot be used: {fault}.") from error
 
 
+def read_any_run(file: Path) -> TrainingRun:
+    """The settings of a run of whatever kind its file says.
+
+    Raises:
+        InputError: as for `read_run`, or there is no such kind.
+    """
+    kind = read_toml(file).get("kind", "refiner")
+    if kind not in KINDS:
+        raise InputError(f"{quoted(str(file))} is of the kind {quoted(kind)}; choose {' or '.join(KINDS)}.")
+    return read_run(file, KINDS[kind])
+
+
 def initial_file(kind: str) -> str:
     """A TOML file with every setting of a kind of run at its default, and above each what it means.
 
@@ -272,7 +368,7 @@ def initial_file(kind: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def resuming_settings(run: RefinerRun) -> dict[str, Any]:
+def resuming_settings(run: TrainingRun) -> dict[str, Any]:
     """The settings that a checkpoint and a run that goes on from it must have in common, flat by their names."""
     content = run.model_dump(mode="json")
     flat = {

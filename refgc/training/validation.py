@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from refgc.imaging.arrays import Bytes, bicubic
 from refgc.model.freqmole import FreqMoLE
 from refgc.model.loading import pipeline_class
 from refgc.model.settings import DenoisingSettings
-from refgc.training.cache import Cache, read_prompt
+from refgc.training.cache_files import Cache, read_prompt
 from refgc.training.processes import gathered
 from refgc.training.records import Records
-from refgc.training.samples import Pictures, load_pictures
+from refgc.training.samples import Pictures, Sample, load_pictures
 from refgc.training.settings import RefinerRun
 
 
@@ -31,7 +31,7 @@ def validate(
     module: nn.Module,
     settings: RefinerRun,
     base: Path,
-    cache: Cache,
+    cache: Cache[Sample],
     step: int,
     records: Records,
 ) -> dict[str, Any]:
@@ -72,13 +72,14 @@ def scores_of(result: Bytes, truth: Bytes) -> dict[str, float]:
 
 def side_by_side(pictures: Pictures, result: Bytes, truth: Bytes) -> Bytes:
     """LRGI, HRRI, result and HRGT in a row, each as high as the result."""
-    height = result.shape[0]
     request = pictures.request
-    given = [
-        bicubic(np.asarray(one.pixels), (max(1, round(one.size[0] * height / one.size[1])), height))
-        for one in (request.generated, request.reference)
-    ]
-    return np.concatenate([*given, result, truth], axis=1)
+    return in_a_row((request.generated.pixels, request.reference.pixels, result, truth), height=result.shape[0])
+
+
+def in_a_row(pictures: Sequence[Bytes], *, height: int) -> Bytes:
+    """Pictures beside each other, each enlarged or shrunk to a height in pixels by bicubic interpolation."""
+    sizes = [(max(1, round(one.shape[1] * height / one.shape[0])), height) for one in pictures]
+    return np.concatenate([bicubic(np.asarray(one), size) for one, size in zip(pictures, sizes, strict=True)], axis=1)
 
 
 @contextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from refgc.dataset.manifest import Split
+from refgc.model.loading import pipeline_class
 from refgc.training import cache
+from refgc.training.cache_files import Job, Plan, PromptWork, is_whole, jobs_of
 from refgc.training.settings import RefinerRun
 from tests.support.tiny_dataset import add_pair, add_triplet
 
@@ -26,10 +28,18 @@ def training_dataset(root: Path, training: int = 5, validation: int = 1) -> Path
 def fill_here(settings: RefinerRun) -> None:
     """Does in this process what `fill_cache` leaves to workers, which take long to start."""
     base = Path(settings.model.base)
-    prompts, samples = cache._jobs(settings, base)
-    for jobs, work in ((prompts, cache.PromptWork(base)), (samples, cache.SampleWork(base, settings.data))):
+    backbone = pipeline_class(base).backbone
+    make_files(
+        cache.plan_of(settings, base), PromptWork(base, backbone), cache.SampleWork(base, backbone, settings.data)
+    )
+
+
+def make_files(plan: Plan[Any], write_prompt: Callable[[Job], None], write_sample: Callable[[Job], None]) -> None:
+    """Makes the files of a plan that are not there."""
+    prompts, samples = jobs_of(plan)
+    for jobs, work in ((prompts, write_prompt), (samples, write_sample)):
         for job in jobs:
-            if not cache._is_whole(job.file):
+            if not is_whole(job.file):
                 work(job)
 
 

@@ -21,7 +21,8 @@ from refgc.model.pipeline import RefGCSR2Pipeline
 from refgc.model.settings import DenoisingSettings
 from refgc.request import make_request
 from refgc.training import cache
-from refgc.training.cache import open_cache, read_latents, read_prompt
+from refgc.training.cache import open_cache
+from refgc.training.cache_files import read_latents, read_prompt
 from refgc.training.samples import Pictures, cut, load_pictures, read_samples
 from refgc.training.settings import DataSettings, RefinerRun
 from tests.support.tiny_dataset import disc, drawn
