@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image as PILImage
+from PIL import ImageFilter
 
 import refgc
 from refgc.imaging.image import Image
@@ -131,6 +133,15 @@ def test_the_same_picture_twice_is_told_whatever_its_files_are_called(tmp_path):
     assert refusal(lambda: make_request(photo, scene)) == f"The reference {sentence}"
     assert refusal(lambda: make_request([GENERATED, photo], scene)) == f"Reference 2 {sentence}"
     assert make_request(photo, GENERATED).scale == 4
+
+
+def test_the_same_picture_in_another_format_is_told_and_a_softer_one_is_refined(synthetic_pair, tmp_path):
+    photo = PILImage.fromarray(synthetic_pair.reference)
+    (tmp_path / "photo.jpg").write_bytes(encoded(photo, "JPEG"))
+    for other in (tmp_path / "photo.jpg", photo.convert("CMYK"), photo.quantize(256)):
+        assert "are the same picture" in refusal(partial(make_request, photo, other))
+    softer = photo.filter(ImageFilter.GaussianBlur(1.5))
+    assert make_request(photo, softer).generated.size == photo.size
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, np.int64(2)])

@@ -18,6 +18,7 @@ from refgc.cli.preview import preview
 from refgc.cli.refine import refine, report_schema
 from refgc.cli.setup import setup
 from refgc.cli.streams import StoppedError, complain, finish, open_streams, stopped_by_signals
+from refgc.cli.train import train
 from refgc.errors import InputError, one_line, sentence_about
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command in (refine, preview, page, setup, doctor, report_schema):
     app.command(cls=Command)(command)
 app.add_typer(dataset)
+app.add_typer(train)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

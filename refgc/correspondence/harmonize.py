@@ -27,6 +27,8 @@ HAZE_CONTRAST = 12.0
 OFFSET_WIDTHS = (4.0, 2.0, 1.0)
 OFFSET_RESIDUAL = 1.5
 OFFSET_PRIOR = 0.1
+# ITU-R BT.601.
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,25 @@ class Light:
         """Between this light and another on the same grid, of which `share` in [0, 1] is taken."""
         gain, offset = self.gain + share * (other.gain - self.gain), self.offset + share * (other.offset - self.offset)
         return Light(np.asarray(gain, np.float32), np.asarray(offset, np.float32))
+
+    def with_colours_of(self, generated: Floats, placed: Floats, weight: Floats, sigma: float) -> "Light":
+        """The light under which the placed reference has the generated picture's colours on the average of a window.
+
+        The luma of a generated picture is wrong wherever its print is. Its colours are hardly ever wrong over several
+        of its pixels: where they differ there from those of the reference, the object has other colours, or the light
+        was estimated wrongly.
+
+        Args:
+            generated: (rows, columns, 3) in [0, 255].
+            placed: the reference, of the same size as this light.
+            weight: (rows, columns), 0 or more: how far each pixel shows the same surface in both.
+            sigma: standard deviation of the window in pixels.
+        """
+        rest = generated - self.applied(placed)
+        rest -= (rest @ LUMA)[..., None]
+        given = weight[..., None]
+        change = blur(given * rest, sigma) / (blur(weight, sigma)[..., None] + np.float32(1e-3))
+        return Light(self.gain, np.asarray(self.offset + change, np.float32))
 
     def darkened(self, factor: float) -> "Light":
         """The light for a picture that is `factor` times darker."""

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from refgc.dataset.corrections import read_pairs
 from refgc.dataset.lock import only_run
 from refgc.dataset.lrgi import DipRefGC, DrawnLrgi, LrgiSource, PairPictures
@@ -29,14 +27,13 @@ from refgc.dataset.manifest import (
     read_rows,
     write_rows,
 )
+from refgc.dataset.pose import outline_overlap
 from refgc.dataset.settings import TripletSettings
 from refgc.dataset.store import load_image, load_mask, store_image
 from refgc.dataset.verdicts import read_decisions
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError, quoted
-from refgc.imaging.arrays import shrink
-from refgc.imaging.image import MARKED, Mask
-from refgc.masks import Prompt, Segmenter, choose_segmenter, morphology
+from refgc.masks import Segmenter, choose_segmenter
 from refgc.runner import WorkerEndedError, run
 
 # Where so many LRGIs fail one after the other, the generator is at fault and not the pairs. Chosen by hand.
@@ -193,17 +190,11 @@ class TripletWork:
         if drawn.outline_is_known:
             return Score(name=OVERLAP, value=1.0, maker=SIMULATED_OUTLINE)
         picture = drawn.panel or drawn.picture
-        expected = Mask(np.clip(shrink(pictures.hrgt_mask.values, picture.size), 0.0, 1.0))
         self._segmenter = self._segmenter or choose_segmenter()
-        words = pair.object_name if self._segmenter.reads_text else None
         try:
-            # A search near the HRGT's outline, not in the whole picture. Its overlap never falls far below 0.7, but it
-            # tells best: by a box or a click, some objects in the true pose are found no better than others in a wrong
-            # one. What it cannot see is another object of the same outline.
-            found = self._segmenter.segment(picture, Prompt(picture.size, alpha=expected, text=words))
+            overlap = outline_overlap(picture, pictures.hrgt_mask, pair.object_name, self._segmenter)
         except InputError as error:
             return f"The object is not found in the LRGI: {error}"
-        overlap = float(morphology.overlap(found.values >= MARKED, expected.values >= MARKED))
         if overlap < self._least_overlap:
             return f"The outline overlaps the HRGT's by {overlap:.3f}, less than {self._least_overlap:g}."
         return Score(name=OVERLAP, value=round(overlap, 3), maker=self._segmenter.name)

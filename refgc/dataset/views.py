@@ -50,8 +50,8 @@ LITTLE_SHIFT, NEARLY_ALL = 0.0125, 0.9
 SIDE_OUTLINES = 0.5
 # In a video without poses, the most by which the motion of direct matches may differ from the motion that is followed
 # from view to view, in parts of the object's side. A print that repeats around a mug, or on two faces of a box, matches
-# directly though the object has turned away. Fitted on rendered turntables of six products (benchmarks/turntables.py):
-# true pairs differ by at most 0.06 and such false ones by at least 0.19.
+# directly though the object has turned away. Chosen on rendered turntables (benchmarks/turntables.py): true pairs of
+# nine products differ by at most 0.06, and false ones of a mug by at least 0.19.
 LOOP = 0.1
 # Pose and shift are compared with their limits after rounding to so many digits, as they are written.
 DIGITS = 4

@@ -172,6 +172,22 @@ def build(
     return Diptych(picture, mask, edges, Panels(panel, object_source, object_target, scene.size, target))
 
 
+def finished(diptych: Diptych, scene: Image) -> Bytes:
+    """The diptych that a perfect generator draws, of which training learns: the whole scene on the right.
+
+    Args:
+        diptych: the conditions.
+        scene: the HRGT that they were built from.
+
+    Returns:
+        uint8 RGB (height, 2 * width, 3); outside of the mask it is `diptych.picture` bit for bit.
+    """
+    target = diptych.panels.scene_target
+    picture = diptych.picture.copy()
+    target.of(picture[:, diptych.panels.size[0] :])[:] = _at(scene.pixels, target.size)
+    return picture
+
+
 def object_edges(picture: Bytes, foreground: Floats, alpha: Floats, thresholds: tuple[float, float]) -> Bytes:
     """The Canny edges of an object and of its outline, without those of the background.
 

@@ -83,8 +83,8 @@ class Given:
     """Inputs of the ControlNets that diffusers' pipeline does not pass on.
 
     Attributes:
-        mask_tokens: (1, tokens, channels), from `mask_tokens`, appended to the inpainting condition's latents.
-        guidance: (1,), the scale of the distilled guidance.
+        mask_tokens: (batch, tokens, channels), from `mask_tokens`, appended to the inpainting condition's latents.
+        guidance: (batch,) or (1,), the scale of the distilled guidance.
     """
 
     mask_tokens: Tensor
@@ -132,6 +132,17 @@ class ControlNets(FluxMultiControlNetModel):
         """The mode of each; None for one that takes a single kind of condition."""
         return [None, None if self.canny.config.num_mode is None else UNION_CANNY]
 
+    def acting_blocks(self, controlnet: FluxControlNetModel) -> tuple[int, int]:
+        """How many double and how many single blocks of a ControlNet change what the transformer does.
+
+        Diffusers spreads a ControlNet's outputs over the transformer's blocks evenly, so that the last ones may serve
+        none: of 6 outputs for 19 blocks each serves 4, and the sixth is left over.
+        """
+        config = controlnet.config
+        single = _served(config.num_single_layers, self._single_blocks)
+        # Single blocks come after all double ones, and change with any of them.
+        return config.num_layers if single else _served(config.num_layers, self._double_blocks), single
+
     def forward(
         self,
         hidden_states: Tensor,
@@ -143,9 +154,9 @@ class ControlNets(FluxMultiControlNetModel):
         """As diffusers' pipeline calls it at each step.
 
         Args:
-            hidden_states: (1, tokens, channels), the noisy latents.
-            controlnet_cond: for each ControlNet (1, tokens, channels), the condition's latents.
-            controlnet_mode: for each ControlNet (1,).
+            hidden_states: (batch, tokens, channels), the noisy latents; the pipeline has a batch of 1.
+            controlnet_cond: for each ControlNet (batch, tokens, channels), the condition's latents.
+            controlnet_mode: for each ControlNet (batch,).
             conditioning_scale: for each ControlNet; at 0 it does not run at all.
             options: passed on to both, but for the guidance, which the pipeline has for both or for neither.
 
@@ -174,23 +185,33 @@ class ControlNets(FluxMultiControlNetModel):
         )
 
 
-def mask_tokens(mask: Bytes, controlnet: FluxControlNetModel, latents: tuple[int, int]) -> Tensor:
-    """A mask as extra channels of an inpainting ControlNet's condition, packed like the latents.
+def known_latents(mask: Bytes, latents: tuple[int, int]) -> Tensor:
+    """Where a picture is known: 1, and where it is to be drawn: 0, sampled at every eighth pixel.
 
-    Each latent gets one value: 1 where the picture is known and 0 where it is to be drawn, sampled at every eighth
-    pixel. This is how alimama-creative's FLUX.1-dev-Controlnet-Inpainting was trained.
+    This is how alimama-creative's FLUX.1-dev-Controlnet-Inpainting was trained.
 
     Args:
         mask: uint8 (height, width), from 128 on to be drawn.
-        controlnet: its config says whether it takes a mask.
         latents: height and width of the latents, of which those of the mask are a multiple.
 
     Returns:
-        (1, tokens, channels), float32; of 0 channels where the ControlNet takes none.
+        (1, height, width) of the latents, float32.
     """
     step = mask.shape[0] // latents[0]
-    known = torch.from_numpy(mask[::step, ::step] < 128).float()
-    return pack(known[None, None])[..., : _mask_channels(controlnet)]
+    return torch.from_numpy(mask[::step, ::step] < 128).float()[None]
+
+
+def mask_tokens(known: Tensor, controlnet: FluxControlNetModel) -> Tensor:
+    """A mask as extra channels of an inpainting ControlNet's condition, packed like the latents.
+
+    Args:
+        known: (batch, 1, height, width), from `known_latents`.
+        controlnet: its config says whether it takes a mask.
+
+    Returns:
+        (batch, tokens, channels); of 0 channels where the ControlNet takes none.
+    """
+    return pack(known)[..., : _mask_channels(controlnet)]
 
 
 def load(source: str | Path, label: str, *, dtype: torch.dtype | None = None) -> ControlNet:
@@ -227,6 +248,11 @@ def _at_each_block(outputs: Sequence[Sequence[Tensor] | None], blocks: int) -> l
             sums[turns] = reduce(add, (own[turn] for own, turn in zip(given, turns, strict=True)))
         at_blocks.append(sums[turns])
     return at_blocks
+
+
+def _served(outputs: int, blocks: int) -> int:
+    """How many of a ControlNet's outputs serve a block of the transformer."""
+    return (blocks - 1) // ceil(blocks / outputs) + 1 if outputs and blocks else 0
 
 
 def _check(controlnet: Any, name: ControlNetName, transformer: FluxTransformer2DModel) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from refgc.diptych import loras as lora_files
 from refgc.diptych.conditions import STEP, Diptych, right_panel
-from refgc.diptych.controlnets import ControlNets, Given, load, mask_tokens
+from refgc.diptych.controlnets import ControlNets, Given, known_latents, load, mask_tokens
 from refgc.diptych.prompts import diptych_prompt
 from refgc.diptych.settings import DrawingSettings, Pair
 from refgc.diptych.sources import ControlNetName, LoraSources, find_loras
@@ -254,7 +254,8 @@ class DipRefGCPipeline(FluxControlNetPipeline):
         height, width = diptych.mask.shape
         latents = (height // self.vae_scale_factor, width // self.vae_scale_factor)
         device = self._execution_device
-        mask = mask_tokens(diptych.mask, self.controlnet.inpainting, latents).to(device, dtype)
+        known = known_latents(diptych.mask, latents)[None]
+        mask = mask_tokens(known, self.controlnet.inpainting).to(device, dtype)
         return Given(mask, torch.tensor([settings.guidance_scale], device=device))
 
     def _embed_prompt(self, prompt: str | PromptEmbeddings, progress: Progress) -> PromptEmbeddings:

@@ -8,6 +8,7 @@ from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import Progress
 from refgc.imaging.arrays import Bytes, Floats, Size, bicubic, resized
 from refgc.imaging.upscale import clean_upscale
+from refgc.model.freqmole import Enlargement
 from refgc.model.locate import SIZE_MULTIPLE, Windows, crop, locate
 from refgc.model.settings import DenoisingSettings
 from refgc.request import RefineRequest
@@ -67,27 +68,47 @@ def prepare_inputs(request: RefineRequest, settings: DenoisingSettings, progress
         placed = CorrespondenceEngine().refine(plain)
         correspondence, trust = placed.image.pixels, placed.trust
     left, top, right, bottom = (side * request.scale for side in windows.generated_window)
-    generated = crop(
-        request.generated.pixels,
-        windows.generated_window,
-        windows.working_size,
-        enlarge=bicubic if settings.enlargement == "bicubic" else clean_upscale,
+    reference, generated = condition_pictures(
+        request, windows, enlargement=settings.enlargement, compact=bool(settings.compact_generated)
     )
     return Inputs(
         windows,
         upscaled,
         correspondence,
         trust,
-        reference=crop(request.reference.pixels, windows.reference_window, windows.reference_size),
+        reference=reference,
         start=crop(
             correspondence if correspondence is not None and settings.init == "correspondence" else upscaled,
             (left, top, right, bottom),
             windows.working_size,
         ),
-        # Reduced only after it is cut out: a crop at half the size could be padded in another way, and its tokens would
-        # then not lie over those of the noise.
-        generated=resized(generated, _halved(windows.working_size)) if settings.compact_generated else generated,
+        generated=generated,
     )
+
+
+def condition_pictures(
+    request: RefineRequest, windows: Windows, *, enlargement: Enlargement | None, compact: bool
+) -> tuple[Bytes, Bytes]:
+    """The two pictures that the model is shown, uint8 RGB: the reference window and the generated one.
+
+    Training cuts its samples by this as well.
+
+    Args:
+        request: the two pictures.
+        windows: where they are cut, and their sizes.
+        enlargement: how the generated picture is enlarged; None is "clean".
+        compact: whether it is given at half of `windows.working_size`.
+    """
+    reference = crop(request.reference.pixels, windows.reference_window, windows.reference_size)
+    generated = crop(
+        request.generated.pixels,
+        windows.generated_window,
+        windows.working_size,
+        enlarge=bicubic if enlargement == "bicubic" else clean_upscale,
+    )
+    # Reduced only after it is cut out: a crop at half the size could be padded in another way, and its tokens would
+    # then not lie over those of the noise.
+    return reference, resized(generated, _halved(windows.working_size)) if compact else generated
 
 
 def _halved(size: Size) -> Size:

@@ -37,7 +37,7 @@ def model_card(config: FreqMoLEConfig, name: str) -> ModelCard:
         name: what to load the adapter by, a repository or a folder.
     """
     data = ModelCardData(
-        base_model=config.base if _is_repository(config.base) else None,
+        base_model=config.base if is_repository(config.base) else None,
         # Not diffusers, for which the Hub would show how to load a whole pipeline.
         library_name="refgc-sr2",
         pipeline_tag="image-to-image",
@@ -53,7 +53,8 @@ def model_card(config: FreqMoLEConfig, name: str) -> ModelCard:
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{text}")
 
 
-def _is_repository(name: str) -> bool:
+def is_repository(name: str) -> bool:
+    """Whether a name can be that of a repository on the Hub."""
     try:
         validate_repo_id(name)
     except HFValidationError:

@@ -5,7 +5,7 @@ The values of the paper's lambdas are not known to us; here they are one.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -81,6 +81,7 @@ class ObjectiveTerms(NamedTuple):
         high_frequency_by_sigma: (`SIGMA_BINS`, 2), for each bin of sigma the sum of L_HF without that weight, and the
             number of samples that show an object in both pictures; without gradient. Sums of it over steps and
             processes are what `bin_means` takes.
+        others_by_sigma: (3, `SIGMA_BINS`, 2), the same of L_FM, L_LF and L_aal, and all samples count.
     """
 
     total: Tensor
@@ -89,23 +90,32 @@ class ObjectiveTerms(NamedTuple):
     high_frequency: Tensor
     attention_alignment: Tensor
     high_frequency_by_sigma: Tensor
+    others_by_sigma: Tensor
 
     def numbers(self) -> dict[str, float]:
         """All of them by name, for a log; of the bins those that hold samples."""
         scalars = self._asdict()
-        bins = scalars.pop("high_frequency_by_sigma")
-        return {name: term.item() for name, term in scalars.items()} | bin_means(bins)
+        high, others = scalars.pop("high_frequency_by_sigma"), scalars.pop("others_by_sigma")
+        found = {name: term.item() for name, term in scalars.items()} | bin_means(high)
+        for name, bins in zip(OTHER_TERMS, others, strict=True):
+            found |= bin_means(bins, name)
+        return found
 
 
-def bin_means(sums: Tensor) -> dict[str, float]:
-    """Means of L_HF by the bin's range of sigma, such as "high_frequency_sigma_0.25_0.50"; empty bins are left out.
+# The terms of `ObjectiveTerms.others_by_sigma`, in its order.
+OTHER_TERMS = ("flow_matching", "low_frequency", "attention_alignment")
+
+
+def bin_means(sums: Tensor, term: str = "high_frequency") -> dict[str, float]:
+    """Means of a term by the bin's range of sigma, such as "high_frequency_sigma_0.25_0.50"; empty bins are left out.
 
     Args:
         sums: (bins, 2), sum and number of samples; `ObjectiveTerms.high_frequency_by_sigma`, or a sum of several.
+        term: its name.
     """
     width = 1 / len(sums)
     return {
-        f"high_frequency_sigma_{number * width:.2f}_{(number + 1) * width:.2f}": total / count
+        f"{term}_sigma_{number * width:.2f}_{(number + 1) * width:.2f}": total / count
         for number, (total, count) in enumerate(sums.tolist())
         if count
     }
@@ -143,7 +153,8 @@ def objective(
         velocity, ground_truth, noise, ground_truth_mask if settings.object_weighted else None
     )
     how: dict[str, Any] = {"distance": settings.distance, "gaussian_sigma": settings.gaussian_sigma}
-    low = low_frequency_distances(predicted, ground_truth, ground_truth_mask, **how).mean()
+    lows = low_frequency_distances(predicted, ground_truth, ground_truth_mask, **how)
+    low = lows.mean()
     distances = high_frequency_distances(predicted, reference, ground_truth_mask, reference_mask, **how)
     high = (distances * sigma_weights(sigma, settings.sigma_power)).mean()
     alignment = attention_alignment_loss(
@@ -156,10 +167,37 @@ def objective(
         + settings.attention_alignment * alignment
     )
     shown = ground_truth_mask.flatten(1).any(dim=1) & reference_mask.flatten(1).any(dim=1)
-    return ObjectiveTerms(total, flow_matching, low, high, alignment, _by_sigma(distances.detach(), shown, sigma))
+    with torch.no_grad():
+        others = (
+            of_each(
+                lambda one: flow_matching_loss(
+                    velocity[one],
+                    ground_truth[one],
+                    noise[one],
+                    ground_truth_mask[one] if settings.object_weighted else None,
+                ),
+                sigma,
+            ),
+            lows,
+            of_each(lambda one: _alignment_of(one, attention_maps, ground_truth_mask, ground_truth), sigma),
+        )
+        everyone = torch.ones_like(shown)
+        others_by_sigma = torch.stack([sums_by_sigma(values.detach(), everyone, sigma) for values in others])
+        high_by_sigma = sums_by_sigma(distances.detach(), shown, sigma)
+    return ObjectiveTerms(total, flow_matching, low, high, alignment, high_by_sigma, others_by_sigma)
 
 
-def _by_sigma(values: Tensor, counted: Tensor, sigma: Tensor) -> Tensor:
+def of_each(term: Callable[[slice], Tensor], sigma: Tensor) -> Tensor:
+    """A term that is a mean over the batch, of each sample alone; (batch,)."""
+    return torch.stack([term(slice(number, number + 1)) for number in range(len(sigma))])
+
+
+def _alignment_of(one: slice, maps: Collection[AlignmentMaps], mask: Tensor, ground_truth: Tensor) -> Tensor:
+    cut = [AlignmentMaps(module.reference[one], module.generated[one]) for module in maps]
+    return attention_alignment_loss(cut, mask[one], (ground_truth.shape[2], ground_truth.shape[3]))
+
+
+def sums_by_sigma(values: Tensor, counted: Tensor, sigma: Tensor) -> Tensor:
     """Sum and number of the values of those samples that count, in each bin of sigma, (`SIGMA_BINS`, 2)."""
     bins = (sigma * SIGMA_BINS).long().clamp(0, SIGMA_BINS - 1)
     sums = values.new_zeros(SIGMA_BINS, 2)

@@ -27,6 +27,8 @@ ADVICE = (
     "{share} of the object could be refined: mark the object in both pictures, or try another photo, taken from "
     "a more similar side."
 )
+# Where the message names no cause that can be mended.
+NOT_FOUND_ADVICE = "Mark the object in both pictures, or try another photo, taken from a more similar side."
 # What a warning's button says and which part of the page it presses, by the warning's code.
 REMEDIES = {"swapped": ("Swap the two pictures", "#swap")}
 
@@ -54,14 +56,16 @@ def what_runs(engine: EngineName, adapter: str | None, model: str = "FLUX.1-Kont
     return f"This page runs the diffusion engine, {model} {weights}. {NOT_PUBLIC}"
 
 
-def status_line(sentence: str, *, done: bool = False) -> str:
+def status_line(sentence: str, *, done: bool = False, cancelled: bool = False) -> str:
     """The status under the button. Screen readers announce it after their present sentence.
 
     Args:
         sentence: plain text.
         done: whether there is a new result to look at.
+        cancelled: whether a run was; the line then stays in view.
     """
-    return f'<p class="status fine{" done" if done else ""}" role="status">{escape(sentence)}</p>'
+    state = " done" if done else " cancelled" if cancelled else ""
+    return f'<p class="status fine{state}" role="status">{escape(sentence)}</p>'
 
 
 def progress_line(stage: str, fraction: float, *, arrived: bool = False) -> str:
@@ -103,8 +107,12 @@ def outcome_of(report: Report) -> str:
 def report_summary(report: Report) -> str:
     """How a result turned out and what to do about it, then the report's figures, as HTML."""
     outcome = outcome_of(report)
-    advice = ADVICE.format(share=_about(report.object_coverage or 0.0)) if outcome == PARTLY_REFINED else ""
-    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in (advice, report.message) if sentence)
+    told = {
+        PARTLY_REFINED: (ADVICE.format(share=_about(report.object_coverage or 0.0)), report.message),
+        ENLARGED: (report.message, "" if report.warnings else NOT_FOUND_ADVICE),
+    }
+    shown = told.get(outcome, (report.message,))
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in shown if sentence)
     remedies = "".join(
         f'<button type="button" class="remedy" data-press="{part}">{escape(words)}</button>'
         for words, part in (REMEDIES[code] for code in report.warnings if code in REMEDIES)

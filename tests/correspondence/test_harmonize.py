@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from refgc.correspondence.harmonize import GAIN_LIMITS, estimate_light
+from refgc.correspondence.harmonize import GAIN_LIMITS, LUMA, estimate_light
+from refgc.imaging.arrays import blur
 from tests.support.synthetic import draw_card
 
 PLACED = draw_card(160, 0).astype(np.float32)
@@ -113,3 +114,21 @@ def test_light_for_a_darker_picture_darkens():
     light = estimate_light(PLACED, PLACED * np.float32(0.8) + 10, EVERYWHERE, 16.0)
     assert light.darkened(4.0).applied(PLACED) == pytest.approx(light.applied(PLACED) / 4, abs=0.01)
     assert light.darkened(1.0) is light
+
+
+def test_a_patch_of_another_colour_keeps_it_and_its_luma_stays_the_references():
+    card = draw_card(96, 2).astype(np.float32)
+    shown = card.copy()
+    shown[20:70, 20:70] = card[20:70, 20:70][..., [2, 1, 0]]
+    weight = np.ones(card.shape[:2], np.float32)
+    light = estimate_light(card, shown, weight, 4.0)
+    own, kept = light.applied(card), light.with_colours_of(shown, card, weight, 2.0).applied(card)
+
+    def colours(picture: np.ndarray) -> np.ndarray:
+        return blur(picture - (picture @ LUMA)[..., None], 3.0)[30:60, 30:60]
+
+    wrong, right = (np.abs(colours(picture) - colours(shown)).mean() for picture in (own, kept))
+    assert wrong > 3
+    assert right < 0.4 * wrong
+    # Where a channel reaches its end the luma moves a little.
+    assert np.abs((own - kept) @ LUMA).mean() < 1.5

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from refgc.errors import InputError
 from refgc.refinement import refine
 from tests.support.correspondence_pairs import Pixels, changed
 from tests.support.synthetic import draw_card
@@ -52,10 +53,7 @@ def show(reference: Pixels, scene: str, size: tuple[int, int], random: np.random
     if scene in CONTENTS:
         return draw(scene, size, random)
     if scene == "the reference":
-        seen = fitted(reference, size)
-        # The very same picture is refused.
-        seen[0, 0] ^= 1
-        return seen
+        return fitted(reference, size)
     height, width = reference.shape[:2]
     turn, zoom = (float(random.uniform(-180, 180)), float(random.uniform(0.4, 1.5))) if "turned" in scene else (0, 0.6)
     placing = cv2.getRotationMatrix2D((width / 2, height / 2), turn, zoom)
@@ -115,15 +113,20 @@ def test_any_pictures_and_masks_give_a_picture_of_the_exact_size(
     generated = show(reference, scene, generated_size, random)
     allowed = mark(generated_mask, generated_size, random)
     fractions: list[float] = []
-    result = refine(
-        reference,
-        generated,
-        scale=scale,
-        strength=strength,
-        reference_mask=mark(reference_mask, reference_size, random),
-        generated_mask=allowed,
-        progress=lambda _, fraction: fractions.append(fraction),
-    )
+    try:
+        result = refine(
+            reference,
+            generated,
+            scale=scale,
+            strength=strength,
+            reference_mask=mark(reference_mask, reference_size, random),
+            generated_mask=allowed,
+            progress=lambda _, fraction: fractions.append(fraction),
+        )
+    except InputError as error:
+        if "are the same picture" not in str(error) or reference_size != generated_size:
+            raise
+        return
     width, height = generated_size
     assert result.image.pixels.shape == (height * scale, width * scale, 3)
     assert result.image.pixels.dtype == np.uint8

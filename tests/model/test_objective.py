@@ -83,8 +83,21 @@ def test_high_frequencies_are_weighed_by_sigma_and_logged_without_that() -> None
     assert torch.equal(weighed.high_frequency_by_sigma, even.high_frequency_by_sigma)
     assert weighed.high_frequency_by_sigma[:, 1].tolist() == [1, 0, 0, 1]
     assert not weighed.high_frequency_by_sigma.requires_grad
-    names = [name for name in weighed.numbers() if "sigma" in name]
+    names = [name for name in weighed.numbers() if name.startswith("high_frequency_sigma")]
     assert names == ["high_frequency_sigma_0.00_0.25", "high_frequency_sigma_0.75_1.00"]
+
+
+@pytest.mark.parametrize("object_weighted", [False, True])
+def test_the_other_terms_are_logged_by_sigma_as_well(object_weighted: bool) -> None:
+    """Of two samples in two bins the mean of both bins is the term."""
+    velocity = random_latents(2, 2, 8, 8, seed=5)
+    terms = make_objective(velocity, settings=ObjectiveSettings(object_weighted=object_weighted))
+    numbers = terms.numbers()
+    for name in ("flow_matching", "low_frequency", "attention_alignment"):
+        low_noise, high_noise = (numbers[f"{name}_sigma_{bounds}"] for bounds in ("0.00_0.25", "0.75_1.00"))
+        assert low_noise != high_noise
+        assert numbers[name] == pytest.approx((low_noise + high_noise) / 2)
+    assert not terms.others_by_sigma.requires_grad
 
 
 def test_a_sample_without_an_object_does_not_lower_the_logged_mean_of_its_bin() -> None:

@@ -67,7 +67,7 @@ def test_it_is_its_parts_with_the_guidance_of_the_config(reference_cache: bool) 
     freqmole = taught(reference_cache, guidance=3.0)
     step = TrainingStep(freqmole)
     terms = step(BATCH)
-    assert len(terms.numbers()) == 7
+    assert len(terms.numbers()) == 13
     for found, expected in zip(terms, assembled(freqmole, reference_cache), strict=True):
         torch.testing.assert_close(found, expected)
     other = TrainingStep(taught(reference_cache, guidance=1.0))(BATCH)

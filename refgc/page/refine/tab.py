@@ -70,8 +70,9 @@ PLAIN_FIRST = "Your result is here, with plain surroundings. Better ones are dra
 SCROLL_WHEN_DONE = "() => document.querySelector('#status .done') && window.refgcShowResult()"
 DELETED = "That result has been deleted, as everything here is after some hours; refine it again."
 SWAPPED = "The two pictures have changed places."
-# A problem is taken off when its cause may be gone; anything else stays.
+# A problem is taken off when its cause may be gone, and with other pictures what was said of the last result as well.
 FORGIVE = "(status) => status.includes('status problem') ? '' : status"
+FORGET = "(status) => /status (problem|fine done|fine cancelled)/.test(status) ? '' : status"
 # The browser keeps the token by which its results are found again, where it may: in some frames it keeps nothing.
 READ_TOKEN = "() => { try { return localStorage.getItem('refgc-results') ?? ''; } catch { return ''; } }"
 KEEP_TOKEN = "(token) => { try { localStorage.setItem('refgc-results', token); } catch {} }"
@@ -279,7 +280,8 @@ class RefineTab:
         entry = history.current
         is_plain = entry is not None and entry.is_plain_first
         sentence = PLAIN_KEPT if is_plain else CANCELLED
-        return {self.status: status_line(sentence), **self._left(history, made_nothing=not is_plain)}
+        left = self._left(history, made_nothing=not is_plain)
+        return {self.status: status_line(sentence, cancelled=True), **left}
 
     def _left(self, history: History, *, made_nothing: bool) -> dict[Any, Any]:
         """The updates that put back what a run has left, marked as earlier where it made nothing."""
@@ -481,7 +483,8 @@ def _attach_inputs(tab: RefineTab) -> None:
     gr.on(changed, tab.check, trigger_mode="always_last", concurrency_limit=None, **tab.checking, **settings)
     for event in (swapping, putting_back):
         event.then(tab.check, concurrency_limit=None, **tab.checking, **settings)
-    mended = [*changed, *(option.input for option in (inputs.scale, inputs.strength, inputs.seed, inputs.engine))]
+    gr.on(changed, None, inputs=tab.status, outputs=tab.status, js=FORGET, **settings)
+    mended = [option.input for option in (inputs.scale, inputs.strength, inputs.seed, inputs.engine)]
     gr.on(mended, None, inputs=tab.status, outputs=tab.status, js=FORGIVE, **settings)
 
 
