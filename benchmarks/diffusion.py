@@ -80,6 +80,12 @@ class Run:
     inputs: Inputs
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        dtype: torch.dtype = self.plain.transformer.dtype
+        return dtype
+
 
 def begin(sizes: Sizes, device: torch.device, rounds: int, dtype: torch.dtype = torch.bfloat16) -> Run:
     """The yardstick's model, and what all are given."""
@@ -97,7 +103,7 @@ def run_all(run: Run, minutes: float, only: list[str] | None, save: Callable[[Fi
     waiting = {name: choose for name, choose in options.items() if name in asked and name not in run.rows}
 
     def found() -> Findings:
-        return report(run.sizes, run.device, run.rounds, run.rows, list(waiting), counted)
+        return report(run.sizes, run.device, run.rounds, run.rows, list(waiting), counted, run.dtype)
 
     while waiting and time.perf_counter() - started < 60 * minutes:
         save(found())
@@ -112,7 +118,7 @@ def resume(run: Run, found: Findings) -> bool:
 
     Each option is compared with the yardstick in its own minutes, so that rows of two runs can stand side by side.
     """
-    own = report(run.sizes, run.device, run.rounds, {}, [], {"resident": []})
+    own = report(run.sizes, run.device, run.rounds, {}, [], {"resident": []}, run.dtype)
     if any(own[name] != found.get(name) for name in ("machine", "sizes", "rounds", "clock")):
         return False
     run.rows.update((row["option"], row) for row in found["options"])
@@ -318,6 +324,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="after these no further option is started")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each option and the yardstick")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="else a GPU where there is one")
+    parser.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float32"),
+        default="bfloat16",
+        help="of the weights; float32 for a processor without instructions for bfloat16",
+    )
     parser.add_argument("--only", nargs="+", metavar="OPTION", help="measure these options alone, by their names")
     parser.add_argument(
         "--blocks",
@@ -341,7 +353,7 @@ def main() -> None:
     if device.type != "cuda":
         # Threads that wait for each other would be counted as work.
         torch.set_num_threads(1)
-    run = begin(sizes, device, asked.rounds)
+    run = begin(sizes, device, asked.rounds, getattr(torch, asked.dtype))
     if asked.only and (unknown := set(asked.only) - set(options := planned(asked.base, run.rows))):
         parser.error(f"there is no option {unknown.pop()!r}; there are: {', '.join(options)}")
 

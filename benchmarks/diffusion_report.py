@@ -43,7 +43,13 @@ PACKAGES = ("torch", "diffusers", "torchao", "triton", "flash-attn", "xformers",
 
 
 def report(
-    sizes: Sizes, device: torch.device, rounds: int, rows: Rows, not_started: list[str], counted: Findings
+    sizes: Sizes,
+    device: torch.device,
+    rounds: int,
+    rows: Rows,
+    not_started: list[str],
+    counted: Findings,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> Findings:
     """All there is, of four digits, ready for JSON.
 
@@ -54,6 +60,7 @@ def report(
         rows: what was found, by name of option.
         not_started: names of options for which no time was left.
         counted: from `count_full_size`.
+        dtype: of the weights that were measured.
     """
     scale = scaled_down(sizes)
     found: Findings = _rounded(
@@ -61,7 +68,8 @@ def report(
             "quality": NO_QUALITY,
             "scaled_down": scale,
             "machine": describe(device),
-            "sizes": dataclasses.asdict(sizes) | {"picture_tokens": sizes.picture_tokens, "dtype": "bfloat16"},
+            "sizes": dataclasses.asdict(sizes)
+            | {"picture_tokens": sizes.picture_tokens, "dtype": str(dtype).removeprefix("torch.")},
             "rounds": rounds,
             "clock": "wall clock" if device.type == "cuda" else "processor time of one thread",
             "goals": goals(

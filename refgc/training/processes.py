@@ -22,7 +22,6 @@ from refgc.flux.speed import Quantization
 from refgc.settings import settings as environment
 from refgc.training.settings import TrackingSettings
 
-FSDP, FSDP_VERSION = "ACCELERATE_USE_FSDP", "FSDP_VERSION"
 TRACKER_PACKAGES = {"tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"}
 
 
@@ -161,9 +160,9 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 
 def _asks_for_fsdp(*, on_cpu: bool, quantized: bool) -> bool:
-    if os.environ.get(FSDP, "false").lower() != "true":
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
         return False
-    if os.environ.get(FSDP_VERSION, "1") != "2":
+    if os.environ.get("FSDP_VERSION", "1") != "2":
         raise EngineError("Of FSDP only version 2 is used here; add --fsdp_version 2 to `accelerate launch`.")
     if on_cpu:
         raise EngineError("FSDP needs GPUs, and this run is on CPUs; leave --use_fsdp out of `accelerate launch`.")
@@ -177,12 +176,12 @@ def _asks_for_fsdp(*, on_cpu: bool, quantized: bool) -> bool:
 
 @contextmanager
 def _without_fsdp() -> Iterator[None]:
-    asked = os.environ.pop(FSDP, None)
+    asked = os.environ.pop("ACCELERATE_USE_FSDP", None)
     try:
         yield
     finally:
         if asked is not None:
-            os.environ[FSDP] = asked
+            os.environ["ACCELERATE_USE_FSDP"] = asked
 
 
 @contextmanager

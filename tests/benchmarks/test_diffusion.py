@@ -207,6 +207,9 @@ def test_a_later_run_goes_on_where_an_earlier_one_ended(run: Run, small_full_siz
     assert found["options"][:2] == first["options"]
     other = dataclasses.replace(run, rows={}, rounds=3)
     assert not diffusion.resume(other, first)
+    precise = begin(TINY, CPU, rounds=later.rounds, dtype=torch.float32)
+    assert not diffusion.resume(precise, first)
+    assert diffusion.resume(precise, first | {"sizes": first["sizes"] | {"dtype": "float32"}})
     assert other.rows == {}
 
 

@@ -89,10 +89,13 @@ def test_the_outline_in_the_generated_picture_is_as_wide_as_the_cylinder():
 def test_the_print_of_a_turned_can_is_refined_further_than_by_flow_alone(monkeypatch):
     if find_networks() is None:
         pytest.skip(f"the weights are not in {weights_folder()}; `refgc setup` fetches them")
-    asked = request_of(3, 30.0)
-    gained = gain(*asked)
+    # Of six such scenes the cylinder stands in these three.
+    asked = [request_of(seed, 30.0) for seed in (0, 3, 4)]
+    gained = [gain(*one) for one in asked]
     monkeypatch.setattr(finding, "fit_cylinder", lambda *_: None)
-    assert gained > gain(*asked) + 0.3
+    further = [own - gain(*one) for own, one in zip(gained, asked, strict=True)]
+    assert min(further) > 0.1
+    assert sum(further) / len(further) > 0.2
 
 
 def test_the_side_that_the_reference_does_not_show_is_covered_by_the_object():
