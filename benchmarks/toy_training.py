@@ -228,17 +228,21 @@ def batch_of(examples: Sequence[Example], random: np.random.Generator) -> Traini
     )
 
 
-def taught(base: FluxTransformer2DModel, way: Way, seed: int, examples: Sequence[Example]) -> FreqMoLE:
-    """The base with experts that were trained one way; the base's own weights stay as they are."""
-    torch.manual_seed(seed)
-    config = FreqMoLEConfig(
+def config_of(way: Way) -> FreqMoLEConfig:
+    """The adapter's, of as many parameters for every way."""
+    return FreqMoLEConfig(
         rank=RANK,
         lora_alpha=RANK,
         compact_generated=True,
         guidance=None,
         initial_alpha=AlphaByDepth() if way.gates else HALF,
     )
-    freqmole = inject(base, config, generator=torch.Generator().manual_seed(seed))
+
+
+def taught(base: FluxTransformer2DModel, way: Way, seed: int, examples: Sequence[Example]) -> FreqMoLE:
+    """The base with experts that were trained one way; the base's own weights stay as they are."""
+    torch.manual_seed(seed)
+    freqmole = inject(base, config_of(way), generator=torch.Generator().manual_seed(seed))
     step = TrainingStep(freqmole, ObjectiveSettings(**way.objective)).train()
     settings = OptimiserSettings(
         learning_rate=RATE, gate_learning_rate=GATE_RATE, freeze_gates_until=STEPS // 5 if way.gates else STEPS
