@@ -139,7 +139,7 @@ def shrunk(pixels: Bytes, side: int) -> Bytes:
 def read_photos() -> list[Bytes]:
     """Frames and photos of the products for fitting; the base is trained on their parts."""
     products = read_split("fit").products
-    photos = []
+    photos: list[Bytes] = []
     for item in find_objects(VIDEOS, PairSettings(side=STORED_SIDE, no_vlm=True)):
         if owner(item.label) in products:
             frames = read_frames(item, PairSettings(side=STORED_SIDE, no_vlm=True)).kept
@@ -171,10 +171,10 @@ def base_batch(
     tasks = random.choice(len(TASKS), size, p=(0.25, 0.15, 0.6))
     targets, firsts, smalls = [], [], []
     for task in tasks:
-        photo = photos[random.integers(len(photos))]
+        photo = photos[int(random.integers(len(photos)))]
         corners = _square(photo, random)
         target = _cut(photo, corners)
-        other = photos[random.integers(len(photos))]
+        other = photos[int(random.integers(len(photos)))]
         match TASKS[task]:
             case "sharpen":
                 first, small = _cut(other, _square(other, random)), target

@@ -180,7 +180,7 @@ def train_base(photos: Sequence[Bytes], place: Path, log: Path) -> FluxTransform
         )
         loss = flow_matching_loss(velocity, clean, noise)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         if (step + 1) % SAVE_EVERY == 0:
@@ -358,8 +358,8 @@ def main() -> None:
     if ("enlargement", 0) not in done:
         write("enlargement", 0, enlarged(held_out), 0)
         for task, name in enumerate(TASKS):
-            way = "frozen base" if task == REFINE else f"frozen base, asked to {name}"
-            write(way, 0, list(refined(base, held_out, task)), 0)
+            asked = "frozen base" if task == REFINE else f"frozen base, asked to {name}"
+            write(asked, 0, list(refined(base, held_out, task)), 0)
     # Seed after seed, so that a run that ends early has each way as often.
     for seed in SEEDS:
         for name, way in WAYS.items():

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import toy_training
 from benchmarks.toy_pictures import SIDE, SMALL, TASKS, Example, base_batch, owner, shrunk
-from benchmarks.toy_training import WAYS, latents_of, make_base, pictures_of, refined, scores_of, summary, taught
+from benchmarks.toy_training import (
+    WAYS,
+    config_of,
+    latents_of,
+    make_base,
+    pictures_of,
+    refined,
+    scores_of,
+    summary,
+    taught,
+)
+from refgc.model.freqmole import inject
 from tests.dataset.support import texture
 
 PHOTOS = [texture(seed) for seed in range(3)]
@@ -68,8 +81,8 @@ def test_all_ways_have_as_many_parameters() -> None:
     counts = set()
     for way in WAYS.values():
         base = make_base()
-        config = toy_training.config_of(way)
-        counts.add(sum(one.numel() for one in toy_training.inject(base, config).parameters()))
+        experts = inject(base, config_of(way)).parameters()
+        counts.add(sum(parameter.numel() for parameter in experts))
     assert len(counts) == 1
 
 
@@ -77,7 +90,7 @@ def test_the_table_has_gains_with_intervals() -> None:
     given = examples()
     truth = scores_of([one.hrgt for one in given], given)
     grey = scores_of([np.full_like(one.hrgt, 128) for one in given], given)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"way": "frozen base", "seed": 0, "scores": grey},
         *({"way": "FreqMoLE", "seed": seed, "scores": truth} for seed in (0, 1)),
     ]
