@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refgc.correspondence.coarse_map import CoarseMap
+from refgc.correspondence.harmonize import LUMA
 from refgc.correspondence.shape import (
     EXTENT,
     ROUGH_ITERATIONS,
@@ -56,12 +57,8 @@ FLAT = 4.0
 RIM = 2.0
 # Grey level at which colours are compared, and the level below which nothing is known of a colour.
 MIDDLE, DARK = 110.0, 10.0
-# ITU-R BT.601.
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Nodes along the longer side of the picture in which the map's deviation is kept, and pairs of points on the outline.
 NODES, OUTLINE_POINTS = 160, 60
-
-
 # Of the agreement (see `Likeness`): what a distance of the outlines above the close one takes off.
 DISTANCE_PENALTY, CLOSE_DISTANCE = 0.8, 0.3
 # The probability is a product of logistic functions; here are the middle and the scale of each: of the agreement, of

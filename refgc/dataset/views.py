@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations, pairwise
 from typing import TypeAlias
 
@@ -180,7 +181,13 @@ def find_pairs(
     """
     fitting: list[ViewPair] = []
     rejected: list[Rejection] = []
-    followed = _followed(views, settings, networks)
+
+    # What is matched along a video is matched once.
+    @cache
+    def matched(hrri: View, hrgt: View) -> Agreeing:
+        return find_agreeing(hrgt.keypoints, hrri.keypoints, networks)
+
+    followed = _followed(views, settings, matched)
     for one, other in combinations(views, 2):
         hrri, hrgt = _ordered(one, other)
         degrees = degrees_between(hrri, hrgt)
@@ -189,7 +196,7 @@ def find_pairs(
             reason = f"The views differ by {degrees:.0f} degrees."
             rejected.append(Rejection(step="pairs", what=what, reason=reason))
             continue
-        found = find_agreeing(hrgt.keypoints, hrri.keypoints, networks)
+        found = matched(hrri, hrgt)
         change = view_change(hrgt, found, degrees)
         reason = _fault(change, found.log_chance, settings)
         outlines = 0.0 if reason else round(outline_overlap(hrri, hrgt, found), DIGITS)
@@ -316,7 +323,9 @@ def _ordered(one: View, other: View) -> tuple[View, View]:
     return (one, other) if one.detail >= other.detail else (other, one)
 
 
-def _followed(views: Sequence[View], settings: PairSettings, networks: Networks) -> dict[str, _Followed]:
+def _followed(
+    views: Sequence[View], settings: PairSettings, matched: Callable[[View, View], Agreeing]
+) -> dict[str, _Followed]:
     """How the object's surface moves along a video, by the view's name; photos and views with poses have no entry.
 
     A match of two views closes a loop with the matches of the views between them, as in the reconstruction of scenes
@@ -327,7 +336,7 @@ def _followed(views: Sequence[View], settings: PairSettings, networks: Networks)
     followed = {view.name: _Followed(0, np.zeros(2, np.float32)) for view in filmed[:1]}
     for before, after in pairwise(filmed):
         hrri, hrgt = _ordered(before, after)
-        found = find_agreeing(hrgt.keypoints, hrri.keypoints, networks)
+        found = matched(hrri, hrgt)
         last = followed[before.name]
         if found.log_chance > settings.log_chance or len(found) < settings.least_matches:
             followed[after.name] = _Followed(last.stretch + 1, np.zeros(2, np.float32))

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from refgc.flux.sizes import GIB
 from refgc.imaging.arrays import Bytes
 from refgc.imaging.files import make_folder, write_whole
 from refgc.imaging.image import Image, encoded
@@ -20,7 +21,6 @@ from refgc.training.settings import TrackingSettings
 METRICS, PICTURES, ALPHA = "metrics.jsonl", "pictures", "alpha.png"
 # Of the picture of the gates: pixels of one block's row, and of one entry. Chosen by hand.
 ROW, COLUMN = 8, 4
-GIB = 2**30
 
 
 class Records:

@@ -17,7 +17,7 @@ from refgc.training.loop import Training, prepare
 from refgc.training.processes import Processes
 from refgc.training.settings import GeneratorRun
 from tests.support.tiny_diptych import save_controlnet, save_flux_dev, tiny_canny, tiny_inpainting
-from tests.support.training_run import make_files
+from tests.support.training_run import make_files, with_tables
 
 
 def generator_content(folder: Path, parts: Path, dataset: Path, **tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,16 +45,9 @@ def generator_content(folder: Path, parts: Path, dataset: Path, **tables: Mappin
             "rank": 2,
             "lora_alpha": 2,
         },
-        "run": {"steps": 6, "batch_size": 2},
         "learning": {"learning_rate": 0.01},
-        "optimisation": {"warmup": 2},
-        "checkpoints": {"every": 2},
-        "validation": {"every": 4, "pictures": 1, "steps": 2},
-        "workers": {"workers": 1},
     }
-    for name, table in tables.items():
-        content[name] = {**content.get(name, {}), **table}
-    return content
+    return with_tables(content, tables)
 
 
 def generator_run(folder: Path, parts: Path, dataset: Path, **tables: Mapping[str, Any]) -> GeneratorRun:

@@ -55,16 +55,22 @@ def run_content(folder: Path, base: Path, dataset: Path, **tables: Mapping[str, 
             "working_size": [64, 64],
         },
         "model": {"base": str(base), "rank": 2, "lora_alpha": 2.0},
-        "run": {"steps": 6, "batch_size": 2},
         "learning": {"learning_rate": 0.01, "gate_learning_rate": 0.01},
+    }
+    return with_tables(content, tables)
+
+
+def with_tables(content: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of a short run of any kind, with single settings replaced by those of `tables`."""
+    whole: dict[str, Any] = {
+        **content,
+        "run": {"steps": 6, "batch_size": 2},
         "optimisation": {"warmup": 2},
         "checkpoints": {"every": 2},
         "validation": {"every": 4, "pictures": 1, "steps": 2},
         "workers": {"workers": 1},
     }
-    for name, table in tables.items():
-        content[name] = {**content.get(name, {}), **table}
-    return content
+    return whole | {name: {**whole.get(name, {}), **table} for name, table in tables.items()}
 
 
 def tiny_run(folder: Path, base: Path, dataset: Path, **tables: Mapping[str, Any]) -> RefinerRun:
