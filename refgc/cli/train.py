@@ -138,9 +138,16 @@ def estimate(
     """Say what memory and how many hours a run would take; no weights are loaded."""
     _begin(debug)
     from refgc.training.estimate import estimate_run
-    from refgc.training.settings import RefinerRun, read_run
+    from refgc.training.generator_estimate import estimate_generator
+    from refgc.training.settings import GeneratorRun, RefinerRun, read_any_run
 
-    for line in estimate_run(read_run(file, RefinerRun), gpus=gpus).lines():
+    settings = read_any_run(file)
+    if isinstance(settings, GeneratorRun):
+        found = estimate_generator(settings, gpus=gpus)
+    else:
+        assert isinstance(settings, RefinerRun), "there are two kinds"
+        found = estimate_run(settings, gpus=gpus)
+    for line in found.lines():
         tell(line)
 
 

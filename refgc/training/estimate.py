@@ -27,7 +27,7 @@ from refgc.model.backbones.base import Backbone
 from refgc.model.freqmole import weight_shapes
 from refgc.model.loading import pipeline_class
 from refgc.training.refiner import adapter_config
-from refgc.training.settings import OptimiserName, RefinerRun
+from refgc.training.settings import OptimisationSettings, OptimiserName, RefinerRun
 
 CONFIG = "transformer/config.json"
 # Where no working size is set; all Kontext sizes have about as many pixels.
@@ -157,13 +157,11 @@ def estimate_run(settings: RefinerRun, *, gpus: int = 1) -> Estimate:
     backbone = pipeline_class(base).backbone
     transformer = _on_meta(base, backbone)
     trained = sum(prod(shape) for shape in weight_shapes(transformer, adapter_config(settings, base)).values())
-    parameters = sum(parameter.numel() for parameter in transformer.parameters())
+    parameters = count_parameters(transformer)
     sizes = _token_counts(settings)
     config = transformer.config
     width = config.num_attention_heads * config.attention_head_dim
     doubles, singles = len(transformer.transformer_blocks), len(transformer.single_transformer_blocks)
-    optimisation = settings.optimisation
-    kept = TRAINED_BYTES + OPTIMISER_BYTES[optimisation.optimiser] + (AVERAGE_BYTES if optimisation.average else 0)
     channels = config.in_channels
     words = config.joint_attention_dim * LONGEST_PROMPT
     half, single = _operations(transformer, settings, sizes, width)
@@ -172,7 +170,7 @@ def estimate_run(settings: RefinerRun, *, gpus: int = 1) -> Estimate:
         base=parameters,
         base_bytes=int(parameters * QUANTIZED_BYTES.get(settings.model.quantization, 2.0)),
         trained=trained,
-        trained_bytes=trained * kept,
+        trained_bytes=trained * bytes_per_trained(settings.optimisation),
         working_bytes=settings.run.samples_at_once
         * _working_bytes(settings, sizes, width, doubles + singles, config.num_attention_heads),
         tokens=sizes.all,
@@ -182,6 +180,43 @@ def estimate_run(settings: RefinerRun, *, gpus: int = 1) -> Estimate:
         steps=settings.run.steps,
         batch_size=settings.run.batch_size,
         gpus=gpus,
+    )
+
+
+def count_parameters(network: nn.Module) -> int:
+    """How many parameters a network has."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def bytes_per_trained(optimisation: OptimisationSettings) -> int:
+    """Bytes that each trained value takes, with its gradient and what optimiser and average keep of it."""
+    average = AVERAGE_BYTES if optimisation.average else 0
+    return TRAINED_BYTES + OPTIMISER_BYTES[optimisation.optimiser] + average
+
+
+def activation_bytes(values: int, blocks: int, *, gradient_checkpointing: bool) -> int:
+    """Bytes that blocks keep for the backward pass, and those of one block in its backward pass.
+
+    Args:
+        values: tokens times channels of the hidden states.
+        blocks: how many.
+        gradient_checkpointing: whether each block is computed again from its input.
+    """
+    of_each = 1 if gradient_checkpointing else BLOCK_ACTIVATIONS
+    return 2 * values * (blocks * of_each + BACKWARD * BLOCK_ACTIVATIONS)
+
+
+def linear_operations(network: nn.Module, image: int) -> float:
+    """Of all linear layers in one forward pass over one sample.
+
+    Args:
+        network: a FLUX transformer or ControlNet.
+        image: tokens of its pictures.
+    """
+    return sum(
+        2.0 * module.in_features * module.out_features * _rows(name, image)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear)
     )
 
 
@@ -219,12 +254,8 @@ def _on_meta(base: Path, backbone: Backbone) -> Any:
 
 def _working_bytes(settings: RefinerRun, sizes: _Tokens, width: int, blocks: int, heads: int) -> int:
     """Of one sample: what is kept of each block, one block in its backward pass, and the recorded attention."""
-    values = sizes.all * width * 2
-    one_block = BACKWARD * BLOCK_ACTIVATIONS * values
-    if settings.model.gradient_checkpointing:
-        kept = blocks * values + one_block
-    else:
-        kept = blocks * BLOCK_ACTIVATIONS * values + one_block
+    checkpointing = settings.model.gradient_checkpointing
+    kept = activation_bytes(sizes.all * width, blocks, gradient_checkpointing=checkpointing)
     if settings.model.reference_cache:
         kept += 2 * blocks * sizes.conditions * width * 2
     if settings.objective.attention_alignment:
@@ -234,11 +265,7 @@ def _working_bytes(settings: RefinerRun, sizes: _Tokens, width: int, blocks: int
 
 def _operations(transformer: Any, settings: RefinerRun, sizes: _Tokens, width: int) -> tuple[float, float]:
     """Of one sample, forward and backward: in half precision, and in single precision for the recorded attention."""
-    linear = sum(
-        2.0 * module.in_features * module.out_features * _rows(name, sizes)
-        for name, module in transformer.named_modules()
-        if isinstance(module, nn.Linear)
-    )
+    linear = linear_operations(transformer, sizes.noise + sizes.conditions)
     doubles, singles = len(transformer.transformer_blocks), len(transformer.single_transformer_blocks)
     if settings.model.reference_cache:
         pairs = sizes.conditions**2 + (sizes.all - sizes.conditions) * sizes.all
@@ -254,14 +281,14 @@ def _operations(transformer: Any, settings: RefinerRun, sizes: _Tokens, width: i
     return half, 2.0 * queries * sizes.all * width * doubles * (again + 1 + 2)
 
 
-def _rows(name: str, sizes: _Tokens) -> int:
-    """How many tokens pass through a layer."""
+def _rows(name: str, image: int) -> int:
+    """How many tokens pass through a layer, of a sample with so many of its pictures."""
     if "norm" in name or "modulation" in name or "embed" in name:
         return 1  # once a sample, or too few to count
     if name.startswith("single_"):
-        return sizes.all
+        return image + LONGEST_PROMPT
     is_of_text = "context" in name or "add_" in name
-    return LONGEST_PROMPT if is_of_text else sizes.noise + sizes.conditions
+    return LONGEST_PROMPT if is_of_text else image
 
 
 def _gib(count: int) -> str:
