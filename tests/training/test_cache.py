@@ -24,7 +24,7 @@ from refgc.training import cache
 from refgc.training.cache import open_cache
 from refgc.training.cache_files import read_latents, read_prompt
 from refgc.training.samples import Pictures, cut, load_pictures, read_samples
-from refgc.training.settings import DataSettings, RefinerRun
+from refgc.training.settings import DataSettings, RefinerRun, WorkerSettings
 from tests.support.tiny_dataset import disc, drawn
 from tests.support.training_run import fill_here, tiny_run, training_dataset
 
@@ -163,3 +163,16 @@ def test_one_bad_picture_stops_no_other_and_is_named(own: RefinerRun, tmp_path: 
     count = cache.fill_cache(own)
     assert (count.made, count.earlier) == (1, 4)
     assert len(open_cache(own).training) == 2
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_files(own: RefinerRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    folder = Path(own.data.cache)
+    local = {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.safetensors")}
+    shutil.rmtree(folder)
+    by_ray = own.model_copy(update={"workers": WorkerSettings(runner="ray", workers=1, gpus_per_worker=0)})
+    assert cache.fill_cache(by_ray).made == len(local) == 5
+    assert not ray.is_initialized()
+    assert {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.safetensors")} == local

@@ -27,12 +27,15 @@ from refgc.model.pipeline import RefGCSR2KleinPipeline, RefGCSR2Pipeline
 from refgc.model.settings import DenoisingSettings
 from refgc.training import checkpoint
 from refgc.training.cache import open_cache
+from refgc.training.finish import publish
 from refgc.training.loop import Training, prepare
 from refgc.training.order import Pass
 from refgc.training.processes import Processes
 from refgc.training.refiner import Refiner, run_refiner
 from refgc.training.samples import load_pictures, read_samples
 from refgc.training.settings import RefinerRun
+from tests.support.fake_hub import FakeHub
+from tests.support.models import hub  # noqa: F401
 from tests.support.training_run import fill_here, tiny_run
 
 CPU = torch.device("cpu")
@@ -194,6 +197,36 @@ def test_the_engine_refines_with_the_adapter(
     )
     assert learnt.image.size == (64, 64)
     assert not np.array_equal(learnt.image.pixels, nothing.image.pixels)
+
+
+def test_an_adapter_that_was_published_is_refined_with(
+    finished: RefinerRun,
+    hub: FakeHub,  # noqa: F811
+    tiny_base: Path,
+    triplets: Path,
+) -> None:
+    """Of a folder without the checkpoints, to a Hub and back from it by name."""
+    own = Path(finished.folder) / "adapter"
+    address = publish(own, "someone/adapter")
+    assert address.startswith(hub.url)
+    assert "/someone/adapter/" in address
+    there = hub.repositories["someone/adapter"]
+    local = {file.relative_to(own).as_posix(): file.read_bytes() for file in own.rglob("*") if file.is_file()}
+    assert local.items() <= there.items()
+    assert not any("checkpoint" in name for name in there)
+    request = load_pictures(triplets, read_samples(finished.data, "validation")[0]).request
+    small = DenoisingSettings(width=64, height=64, num_inference_steps=2)
+    pictures = [
+        DiffusionEngine(Sources(str(tiny_base), adapter), device="cpu", settings=small).refine(request).image.pixels
+        for adapter in (str(own), "someone/adapter")
+    ]
+    assert np.array_equal(*pictures)
+
+
+def test_a_hub_that_refuses_is_one_sentence(finished: RefinerRun, hub: FakeHub) -> None:  # noqa: F811
+    hub.refusal = (401, "Unauthorized")
+    with pytest.raises(InputError, match="someone/adapter"):
+        publish(Path(finished.folder) / "adapter", "someone/adapter")
 
 
 def test_one_run_at_a_time_works_in_a_folder(finished: RefinerRun) -> None:
