@@ -166,9 +166,8 @@ def test_one_bad_picture_stops_no_other_and_is_named(own: RefinerRun, tmp_path: 
 
 
 @pytest.mark.slow
-def test_ray_makes_the_same_files(own: RefinerRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_makes_the_same_files(own: RefinerRun) -> None:
     ray = pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     folder = Path(own.data.cache)
     local = {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.safetensors")}
     shutil.rmtree(folder)
