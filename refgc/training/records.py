@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,15 @@ class Records:
             make_folder(folder)
             kept = [line_of(line) for line in read_lines(folder / METRICS) if line["step"] <= step]
             write_whole(folder / METRICS, kept)
+        # A run that goes on is the same run for its trackers, which know it by the place of its folder.
+        same = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
         processes.accelerator.init_trackers(
-            tracking.project, init_kwargs={"tensorboard": {"purge_step": step + 1}, "wandb": {"name": folder.name}}
+            tracking.project,
+            init_kwargs={
+                "tensorboard": {"purge_step": step + 1},
+                "trackio": {"name": f"{folder.name}-{same}", "resume": "allow"},
+                "wandb": {"name": folder.name, "id": same, "resume": "allow"},
+            },
         )
 
     def write(self, step: int, content: Mapping[str, Any]) -> None:
