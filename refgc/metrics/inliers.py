@@ -48,10 +48,10 @@ class Inliers:
     def protocol(self) -> str:
         """How the figures come about."""
         return (
-            f"result against HRRI, 8-bit sRGB, both resized to a longer side of {SIDE} pixels, matches by LighterGlue of "
-            f"at most {KEYPOINT_LIMIT} XFeat keypoints, on the object alone where its masks are known "
-            f"({LEARNED_MATCHING.requirement}), that lie within {TOLERANCE:g} pixels of a fundamental matrix by MAGSAC++ "
-            f"(OpenCV {cv2.__version__})"
+            f"result against HRRI, 8-bit sRGB, both resized to a longer side of {SIDE} pixels, matches by LighterGlue "
+            f"of at most {KEYPOINT_LIMIT} XFeat keypoints, on the object alone where its masks are known "
+            f"({LEARNED_MATCHING.requirement}), that lie within {TOLERANCE:g} pixels of a fundamental matrix by "
+            f"MAGSAC++ (OpenCV {cv2.__version__})"
         )
 
     def __call__(self, sample: Sample) -> dict[str, float]:
