@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from refgc.errors import EngineError
 from refgc.imaging.image import Image, Mask
-from refgc.metrics.embeddings import ClipI, Dino, object_on_white
+from refgc.metrics.embeddings import ClipI, object_on_white
 from refgc.metrics.networks import fetch_network, find_network, revision_of
 from refgc.metrics.registry import Backbones, select
 from refgc.metrics.sample import Sample
@@ -140,12 +140,14 @@ def test_a_network_that_lacks_a_tensor_is_refused_and_never_filled_with_random_v
 def test_a_damaged_network_is_refused_in_one_sentence(clip: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(clip, tmp_path / "clip"))
     (folder / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(EngineError, match="^The network of CLIP-I cannot be read from 'clip'; fetch its files again.$"):
+    with pytest.raises(
+        EngineError, match=r"^The network of CLIP-I cannot be read from 'clip'; fetch its files again.$"
+    ):
         ClipI(str(folder), folder)(Sample(picture(1), reference=picture(2)))
 
 
 def test_a_network_of_another_kind_is_refused(dino: Path) -> None:
-    with pytest.raises(EngineError, match="The network of CLIP-I is .*, of the architecture 'vit'; name one of clip"):
+    with pytest.raises(EngineError, match=r"The network of CLIP-I is .*, of the architecture 'vit'; name one of clip"):
         select(["clip_i"], backbones=Backbones(clip=str(dino)))
 
 
@@ -216,5 +218,5 @@ class Opener:
 def test_a_repository_without_weights_is_refused(hub: FakeHub, clip: Path) -> None:  # noqa: F811
     hub.repositories["someone/clip"] = {"config.json": (clip / "config.json").read_bytes()}
     assert find_network("someone/clip") is None
-    with pytest.raises(EngineError, match="^The network of CLIP-I is 'someone/clip', which lacks config.json"):
+    with pytest.raises(EngineError, match=r"^The network of CLIP-I is 'someone/clip', which lacks config.json"):
         fetch_network("someone/clip", "The network of CLIP-I")

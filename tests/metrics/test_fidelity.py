@@ -122,7 +122,7 @@ def test_without_a_truth_there_is_no_figure() -> None:
 
 def test_a_picture_smaller_than_the_window_is_refused() -> None:
     small = Image(np.zeros((10, 40, 3), np.uint8))
-    with pytest.raises(InputError, match="^The result is 40x10 pixels, and SSIM needs 11 on each side"):
+    with pytest.raises(InputError, match=r"^The result is 40x10 pixels, and SSIM needs 11 on each side"):
         Ssim()(Sample(small, small))
 
 
@@ -130,10 +130,10 @@ def test_pictures_and_masks_of_other_sizes_are_refused() -> None:
     result, truth = pair()
     other = pair(width=80)[0]
     with pytest.raises(
-        InputError, match="^The truth is 80x70 pixels and the result 90x70; compare what has one size.$"
+        InputError, match=r"^The truth is 80x70 pixels and the result 90x70; compare what has one size.$"
     ):
         Sample(result, other)
-    with pytest.raises(InputError, match="^The mask of the truth is 80x70 pixels and the result 90x70;"):
+    with pytest.raises(InputError, match=r"^The mask of the truth is 80x70 pixels and the result 90x70;"):
         Sample(result, truth, mask(other))
-    with pytest.raises(InputError, match="^The mask of the reference is 90x70 pixels and the reference 80x70;"):
+    with pytest.raises(InputError, match=r"^The mask of the reference is 90x70 pixels and the reference 80x70;"):
         Sample(result, reference=other, reference_mask=mask(truth))

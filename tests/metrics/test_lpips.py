@@ -136,7 +136,7 @@ def test_linear_layers_that_are_not_the_published_ones_are_refused(
     for name in tensors:
         tensors[name] = torch.rand_like(tensors[name])
     torch.save(tensors, folder / "lpips-alex.pth")
-    with pytest.raises(EngineError, match="^lpips-alex.pth is not the file of weights that was published for LPIPS;"):
+    with pytest.raises(EngineError, match=r"^lpips-alex.pth is not the file of weights that was published for LPIPS;"):
         Lpips("alex", folder)(Sample(*pictures()))
 
 
@@ -151,7 +151,7 @@ def test_layers_are_checked_though_the_file_is_taken_for_the_published_one(
     tensors["lin2.weight" if fault == "renamed" else "lin2.model.1.weight"] = layer if fault == "renamed" else -layer
     torch.save(tensors, folder / "lpips-alex.pth")
     monkeypatch.setattr(lpips, "damaged_files", lambda *_: [])
-    with pytest.raises(EngineError, match="^lpips-alex.pth is not the file"):
+    with pytest.raises(EngineError, match=r"^lpips-alex.pth is not the file"):
         Lpips("alex", folder)(Sample(*pictures()))
 
 
@@ -164,7 +164,7 @@ def test_damaged_convolutions_are_refused(fault: str, folder: Path, monkeypatch:
     file = folder / NETWORKS["alex"].file
     if fault == "cut":
         file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(EngineError, match=f"^{file.name} is not the file of weights that was published for LPIPS;"):
+    with pytest.raises(EngineError, match=rf"^{file.name} is not the file of weights that was published for LPIPS;"):
         Lpips("alex", folder)(Sample(*pictures()))
 
 
@@ -179,7 +179,7 @@ def test_convolutions_are_downloaded_once_and_checked(tmp_path: Path, monkeypatc
     (source / name).write_bytes(b"something else")
     fetch_convolutions("alex", target)
     (target / name).unlink()
-    with pytest.raises(EngineError, match=f"{name} cannot be downloaded .*; go online and try again, or put the file"):
+    with pytest.raises(EngineError, match=rf"{name} cannot be downloaded .*; go online and try again, or put the file"):
         fetch_convolutions("alex", target)
     assert list(target.iterdir()) == []
 
@@ -191,7 +191,7 @@ def test_what_is_missing_is_said_with_the_command(tmp_path: Path, monkeypatch: p
     )
     (sentence,) = select(["lpips"], backbones=Backbones(lpips_net="vgg")).missing
     assert "`refgc setup --metrics --lpips-net vgg`" in sentence
-    with pytest.raises(InputError, match="^LPIPS has no network 'resnet'; choose from alex, vgg.$"):
+    with pytest.raises(InputError, match=r"^LPIPS has no network 'resnet'; choose from alex, vgg.$"):
         select(["lpips"], backbones=Backbones(lpips_net="resnet"))
 
 
@@ -203,5 +203,5 @@ def test_the_protocol_names_net_and_version(tmp_path: Path) -> None:
 
 def test_a_picture_too_small_for_the_network_is_refused(tmp_path: Path) -> None:
     small = Image(np.zeros((20, 40, 3), np.uint8))
-    with pytest.raises(InputError, match="^The result is 40x20 pixels, and LPIPS needs 32 on each side;"):
+    with pytest.raises(InputError, match=r"^The result is 40x20 pixels, and LPIPS needs 32 on each side;"):
         Lpips("alex", tmp_path)(Sample(small, small))
