@@ -2,11 +2,11 @@
 
 usage: python -m benchmarks.metrics [--fidelity N] [--pairs N] [--processes N] [--loaded] [--json FILE]
 
-The results are the examples' LRGIs, enlarged by Lanczos interpolation to 1024x1024 pixels, against their HRGT, with both
-masks, so that every region has its figure. Each pair is shifted by some pixels, so that no reference comes twice and
-nothing is kept from one pair to the next. Two runs: PSNR and SSIM alone, and all metrics without weights together; for the
-second one the seconds of each metric are the processor's, and the others wall-clock. The time of the first pair of each
-process, in which libraries are imported, is not counted.
+The results are the examples' LRGIs, enlarged by Lanczos interpolation to 1024x1024 pixels, against their HRGT, with
+both masks, so that every region has its figure. Each pair is shifted by some pixels, so that no reference comes twice
+and nothing is kept from one pair to the next. There are two runs: PSNR and SSIM alone, and all metrics without weights
+together. The seconds of each metric are processor time, the others wall-clock time. The first pairs, for which
+libraries are imported and pictures read, are not counted.
 """
 
 import argparse
@@ -127,7 +127,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     counts = (options.fidelity, options.pairs)
-    rows = {part: run(names, count, options.processes) for (part, names), count in zip(PARTS.items(), counts)}
+    rows = {
+        part: run(names, count, options.processes) for (part, names), count in zip(PARTS.items(), counts, strict=True)
+    }
     table = Table("metrics", "pairs", "s a pair", "pairs a minute", "minutes for 1,000", "GB in all")
     for part, row in rows.items():
         cells = [row[key] for key in ("pairs", "wall_seconds_per_pair", "pairs_per_minute", "minutes_for_1000")]

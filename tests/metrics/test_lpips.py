@@ -25,8 +25,8 @@ SHAPES = {
     | {14: (256, 256, 3), 17: (512, 256, 3), 19: (512, 512, 3), 21: (512, 512, 3)}
     | dict.fromkeys((24, 26, 28), (512, 512, 3)),
 }
-# Of `convolutions` and `pictures`, by the package lpips 0.1.4 with torchvision 0.28.0: the distance, and the mean of the
-# spatial map over rows 20 to 49 and columns 10 to 39.
+# Of `convolutions` and `pictures`, by the package lpips 0.1.4 with torchvision 0.28.0: the distance, and the mean of
+# the spatial map over rows 20 to 49 and columns 10 to 39.
 KNOWN = {"alex": (0.0087589612, 0.0079446221), "vgg": (0.0133280279, 0.0132839810)}
 
 
@@ -86,7 +86,7 @@ def folder(tmp_path: Path, published: Path) -> Path:
 
 
 def linear_layers(folder: Path) -> list[np.ndarray]:
-    tensors = torch.load(folder / "lpips-alex.pth", weights_only=True)
+    tensors = torch.load(folder / "lpips-alex.pth", map_location="cpu", weights_only=True)
     return [tensors[f"lin{number}.model.1.weight"].numpy().ravel() for number in range(5)]
 
 
@@ -132,7 +132,7 @@ def test_linear_layers_that_are_not_the_published_ones_are_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(convolutions("alex"), "alex", folder, monkeypatch)
-    tensors = torch.load(folder / "lpips-alex.pth", weights_only=True)
+    tensors = torch.load(folder / "lpips-alex.pth", map_location="cpu", weights_only=True)
     for name in tensors:
         tensors[name] = torch.rand_like(tensors[name])
     torch.save(tensors, folder / "lpips-alex.pth")
@@ -146,7 +146,7 @@ def test_layers_are_checked_though_the_file_is_taken_for_the_published_one(
 ) -> None:
     """A missing layer is never left as it was initialised."""
     keep(convolutions("alex"), "alex", folder, monkeypatch)
-    tensors = torch.load(folder / "lpips-alex.pth", weights_only=True)
+    tensors = torch.load(folder / "lpips-alex.pth", map_location="cpu", weights_only=True)
     layer = tensors.pop("lin2.model.1.weight")
     tensors["lin2.weight" if fault == "renamed" else "lin2.model.1.weight"] = layer if fault == "renamed" else -layer
     torch.save(tensors, folder / "lpips-alex.pth")

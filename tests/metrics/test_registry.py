@@ -83,7 +83,8 @@ def test_in_the_wild_only_metrics_that_need_no_truth_have_figures() -> None:
 
 def test_selecting_metrics_imports_no_heavy_library() -> None:
     code = (
-        "import sys; from refgc.metrics.registry import select; select(['psnr', 'ssim', 'flip', 'legibility', 'lpips']);"
+        "import sys; from refgc.metrics.registry import select; "
+        "select(['psnr', 'ssim', 'flip', 'legibility', 'lpips']);"
         "print([m for m in ('torch', 'transformers', 'skimage', 'onnxruntime', 'rapidocr') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
