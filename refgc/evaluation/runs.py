@@ -180,6 +180,9 @@ def run_all(
     """
     make_folder(output)
     with only_run(output):
+        # What a process was writing when it was killed.
+        for draft in (*output.glob(".refgc-*.tmp"), *(output / PICTURES).glob("*/.refgc-*.tmp")):
+            draft.unlink(missing_ok=True)
         earlier = read_journal(output / JOURNAL)
         found: dict[tuple[str, str], Run] = {}
         tasks = list[Task]()
