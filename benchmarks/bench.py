@@ -192,8 +192,9 @@ def document(figures: Mapping[str, Any]) -> str:
         for level, found in levels.items()
     }
     said = (
-        f"Gains of `{SHOWN}` over {BASELINE} inside the object by artifact: the mean with its 95% interval over objects "
-        f"where there are at least {LEAST_OBJECTS} of them, the worst case, and how often the reference was placed.\n"
+        f"Gains of `{SHOWN}` over {BASELINE} inside the object by artifact: the mean with its 95% interval over "
+        f"objects where there are at least {LEAST_OBJECTS} of them, the worst case, and how often the reference was "
+        "placed.\n"
     )
     how = f"{machine['processor']}, {machine['cores']} cores, {machine['workers']} at once"
     parts = [

@@ -7,6 +7,7 @@ which have 384 and 96. Strengths and numbers were chosen by hand.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -24,11 +25,14 @@ from refgc.dataset.settings import PairSettings
 from refgc.dataset.sources import find_objects
 from refgc.dataset.store import store_image, store_mask
 from refgc.dataset.testset import Case, freeze
+from refgc.imaging.files import write_whole
 from refgc.imaging.image import Image, Mask, open_image, open_mask
 from refgc.simulator.artifacts import Strengths, simulate, smaller
 
 SourceName: TypeAlias = Literal["examples", "turntables", "dreambooth"]
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+# In the folder of the set: what is simulated in each case.
+PLAN = "plan.json"
 LEVELS = ("weak", "medium", "strong")
 # The strength of each artifact by level, the others being 0.
 STRENGTHS: dict[str, tuple[float, float, float]] = {
@@ -106,11 +110,16 @@ def make_cases(into: Path, dreambooth: Path | None, limit: int | None = None) ->
     Returns:
         By the case's id what is simulated in it.
     """
+    note, made_of = into / PLAN, {"strengths": STRENGTHS, "dreambooth": dreambooth is not None, "limit": limit}
+    # Making them takes minutes. Another plan gives another set, which `freeze` refuses in the same folder.
+    if note.is_file() and (earlier := json.loads(note.read_bytes()))["made of"] == json.loads(json.dumps(made_of)):
+        return dict(earlier["cases"])
     plan, cases = dict[str, dict[str, Any]](), list[Case]()
     for case, told in _cases(into, dreambooth, limit):
         cases.append(case)
         plan[case.id] = told
     freeze(into, "test", cases)
+    write_whole(note, (json.dumps({"made of": made_of, "cases": plan}, indent=1) + "\n").encode())
     return plan
 
 
