@@ -91,10 +91,11 @@ def evaluate(
     from refgc.evaluation.results import read_results
     from refgc.evaluation.runs import MetricChoice
     from refgc.evaluation.table_files import markdown_of, write_tables
-    from refgc.evaluation.tables import TableSettings
+    from refgc.evaluation.tables import TableSettings, check_against
     from refgc.metrics.registry import Backbones
     from refgc.terminal import stage_bar
 
+    papers = _papers(paper)
     if tables_only:
         if source is not None or methods or methods_file is not None or metrics is not None:
             raise InputError(
@@ -104,6 +105,8 @@ def evaluate(
     else:
         if source is None:
             raise InputError("Give the folder or list that the methods are compared on, or --tables-only.")
+        listed = _listed(methods, methods_file)
+        check_against(against, [one.label for one in listed if not one.is_oracle])
         named = {"clip": clip, "dino": dino, "lpips_net": lpips_net}
         backbones = Backbones(**{name: value for name, value in named.items() if value is not None})
         names = None if metrics is None else tuple(name.strip() for name in metrics.split(",") if name.strip())
@@ -111,7 +114,7 @@ def evaluate(
             comparison = run_evaluation(
                 source,
                 output,
-                _listed(methods, methods_file),
+                listed,
                 MetricChoice(names, backbones),
                 split=split,
                 task=task,
@@ -122,7 +125,7 @@ def evaluate(
                 progress=stoppable(bar),
             )
             check_stopped()
-    table = write_tables(output, comparison, TableSettings(against=against), _papers(paper))
+    table = write_tables(output, comparison, TableSettings(against=against), papers)
     if not quiet:
         print(markdown_of(table), end="")
         tell(f"{output}: table.md, table.tex, table.csv and table.json, of {len(comparison.results)} results.")

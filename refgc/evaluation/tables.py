@@ -153,9 +153,7 @@ def make_table(comparison: Comparison, settings: TableSettings | None = None) ->
     """
     chosen = settings or TableSettings()
     head = comparison.head
-    labels = [method.label for method in head.methods if not method.oracle]
-    if chosen.against is not None and chosen.against not in labels:
-        raise InputError(f"No method is called {quoted(chosen.against)}; there are {', '.join(labels)}.")
+    check_against(chosen.against, [method.label for method in head.methods if not method.oracle])
     by_method = {
         method.label: {one.id: one for one in comparison.results if one.method == method.label}
         for method in head.methods
@@ -178,6 +176,16 @@ def make_table(comparison: Comparison, settings: TableSettings | None = None) ->
         rows=tuple(rows),
         warnings=tuple(_warnings(head, rows, columns, comparison.results)),
     )
+
+
+def check_against(against: str | None, labels: Sequence[str]) -> None:
+    """Refuses a method to test against that is none of these.
+
+    Raises:
+        InputError: it is none.
+    """
+    if against is not None and against not in labels:
+        raise InputError(f"No method is called {quoted(against)}; there are {', '.join(labels)}.")
 
 
 def _column(
