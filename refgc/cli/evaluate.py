@@ -88,6 +88,7 @@ def evaluate(
     remember_debug(debug)
     silence_libraries()
     from refgc.evaluation.evaluate import evaluate as run_evaluation
+    from refgc.evaluation.paper import paper_table
     from refgc.evaluation.results import read_results
     from refgc.evaluation.runs import MetricChoice
     from refgc.evaluation.table_files import markdown_of, write_tables
@@ -127,7 +128,7 @@ def evaluate(
             check_stopped()
     table = write_tables(output, comparison, TableSettings(against=against), papers)
     if not quiet:
-        print(markdown_of(table), end="")
+        print(markdown_of(table, [paper_table(number) for number in papers]), end="")
         tell(f"{output}: table.md, table.tex, table.csv and table.json, of {len(comparison.results)} results.")
 
 

@@ -57,8 +57,8 @@ def evaluate(
     selection = choice.open()
     if not selection.metrics:
         raise EngineError(f"No metric can be computed here. {' '.join(selection.missing)}")
-    collection = read_items(source, split=split, task=task, unreviewed=unreviewed)
     checked = check_methods(methods)
+    collection = read_items(source, split=split, task=task, unreviewed=unreviewed)
     if not collection.with_truth and any(method.is_oracle for method in checked):
         raise InputError("The pictures have no truth, so that there is no oracle; leave it out of the methods.")
     check_folder(output, "output folder", make_folders=True)
