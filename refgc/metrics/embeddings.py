@@ -106,9 +106,9 @@ class ClipI(_Likeness):
 
     @cached_property
     def _network(self) -> Any:
-        from transformers import CLIPVisionModelWithProjection
+        from transformers import CLIPModel
 
-        return load_network(CLIPVisionModelWithProjection, self._folder, self._what)
+        return load_network(CLIPModel, self._folder, self._what)
 
     @cached_property
     def _preprocessor(self) -> Any:
@@ -117,7 +117,8 @@ class ClipI(_Likeness):
         return CLIPImageProcessorPil.from_pretrained(self._folder, local_files_only=True)
 
     def _vector(self, inputs: Any) -> Any:
-        return self._network(pixel_values=inputs).image_embeds
+        network = self._network
+        return network.visual_projection(network.vision_model(pixel_values=inputs).pooler_output)
 
 
 class Dino(_Likeness):

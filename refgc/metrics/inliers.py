@@ -5,13 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from refgc.correspondence.learned import KEYPOINT_LIMIT, find_networks
+from refgc.correspondence.learned import KEYPOINT_LIMIT, Networks, find_networks
 from refgc.correspondence.xfeat import LearnedFeatures
-from refgc.imaging.arrays import Bools, Floats, resized
-from refgc.imaging.image import Image, Mask
+from refgc.errors import EngineError
+from refgc.imaging.arrays import Bools, Floats, enlarge, resized
+from refgc.imaging.image import MARKED, Image, Mask
 from refgc.imaging.warp import fitted
 from refgc.metrics.memo import Memo
-from refgc.metrics.metric import Need, Region, pixels_of
+from refgc.metrics.metric import Need, Region
 from refgc.metrics.sample import Sample
 from refgc.wheels import LEARNED_MATCHING
 
@@ -22,17 +23,22 @@ SIDE = 1024
 TOLERANCE = 3.0
 # From so many matches on a fundamental matrix is estimated with one to spare.
 FEWEST = 9
+MISSING = "Inliers needs the weights of learned matching: `refgc setup` downloads them."
 
 
 class Inliers:
-    """Matches of the reference and the result that one fundamental matrix explains."""
+    """Matches of the reference's object and the result that one fundamental matrix explains.
+
+    Keypoints are looked for on the object alone where its masks are known. Otherwise a sharp background takes most of
+    the keypoints of a sharp picture, and a blurred one would have more left for the object.
+    """
 
     name = "inliers"
     label = "Inliers"
     unit = ""
     digits = 1
     higher_is_better = True
-    regions: tuple[Region, ...] = ("whole", "inside")
+    regions: tuple[Region, ...] = ("whole",)
     needs: frozenset[Need] = frozenset({"reference"})
 
     def __init__(self) -> None:
@@ -42,34 +48,24 @@ class Inliers:
     def protocol(self) -> str:
         """How the figures come about."""
         return (
-            f"result against HRRI, 8-bit sRGB, both resized to a longer side of {SIDE} pixels, matches of at most "
-            f"{KEYPOINT_LIMIT} XFeat keypoints by LighterGlue ({LEARNED_MATCHING.requirement}) that lie within "
-            f"{TOLERANCE:g} pixels of a fundamental matrix by MAGSAC++ (OpenCV {cv2.__version__}); inside counts those "
-            "on the object in both pictures"
+            f"result against HRRI, 8-bit sRGB, both resized to a longer side of {SIDE} pixels, matches by LighterGlue "
+            f"of at most {KEYPOINT_LIMIT} XFeat keypoints, on the object alone where its masks are known "
+            f"({LEARNED_MATCHING.requirement}), that lie within {TOLERANCE:g} pixels of a fundamental matrix by "
+            f"MAGSAC++ (OpenCV {cv2.__version__})"
         )
 
     def __call__(self, sample: Sample) -> dict[str, float]:
-        """`inliers`, and `inliers_inside` of those whose two ends lie on the object.
-
-        The mask of the reference is taken into account where there is one.
+        """`inliers`, a whole number.
 
         Raises:
-            EngineError: the networks cannot be read.
+            EngineError: the networks are not there or cannot be read.
         """
-        networks = find_networks()
-        if sample.reference is None or networks is None:
+        if sample.reference is None:
             return {}
-        seen, shown = self._features(sample.result), self._features(sample.reference)
-        i, j, _ = networks.matches(seen, shown)
-        points, reference_points = seen.points[i], shown.points[j]
-        agreeing = epipolar_inliers(points, reference_points)
-        figures = {"inliers": float(agreeing.sum())}
-        if sample.truth_mask is not None:
-            on_object = _lies_on(points, sample.truth_mask)
-            if sample.reference_mask is not None:
-                on_object &= _lies_on(reference_points, sample.reference_mask)
-            figures["inliers_inside"] = float((agreeing & on_object).sum())
-        return figures
+        seen = self._features(sample.result, sample.truth_mask)
+        shown = self._features(sample.reference, sample.reference_mask)
+        i, j, _ = _networks().matches(seen, shown)
+        return {self.name: float(epipolar_inliers(seen.points[i], shown.points[j]).sum())}
 
 
 def epipolar_inliers(points: Floats, reference_points: Floats) -> Bools:
@@ -92,16 +88,16 @@ def epipolar_inliers(points: Floats, reference_points: Floats) -> Bools:
     return none if inliers is None else np.asarray(inliers.ravel() > 0, np.bool_)
 
 
-def _features(image: Image, _: Mask | None) -> LearnedFeatures:
-    networks = find_networks()
-    assert networks is not None
+def _features(image: Image, mask: Mask | None) -> LearnedFeatures:
     frame = fitted(image.size, SIDE, float("inf"))
-    return networks.features(resized(image.pixels, frame), None, enlargement=max(1.0, frame[0] / image.size[0]))
+    wanted = None
+    if mask is not None:
+        wanted = np.asarray(255 * (enlarge(mask.values, frame) >= MARKED), np.uint8)
+    return _networks().features(resized(image.pixels, frame), wanted, enlargement=max(1.0, frame[0] / image.size[0]))
 
 
-def _lies_on(points: Floats, mask: Mask) -> Bools:
-    """Which points (n, 2) in a matching frame lie on the object of a mask."""
-    frame = fitted(mask.size, SIDE, float("inf"))
-    scaled = (points + 0.5) * np.array(mask.size) / np.array(frame) - 0.5
-    x, y = np.rint(scaled).astype(int).T
-    return pixels_of(mask)[y.clip(0, mask.size[1] - 1), x.clip(0, mask.size[0] - 1)]
+def _networks() -> Networks:
+    networks = find_networks()
+    if networks is None:
+        raise EngineError(MISSING)
+    return networks

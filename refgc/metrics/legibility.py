@@ -72,8 +72,8 @@ class Legibility:
             f"each word of {SHORTEST} characters or more that is read in the reference's object with a confidence of "
             f"{SURE} or more, the largest normalised Levenshtein similarity to a word of the result, averaged with the "
             "words' lengths as weights, letters of both cases alike; no value where the reference has no such word; "
-            f"inside reads the result on the object alone; rapidocr {version('rapidocr')} (PP-OCRv6 small) with onnxruntime "
-            f"{version('onnxruntime')}"
+            f"inside reads the result on the object alone; rapidocr {version('rapidocr')} (PP-OCRv6 small) with "
+            f"onnxruntime {version('onnxruntime')}"
         )
 
     def __call__(self, sample: Sample) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """LPIPS: the distance of a result from the truth in the features of a network (Zhang et al., 2018).
 
-The package lpips needs torchvision, each build of which fits one build of torch alone. Only its linear layers are taken,
-from its wheel, and the convolutions from the file that torchvision publishes. Both are checked before they are used:
-where layers are loaded leniently, a missing one stays random, and the distances are wrong without a word.
+The package lpips needs torchvision, each build of which fits one build of torch alone. Only its linear layers are
+taken, from its wheel, and the convolutions from the file that torchvision publishes. Both are checked before they are
+used: where layers are loaded leniently, a missing one stays random, and the distances are wrong without a word.
 """
 
 from __future__ import annotations

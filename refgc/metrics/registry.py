@@ -160,12 +160,9 @@ def _flip(_: Backbones) -> Metric | str:
 
 def _inliers(_: Backbones) -> Metric | str:
     from refgc.correspondence.learned import are_there
+    from refgc.metrics.inliers import MISSING, Inliers
 
-    if not are_there():
-        return "Inliers needs the weights of learned matching: `refgc setup` downloads them."
-    from refgc.metrics.inliers import Inliers
-
-    return Inliers()
+    return Inliers() if are_there() else MISSING
 
 
 def _legibility(_: Backbones) -> Metric | str:
