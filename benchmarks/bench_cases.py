@@ -89,14 +89,14 @@ class Views:
 
 
 def wanted(conditions: Sequence[Condition], source: SourceName, number: int) -> list[Condition]:
-    """The conditions of an object: of the large pictures every second one, the other half for the next object.
+    """The conditions of an object: every second one, and the other half for the next object.
 
-    The drawing of the surroundings of a large picture takes half a minute of a core; so all of it ends in half an hour.
+    A product's turntable has those that its example has not, so that each product and half of the subjects have each
+    condition. All conditions of all objects would take twice as long.
     """
-    if source == "turntables":
-        return list(conditions)
     places = {artifact: place for place, artifact in enumerate(STRENGTHS)}
-    return [one for one in conditions if (places[one.artifact] + one.level + number) % 2 == 0]
+    shift = number + (source == "turntables")
+    return [one for one in conditions if (places[one.artifact] + one.level + shift) % 2 == 0]
 
 
 def make_cases(into: Path, dreambooth: Path | None, limit: int | None = None) -> dict[str, dict[str, Any]]:

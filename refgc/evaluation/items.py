@@ -74,7 +74,7 @@ class Item:
         """The SHA-256 of each picture and mask by its name; None where there is none."""
         names = ("hrri", "lrgi", "hrgt", "hrri_mask", "lrgi_mask", "hrgt_mask")
         files: dict[str, PictureFile | None] = {name: getattr(self, name) for name in names}
-        return {name: file and file.sha256 for name, file in files.items()}
+        return {name: None if file is None else file.sha256 for name, file in files.items()}
 
 
 @dataclass(frozen=True, slots=True)

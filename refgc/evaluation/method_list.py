@@ -19,10 +19,8 @@ from refgc.evaluation.methods import (
     Correspondence,
     Diffusion,
     Enlargement,
-    MaskChoice,
     Method,
     Oracle,
-    Resampling,
     ResultFolder,
 )
 from refgc.request import Surroundings, checked_surroundings
@@ -165,7 +163,7 @@ def _method_of(kind: str, options: str, description: str) -> Method:
         case "bicubic" | "lanczos" | "enlargement" | "oracle" if options:
             raise InputError(f"The method {kind} has no options; leave {quoted(options)} out.")
         case "bicubic" | "lanczos" | "enlargement":
-            return Enlargement(cast(Resampling, kind))
+            return Enlargement(kind)
         case "oracle":
             return Oracle()
         case "correspondence":
@@ -174,7 +172,7 @@ def _method_of(kind: str, options: str, description: str) -> Method:
             if masks not in MASKS:
                 raise InputError(f"The masks of {quoted(description)} are {quoted(masks)}; use {', '.join(MASKS)}.")
             surroundings = cast(Surroundings, given.get("surroundings", "plain"))
-            return Correspondence(checked_surroundings(surroundings), cast(MaskChoice, masks))
+            return Correspondence(checked_surroundings(surroundings), masks)
         case "diffusion":
             given = _options(options, ("lora", "base"), description)
             return Diffusion(given.get("base"), given.get("lora"))

@@ -371,7 +371,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """The truth itself, a real photo of the object, against the reference, another real photo of it.
+    """The truth itself against the reference, another true picture of the object.
 
     It bounds what a method can reach in metrics that compare with the reference. Against the truth it would say
     nothing.

@@ -37,7 +37,8 @@ def by_object(values: Sequence[float], objects: Sequence[Hashable]) -> tuple[Val
     place = {name: number for number, name in enumerate(dict.fromkeys(objects))}
     index = np.array([place[name] for name in objects], np.int64)
     sums = np.bincount(index, weights=np.asarray(values, np.float64), minlength=len(place))
-    return sums, np.bincount(index, minlength=len(place)).astype(np.float64)
+    counts = np.bincount(index, minlength=len(place))
+    return np.asarray(sums, np.float64), np.asarray(counts, np.float64)
 
 
 def interval(

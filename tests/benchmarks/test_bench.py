@@ -19,7 +19,10 @@ from tests.evaluation.test_tables import comparison, method
 
 def test_every_artifact_has_every_strength_and_half_of_them_for_each_object():
     assert len(CONDITIONS) == len(set(CONDITIONS)) == len(STRENGTHS) * len(LEVELS)
-    assert wanted(CONDITIONS, "turntables", 1) == list(CONDITIONS)
+    for product in range(3):
+        both = wanted(CONDITIONS, "examples", product) + wanted(CONDITIONS, "turntables", product)
+        assert len(both) == len(CONDITIONS)
+        assert set(both) == set(CONDITIONS)
     shared = Counter(one for number in range(4) for one in wanted(CONDITIONS, "dreambooth", number))
     assert set(shared.values()) == {2}
     assert set(shared) == set(CONDITIONS)

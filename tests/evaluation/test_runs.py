@@ -200,11 +200,12 @@ def test_a_model_that_cannot_be_loaded_fails_at_each_item_and_is_loaded_once(roo
 @pytest.mark.slow
 def test_a_tiny_diffusion_model_is_a_method(tmp_path, monkeypatch):
     from refgc.model import engine
+    from refgc.model.settings import DenoisingSettings
     from tests.support.tiny_klein import save_tiny_klein
 
     monkeypatch.setenv("REFGC_DEVICE", "cpu")
     # One step at the truth's size: without a GPU the engine's own settings take minutes.
-    few = partial(engine.DenoisingSettings, width=64, height=64, num_inference_steps=1)
+    few = partial(DenoisingSettings, width=64, height=64, num_inference_steps=1)
     monkeypatch.setattr(engine, "DenoisingSettings", few)
     root, base = evaluated_set(tmp_path / "set", objects=1), tmp_path / "base"
     save_tiny_klein(base)
@@ -261,4 +262,4 @@ def test_surroundings_are_an_option_of_the_engine(root, tmp_path):
         pytest.skip("the weights of the surroundings are not here")
     found = compared(root, tmp_path / "out", "correspondence:surroundings=fast", "correspondence", metrics=PSNR)
     pictures = [open_image(tmp_path / "out" / str(one.picture), name="result").pixels for one in found.results[:2]]
-    assert not np.array_equal(*pictures)
+    assert not np.array_equal(pictures[0], pictures[1])
