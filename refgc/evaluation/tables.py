@@ -295,8 +295,8 @@ def _head(head: Head, settings: TableSettings) -> list[str]:
         lines.append("An asterisk marks methods that were tuned on this dataset.")
     if any(method.oracle for method in head.methods):
         lines.append(
-            "The oracle is the truth itself, compared with the reference, another true picture of the object. It is not "
-            "ranked."
+            "The oracle is the truth itself, compared with the reference, another true picture of the object. It is "
+            "not ranked."
         )
     return lines
 
