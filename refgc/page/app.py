@@ -13,6 +13,7 @@ from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from refgc.doctor import base_title
+from refgc.page.about import about_html
 from refgc.page.api.endpoints import build_api
 from refgc.page.api.tools import set_up_tools, tool_middleware
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
@@ -221,9 +222,3 @@ element.querySelector(".cite-copy").addEventListener("click", () =>
 def build_about_tab() -> None:
     """Add the tab: text, tables and a drawing, without any outside file."""
     gr.HTML(about_html(), js_on_load=COPY, apply_default_css=False, elem_id="about")
-
-
-def about_html() -> str:
-    """The tab's content. The drawing of the method is inlined, so that it takes the page's colours."""
-    text, drawing = ((ASSETS / name).read_text(encoding="utf-8") for name in ("about.html", "method.svg"))
-    return text.replace("{method}", drawing)
