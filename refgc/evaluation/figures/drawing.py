@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refgc.errors import InputError, quoted
+from refgc.errors import InputError, one_line, quoted, shortened
 from refgc.imaging.files import write_whole
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ INSTALL = "pip install '.[evaluation]' in the project's folder"
 DPI = 200
 # Points of the smallest and of the usual text; a figure is drawn at the size at which it is printed.
 SMALL, NORMAL = 7.0, 8.0
+POINTS = 72
+# A text is not made shorter than this.
+LEAST_CHARACTERS = 6
 # Dark enough for text on white, and told apart by people who see no red or green (Okabe and Ito, 2008).
 INK, GREY = "#1d2526", "#6b7476"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -117,5 +120,27 @@ def save_data(values: Mapping[str, Any], outputs: Sequence[Path]) -> Path:
 
 
 def plain_text(text: str) -> str:
-    """A text as matplotlib shall show it: a dollar sign would begin a formula."""
-    return text.replace("\\", "\\\\").replace("$", r"\$") if "$" in text else text
+    """A text as matplotlib shall show it: on one line, and without a dollar sign that would begin a formula."""
+    return one_line(text).replace("$", r"\$")
+
+
+def fitting_text(text: str, inches: float, size: float, *, weight: str = "normal") -> str:
+    """A text with its middle left out where it is wider than a place.
+
+    Args:
+        text: any.
+        inches: width of the place.
+        size: of the letters, in points.
+        weight: of the letters.
+    """
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    letters = FontProperties(family=STYLE["font.family"], weight=weight)
+    line, most = one_line(text), len(one_line(text))
+    while most > LEAST_CHARACTERS:
+        short = shortened(line, most)
+        if TextPath((0, 0), plain_text(short), size=size, prop=letters).get_extents().width <= inches * POINTS:
+            return short
+        most -= 1
+    return shortened(line, most)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refgc.engine import Progress, no_progress
-from refgc.errors import InputError, one_line, shortened
+from refgc.errors import InputError
 from refgc.evaluation.figures.drawing import (
     COLOURS,
     DPI,
@@ -18,6 +18,7 @@ from refgc.evaluation.figures.drawing import (
     SMALL,
     check_outputs,
     figure_style,
+    fitting_text,
     plain_text,
     save_data,
     save_figure,
@@ -41,9 +42,7 @@ GAP, ROW_GAP, EDGE = 0.05, 0.1, 0.04
 # Frames of the first and the second window: light, so that they are seen on dark and, with their outline, on white.
 FRAMES = (COLOURS[5], COLOURS[4])
 MOST_WINDOWS = len(FRAMES)
-FRAME_WIDTH, OUTLINE_WIDTH = 1.1, 2.2
-# Characters of a label that fit into an inch of its line.
-CHARACTERS_PER_INCH = 15
+FRAME_WIDTH, OUTLINE_WIDTH = 1.1, 1.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,9 +150,8 @@ def draw_grid(columns: Sequence[str], rows: Sequence[Row], settings: GridSetting
     figure = Figure(figsize=(settings.width, height))
     lefts = [LABEL_WIDTH + number * (across + GAP) for number in range(len(columns))]
     for left, column in zip(lefts, columns, strict=True):
-        _text(
-            figure, left + across / 2, height - HEAD_HEIGHT / 2, _fitting(column, across), size=NORMAL, weight="bold"
-        )
+        named = fitting_text(column, across, NORMAL, weight="bold")
+        _text(figure, left + across / 2, height - HEAD_HEIGHT / 2, named, size=NORMAL, weight="bold")
     top = height - HEAD_HEIGHT
     for row, row_height in zip(rows, heights, strict=True):
         _label(figure, row, top, row_height)
@@ -267,11 +265,10 @@ def _row_height(row: Row, across: float) -> float:
 def _label(figure: Figure, row: Row, top: float, height: float) -> None:
     middle = top - height / 2
     x = LABEL_WIDTH * (0.28 if row.reason else 0.5)
-    _text(figure, x, middle, _fitting(row.label, height), size=NORMAL, rotation=90)
+    _text(figure, x, middle, fitting_text(row.label, height, NORMAL), size=NORMAL, rotation=90)
     if row.reason:
-        _text(
-            figure, LABEL_WIDTH * 0.7, middle, _fitting(row.reason, height), size=SMALL, colour=GREY, rotation=90
-        )
+        reason = fitting_text(row.reason, height, SMALL)
+        _text(figure, LABEL_WIDTH * 0.7, middle, reason, size=SMALL, colour=GREY, rotation=90)
 
 
 def _draw_cell(figure: Figure, cell: Cell, left: float, top: float, across: float, height: float) -> None:
@@ -359,6 +356,3 @@ def _text(
         va="center",
     )
 
-
-def _fitting(text: str, inches: float) -> str:
-    return shortened(one_line(text), max(6, int(inches * CHARACTERS_PER_INCH)))

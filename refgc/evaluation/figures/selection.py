@@ -86,6 +86,8 @@ def select(
     """
     scenes = read_scenes(folder, unreviewed=unreviewed)
     scores = {} if results is None else read_scores(results)
+    for label in [method.label for method in methods] if scores else []:
+        _check_method(scores, label)
     chosen = [Chosen(scene) for scene in choose_scenes(scenes, _parts(ids))] if ids is not None else []
     if pick is not None:
         if results is None:
@@ -186,14 +188,22 @@ def pick_scenes(
 
 
 def _nothing_measured(scores: Scores, metric: str, method: str, over: str | None) -> str:
-    methods = sorted({name for row in scores.values() for name in row})
     for one in (method, over):
-        if one is not None and one not in methods:
-            return f"The results have no method {quoted(one)}; they have {', '.join(map(quoted, methods))}."
+        if one is not None:
+            _check_method(scores, one)
     metrics = sorted({name for row in scores.values() for values in row.values() for name in values})
     if metric not in metrics:
         return f"The results have no metric {quoted(metric)}; they have {', '.join(metrics)}."
     return f"No scene of the folder has a {metric} of {quoted(method)}; give the results of these scenes."
+
+
+def _check_method(scores: Scores, label: str) -> None:
+    """Refuses a label that the results do not know, since its scores would be left out without a word."""
+    methods = sorted({name for row in scores.values() for name in row})
+    if label not in methods:
+        raise InputError(
+            f"The results have no method {quoted(label)}; call it as they do: {', '.join(map(quoted, methods))}."
+        )
 
 
 def _parts(text: str) -> list[str]:

@@ -21,6 +21,10 @@ WINDOW_SHARE = 0.3
 LEAST_SIDE = 24
 # Detail is what a Gaussian of so many pixels takes away, in a picture of `DETAIL_SIDE` pixels on its longer side.
 DETAIL_SIGMA, DETAIL_SIDE = 1.5, 512
+# Pixels within the outline, at that size, that are left out.
+RIM = 4
+# Two windows are at least so many of their sides apart, so that they do not show the same.
+APART = 1.5
 # Of a window at least so much is to lie on the object.
 LEAST_INSIDE = 0.6
 # The longer side at which the two views are matched.
@@ -52,14 +56,17 @@ def detail_windows(pictures: Sequence[Bytes], mask: Floats | None, number: int) 
     side = round(np.clip(WINDOW_SHARE * np.sqrt(inside.sum()), LEAST_SIDE * max(size) / max(whole), min(size)))
     side = max(1, min(side, *size))
     share = _window_means(inside, side)
-    strength = _window_means(energy * inside, side)
+    # The outline is an edge of every object, and says nothing of its detail.
+    core = inside if mask is None else np.asarray(cv2.erode(inside, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)))
+    strength = _window_means(energy * core, side)
     # Where no window lies on the object, the one that has most of it.
     strength[share < min(LEAST_INSIDE, float(share.max()))] = -1.0
     found: list[Region] = []
     while len(found) < number and strength.max() >= 0:
         top, left = (int(one) for one in np.unravel_index(int(strength.argmax()), strength.shape))
         found.append(_scaled(left, top, side, whole, size))
-        strength[max(0, top - side + 1) : top + side, max(0, left - side + 1) : left + side] = -1.0
+        away = round(APART * side)
+        strength[max(0, top - away + 1) : top + away, max(0, left - away + 1) : left + away] = -1.0
     return found
 
 
