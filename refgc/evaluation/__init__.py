@@ -1,1 +1,1 @@
-"""Methods compared on the same pairs: tables and figures."""
+"""Evaluation: methods compared on the same entries, as tables and figures."""
