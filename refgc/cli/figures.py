@@ -24,28 +24,29 @@ Outputs = Annotated[
     list[Path], typer.Option("--output", "-o", metavar="FILE", help="Ends in .pdf, .svg or .png; may be given thrice.")
 ]
 Methods = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
-        "--method", metavar="LABEL=FOLDER", help="A folder of results named by id, such as ID.png; one for each column."
+        "--method",
+        metavar="LABEL=FOLDER",
+        help="A folder of results named by id, such as ID.png; one for each column. LABEL alone for a method of "
+        "--evaluation; all of its methods when none is given.",
     ),
 ]
 Ids = Annotated[str | None, typer.Option(metavar="A,B,C", help="The scenes, in this order, by their ids.")]
-Results = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The results.jsonl of `refgc evaluate`, for --pick and scores.")
+Evaluation = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The folder that `refgc evaluate` wrote: results and scores.")
 ]
 Pick = Annotated[
     str | None,
     typer.Option(
-        metavar="RANKS", help="Choose scenes by a metric: best, median and worst, separated by commas, in this order."
+        metavar="RANKS", help="Choose scenes by --metric: best, median and worst, separated by commas, in this order."
     ),
 ]
-Metric = Annotated[str, typer.Option(help="Which metric chooses, and is written below the pictures.")]
+Metric = Annotated[str, typer.Option(help="The score that chooses, and that is shown.")]
 Of = Annotated[
-    str | None, typer.Option(metavar="LABEL", help="Whose metric chooses, as the results call it; the last --method.")
+    str | None, typer.Option(metavar="LABEL", help="The method whose score chooses; the last one when not given.")
 ]
-Over = Annotated[
-    str | None, typer.Option(metavar="LABEL", help="Choose by the metric's gain over this method of the results.")
-]
+Over = Annotated[str | None, typer.Option(metavar="LABEL", help="Choose by the gain over this method.")]
 Unreviewed = Annotated[
     bool,
     typer.Option(
@@ -68,9 +69,9 @@ def grid(
     folder: Folder,
     *,
     output: Outputs,
-    method: Methods,
+    method: Methods = None,
+    evaluation: Evaluation = None,
     ids: Ids = None,
-    results: Results = None,
     pick: Pick = None,
     metric: Metric = "psnr",
     of: Of = None,
@@ -85,27 +86,13 @@ def grid(
     """Draw scenes as rows and methods as columns, with the object's detail enlarged below each picture."""
     remember_debug(debug)
     from refgc.evaluation.figures.grid import GridSettings, make_grid
-    from refgc.evaluation.figures.results import parse_methods
-    from refgc.evaluation.figures.selection import select
+    from refgc.evaluation.figures.selection import Choice, select
     from refgc.terminal import stage_bar
 
-    methods = parse_methods(method)
-    chosen = select(
-        folder,
-        methods,
-        ids=ids,
-        results=results,
-        pick=pick,
-        metric=metric,
-        of=of,
-        over=over,
-        unreviewed=unreviewed,
-    )
-    settings = GridSettings(windows, chosen.metric, digits=chosen.digits, width=width, dpi=dpi)
+    choice = Choice(tuple(method or ()), ids, evaluation, pick, metric, of, over, unreviewed)
+    settings = GridSettings(windows, width=width, dpi=dpi)
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
-        data = make_grid(
-            chosen.scenes, methods, output, scores=chosen.scores, settings=settings, progress=stoppable(bar)
-        )
+        data = make_grid(select(folder, choice), output, settings=settings, progress=stoppable(bar))
     check_stopped()
     _tell([*output, data], quiet)
 

@@ -25,7 +25,8 @@ from refgc.evaluation.figures.drawing import (
     save_data,
     save_figure,
 )
-from refgc.evaluation.figures.scenes import Scene, ScenePictures, load_scene
+from refgc.evaluation.figures.scenes import load_scene
+from refgc.evaluation.items import Item, Pictures
 from refgc.imaging.arrays import Size
 from refgc.imaging.journal import append_line, read_lines
 from refgc.imaging.warp import fitted
@@ -94,7 +95,7 @@ class BlockSettings:
 
 
 def make_blocks(
-    scenes: Sequence[Scene],
+    scenes: Sequence[Item],
     folders: Folders,
     outputs: Sequence[Path],
     settings: BlockSettings,
@@ -122,7 +123,7 @@ def make_blocks(
     check_outputs(outputs)
     settings.check()
     for scene in scenes:
-        if "hrgt" not in scene.files:
+        if scene.hrgt is None:
             raise InputError(f"The scene {quoted(scene.id)} has no HRGT, which the others are compared with.")
     measured = _Measurements(outputs[0].with_suffix(".jsonl"), folders, settings)
     for_latents = spread(scenes, settings.scenes) if set(settings.panels) & {"b", "c"} else []
@@ -135,7 +136,7 @@ def make_blocks(
     return save_data(data, outputs)
 
 
-def spread(scenes: Sequence[Scene], most: int) -> list[Scene]:
+def spread(scenes: Sequence[Item], most: int) -> list[Item]:
     """At most so many scenes, at equal distances in their order."""
     if len(scenes) <= most:
         return list(scenes)
@@ -249,21 +250,21 @@ class _Measurements:
         self._known = {row["key"]: row for row in read_lines(journal) if "key" in row}
         self._probe: Probe | None = None
 
-    def latents(self, scenes: Sequence[Scene], progress: Progress) -> list[dict[str, Any]]:
+    def latents(self, scenes: Sequence[Item], progress: Progress) -> list[dict[str, Any]]:
         """For the panels b and c, a row a scene."""
         from refgc.evaluation.figures.similarity import latent_similarities
 
-        def measure(probe: Probe, scene: Scene, pictures: ScenePictures) -> dict[str, Any]:
+        def measure(probe: Probe, scene: Item, pictures: Pictures) -> dict[str, Any]:
             del scene
             return asdict(latent_similarities(self._encoded(probe, pictures)))
 
         return self._rows("latents", scenes, (), measure, progress)
 
-    def blocks(self, scenes: Sequence[Scene], progress: Progress) -> list[dict[str, Any]]:
+    def blocks(self, scenes: Sequence[Item], progress: Progress) -> list[dict[str, Any]]:
         """For panel a, a row a scene."""
         from refgc.evaluation.figures.similarity import noise_for
 
-        def measure(probe: Probe, scene: Scene, pictures: ScenePictures) -> dict[str, Any]:
+        def measure(probe: Probe, scene: Item, pictures: Pictures) -> dict[str, Any]:
             latents = self._encoded(probe, pictures)
             noise = noise_for(scene.id, self._settings.seed, latents.hrgt)
             found = {
@@ -275,13 +276,13 @@ class _Measurements:
         depends_on = (self._settings.timesteps, self._settings.seed)
         return self._rows("blocks", scenes, depends_on, measure, progress)
 
-    def _encoded(self, probe: Probe, pictures: ScenePictures) -> Any:
+    def _encoded(self, probe: Probe, pictures: Pictures) -> Any:
         assert pictures.hrgt is not None, "all scenes have one"
         size = working_size(pictures.hrgt.size, self._settings.side)
         return probe.encode(pictures.hrri.pixels, pictures.lrgi.pixels, pictures.hrgt.pixels, size)
 
     def _rows(
-        self, kind: str, scenes: Sequence[Scene], depends_on: Sequence[Any], measure: Any, progress: Progress
+        self, kind: str, scenes: Sequence[Item], depends_on: Sequence[Any], measure: Any, progress: Progress
     ) -> list[dict[str, Any]]:
         rows = []
         for number, scene in enumerate(scenes):
@@ -303,7 +304,7 @@ class _Measurements:
             self._probe = Probe.load(self._folders, with_blocks="a" in self._settings.panels)
         return self._probe
 
-    def _key(self, kind: str, scene: Scene, pictures: ScenePictures, depends_on: Sequence[Any]) -> str:
+    def _key(self, kind: str, scene: Item, pictures: Pictures, depends_on: Sequence[Any]) -> str:
         """A hash of all that a row depends on."""
         digest = hashlib.sha256()
         for one in (VERSION, kind, self._model, self._settings.side, *depends_on, scene.id, scene.object_name):
@@ -314,5 +315,5 @@ class _Measurements:
         return digest.hexdigest()
 
 
-def _pixels(pictures: ScenePictures) -> Iterable[np.ndarray[Any, np.dtype[np.uint8]]]:
+def _pixels(pictures: Pictures) -> Iterable[np.ndarray[Any, np.dtype[np.uint8]]]:
     return [one.pixels for one in (pictures.hrri, pictures.lrgi, pictures.hrgt) if one is not None]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from refgc.engine import Progress, no_progress
 from refgc.errors import InputError
+from refgc.evaluation.figures.columns import HRGT, HRRI, LRGI, enlarged_lrgi, load_results
 from refgc.evaluation.figures.drawing import (
     COLOURS,
     DPI,
@@ -23,11 +24,10 @@ from refgc.evaluation.figures.drawing import (
     save_data,
     save_figure,
 )
-from refgc.evaluation.figures.results import HRGT, HRRI, LRGI, Method, enlarged_lrgi, load_results
-from refgc.evaluation.figures.scenes import ScenePictures, load_scene
-from refgc.evaluation.figures.selection import Chosen, Scores
+from refgc.evaluation.figures.scenes import load_scene, object_of
+from refgc.evaluation.figures.selection import Chosen, Score, Selection
 from refgc.evaluation.figures.windows import detail_windows, in_reference
-from refgc.imaging.arrays import Bytes, Floats, Size, bicubic, enlarge, size_of
+from refgc.imaging.arrays import Bytes, Size, bicubic, size_of
 from refgc.imaging.region import Region
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ WIDTH = 7.0
 LEAST_WIDTH, MOST_WIDTH = 2.0, 40.0
 LABEL_WIDTH, HEAD_HEIGHT, CAPTION_HEIGHT = 0.34, 0.2, 0.16
 GAP, ROW_GAP, EDGE = 0.05, 0.1, 0.04
+# What an object is called that nobody named.
+NAMELESS = "object"
 # Frames of the first and the second window: light, so that they are seen on dark and, with their outline, on white.
 FRAMES = (COLOURS[5], COLOURS[4])
 MOST_WINDOWS = len(FRAMES)
@@ -85,35 +87,27 @@ class GridSettings:
 
     Attributes:
         windows: how many places of the object are enlarged, 0 to `MOST_WINDOWS`.
-        metric: of the scores below the pictures; None for none.
-        digits: after the point of these.
         width: of the figure, in inches.
         dpi: pixels an inch.
     """
 
     windows: int = MOST_WINDOWS
-    metric: str | None = None
-    digits: int = 3
     width: float = WIDTH
     dpi: int = DPI
 
 
 def make_grid(
-    chosen: Sequence[Chosen],
-    methods: Sequence[Method],
+    selection: Selection,
     outputs: Sequence[Path],
     *,
-    scores: Scores | None = None,
     settings: GridSettings | None = None,
     progress: Progress = no_progress,
 ) -> Path:
     """Draw a grid of HRRI, LRGI, each method's results, and the HRGT where all scenes have one.
 
     Args:
-        chosen: the scenes, from top to bottom.
-        methods: the columns, from left to right.
+        selection: the scenes, from top to bottom, and the methods, from left to right.
         outputs: files that end in .pdf, .svg or .png.
-        scores: of the methods, shown below their pictures.
         settings: how it is drawn; None takes the defaults.
         progress: told of each scene.
 
@@ -125,14 +119,14 @@ def make_grid(
     """
     settings = settings or GridSettings()
     check_outputs(outputs)
-    _check(chosen, settings)
-    with_truth = all("hrgt" in one.scene.files for one in chosen)
-    columns = [HRRI, LRGI, *(method.label for method in methods), *([HRGT] if with_truth else [])]
+    _check(selection, settings)
+    with_truth = all(one.item.hrgt is not None for one in selection.scenes)
+    columns = [HRRI, LRGI, *(column.label for column in selection.columns), *([HRGT] if with_truth else [])]
     pixels = max(1, round(_cell_width(settings.width, len(columns)) * settings.dpi))
     rows, said = [], []
-    for number, one in enumerate(chosen):
-        progress(f"scene {one.scene.id}", number / len(chosen))
-        row, data = _row(one, methods, columns, scores or {}, settings, pixels)
+    for number, one in enumerate(selection.scenes):
+        progress(f"scene {one.item.id}", number / len(selection.scenes))
+        row, data = _row(one, selection, columns, settings, pixels)
         rows.append(row)
         said.append(data)
     with figure_style():
@@ -162,8 +156,8 @@ def draw_grid(columns: Sequence[str], rows: Sequence[Row], settings: GridSetting
     return figure
 
 
-def _check(chosen: Sequence[Chosen], settings: GridSettings) -> None:
-    if not chosen:
+def _check(selection: Selection, settings: GridSettings) -> None:
+    if not selection.scenes:
         raise InputError("No scene was chosen; name some with --ids, or let --pick choose them.")
     if not 0 <= settings.windows <= MOST_WINDOWS:
         raise InputError(f"{settings.windows} windows cannot be drawn; give 0 to {MOST_WINDOWS}.")
@@ -174,21 +168,15 @@ def _check(chosen: Sequence[Chosen], settings: GridSettings) -> None:
 
 
 def _row(
-    one: Chosen,
-    methods: Sequence[Method],
-    columns: Sequence[str],
-    scores: Scores,
-    settings: GridSettings,
-    pixels: int,
+    one: Chosen, selection: Selection, columns: Sequence[str], settings: GridSettings, pixels: int
 ) -> tuple[Row, dict[str, Any]]:
     """A row, its pictures `pixels` wide, and what is noted of it."""
-    scene = one.scene
-    pictures = load_scene(scene)
-    results = load_results(scene, pictures, methods)
+    item = one.item
+    pictures = load_scene(item)
+    results = load_results(item, pictures, selection.columns)
     truth = None if pictures.hrgt is None else pictures.hrgt.pixels
     shown = {label: image.pixels for label, image in results.items()}
-    size = size_of(next(iter(shown.values())))
-    mask = _at(pictures, size)
+    mask = object_of(pictures)
     seen = [*shown.values()] if truth is None else [truth]
     windows = detail_windows(seen, mask, settings.windows)
     # From left to right, so that their arrows do not cross.
@@ -196,43 +184,39 @@ def _row(
     reference = pictures.hrri.pixels
     reference_mask = None if pictures.hrri_mask is None else pictures.hrri_mask.values
     in_hrri = [in_reference(window, seen[0], reference, mask, reference_mask) for window in windows]
-    shown |= {HRRI: reference, LRGI: enlarged_lrgi(pictures, size).pixels} | ({} if truth is None else {HRGT: truth})
-    values = {label: by_metric for label, by_metric in scores.get(scene.id, {}).items() if label in results}
+    shown |= {HRRI: reference, LRGI: enlarged_lrgi(pictures).pixels} | ({} if truth is None else {HRGT: truth})
+    values = {label: by_name for label, by_name in selection.scores.get(item.id, {}).items() if label in results}
     cells = tuple(
-        _cell(shown[column], in_hrri if column == HRRI else windows, pixels, _caption(values.get(column), settings))
+        _cell(
+            shown[column],
+            in_hrri if column == HRRI else windows,
+            pixels,
+            _caption(values.get(column), selection.score),
+        )
         for column in columns
     )
     noted = {
-        "id": scene.id,
-        "object": scene.object_name,
+        "id": item.id,
+        "object": item.object_name,
         "reason": one.reason,
         "windows": [_corners(window) for window in windows],
         "reference_windows": [_corners(window) for window in in_hrri],
         "scores": values,
     }
-    return Row(_named(scene.id, scene.object_name), one.reason, cells), noted
+    return Row(_named(item.id, item.object_name), one.reason, cells), noted
 
 
 def _named(identity: str, object_name: str) -> str:
-    return identity if object_name.lower() in identity.lower() else f"{object_name} ({identity})"
+    """The id, and the object where both say something."""
+    return identity if object_name.lower() in (NAMELESS, *identity.lower().split("-")) else f"{object_name} ({identity})"
 
 
 def _corners(window: Region) -> list[int]:
     return [window.left, window.top, window.right, window.bottom]
 
 
-def _caption(values: Mapping[str, float] | None, settings: GridSettings) -> str:
-    if settings.metric is None or values is None or settings.metric not in values:
-        return ""
-    return f"{values[settings.metric]:.{settings.digits}f}"
-
-
-def _at(pictures: ScenePictures, size: Size) -> Floats | None:
-    """The object at the size of the results."""
-    if pictures.object_mask is None:
-        return None
-    values = pictures.object_mask.values
-    return values if size_of(values) == size else enlarge(values, size)
+def _caption(values: Mapping[str, float] | None, score: Score | None) -> str:
+    return "" if values is None or score is None or score.name not in values else score.text(values[score.name])
 
 
 def _cell(picture: Bytes, windows: Sequence[Region], pixels: int, caption: str) -> Cell:

@@ -1,165 +1,107 @@
-"""The scenes that figures show: of a dataset, of a frozen set of cases, or of a folder of pictures."""
+"""The scenes that figures show: the items of a comparison, and in a folder of pictures their truth as well."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from refgc.dataset.manifest import PAIRS, StoredFile
-from refgc.dataset.rows import check_some_entries, read_entries
-from refgc.dataset.store import load_image, load_mask
-from refgc.dataset.testset import HEAD, read_benchmark
 from refgc.errors import InputError, quoted
+from refgc.evaluation.items import Collection, Item, PictureFile, Pictures, open_pictures, read_items
+from refgc.imaging.arrays import Floats, enlarge, size_of
 from refgc.imaging.decode import PICTURE_SUFFIXES
-from refgc.imaging.image import Image, Mask, open_image, open_mask
 
-PICTURES, MASKS = ("hrri", "lrgi", "hrgt"), ("hrri_mask", "lrgi_mask", "hrgt_mask")
+# How an HRRI's file in a folder of pictures is called, at the end of its name; the HRGT's is called hrgt.
+REFERENCES = ("hrri", "reference")
+TRUTH, TRUTH_MASK = "hrgt", "hrgt_mask"
 # Ids that an error sentence lists.
 LISTED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """One thing to refine, by its files.
-
-    Attributes:
-        id: of the triplet, case or folder.
-        object_name: in a word or two.
-        root: folder of the dataset, which `StoredFile`s lie in.
-        files: by their short names, of `PICTURES` and `MASKS`; HRRI and LRGI are always there.
-    """
-
-    id: str
-    object_name: str
-    root: Path
-    files: Mapping[str, StoredFile | Path]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ScenePictures:
-    """The pictures of a scene.
-
-    Attributes:
-        hrri: the reference.
-        lrgi: the generated picture, small.
-        hrgt: the truth; None where there is none.
-        hrri_mask: the object in the HRRI; None where nobody drew it.
-        object_mask: the object in the HRGT, else in the LRGI, which shows the same scene; None where nobody drew it.
-    """
-
-    hrri: Image
-    lrgi: Image
-    hrgt: Image | None
-    hrri_mask: Mask | None
-    object_mask: Mask | None
-
-
-def read_scenes(folder: Path, *, unreviewed: bool = False) -> list[Scene]:
-    """All scenes of a folder, in the order of its list, or of the names of its folders.
+def read_scenes(source: Path, *, unreviewed: bool = False) -> Collection:
+    """All scenes of a dataset, of a frozen set, or of a list or folder of pairs.
 
     Args:
-        folder: a dataset with triplets; a frozen set, as `refgc dataset benchmark` makes it; or a folder of folders,
-            each with pictures called `hrri`, `lrgi` and, where they exist, `hrgt` and `hrri_mask`, `lrgi_mask`,
-            `hrgt_mask`, whose id is the folder's name.
+        source: as for `refgc.evaluation.items.read_items`; of a dataset all splits are taken. In a folder of pairs
+            `hrgt` and `hrgt_mask` beside an HRRI are the truth, which a comparison would not look at.
         unreviewed: take rows of a dataset as well that not enough people have looked at.
 
     Raises:
-        InputError: it is none of these, or nothing in it can be used.
+        InputError: there are no scenes, or the list as a whole cannot be read.
     """
-    if (folder / HEAD).is_file():
-        return [Scene(case.id, case.object_name, folder, _of_case(case)) for case in read_benchmark(folder)[1]]
-    if (folder / PAIRS).is_file():
-        return _of_dataset(folder, unreviewed)
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {quoted(str(folder))}; give a dataset or a folder of pictures.")
-    places = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
-    scenes = [scene for place in places if (scene := _of_folder(place)) is not None]
-    if not scenes:
-        raise InputError(
-            f"{quoted(str(folder))} is no dataset, and none of its folders has pictures called hrri and lrgi; give a "
-            "dataset with triplets, a frozen set, or such folders."
-        )
-    return scenes
+    collection = read_items(source, split="all", unreviewed=unreviewed)
+    if not source.is_dir() or any(item.hrgt is not None for item in collection.items):
+        return collection
+    return replace(collection, items=tuple(_with_truth(item) for item in collection.items))
 
 
-def choose_scenes(scenes: Sequence[Scene], ids: Iterable[str]) -> list[Scene]:
+def choose_scenes(scenes: Collection, ids: Iterable[str]) -> list[Item]:
     """Those with the given ids, in the order of the ids.
 
     Raises:
-        InputError: an id is not there.
+        InputError: an id is not there, or cannot be used.
     """
-    known = {scene.id: scene for scene in scenes}
-    chosen = list(ids)
-    for one in chosen:
-        if one not in known:
+    known = {item.id: item for item in scenes.items}
+    reasons = {one.id: one.reason for one in scenes.bad}
+    chosen = []
+    for one in ids:
+        if one in known:
+            chosen.append(known[one])
+        elif one in reasons:
+            raise InputError(f"The scene {quoted(one)} cannot be used: {reasons[one]}")
+        else:
             some = ", ".join(map(quoted, list(known)[:LISTED]))
             more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
             raise InputError(f"There is no scene {quoted(one)}; there are {some}{more}.")
-    return [known[one] for one in chosen]
+    return chosen
 
 
-def load_scene(scene: Scene) -> ScenePictures:
-    """The pictures of a scene; those of a dataset are checked against their hashes.
+def load_scene(item: Item) -> Pictures:
+    """The pictures of a scene, checked against their hashes.
 
     Raises:
-        InputError: one is missing or damaged, or a mask does not fit its picture.
+        InputError: one is missing, damaged or cannot be used.
     """
-    hrri, lrgi = _picture(scene, "hrri"), _picture(scene, "lrgi")
-    hrgt = _picture(scene, "hrgt") if "hrgt" in scene.files else None
-    object_mask = None
-    if hrgt is not None and "hrgt_mask" in scene.files:
-        object_mask = _mask(scene, "hrgt_mask", hrgt)
-    elif "lrgi_mask" in scene.files:
-        object_mask = _mask(scene, "lrgi_mask", lrgi)
-    hrri_mask = _mask(scene, "hrri_mask", hrri) if "hrri_mask" in scene.files else None
-    return ScenePictures(hrri, lrgi, hrgt, hrri_mask, object_mask)
+    try:
+        return open_pictures(item)
+    except InputError as error:
+        raise InputError(f"The scene {quoted(item.id)} cannot be used: {error}") from error
 
 
-def _of_case(case: object) -> dict[str, StoredFile | Path]:
-    files = {name: getattr(case, name) for name in (*PICTURES, *MASKS)}
-    return {name: file for name, file in files.items() if file is not None}
+def object_of(pictures: Pictures) -> Floats | None:
+    """The object at the size of the results, (height, width) in [0, 1]; None where nobody drew its mask.
+
+    The mask is the HRGT's, else the LRGI's, which shows the same frame.
+    """
+    mask = pictures.hrgt_mask or pictures.lrgi_mask
+    if mask is None:
+        return None
+    return mask.values if size_of(mask.values) == pictures.size else enlarge(mask.values, pictures.size)
 
 
-def _of_dataset(folder: Path, unreviewed: bool) -> list[Scene]:
-    check_some_entries(folder, unreviewed=unreviewed)
-    scenes = []
-    for entry in read_entries(folder, unreviewed=unreviewed):
-        if entry.triplet is None:
-            raise InputError(
-                f"The dataset in {quoted(str(folder))} has pairs and no triplets; make them with `refgc dataset "
-                "triplets`."
-            )
-        files: dict[str, StoredFile | Path] = {
-            name: file for name, file in entry.files().items() if name in (*PICTURES, *MASKS)
-        }
-        scenes.append(Scene(entry.id, entry.pair.object_name, folder, files))
-    return scenes
+def _with_truth(item: Item) -> Item:
+    """An item of a folder of pairs, with the HRGT that lies beside its HRRI."""
+    stem, folder = item.hrri.path.stem, item.hrri.path.parent
+    called = next((name for name in REFERENCES if stem.lower().endswith(name)), None)
+    if called is None:
+        return item
+    prefix = stem[: len(stem) - len(called)]
+    truth, mask = _beside(folder, prefix + TRUTH), _beside(folder, prefix + TRUTH_MASK)
+    return item if truth is None else replace(item, hrgt=truth, hrgt_mask=mask)
 
 
-def _of_folder(place: Path) -> Scene | None:
-    """None where HRRI or LRGI is missing."""
-    files: dict[str, StoredFile | Path] = {}
-    for path in sorted(place.iterdir()):
-        name = path.stem.lower()
-        if name not in (*PICTURES, *MASKS) or path.suffix.lower() not in PICTURE_SUFFIXES:
-            continue
-        if name in files:
-            raise InputError(f"{quoted(str(place))} has two files called {name}; leave one.")
-        files[name] = path
-    return Scene(place.name, place.name, place, files) if {"hrri", "lrgi"} <= files.keys() else None
-
-
-def _picture(scene: Scene, name: str) -> Image:
-    file = scene.files[name]
-    if isinstance(file, StoredFile):
-        return load_image(scene.root, file)
-    return open_image(file, name=f"{name.upper()} of the scene {quoted(scene.id)}")
-
-
-def _mask(scene: Scene, name: str, picture: Image) -> Mask:
-    file = scene.files[name]
-    if isinstance(file, StoredFile):
-        return load_mask(scene.root, file)
-    called = name.removesuffix("_mask").upper()
-    return open_mask(file, size=picture.size, name=f"{called} mask of the scene {quoted(scene.id)}")
+def _beside(folder: Path, stem: str) -> PictureFile | None:
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.stem.lower() == stem.lower() and path.suffix.lower() in PICTURE_SUFFIXES
+    )
+    if len(found) > 1:
+        raise InputError(f"{quoted(str(folder))} has {len(found)} files called {stem}; leave one.")
+    if not found:
+        return None
+    try:
+        return PictureFile(found[0], hashlib.sha256(found[0].read_bytes()).hexdigest())
+    except OSError as error:
+        raise InputError(f"{quoted(str(found[0]))} cannot be read ({error.strerror}); check permissions.") from error
