@@ -48,6 +48,7 @@ DOUBLE_STREAM_PROJECTIONS = (
 )
 SINGLE_STREAM_PROJECTIONS = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
 
+
 class FreqMoLEConfig(BaseModel):
     """The configuration of an adapter; saved beside its weights as config.json.
 

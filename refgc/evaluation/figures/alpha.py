@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from refgc import hub
-from refgc.errors import InputError, quoted
+from refgc.errors import EngineError, InputError, one_line, quoted
 from refgc.evaluation.figures.drawing import (
     COLOURS,
     DPI,
@@ -22,7 +22,6 @@ from refgc.evaluation.figures.drawing import (
     SMALL,
     check_outputs,
     figure_style,
-    plain_text,
     save_data,
     save_figure,
 )
@@ -106,9 +105,7 @@ def read_gates(adapter: str) -> Gates:
     label, equals, source = adapter.partition("=")
     if not equals or Path(adapter).exists():
         label, source = Path(adapter).name, adapter
-    folder = hub.fetch_adapter(source)
-    if folder.is_file():
-        raise InputError(f"The adapter {quoted(source)} is a LoRA, which has no gates; give one of FreqMoLE.")
+    folder = _folder(source)
     called = f"The adapter {quoted(source)}"
     logits = _logits(own_file(folder, WEIGHTS_FILE, called), called)
     config = _config(own_file(folder, CONFIG_FILE, called), called)
@@ -141,10 +138,10 @@ def draw_alpha(adapters: Sequence[Gates]) -> Figure:
                 one.initial,
                 color=GREY if len(starts) == 1 else colour,
                 linestyle=":",
-                label="_" if plain_text(named) in seen else plain_text(named),
+                label="_" if one_line(named) in seen else one_line(named),
             )
     for colour, one in zip(_colours(len(adapters)), adapters, strict=True):
-        axes.plot(numbers, one.alphas, color=colour, marker="o", markersize=2.5, label=plain_text(one.label))
+        axes.plot(numbers, one.alphas, color=colour, marker="o", markersize=2.5, label=one_line(one.label))
     axes.axhline(0.5, color=GREY, linewidth=0.6)
     axes.set(
         xlim=(-0.5, len(numbers) - 0.5),
@@ -188,6 +185,21 @@ def _data(gates: Gates) -> dict[str, Any]:
         "alpha": list(gates.alphas),
         "initial_alpha": None if gates.initial is None else list(gates.initial),
     }
+
+
+def _folder(source: str) -> Path:
+    if hub.find_lora(source) is not None:
+        raise InputError(f"The adapter {quoted(source)} is a LoRA, which has no gates; give one of FreqMoLE.")
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        return hub.fetch_adapter(source)
+    except EngineError as error:
+        raise EngineError(
+            f"The adapter {quoted(source)} is no folder on this machine and cannot be had from the Hub; give its "
+            "folder, or correct the name."
+        ) from error
 
 
 def _logits(file: Path, called: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refgc.engine import Progress, no_progress
-from refgc.errors import InputError, quoted
+from refgc.errors import InputError, one_line, quoted
 from refgc.evaluation.figures.drawing import (
     COLOURS,
     DPI,
@@ -21,7 +21,6 @@ from refgc.evaluation.figures.drawing import (
     SMALL,
     check_outputs,
     figure_style,
-    plain_text,
     save_data,
     save_figure,
 )
@@ -103,8 +102,8 @@ def make_blocks(
 ) -> Path:
     """Measure and draw Figure 5 of a model.
 
-    Each scene's figures are kept beside the first output, in a file that ends in .jsonl. Another call of the same model,
-    settings and pictures measures only what is missing there.
+    Each scene's figures are kept beside the first output, in a file that ends in .jsonl. Another call of the same
+    model, settings and pictures measures only what is missing there.
 
     Args:
         scenes: to measure on; where there are more than the settings take, they are taken at equal distances.
@@ -170,9 +169,7 @@ def summary(
         }
     for panel, ending in (("b", ""), ("c", "_low")):
         if latents and panel in settings.panels:
-            points = [
-                {"id": row["id"], "hrri": row[f"hrri{ending}"], "lrgi": row[f"lrgi{ending}"]} for row in latents
-            ]
+            points = [{"id": row["id"], "hrri": row[f"hrri{ending}"], "lrgi": row[f"lrgi{ending}"]} for row in latents]
             data["panels"][panel] = {
                 "points": points,
                 "hrri_nearer": sum(point["hrri"] > point["lrgi"] for point in points),
@@ -193,7 +190,7 @@ def draw_blocks(data: Mapping[str, Any]) -> Figure:
     for (name, panel), axes in zip(
         panels.items(), figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0], strict=True
     ):
-        axes.set_title(plain_text(f"({name}) {titles[name]}"))
+        axes.set_title(one_line(f"({name}) {titles[name]}"))
         (_draw_similarities if name == "a" else _draw_points)(axes, panel)
     return figure
 

@@ -55,6 +55,8 @@ STYLE: Mapping[str, Any] = {
     "lines.linewidth": 1.4,
     "pdf.fonttype": 42,
     "svg.fonttype": "path",
+    # A dollar sign in a name begins no formula.
+    "text.parse_math": False,
     # Ids of clip paths and markers in an SVG are random without it.
     "svg.hashsalt": "refgc",
 }
@@ -80,11 +82,13 @@ def check_outputs(outputs: Sequence[Path]) -> None:
 @contextmanager
 def figure_style() -> Iterator[None]:
     """Inside, matplotlib draws in this project's look; settings of the person who runs it play no part."""
-    import matplotlib
+    import matplotlib as mpl
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+    # Its names of settings are a type of their own.
+    style: Any = STYLE
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style)
         yield
 
 
@@ -119,11 +123,6 @@ def save_data(values: Mapping[str, Any], outputs: Sequence[Path]) -> Path:
     return place
 
 
-def plain_text(text: str) -> str:
-    """A text as matplotlib shall show it: on one line, and without a dollar sign that would begin a formula."""
-    return one_line(text).replace("$", r"\$")
-
-
 def fitting_text(text: str, inches: float, size: float, *, weight: str = "normal") -> str:
     """A text with its middle left out where it is wider than a place.
 
@@ -140,7 +139,7 @@ def fitting_text(text: str, inches: float, size: float, *, weight: str = "normal
     line, most = one_line(text), len(one_line(text))
     while most > LEAST_CHARACTERS:
         short = shortened(line, most)
-        if TextPath((0, 0), plain_text(short), size=size, prop=letters).get_extents().width <= inches * POINTS:
+        if TextPath((0, 0), short, size=size, prop=letters).get_extents().width <= inches * POINTS:
             return short
         most -= 1
     return shortened(line, most)

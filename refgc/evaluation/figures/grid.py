@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refgc.engine import Progress, no_progress
-from refgc.errors import InputError
+from refgc.errors import InputError, one_line
 from refgc.evaluation.figures.columns import HRGT, HRRI, LRGI, enlarged_lrgi, load_results
 from refgc.evaluation.figures.drawing import (
     COLOURS,
@@ -20,7 +20,6 @@ from refgc.evaluation.figures.drawing import (
     check_outputs,
     figure_style,
     fitting_text,
-    plain_text,
     save_data,
     save_figure,
 )
@@ -208,7 +207,9 @@ def _row(
 
 def _named(identity: str, object_name: str) -> str:
     """The id, and the object where both say something."""
-    return identity if object_name.lower() in (NAMELESS, *identity.lower().split("-")) else f"{object_name} ({identity})"
+    return (
+        identity if object_name.lower() in (NAMELESS, *identity.lower().split("-")) else f"{object_name} ({identity})"
+    )
 
 
 def _corners(window: Region) -> list[int]:
@@ -331,7 +332,7 @@ def _text(
     figure.text(
         x / width,
         y / height,
-        plain_text(text),
+        one_line(text),
         size=size,
         weight=weight,
         color=colour,
@@ -339,4 +340,3 @@ def _text(
         ha="center",
         va="center",
     )
-

@@ -124,9 +124,7 @@ class Probe:
         absent = ("transformer", *made_of.backbone.text_parts)
         with reading(folders.base):
             check_pipeline(folders.base, given=absent)
-            pipeline = made_of.from_pretrained(
-                folders.base, use_safetensors=True, dtype=dtype, **dict.fromkeys(absent)
-            )
+            pipeline = made_of.from_pretrained(folders.base, use_safetensors=True, dtype=dtype, **dict.fromkeys(absent))
         pipeline.vae.to(device)
         return cls(pipeline, device, None)
 
