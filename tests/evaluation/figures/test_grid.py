@@ -73,7 +73,7 @@ def test_names_with_a_dollar_or_a_line_break_are_drawn(scenes: Path, compared: P
 def test_a_missing_result_is_told(scenes: Path, compared: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(compared, tmp_path / "copy"))
     (copy / "pictures" / "soft" / "bee.png").unlink()
-    with pytest.raises(InputError, match="'soft' has no result for 'bee'; put 'bee.png' into"):
+    with pytest.raises(InputError, match=r"'soft' has no result for 'bee'; put 'bee\.png' into"):
         make_grid(select(scenes, Choice(evaluation=copy, ids="bee")), [tmp_path / "g.png"])
     assert not (tmp_path / "g.png").exists()
 

@@ -111,5 +111,5 @@ def test_a_fault_in_a_later_scene_leaves_no_half_page(scenes: Path, compared: Pa
     with pytest.raises(InputError, match="'only ant' has no result for 'bee'"):
         make_page(select(scenes, Choice(methods=methods, ids="ant,bee")), tmp_path / "p.html")
     assert not (tmp_path / "p.html").exists()
-    with pytest.raises(InputError, match="end it in .html"):
+    with pytest.raises(InputError, match=r"end it in \.html"):
         make_page(select(scenes, Choice(methods=methods, ids="ant")), tmp_path / "p.png")

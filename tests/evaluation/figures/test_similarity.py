@@ -17,9 +17,9 @@ from refgc.evaluation.figures.blocks import BlockSettings, make_blocks, spread, 
 from refgc.evaluation.figures.scenes import read_scenes
 from refgc.evaluation.figures.similarity import Probe, SceneLatents, latent_similarities, noise_for
 from refgc.imaging.image import open_image
+from refgc.model import weights
 from refgc.model.freqmole import FreqMoLEConfig, inject
 from refgc.model.loading import Folders
-from refgc.model import weights
 from tests.support.compared_scenes import make_scenes
 from tests.support.latents import random_latents
 from tests.support.tiny_klein import tiny_klein_transformer

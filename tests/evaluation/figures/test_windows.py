@@ -20,9 +20,9 @@ def middle(window: Region) -> tuple[float, float]:
 def test_the_window_lies_where_the_object_has_most_detail() -> None:
     (window,) = detail_windows([drawn(0)], object_mask().values, 1)
     # The lower right quarter of the object, which reaches from a quarter to three quarters of the picture.
-    assert SIDE / 2 - 4 <= window.left
+    assert window.left >= SIDE / 2 - 4
     assert window.right <= 3 * SIDE / 4 + 4
-    assert SIDE / 2 - 4 <= window.top
+    assert window.top >= SIDE / 2 - 4
     assert window.bottom <= 3 * SIDE / 4 + 4
     assert window.size[0] == window.size[1]
 
