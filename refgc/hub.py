@@ -104,7 +104,7 @@ def fetch(source: str, variable: str, files: Sequence[str]) -> Path:
         return here
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        folder = _download(source, variable, files)
+        folder = download(source, variable, files)
     missing = missing_from(folder, files)
     if missing:
         pickles = only_pickles((folder / missing[0]).parent)
@@ -176,11 +176,23 @@ def _cached(repository: str, files: Sequence[str]) -> Path | None:
         return None
 
 
-def _download(source: str, variable: str, files: Sequence[str]) -> Path:
+def download(source: str, what: str, files: Sequence[str], *, pickles: bool = False) -> Path:
+    """The folder into which some files of a Hub repository are downloaded; those that it lacks are passed over.
+
+    Args:
+        source: the name of the repository.
+        what: the subject of the error sentence.
+        files: patterns of their names.
+        pickles: whether pickles are among what is wanted.
+
+    Raises:
+        EngineError: they cannot be downloaded; the sentence says what to do.
+    """
     from huggingface_hub import snapshot_download
 
-    with in_one_sentence(source, variable):
-        return Path(snapshot_download(source, allow_patterns=list(files), ignore_patterns=list(PICKLES)))
+    with in_one_sentence(source, what):
+        ignored = None if pickles else list(PICKLES)
+        return Path(snapshot_download(source, allow_patterns=list(files), ignore_patterns=ignored))
 
 
 @contextmanager

@@ -91,6 +91,19 @@ SURROUNDINGS = Wheel(
     },
 )
 
+# The linear layers of LPIPS 0.1 (Zhang et al., 2018), BSD-2-Clause, by the network whose features they weigh. They are
+# in torch's older format, so that the files are kept as they are.
+LPIPS_LAYERS = Wheel(
+    requirement="lpips==0.1.4",
+    sha256="fd537af5828b69d2e6ffc0a397bd506dbc28ca183543617690844c08e102ec5e",
+    members={f"lpips-{net}.pth": f"lpips/weights/v0.1/{net}.pth" for net in ("alex", "vgg")},
+    wanted={},
+    digests={
+        "lpips-alex.pth": "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+        "lpips-vgg.pth": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+    },
+)
+
 
 def weights_folder() -> Path:
     """Where `refgc setup` keeps weights."""

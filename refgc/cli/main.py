@@ -12,6 +12,7 @@ import typer
 from refgc import __version__
 from refgc.cli.dataset import dataset
 from refgc.cli.doctor import doctor
+from refgc.cli.evaluate import evaluate
 from refgc.cli.figures import figures
 from refgc.cli.options import BAD_INPUT, FAILED, Command, Debug, Group, remember_debug
 from refgc.cli.page import page
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (refine, preview, page, setup, doctor, report_schema):
+for command in (refine, preview, page, setup, doctor, evaluate, report_schema):
     app.command(cls=Command)(command)
 app.add_typer(dataset)
 app.add_typer(figures)

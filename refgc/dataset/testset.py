@@ -146,7 +146,7 @@ def freeze_test_split(
     if both := sorted(objects & elsewhere):
         raise InputError(f"The object {quoted(both[0])} stands in the test split and outside of it; split anew.")
     files = {file.path: file for case in cases for file in case.files()}
-    return _freeze(output, "test", cases, ((path, root, file) for path, file in files.items()))
+    return freeze(output, "test", cases, ((path, root, file) for path, file in files.items()))
 
 
 def freeze_wild(folder: Path, output: Path, *, progress: Progress = no_progress) -> Benchmark:
@@ -172,7 +172,7 @@ def freeze_wild(folder: Path, output: Path, *, progress: Progress = no_progress)
     for number, place in enumerate(places):
         progress(f"case {place.name}", number / len(places))
         cases.append(_wild_case(place, output))
-    return _freeze(output, "wild", cases, ())
+    return freeze(output, "wild", cases, ())
 
 
 def read_benchmark(root: Path) -> tuple[Benchmark, list[Case]]:
@@ -262,10 +262,20 @@ def _read_note(path: Path) -> _CaseNote:
         raise InputError(f"{quoted(str(path))} cannot be used: {field}: {fault}.") from error
 
 
-def _freeze(
-    output: Path, kind: Kind, cases: Iterable[Case], files: Iterable[tuple[str, Path, StoredFile]]
+def freeze(
+    output: Path, kind: Kind, cases: Iterable[Case], files: Iterable[tuple[str, Path, StoredFile]] = ()
 ) -> Benchmark:
-    """Writes files first and the head last, so that a set with a head is whole."""
+    """Make a frozen set of cases; files come first and the head last, so that a set with a head is whole.
+
+    Args:
+        output: folder of the set; made where it does not exist.
+        kind: of the set.
+        cases: in any order.
+        files: that are not in the folder yet: the place in it, the folder that it is copied from, and the file there.
+
+    Raises:
+        InputError: the folder holds another set or cannot be written, or a file is missing or damaged.
+    """
     ordered = sorted(cases, key=lambda case: case.id)
     content = b"".join(line_of(case.model_dump(mode="json")) for case in ordered)
     head = Benchmark(

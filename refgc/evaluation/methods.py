@@ -336,7 +336,10 @@ class Command:
         self.program.check()
 
     def identity(self, item: Item) -> dict[str, Any]:
-        """See `Method`; files that the command names, such as a script, are told apart by their bytes."""
+        """See `Method`; files that the command names, such as a script or weights, are told apart by their bytes.
+
+        A command that names a file and writes into it is therefore run anew each time.
+        """
         del item
         words = self.program.words({name: f"{{{name}}}" for name in PLACEHOLDERS})
         files = [_file_digest(Path(word)) for word in words if Path(word).is_file()]

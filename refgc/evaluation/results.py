@@ -255,10 +255,6 @@ def _result(run: Run, object_id: str, method: NamedMethod, metrics: Sequence[str
         placed=run.placed,
         resized=run.resized,
         picture=f"{PICTURES}/{method.folder}/{run.id}.png" if run.status == "done" else None,
-        scores={
-            name: round(value, DIGITS)
-            for one in scored.values()
-            for name, value in one.figures.items()
-        },
+        scores={name: round(value, DIGITS) for one in scored.values() for name, value in one.figures.items()},
         faults={name: one.fault for name, one in scored.items() if one.fault is not None},
     )

@@ -21,7 +21,7 @@ import json
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -37,8 +37,8 @@ from refgc.evaluation.methods import Maker
 from refgc.imaging.files import make_folder, write_files
 from refgc.imaging.image import Image, encoded, open_image
 from refgc.imaging.journal import append_line, read_lines
-from refgc.metrics.metric import Metric
-from refgc.metrics.registry import Selection, select
+from refgc.metrics.metric import Metric, has_all
+from refgc.metrics.registry import Backbones, Selection, select
 from refgc.metrics.sample import Sample
 from refgc.runner import Finished, RunnerName, run
 
@@ -102,19 +102,19 @@ class MetricChoice:
 
     Attributes:
         names: of the metrics; None takes all whose weights and packages are there.
-        backbones: options such as {"clip": "openai/clip-vit-base-patch32"}.
+        backbones: the networks of those that need one.
     """
 
     names: tuple[str, ...] | None = None
-    backbones: tuple[tuple[str, str], ...] = ()
+    backbones: Backbones = field(default_factory=Backbones)
 
     def open(self) -> Selection:
         """The metrics.
 
         Raises:
-            InputError: there is no metric of that name.
+            InputError: there is no metric or network of that name.
         """
-        return select(self.names, **dict(self.backbones))
+        return select(self.names, backbones=self.backbones)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,9 @@ def run_all(
     """
     make_folder(output)
     with only_run(output):
+        # What a process was writing when it was killed.
+        for draft in (*output.glob(".refgc-*.tmp"), *(output / PICTURES).glob("*/.refgc-*.tmp")):
+            draft.unlink(missing_ok=True)
         earlier = read_journal(output / JOURNAL)
         found: dict[tuple[str, str], Run] = {}
         tasks = list[Task]()
@@ -302,9 +305,8 @@ class RunWork:
 
 def _scored(metric: Metric, sample: Sample, method: NamedMethod) -> Scored:
     protocol = protocol_digest(metric)
-    missing = any(getattr(sample, name) is None for name in metric.needs)
     # Compared with itself, the truth says nothing.
-    if missing or (method.is_oracle and "truth" in metric.needs):
+    if not has_all(sample, metric.needs) or (method.is_oracle and "truth" in metric.needs):
         return Scored(protocol=protocol)
     try:
         return Scored(protocol=protocol, figures=metric(sample))
@@ -365,9 +367,7 @@ def _work_through(
     gpus = _gpus(methods) if gpus_per_worker is None else gpus_per_worker
     here = runner == "local" and workers == 1
     under_way = (
-        _one_by_one(build, tasks)
-        if here
-        else run(build, tasks, runner=runner, workers=workers, gpus_per_worker=gpus)
+        _one_by_one(build, tasks) if here else run(build, tasks, runner=runner, workers=workers, gpus_per_worker=gpus)
     )
     progress(f"0 of {len(tasks)} runs", 0.0)
     with closing(under_way):

@@ -9,23 +9,25 @@ for that method alone would let it choose its items. A method without any value 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from refgc.errors import InputError, quoted
 from refgc.evaluation.results import Comparison, Head, MethodNote, MetricNote, Result
 from refgc.evaluation.statistics import LEAST_OBJECTS, LEVEL, RESAMPLES, holm, interval, paired_test
-from refgc.metrics.metric import Region
+from refgc.metrics.metric import Region, figure_name
 
 BEST, SECOND = 1, 2
 # A p-value below it is marked in a table.
 SIGNIFICANT = 0.05
 # How many failures of a method a table tells, each in a sentence.
 FAULTS_TOLD = 3
-REGIONS: Mapping[Region, str] = {"whole": "Whole picture", "inside": "Inside the object", "outside": "Outside the object"}
-PaperTable: TypeAlias = Literal["2", "3"]
+REGIONS: Mapping[Region, str] = {
+    "whole": "Whole picture",
+    "inside": "Inside the object",
+    "outside": "Outside the object",
+}
 
 
 class _Frozen(BaseModel):
@@ -161,7 +163,7 @@ def make_table(comparison: Comparison, settings: TableSettings | None = None) ->
     columns, cells = list[Column](), {method.label: dict[str, Cell]() for method in head.methods}
     for metric in head.metrics:
         for region in metric.regions:
-            figure = metric.name if region == "whole" else f"{metric.name}_{region}"
+            figure = figure_name(metric.name, region)
             found = _column(figure, metric, region, head, by_method, chosen)
             if found is not None:
                 columns.append(found[0])
@@ -268,11 +270,9 @@ def _head(head: Head, settings: TableSettings) -> list[str]:
     truth = "all with a truth" if head.with_truth == head.items else f"{head.with_truth} with a truth"
     if head.with_truth == 0:
         truth = "none with a truth, so that only metrics that need none are given"
-    lines = [
-        f"{_many(head.items, 'entry', 'entries')} of {_many(head.objects, 'object', 'objects')}, {truth}: {head.name} "
-        f"({head.kind}), list {head.sha256[:16]}. RefGC-SR2 {head.refgc}."
-    ]
-    lines += [f"{metric.label}: {metric.protocol}" for metric in head.metrics]
+    numbers = f"{_many(head.items, 'entry', 'entries')} of {_many(head.objects, 'object', 'objects')}, {truth}"
+    lines = [f"{numbers}: {head.name} ({head.kind}), list {head.sha256[:16]}. RefGC-SR2 {head.refgc}."]
+    lines += [f"{metric.label}: {metric.protocol.rstrip('.')}." for metric in head.metrics]
     lines.append(
         f"Means are over the entries for which all methods have the figure. In brackets stand {settings.level:.0%} "
         f"bootstrap intervals over objects ({settings.resamples} resamples, seed {settings.seed}); for fewer than "
@@ -320,12 +320,12 @@ def _warnings(head: Head, rows: Sequence[Row], columns: Sequence[Column], result
                 f"{row.name} gave {_many(resized, 'result', 'results')} of another size than the truth; they were "
                 "brought to its size by bicubic interpolation."
             )
-    for column in columns:
-        if column.left_out:
-            told.append(
-                f"{_title(column)}: {_many(column.left_out, 'entry is', 'entries are')} left out of the column, since "
-                "not every method has the figure there."
-            )
+    told += [
+        f"{_title(column)}: {_many(column.left_out, 'entry is', 'entries are')} left out of the column, since not "
+        "every method has the figure there."
+        for column in columns
+        if column.left_out
+    ]
     for name in dict.fromkeys(name for one in results for name in one.faults):
         failed = [one for one in results if name in one.faults]
         told.append(
@@ -341,28 +341,3 @@ def _title(column: Column) -> str:
 
 def _many(number: int, one: str, more: str) -> str:
     return f"{number} {one if number == 1 else more}"
-
-
-def write_tables(output: Path, comparison: Comparison, settings: TableSettings | None = None, paper: Sequence[PaperTable] = ()) -> Table:
-    """Write table.json, table.csv, table.md and table.tex; the same results give the same bytes.
-
-    Args:
-        output: the folder of the comparison.
-        comparison: its results.
-        settings: how the table is computed.
-        paper: tables of the paper whose figures are printed beside.
-
-    Returns:
-        The table.
-
-    Raises:
-        InputError: as for `make_table`, or a file cannot be written.
-    """
-    from refgc.evaluation.table_formats import csv_of, json_of, latex_of, markdown_of
-    from refgc.evaluation.paper import paper_table
-    from refgc.imaging.files import write_whole
-
-    table, others = make_table(comparison, settings), [paper_table(number) for number in paper]
-    for suffix, write in (("json", json_of), ("csv", csv_of), ("md", markdown_of), ("tex", latex_of)):
-        write_whole(output / f"table.{suffix}", write(table, others).encode())
-    return table

@@ -39,7 +39,7 @@ class Psnr:
     def protocol(self) -> str:
         """How the figures come about."""
         return (
-            f"result against HRGT at the result's size, 8-bit sRGB, one mean of squared errors over pixels and channels, "
+            "result against HRGT at the result's size, 8-bit sRGB, mean of squared errors over pixels and channels, "
             f"at most {MAXIMUM_PSNR:g} dB, nothing cropped; scikit-image {version('scikit-image')}"
         )
 
@@ -74,9 +74,9 @@ class Ssim:
     def protocol(self) -> str:
         """How the figures come about."""
         return (
-            f"result against HRGT at the result's size, 8-bit sRGB, mean of the maps of the three channels, Gaussian "
-            f"window of {WINDOW} pixels (sigma {SIGMA}), population covariances, the {BORDER} pixels at the border left "
-            f"out of every region; scikit-image {version('scikit-image')}"
+            "result against HRGT at the result's size, 8-bit sRGB, mean of the maps of the three channels, Gaussian "
+            f"window of {WINDOW} pixels (sigma {SIGMA}), population covariances, the {BORDER} pixels at the border "
+            f"left out of every region; scikit-image {version('scikit-image')}"
         )
 
     def __call__(self, sample: Sample) -> dict[str, float]:

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
 from refgc.flux.prompts import PromptEmbeddings
 from refgc.flux.reading import reading
 from refgc.imaging.arrays import Bytes, bicubic
+from refgc.imaging.image import Image
+from refgc.metrics.fidelity import Psnr, Ssim
+from refgc.metrics.registry import score
+from refgc.metrics.sample import Sample as Compared
 from refgc.model.freqmole import FreqMoLE
 from refgc.model.loading import pipeline_class
 from refgc.model.settings import DenoisingSettings
@@ -63,11 +66,7 @@ def validate(
 
 def scores_of(result: Bytes, truth: Bytes) -> dict[str, float]:
     """PSNR in dB, at most 100, and SSIM with the Gaussian window of its paper; both of 8-bit RGB of one size."""
-    ssim = structural_similarity(
-        truth, result, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-    )
-    psnr = 100.0 if np.array_equal(truth, result) else peak_signal_noise_ratio(truth, result, data_range=255)
-    return {"psnr": min(100.0, float(psnr)), "ssim": float(ssim)}
+    return score((Psnr(), Ssim()), Compared(Image(result), Image(truth)))
 
 
 def side_by_side(pictures: Pictures, result: Bytes, truth: Bytes) -> Bytes:
