@@ -93,9 +93,9 @@ def test_both_sides_are_chosen_and_swapped(opened: Page) -> None:
     scene = opened.locator(".scene").nth(1)
     sides = scene.locator(".under img"), scene.locator(".over img")
     left, right = opened.get_by_label("Left"), opened.get_by_label("Right")
-    left.select_option("soft")
+    left.select_option("sharp")
     right.select_option("HRGT")
-    expect(sides[0]).to_have_attribute("alt", "soft: bee")
+    expect(sides[0]).to_have_attribute("alt", "sharp: bee")
     expect(sides[1]).to_have_attribute("alt", "HRGT: bee")
     before = sides[0].get_attribute("src"), sides[1].get_attribute("src")
     assert before[0] != before[1]

@@ -72,7 +72,10 @@ def test_bad_input_is_one_sentence(
 
 
 def test_the_help_loads_no_library_that_draws() -> None:
-    code = "import sys; from refgc.cli.main import main\ntry: main(['figures', 'grid', '--help'])\nfinally: print(*sys.modules)"
+    code = (
+        "import sys; from refgc.cli.main import main\n"
+        "try: main(['figures', 'grid', '--help'])\nfinally: print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "typer" in loaded
