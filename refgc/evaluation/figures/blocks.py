@@ -135,8 +135,8 @@ def make_blocks(
     return save_data(data, outputs)
 
 
-def spread(scenes: Sequence[Item], most: int) -> list[Item]:
-    """At most so many scenes, at equal distances in their order."""
+def spread(scenes: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of some things, at equal distances in their order."""
     if len(scenes) <= most:
         return list(scenes)
     return [scenes[(2 * number + 1) * len(scenes) // (2 * most)] for number in range(most)]

@@ -106,8 +106,10 @@ def klein_features(pipeline: Any, tokens: torch.Tensor, timestep: float, words: 
 @pytest.mark.parametrize("kind", ["kontext", "klein"])
 def test_blocks_are_those_of_a_loop_by_hand(kind: str, tiny_base: Path, tiny_klein: Path, scenes: Path) -> None:
     probe = Probe.load(Folders(tiny_base if kind == "kontext" else tiny_klein, None), with_blocks=True)
-    pictures = [open_image(scenes / "ant" / f"{name}.png", name=name).pixels for name in ("hrri", "lrgi", "hrgt")]
-    latents = probe.encode(*pictures, (64, 64))
+    hrri, lrgi, hrgt = (
+        open_image(scenes / "ant" / f"{name}.png", name=name).pixels for name in ("hrri", "lrgi", "hrgt")
+    )
+    latents = probe.encode(hrri, lrgi, hrgt, (64, 64))
     noise = noise_for("ant", 3, latents.hrgt)
     pipeline: Any = probe._pipeline
     words = probe._embed(pipeline.prompt_for("ant"))
@@ -212,8 +214,8 @@ def test_latents_need_the_vae_alone(tiny_base: Path, scenes: Path, tmp_path: Pat
 
 
 def test_scenes_are_taken_at_equal_distances_and_pictures_are_not_enlarged() -> None:
-    assert spread(list(range(10)), 2) == [2, 7]  # type: ignore[type-var, arg-type]
-    assert spread(list(range(3)), 8) == [0, 1, 2]  # type: ignore[type-var, arg-type]
+    assert spread(list(range(10)), 2) == [2, 7]
+    assert spread(list(range(3)), 8) == [0, 1, 2]
     assert working_size((2000, 1000), 1024) == (1024, 512)
     assert working_size((100, 60), 1024) == (96, 48)
 
