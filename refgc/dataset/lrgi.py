@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
-import shlex
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from refgc.dataset.external import SECONDS, ExternalProgram
 from refgc.dataset.manifest import Generation, Pair, Task
 from refgc.dataset.settings import ForeignTask, TripletSettings
 from refgc.diptych.conditions import build, panel_size, right_panel
 from refgc.diptych.prompts import diptych_prompt
 from refgc.diptych.sources import check_can_run, missing_libraries, on_cpu
-from refgc.errors import EngineError, InputError, quoted, shortened
+from refgc.errors import EngineError, InputError, quoted
 from refgc.imaging.arrays import Size, bicubic, size_of
 from refgc.imaging.image import ASPECT_TOLERANCE, MIN_SIDE, Image, Mask, encoded, mask_image, open_image
 from refgc.machine import DEVICE
@@ -35,8 +31,6 @@ if TYPE_CHECKING:
 # From the weakest to the strongest of each simulated artifact; drawn uniformly. Chosen by hand, not fitted: half and
 # twice the simulator's own defaults, and at most 1.
 SPREAD = (0.5, 2.0)
-# How long another generator may take for one picture, in seconds. Chosen by hand.
-SECONDS = 600.0
 # The largest answer of a server that is read, in bytes. A PNG of 4096x4096 pixels of noise takes 50 million.
 MAX_ANSWER_BYTES = 64_000_000
 # How often a server that is not reached or fails is asked in all.
@@ -260,19 +254,20 @@ class Command:
     task: ForeignTask = "compositing"
     seconds: float = SECONDS
 
+    @property
+    def program(self) -> ExternalProgram:
+        """What is run."""
+        return ExternalProgram(self.template, "generator", PLACEHOLDERS, self.seconds)
+
     def check(self) -> None:
-        """Refuses a template that cannot be filled, and a program that is not here.
+        """Refuses a name that cannot be used, and what `ExternalProgram.check` refuses.
 
         Raises:
-            InputError: the template cannot be used.
+            InputError: the name or the template cannot be used.
             EngineError: there is no such program.
         """
         _check_name(self.name)
-        words = self._words(dict.fromkeys(PLACEHOLDERS, ""))
-        if "{output}" not in self.template:
-            raise InputError("The generator's command has no {output}; write there where its picture goes.")
-        if which(words[0]) is None:
-            raise EngineError(f"The generator's program {quoted(words[0])} is not found; install it or give its path.")
+        self.program.check()
 
     def open(self) -> Command:
         """Itself."""
@@ -287,44 +282,11 @@ class Command:
             for kind, content in _pictures_for(pictures).items():
                 files[kind].write_bytes(content)
             values = {kind: str(path) for kind, path in files.items()} | _words_for(pair, seed)
-            self._run(self._words({**values, "output": str(output)}))
+            self.program.run({**values, "output": str(output)})
             if not output.is_file():
                 raise InputError("The generator ended without a picture.")
             picture = open_image(output, name="generator's picture")
         return _foreign(picture, pictures, self.name, self.task, pair, seed)
-
-    def _run(self, words: list[str]) -> None:
-        # A session of its own, so that what the command starts can be ended with it.
-        with subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-        ) as process:
-            try:
-                _, said = process.communicate(timeout=self.seconds)
-            except subprocess.TimeoutExpired as error:
-                raise InputError(f"The generator took longer than {self.seconds:g} seconds.") from error
-            finally:
-                if process.returncode is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-        if process.returncode:
-            lines = said.decode(errors="replace").strip().splitlines()
-            last = shortened(lines[-1], 200) if lines else "it said nothing"
-            raise InputError(f"The generator ended with status {process.returncode} ({last}).")
-
-    def _words(self, values: Mapping[str, str]) -> list[str]:
-        try:
-            words = shlex.split(self.template)
-        except ValueError as error:
-            raise InputError(f"The generator's command {quoted(self.template)} cannot be split ({error}).") from error
-        if not words:
-            raise InputError("The generator's command is empty; write its program and its options.")
-
-        def value_of(match: re.Match[str]) -> str:
-            if match[1] not in values:
-                known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-                raise InputError(f"The generator's command has {match[0]}, which means nothing; there are {known}.")
-            return values[match[1]]
-
-        return [re.sub(r"\{(\w*)\}", value_of, word) for word in words]
 
 
 @dataclass(frozen=True, slots=True)

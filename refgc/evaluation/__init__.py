@@ -1,0 +1,1 @@
+"""Evaluation: methods compared on the same entries, as tables and figures."""
