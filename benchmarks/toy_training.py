@@ -56,7 +56,8 @@ from refgc.imaging.files import write_whole
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.journal import append_line, read_lines
 from refgc.model.backbones.kontext import Kontext
-from refgc.model.freqmole import AlphaByDepth, FreqMoLE, FreqMoLEConfig, inject
+from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject
+from refgc.model.initial_alpha import AlphaByDepth
 from refgc.model.losses import flow_matching_loss, noised_latents
 from refgc.model.objective import ObjectiveSettings
 from refgc.model.parameter_groups import OptimiserSettings

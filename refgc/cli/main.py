@@ -12,6 +12,7 @@ import typer
 from refgc import __version__
 from refgc.cli.dataset import dataset
 from refgc.cli.doctor import doctor
+from refgc.cli.figures import figures
 from refgc.cli.options import BAD_INPUT, FAILED, Command, Debug, Group, remember_debug
 from refgc.cli.page import page
 from refgc.cli.preview import preview
@@ -31,6 +32,7 @@ app = typer.Typer(
 for command in (refine, preview, page, setup, doctor, report_schema):
     app.command(cls=Command)(command)
 app.add_typer(dataset)
+app.add_typer(figures)
 app.add_typer(train)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -22,6 +22,7 @@ from torch.nn import functional
 from refgc.errors import EngineError, InputError
 from refgc.flux.prompts import INSTRUCTION, OBJECT
 from refgc.model.fingerprint import fingerprint
+from refgc.model.initial_alpha import AlphaByDepth
 from refgc.model.sharding import is_sharded, whole
 
 GATE = "frequency_gate"
@@ -46,38 +47,6 @@ DOUBLE_STREAM_PROJECTIONS = (
     "ff_context.net.2",
 )
 SINGLE_STREAM_PROJECTIONS = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
-
-Share = Annotated[float, Field(gt=0, lt=1)]
-Depth = Annotated[float, Field(ge=0, le=1)]
-
-
-class AlphaByDepth(BaseModel):
-    """Initial values of the gates: alpha is `early` up to one depth, `late` from another; its logit is linear between.
-
-    The defaults follow the paper's Figure 5: low-frequency energy saturates within the first 5 % of the blocks, high-
-    frequency energy emerges in the last 10 %. Depth runs from 0, before the first block, to 1, after the last.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    early: Share = Field(default=0.9, description="alpha of the first blocks")
-    late: Share = Field(default=0.1, description="alpha of the last blocks")
-    early_until: Depth = Field(default=0.05, description="depth at which alpha leaves `early`")
-    late_from: Depth = Field(default=0.9, description="depth at which alpha reaches `late`")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.early_until >= self.late_from:
-            raise ValueError("early_until must be less than late_from")
-        return self
-
-    def logit(self, block: int, blocks: int) -> float:
-        """The logit of alpha in the middle of block number `block` of `blocks`."""
-        depth = (block + 0.5) / blocks
-        way = min(max((depth - self.early_until) / (self.late_from - self.early_until), 0.0), 1.0)
-        early, late = (math.log(alpha / (1 - alpha)) for alpha in (self.early, self.late))
-        return early + way * (late - early)
-
 
 class FreqMoLEConfig(BaseModel):
     """The configuration of an adapter; saved beside its weights as config.json.

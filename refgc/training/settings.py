@@ -19,7 +19,8 @@ from refgc.errors import InputError, first_fault, quoted
 from refgc.flux.prompts import INSTRUCTION, OBJECT
 from refgc.hub import FLUX_KONTEXT
 from refgc.imaging.arrays import Size
-from refgc.model.freqmole import AlphaByDepth, Enlargement
+from refgc.model.freqmole import Enlargement
+from refgc.model.initial_alpha import AlphaByDepth
 from refgc.model.locate import SIZE_MULTIPLE
 from refgc.model.objective import ObjectiveSettings
 from refgc.model.parameter_groups import OptimiserSettings

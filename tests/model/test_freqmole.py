@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from refgc.errors import EngineError, InputError
-from refgc.model.freqmole import AlphaByDepth, FreqMoLE, FreqMoLEConfig, FreqMoLELinear, FrequencyGate, inject
+from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, FreqMoLELinear, FrequencyGate, inject
+from refgc.model.initial_alpha import AlphaByDepth
 from tests.support.tiny_freqmole import run, teach
 from tests.support.tiny_models import tiny_transformer
 
