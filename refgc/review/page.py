@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from refgc.dataset.verdicts import VerdictLog
 from refgc.review.routes import PREFIX, REASONS, TRIPLET_REASONS, ReviewRoutes
 from refgc.review.rows import ReviewedRows
-from refgc.webui.endpoints import Gate, hosts_for
+from refgc.webui.endpoints import SCRIPT, Gate, hosts_for
 from refgc.webui.index_page import IndexPage
 from refgc.webui.theme import build_theme
 
@@ -52,7 +52,9 @@ def launch_settings(rows: ReviewedRows, log: VerdictLog, host: str) -> dict[str,
         "server_name": host,
         "theme": build_theme(),
         "css_paths": [ASSETS / "review.css"],
-        "head": f"<script>{(ASSETS / 'review.js').read_text(encoding='utf-8')}</script>",
+        "head": "".join(
+            f"<script>{script.read_text(encoding='utf-8')}</script>" for script in (SCRIPT, ASSETS / "review.js")
+        ),
         "footer_links": [],
         "app_kwargs": {
             "routes": ReviewRoutes(rows, log).routes(),

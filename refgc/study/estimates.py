@@ -180,13 +180,13 @@ def bootstrap_intervals(values: Values, seen: NDArray[np.bool_], *, seed: int) -
 
 def indicators(choices: Choices, kinds: int) -> Values:
     """An array (kinds, people, items), 1 where a choice was taken."""
-    return (choices == np.arange(kinds)[:, None, None]).astype(np.float64)
+    return np.asarray(choices == np.arange(kinds)[:, None, None], np.float64)
 
 
 def present(choices: Choices) -> Choices:
     """The choices (people, items) of those people and on those items of which there are any."""
     seen = choices != MISSING
-    return choices[seen.any(1)][:, seen.any(0)]
+    return np.asarray(choices[np.ix_(seen.any(1), seen.any(0))], np.int8)
 
 
 def shares(choices: Choices, kinds: int, *, seed: int = 0) -> list[Share]:

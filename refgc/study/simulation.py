@@ -64,7 +64,7 @@ class Taste:
         for _ in range(10):
             seen = np.array(self.worth) + spread * random.standard_normal((DRAWS // 10, number))
             counts += np.bincount(self.choose(seen, random).ravel(), minlength=number + 1)
-        return counts / counts.sum()
+        return np.asarray(counts / counts.sum(), np.float64)
 
     def choose(self, seen: Values, random: np.random.Generator) -> Choices:
         """What is chosen where results seem so good, (..., methods), in an array (...)."""
@@ -90,7 +90,7 @@ class SimulatedStudy:
 
     def counted(self, question: int) -> Choices:
         """The votes on a question that count, (people, items)."""
-        return self.choices[question][self.kept]
+        return np.asarray(self.choices[question][self.kept], np.int8)
 
 
 class Design(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refgc.errors import InputError, first_fault, sentence_about
 
+# By which such a page asks its own server.
+SCRIPT = Path(__file__).resolve().parent / "assets" / "requests.js"
 # Names of this machine, as its browser has them.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 # Bytes of a request; what a person says has some hundred.
