@@ -54,11 +54,11 @@ def showings(study: Study, rater: int) -> list[Showing]:
         for number, check in enumerate(study.checks)
     ]
     shuffle.shuffle(checks)
-    # One in each of as many equal stretches, and none before the first item.
+    # One in each of as many equal stretches, none before the first item, and none right after another.
     length = len(sequence)
     for number, check in reversed(list(enumerate(checks))):
         first, last = number * length // len(checks), (number + 1) * length // len(checks)
-        sequence.insert(shuffle.randint(max(1, first), max(1, last)), check)
+        sequence.insert(shuffle.randint(max(1, first), max(1, last - 1)), check)
     return sequence
 
 

@@ -26,7 +26,7 @@ ASSETS = Path(__file__).resolve().parent / "assets"
 FIRST_PORT, TRIED_PORTS = 7860, 100
 # Nothing comes from another host or goes to one, and no other page may show this one.
 SECURITY: Mapping[str, str] = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",

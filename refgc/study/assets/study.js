@@ -50,12 +50,12 @@
     constructor(told, choices) {
       Object.assign(this, told);
       const given = [
-        new Pane(this.token, "generated", [made("b", "", "Generated"), " the small picture"], "The small generated picture"),
-        new Pane(this.token, "reference", [made("b", "", "Reference"), " photo of the object"], "The reference photo of the object"),
+        new Pane(this.token, "generated", [made("b", "", "Generated"), made("span", "", " the small picture")], "The small generated picture"),
+        new Pane(this.token, "reference", [made("b", "", "Reference"), made("span", "", " photo of the object")], "The reference photo of the object"),
       ];
       for (const pane of given) pane.figure.classList.add("given");
       this.results = Array.from({ length: choices }, (_, index) =>
-        new Pane(this.token, index + 1, [made("b", "", String(index + 1))], `Result ${index + 1}`));
+        new Pane(this.token, index + 1, [made("b", "", `Result ${index + 1}`)], `Result ${index + 1}`));
       this.panes = [...given, ...this.results];
     }
 
@@ -350,8 +350,9 @@
       const number = this.trial.panes.length;
       let [columns, width] = [2, (across - GAP) / 2];
       if (window.innerWidth > PHONE) {
-        const others = panes.getBoundingClientRect().top + window.scrollY + this.part.questions.offsetHeight + 4 * GAP;
-        const high = window.innerHeight - others;
+        const above = panes.getBoundingClientRect().top + window.scrollY;
+        const below = this.part.questions.offsetHeight + this.part.said.offsetHeight;
+        const high = window.innerHeight - above - below - 4 * GAP;
         const fitting = (count) => {
           const rows = Math.ceil(number / count);
           return Math.min((across - GAP * (count - 1)) / count, ratio * ((high - GAP * (rows - 1)) / rows - CAPTION));
@@ -365,6 +366,7 @@
           width = (across - GAP * (columns - 1)) / columns;
         }
       }
+      panes.dataset.rows = Math.ceil(number / columns);
       panes.style.setProperty("--columns", columns);
       panes.style.setProperty("--pane", `${Math.floor(width)}px`);
     }
