@@ -70,7 +70,7 @@ def other_intervals(studies: int) -> list[dict[str, Any]]:
             random = np.random.default_rng(2)
             crossed, independent = [], []
             for number in range(studies):
-                votes = simulate_study(taste, design, random).counted(-1)
+                votes = simulate_study(taste, design, random, questions=1).counted(0)
                 values = indicators(votes, len(truth))
                 for kind, bounds in enumerate(bootstrap_intervals(values, votes != MISSING, seed=number)):
                     crossed.append(bounds.low <= truth[kind] <= bounds.high)

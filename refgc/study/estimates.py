@@ -74,9 +74,8 @@ class MeanVariance(NamedTuple):
 def crossed_means(values: Values, seen: NDArray[np.bool_]) -> MeanVariance:
     """Means over people and items, and how sure they are.
 
-    The degrees of freedom are the geometric mean of two approximations after Satterthwaite (1946), one by the mean
-    squares and one by the variance components. The first has too few where people or items hardly differ, and the
-    second too many where they do; which mean of them is taken was chosen by measuring.
+    The degrees of freedom are those of Satterthwaite (1946, "An approximate distribution of estimates of variance
+    components") by the mean squares.
 
     Args:
         values: (kinds, people, items); what is not seen plays no part.
@@ -113,11 +112,10 @@ def crossed_means(values: Values, seen: NDArray[np.bool_]) -> MeanVariance:
     parts = np.stack([person * of_people / number, item * of_items / number, rest / number])
     variance = parts.sum(0)
     degrees = np.array([people - 1, items - 1, max(1, number - people - items + 1)])[:, None]
+    # Of people, of items and of the rest; their mean squares, divided by the number of values.
     mean_squares = np.stack([parts[0] + parts[2], parts[1] + parts[2], parts[2]])
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = np.sqrt(
-            variance**2 / (parts**2 / degrees).sum(0) * (variance**2 / (mean_squares**2 / degrees).sum(0))
-        )
+        freedom = variance**2 / (mean_squares**2 / degrees).sum(0)
     return MeanVariance(mean, variance, np.where(variance > 0, np.maximum(freedom, 1.0), np.nan))
 
 

@@ -131,7 +131,12 @@ class Recovery:
 
 
 def simulate_study(
-    taste: Taste, design: Design, random: np.random.Generator, rules: Rules | None = None
+    taste: Taste,
+    design: Design,
+    random: np.random.Generator,
+    rules: Rules | None = None,
+    *,
+    questions: int = QUESTIONS,
 ) -> SimulatedStudy:
     """One study, its attention checks and its repeated item included.
 
@@ -140,6 +145,7 @@ def simulate_study(
         design: how large it is.
         random: what everything random comes from.
         rules: who is left out; None for those of a report.
+        questions: that are asked of each item.
     """
     rules = rules or Rules()
     number = len(taste.worth)
@@ -150,19 +156,19 @@ def simulate_study(
         + taste.items * random.standard_normal((1, items, number))
         + taste.both * random.standard_normal((people, items, number))
     )
-    choices = taste.choose(np.broadcast_to(worth, (QUESTIONS, *worth.shape)), random)
-    repeated = taste.choose(np.broadcast_to(worth[:, 0], (QUESTIONS, people, number)), random)
+    choices = taste.choose(np.broadcast_to(worth, (questions, *worth.shape)), random)
+    repeated = taste.choose(np.broadcast_to(worth[:, 0], (questions, people, number)), random)
     right = random.random((QUESTIONS * CHECKS, people)) >= SLIP
     honest = random.random(people) >= design.careless
     # Who clicks at random takes any of the methods or none.
-    blind = random.integers(0, number + 1, (QUESTIONS, people, items), np.int8)
+    blind = random.integers(0, number + 1, (questions, people, items), np.int8)
     choices = np.where(honest[:, None], choices, blind)
     repeated = np.where(honest, repeated, random.integers(0, number + 1, repeated.shape, np.int8))
     right = np.where(honest, right, random.random(right.shape) < 1 / (number + 1))
     same = (repeated == choices[:, :, 0]).sum(0)
     kept = np.array(
         [
-            rules.attentive(int(good), len(right)) and rules.consistent(int(equal), QUESTIONS)
+            rules.attentive(int(good), len(right)) and rules.consistent(int(equal), questions)
             for good, equal in zip(right.sum(0), same, strict=True)
         ]
     )
@@ -178,7 +184,9 @@ def recover(
     truth: Values | None = None,
     rules: Rules | None = None,
 ) -> Recovery:
-    """Many studies, each of which is reported; the question that counts is the last one.
+    """Many studies, each of which is reported, on one question.
+
+    The others are only simulated where the rules look at the answers to the repeated item.
 
     Args:
         taste: what people like.
@@ -192,10 +200,11 @@ def recover(
     kinds = len(truth)
     lead = float(truth[1] - truth[2])
     random = np.random.default_rng(seed)
+    questions = QUESTIONS if rules is not None and rules.same else 1
     sums, held = np.zeros(kinds), np.zeros(kinds)
     counted = held_difference = found = honest = careless = lost = passed = 0
     for _ in range(studies):
-        study = simulate_study(taste, design, random, rules)
+        study = simulate_study(taste, design, random, rules, questions=questions)
         honest, careless = honest + int(study.honest.sum()), careless + int((~study.honest).sum())
         lost, passed = lost + int((study.honest & ~study.kept).sum()), passed + int((~study.honest & study.kept).sum())
         votes = study.counted(-1)
