@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -154,13 +154,13 @@ def test_without_votes_there_is_no_report(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     study = make_study(root)
     with AnswerStore(root / "study", study) as store:
         for method in METHODS:
             answer_all(store, favour(method))
-    yield root
+    return root
 
 
 def test_the_command_makes_and_reports_a_study(made: Path, tmp_path: Path) -> None:
