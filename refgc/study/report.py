@@ -178,7 +178,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     for question in report["questions"]:
         lines += ["", f"## {_cell(question['question'])}", "", f"> {_cell(question['text'])}", ""]
         lines += [
-            "| choice | votes | share | interval | crossed bootstrap | Wilson |",
+            f"| choice | votes | share | {report['level']:.0%} interval | crossed bootstrap | Wilson |",
             "| --- | ---: | ---: | --- | --- | --- |",
         ]
         lines += [

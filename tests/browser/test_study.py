@@ -172,7 +172,7 @@ def test_letters_can_be_turned_off(page: Page, address: str, watched: list[str])
     page.keyboard.press("z")
     expect(page.locator("input:checked")).to_have_count(0)
     assert set(zooms(page)) == {""}
-    page.locator("fieldset").nth(1).get_by_text("No difference").click()
+    page.locator("fieldset").nth(1).get_by_role("radio", name="No difference").click()
     expect(page.locator("input:checked")).to_have_count(1)
 
 
@@ -224,7 +224,7 @@ def test_a_phone_shows_two_columns_and_zooms_by_touch(browser: Browser, address:
     page.locator(".frame").nth(2).tap()
     assert set(zooms(page)) == {""}
     for question in range(3):
-        page.locator("fieldset").nth(question).get_by_text("2", exact=True).tap()
+        page.locator("fieldset").nth(question).get_by_role("radio", name="2").tap()
     smallest = page.evaluate(
         "Math.min(...[...document.querySelectorAll('.answer, button:not([hidden])')].filter((one) => one.offsetHeight)"
         ".map((one) => Math.min(one.offsetHeight, one.offsetWidth)))"
@@ -255,7 +255,7 @@ def test_the_page_is_accessible(browser: Browser, address: str) -> None:
             wrong[name] = [(one["id"], [node["target"] for node in one["nodes"]]) for one in found]
 
     for scheme in ("light", "dark"):
-        context = browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
+        context = browser.new_context(color_scheme=scheme)
         page = context.new_page()
         page.emulate_media(reduced_motion="reduce")
         page.goto(address)

@@ -113,12 +113,13 @@ def test_a_study_is_not_made_over_another_and_its_file_is_checked(tmp_path: Path
         prepare_study(tmp_path / "study", tmp_path / "items", {name: tmp_path / name for name in METHODS})
     place = tmp_path / "study" / STUDY
     told = json.loads(place.read_text())
-    for change, part in [
+    changes: list[tuple[dict[str, object], str]] = [
         ({"methods": ["ours", "ours", "rival", "other"]}, "two methods have one name"),
         ({"items_per_rater": 99}, "more than there are items"),
         ({"methods": ["ours", "lanczos", "rival"]}, "not exactly one result of each method"),
         ({"surprise": 1}, "surprise"),
-    ]:
+    ]
+    for change, part in changes:
         place.write_text(json.dumps({**told, **change}))
         with pytest.raises(InputError, match=part):
             read_study(tmp_path / "study")
