@@ -89,6 +89,8 @@ def listen(host: str, port: int | None) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, number))
+            # From now on whoever comes waits until the server is up.
+            listening.listen()
         except OSError:
             listening.close()
             continue
