@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from refgc.study.estimates import LEVEL, MISSING, RESAMPLES, bootstrap_intervals, indicators, shares
+from refgc.study.estimates import LEVEL, RESAMPLES, shares
 from refgc.study.simulation import Design, Taste, raters_needed, recover, simulate_study, taste_with_lead
 from refgc.study.votes import Rules
 
@@ -31,8 +31,9 @@ WORTHS = {"even": (0.6, 0.3, 0.0, 0.0), "lead": (2.5, 0.0, 0.0, -0.5), "far": (5
 DESIGNS = (Design(8, 8), Design(16, 10), Design(16, 20), Design(30, 20), Design(10, 40), Design(60, 12))
 # On which the slow bootstrap is measured too.
 BOOTSTRAPPED = (Design(16, 20), Design(30, 20))
+BOOTSTRAP_STUDIES = 200
 LEADS, ITEMS = (0.05, 0.10, 0.20), (10, 20, 40, 100)
-POWER_STUDIES = 300
+POWER_STUDIES = 200
 
 
 def coverage(studies: int) -> list[dict[str, Any]]:
@@ -71,12 +72,9 @@ def other_intervals(studies: int) -> list[dict[str, Any]]:
             crossed, independent = [], []
             for number in range(studies):
                 votes = simulate_study(taste, design, random, questions=1).counted(0)
-                values = indicators(votes, len(truth))
-                for kind, bounds in enumerate(bootstrap_intervals(values, votes != MISSING, seed=number)):
-                    crossed.append(bounds.low <= truth[kind] <= bounds.high)
-                if number % 10 == 0:
-                    found = shares(votes, len(truth), seed=number)
-                    independent += [one.wilson.low <= truth[kind] <= one.wilson.high for kind, one in enumerate(found)]
+                for kind, one in enumerate(shares(votes, len(truth), seed=number)):
+                    for held, interval in ((crossed, one.bootstrap), (independent, one.wilson)):
+                        held.append(interval is not None and interval.low <= truth[kind] <= interval.high)
             rows.append(
                 {
                     "taste": name,
@@ -148,7 +146,8 @@ def main() -> None:
         "coverage of differences over all": round(
             float(np.mean([row["coverage of the difference"] for row in rows])), 4
         ),
-        "other intervals": other_intervals(chosen.studies),
+        "other intervals": other_intervals(min(chosen.studies, BOOTSTRAP_STUDIES)),
+        "studies of the bootstrap": min(chosen.studies, BOOTSTRAP_STUDIES),
         "resamples of the bootstrap": RESAMPLES,
         "exclusion": exclusion(chosen.studies),
         "power": {"studies": POWER_STUDIES, "methods": 4, "rows": needs()},
