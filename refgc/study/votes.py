@@ -19,9 +19,9 @@ class Rules:
     Attributes:
         right: the least share of right answers to the attention checks. With two checks and three questions one slip is
             allowed, and who clicks at random among four results and none passes in 2 of 1000 cases.
-        same: the least number of answers to the repeated item that are the same as before. It is 0, so that nobody is
-            left out: people who find results about equally good answer otherwise each time, and leaving them out moves
-            the shares towards the favourite (`python -m benchmarks.study` measures by how much).
+        same: the least number of answers to the repeated item that are the same as before. 0 leaves nobody out: people
+            who find results about equally good answer otherwise each time, and leaving them out gains nothing
+            (`python -m benchmarks.study`).
         unfinished: whether people count who did not come to the end.
     """
 
