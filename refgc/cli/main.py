@@ -20,6 +20,7 @@ from refgc.cli.preview import preview
 from refgc.cli.refine import refine, report_schema
 from refgc.cli.setup import setup
 from refgc.cli.streams import StoppedError, complain, finish, open_streams, stopped_by_signals
+from refgc.cli.study import study
 from refgc.cli.train import train
 from refgc.errors import InputError, one_line, sentence_about
 
@@ -35,6 +36,7 @@ for command in (refine, preview, page, setup, doctor, evaluate, report_schema):
 app.add_typer(dataset)
 app.add_typer(figures)
 app.add_typer(train)
+app.add_typer(study)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -11,8 +11,9 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from refgc.dataset.verdicts import VerdictLog
-from refgc.review.routes import REASONS, TRIPLET_REASONS, Gate, ReviewRoutes
+from refgc.review.routes import PREFIX, REASONS, TRIPLET_REASONS, ReviewRoutes
 from refgc.review.rows import ReviewedRows
+from refgc.webui.endpoints import SCRIPT, Gate, hosts_for
 from refgc.webui.index_page import IndexPage
 from refgc.webui.theme import build_theme
 
@@ -20,8 +21,6 @@ ASSETS = Path(__file__).resolve().parent / "assets"
 TITLE = "Dataset review"
 # The last that Gradio puts together for the first view.
 FIRST_VIEW = ("#review .review-foot",)
-# Names of this machine, as its browser has them.
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def build_page(rows: ReviewedRows) -> gr.Blocks:
@@ -47,20 +46,20 @@ def launch_settings(rows: ReviewedRows, log: VerdictLog, host: str) -> dict[str,
     Args:
         rows: what is reviewed.
         log: what is said of them.
-        host: the address to listen at. At one of this machine alone no other name is answered, so that no site can
-            reach the page by a name of its own (DNS rebinding).
+        host: the address to listen at; see `refgc.webui.endpoints.hosts_for`.
     """
-    hosts = LOOPBACK if host in LOOPBACK | {"::1"} else frozenset()
     return {
         "server_name": host,
         "theme": build_theme(),
         "css_paths": [ASSETS / "review.css"],
-        "head": f"<script>{(ASSETS / 'review.js').read_text(encoding='utf-8')}</script>",
+        "head": "".join(
+            f"<script>{script.read_text(encoding='utf-8')}</script>" for script in (SCRIPT, ASSETS / "review.js")
+        ),
         "footer_links": [],
         "app_kwargs": {
             "routes": ReviewRoutes(rows, log).routes(),
             "middleware": [
-                Middleware(Gate, hosts=hosts),
+                Middleware(Gate, prefix=PREFIX, hosts=hosts_for(host)),
                 Middleware(IndexPage, preview=None, parts=FIRST_VIEW),
             ],
         },

@@ -1,26 +1,23 @@
-"""What the page asks for: rows, pictures, outlines, and to write down what a person says; and what is let in."""
+"""What the page asks for: rows, pictures, outlines, and to write down what a person says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, TypeVar
 
-import anyio.to_thread
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import Headers
+from pydantic import AfterValidator, Field
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refgc.dataset.corrections import Correction, ViewName, object_share
 from refgc.dataset.manifest import Id
 from refgc.dataset.store import store_mask
 from refgc.dataset.verdicts import VerdictLog, checked_name, utc_now
-from refgc.errors import InputError, first_fault, sentence_about
+from refgc.errors import InputError
 from refgc.review.masks import Click, mended, outline_of
 from refgc.review.rows import PictureName, ReviewedRows, view_of
+from refgc.webui.endpoints import NEVER, Asked, answered, posted
 
 PREFIX = "/review/"
 # Why a row is rejected; the key of each is its number. The eighth is for triplets.
@@ -38,19 +35,10 @@ REASONS = (
 TRIPLET_REASONS = ("LRGI in another pose",)
 # More rows than a page holds at once, and more clicks than anybody makes.
 MOST_ROWS, MOST_HELD, MOST_CLICKS = 20, 100, 200
-# Bytes of a request; a verdict has some hundred.
-LARGEST_BODY = 64_000
 # What is asked for by its hash never changes.
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-NEVER = {"Cache-Control": "no-store"}
 
 Rater = Annotated[str, AfterValidator(lambda text: _name(text))]
-
-
-class Asked(BaseModel):
-    """Base of what the page sends."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class AskedRows(Asked):
@@ -58,7 +46,7 @@ class AskedRows(Asked):
 
     rater: Rater
     most: Annotated[int, Field(ge=0, le=MOST_ROWS)]
-    holding: Annotated[list[Id], Field(max_length=MOST_HELD)] = []
+    holding: Annotated[tuple[Id, ...], Field(max_length=MOST_HELD)] = ()
 
 
 class AskedVerdict(Asked):
@@ -67,7 +55,7 @@ class AskedVerdict(Asked):
     row: Id
     rater: Rater
     accepted: bool
-    reasons: Annotated[list[Literal[REASONS]], Field(max_length=len(REASONS))] = []  # type: ignore[valid-type]
+    reasons: Annotated[tuple[Literal[REASONS], ...], Field(max_length=len(REASONS))] = ()  # type: ignore[valid-type]
     seconds: Annotated[float, Field(ge=0)]
 
 
@@ -88,9 +76,6 @@ class AskedLeave(Asked):
     rater: Rater
 
 
-AnyAsked = TypeVar("AnyAsked", bound=Asked)
-
-
 class ReviewRoutes:
     """The endpoints of one dataset's review."""
 
@@ -101,15 +86,15 @@ class ReviewRoutes:
     def routes(self) -> list[Route]:
         """For the server's app; all of them begin with `PREFIX`."""
         return [
-            Route(f"{PREFIX}rows", _posted(AskedRows, self._lease), methods=["POST"]),
-            Route(f"{PREFIX}verdicts", _posted(AskedVerdict, self._record), methods=["POST"]),
-            Route(f"{PREFIX}masks", _posted(AskedMask, self._mend), methods=["POST"]),
-            Route(f"{PREFIX}leave", _posted(AskedLeave, self._leave), methods=["POST"]),
-            Route(f"{PREFIX}progress", _answered(self._progress)),
-            Route(f"{PREFIX}history", _answered(self._history)),
-            Route(f"{PREFIX}rows/{{row}}", _answered(self._row)),
-            Route(f"{PREFIX}pictures/{{row}}/{{name}}", _answered(self._picture)),
-            Route(f"{PREFIX}outlines/{{row}}/{{name}}", _answered(self._outline)),
+            Route(f"{PREFIX}rows", posted(AskedRows, self._lease), methods=["POST"]),
+            Route(f"{PREFIX}verdicts", posted(AskedVerdict, self._record), methods=["POST"]),
+            Route(f"{PREFIX}masks", posted(AskedMask, self._mend), methods=["POST"]),
+            Route(f"{PREFIX}leave", posted(AskedLeave, self._leave), methods=["POST"]),
+            Route(f"{PREFIX}progress", answered(self._progress)),
+            Route(f"{PREFIX}history", answered(self._history)),
+            Route(f"{PREFIX}rows/{{row}}", answered(self._row)),
+            Route(f"{PREFIX}pictures/{{row}}/{{name}}", answered(self._picture)),
+            Route(f"{PREFIX}outlines/{{row}}/{{name}}", answered(self._outline)),
         ]
 
     def _card(self, row: str, rater: str) -> dict[str, Any]:
@@ -179,82 +164,6 @@ class ReviewRoutes:
 
     def _counts(self, rater: str) -> dict[str, int]:
         return asdict(self._log.counts(rater))
-
-
-class Gate:
-    """An ASGI middleware that lets in what the page itself sends, and nothing that another site makes a browser send.
-
-    The page of Gradio has no events here, so that all that writes are the endpoints of the review.
-    """
-
-    def __init__(self, app: ASGIApp, *, hosts: frozenset[str]) -> None:
-        """A gate before an app.
-
-        Args:
-            app: what it stands before.
-            hosts: names under which the page may be asked for, without ports; empty for all.
-        """
-        self.app, self._hosts = app, hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or refuses it by one sentence."""
-        if scope["type"] == "http" and (refusal := self._refusal(scope)) is not None:
-            await refusal(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
-        headers, ours = Headers(scope=scope), scope["path"].startswith(PREFIX)
-        host = headers.get("host", "").rpartition(":")[0] or headers.get("host", "")
-        if self._hosts and host.lower() not in self._hosts:
-            return _problem("This page is not reached under that name.", 400)
-        if ours and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return _problem("This is for the review page alone.", 403)
-        if scope["method"] in ("GET", "HEAD"):
-            return None
-        if not ours:
-            return _problem("There is nothing here.", 404)
-        # Another site cannot send this type without asking first.
-        if headers.get("content-type", "").partition(";")[0] != "application/json":
-            return _problem("Send JSON.", 415)
-        length = headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > LARGEST_BODY:
-            return _problem("That is too much at once.", 413)
-        return None
-
-
-def _posted(kind: type[AnyAsked], answer: Callable[[AnyAsked], dict[str, Any]]) -> Callable[[Request], Any]:
-    """An endpoint that takes JSON and works in a thread of its own."""
-
-    async def endpoint(request: Request) -> Response:
-        body = await request.body()
-        return await anyio.to_thread.run_sync(
-            _guarded, lambda: JSONResponse(answer(kind.model_validate_json(body)), headers=NEVER)
-        )
-
-    return endpoint
-
-
-def _answered(answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """An endpoint that Starlette runs in a thread, since it is no coroutine."""
-    return lambda request: _guarded(lambda: answer(request))
-
-
-def _guarded(answer: Callable[[], Response]) -> Response:
-    """An answer, or the sentence on what went wrong."""
-    try:
-        return answer()
-    except ValidationError as error:
-        field, fault = first_fault(error)
-        return _problem(f"{field or 'what was sent'}: {fault}", 422)
-    except InputError as error:
-        return _problem(sentence_about(error), 422)
-    except Exception as error:
-        return _problem(sentence_about(error), 500)
-
-
-def _problem(sentence: str, status: int) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status, headers=NEVER)
 
 
 def _name(text: str) -> str:

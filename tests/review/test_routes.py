@@ -21,9 +21,9 @@ from refgc.dataset.corrections import CORRECTIONS, corrected, read_corrections
 from refgc.dataset.manifest import PAIRS, VERDICTS, Pair, Verdict, read_rows
 from refgc.dataset.store import load_mask
 from refgc.dataset.verdicts import VerdictLog
-from refgc.review.page import LOOPBACK
-from refgc.review.routes import REASONS, Gate, ReviewRoutes
+from refgc.review.routes import PREFIX, REASONS, ReviewRoutes
 from refgc.review.rows import ReviewedRows
+from refgc.webui.endpoints import LOOPBACK, Gate
 from tests.support.review_dataset import make_dataset
 
 FEW = ("camera", "mug")
@@ -50,7 +50,7 @@ def client(dataset: Path) -> Iterator[TestClient]:
         # As a route of Gradio's that takes what anybody sends.
         other = Route("/gradio_api/upload", lambda _: Response(), methods=["POST"])
         routes = [*ReviewRoutes(rows, log).routes(), other]
-        app = Starlette(routes=routes, middleware=[Middleware(Gate, hosts=LOOPBACK)])
+        app = Starlette(routes=routes, middleware=[Middleware(Gate, prefix=PREFIX, hosts=LOOPBACK)])
         yield TestClient(app, base_url="http://127.0.0.1:7860")
 
 

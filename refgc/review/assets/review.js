@@ -1,5 +1,6 @@
 // The review: shows one row after the other, fetched ahead, and sends what a person says of it. What was said is kept in
-// the browser until the server has written it down. The markup is review.html's; routes.py has the endpoints.
+// the browser until the server has written it down. The markup is review.html's, routes.py has the endpoints, and
+// refgc/webui/assets/requests.js asks for them.
 (() => {
   // Rows fetched ahead, and rows behind whose pictures are kept for going back.
   const AHEAD = 6;
@@ -13,18 +14,12 @@
   const NAMES = { hrri: "HRRI", hrgt: "HRGT", lrgi: "LRGI" };
   const WHAT = { hrri: "the sharp photo", hrgt: "the same object in another view", lrgi: "the generated picture" };
 
+  const { kept, made } = window.refgcRequests;
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
   function drawn(tag, attributes, ...inside) {
     const element = document.createElementNS(SVG, tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    element.append(...inside);
-    return element;
-  }
-
-  function made(tag, name, ...inside) {
-    const element = document.createElement(tag);
-    if (name) element.className = name;
     element.append(...inside);
     return element;
   }
@@ -35,44 +30,7 @@
     else requestAnimationFrame(() => whenWhole(then));
   }
 
-  // What a request failed with: `refused` where asking again would not help.
-  class Problem extends Error {
-    constructor(sentence, refused) {
-      super(sentence);
-      this.refused = refused;
-    }
-  }
-
-  async function ask(path, body) {
-    const sent = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-    let response;
-    try {
-      response = await fetch(`review/${path}`, sent || {});
-    } catch {
-      throw new Problem("The server does not answer.", false);
-    }
-    const answer = await response.json().catch(() => ({}));
-    if (response.ok) return answer;
-    throw new Problem(answer.error || `The server answers with ${response.status}.`, response.status < 500);
-  }
-
-  // The browser may forbid pages to keep anything.
-  const kept = {
-    read(name, otherwise) {
-      try {
-        return JSON.parse(localStorage.getItem(name)) ?? otherwise;
-      } catch {
-        return otherwise;
-      }
-    },
-    write(name, value) {
-      try {
-        localStorage.setItem(name, JSON.stringify(value));
-      } catch {
-        // It lasts as long as the page then.
-      }
-    },
-  };
+  const ask = (path, body) => window.refgcRequests.ask(`review/${path}`, body);
 
   // ---- One row ----
 
