@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import toy_training
-from benchmarks.toy_pictures import SIDE, SMALL, TASKS, Example, base_batch, owner, shrunk
+from benchmarks.toy_pictures import SIDE, SMALL, TASKS, Example, _cut, _cut_mask, _window, base_batch, owner, shrunk
 from benchmarks.toy_training import (
     WAYS,
     config_of,
@@ -40,7 +40,7 @@ def examples(count: int = 4) -> list[Example]:
 def test_latents_are_the_pictures_but_for_fine_chroma() -> None:
     pictures = np.stack([one.hrgt for one in examples()])
     latents = latents_of(pictures)
-    assert latents.shape == (4, 24, 16, 16)
+    assert latents.shape == (4, 6, 32, 32)
     # A token has to pass through the transformer.
     assert 4 * latents.shape[1] < make_base().inner_dim
     luma = np.array([0.299, 0.587, 0.114])
@@ -106,6 +106,19 @@ def test_the_table_has_gains_with_intervals() -> None:
     mean, low, high = table["FreqMoLE"]["psnr_inside: gain on the base, with its interval"]
     assert 60 < low <= mean <= high
     assert table["frozen base"]["psnr_inside: gain on the base, with its interval"] == [0.0, 0.0, 0.0]
+
+
+def test_a_window_lies_close_around_the_object_in_picture_and_mask() -> None:
+    mask = np.zeros((200, 300), np.float32)
+    mask[40:90, 250:290] = 1
+    corners = _window(mask)
+    assert corners[1, 0] - corners[0, 0] == pytest.approx(1.15 * 50)
+    assert corners[:2].mean(axis=0)[0] == pytest.approx(270)
+    picture = np.repeat((255 * mask).astype(np.uint8)[..., None], 3, axis=2)
+    cut, cut_mask = _cut(picture, corners), _cut_mask(mask, corners)
+    assert np.abs(cut[..., 0] / 255 - cut_mask).max() < 0.02
+    # The window reaches beyond the picture, where there is no object.
+    assert cut_mask.mean() == pytest.approx(50 * 40 / 57.5**2, abs=0.02)
 
 
 @pytest.mark.parametrize(
