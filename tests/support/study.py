@@ -52,13 +52,14 @@ def favour(name: str) -> Callable[[Trial], str | None]:
 
 
 def answer_all(store: AnswerStore, taste: Callable[[Trial], str | None], *, most: int = 10_000) -> str:
-    """Somebody begins and answers every question alike, at most so many showings; returns the code."""
+    """Somebody begins and answers question by question, at most so many showings; returns the code."""
     standing = store.begin()
     for _ in range(most):
         if not standing.trials:
             break
         trial = standing.trials[0]
-        choice = taste(trial)
-        place = 0 if choice is None else trial.showing.order.index(choice) + 1
-        standing = store.record(standing.code, trial.token, dict.fromkeys(QUESTIONS, place), 12.34)
+        choices = {question: taste(trial) for question in QUESTIONS}
+        order = trial.showing.order
+        places = {name: 0 if choice is None else order.index(choice) + 1 for name, choice in choices.items()}
+        standing = store.record(standing.code, trial.token, places, 12.34)
     return standing.code
