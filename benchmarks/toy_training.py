@@ -3,10 +3,10 @@
 usage: python -m benchmarks.toy_training --dreambooth DIR [--into DIR] [--minutes N] [--json FILE] [--figure FILE]
 
 The base has the architecture of FLUX.1-Kontext with two double-stream and four single-stream blocks, and works on 64x64
-pixels, close around the object. In place of the VAE stand blocks of 2x2 pixels, with chroma at half the size. It is trained on pictures of the
-products for fitting to sharpen the small picture, to copy the first one, and to bring the first one's detail into the
-small one (benchmarks/toy_pictures.py). Then it is frozen. On its top are trained, with equal parameters, steps and
-batches:
+pixels, close around the object. In place of the VAE stand blocks of 2x2 pixels, with chroma at half the size. It is
+trained on pictures of the products for fitting to sharpen the small picture, to copy the first one, and to bring the
+first one's detail into the small one (benchmarks/toy_pictures.py). Then it is frozen. On its top are trained, with equal
+parameters, steps and batches:
 
     LoRA                    FreqMoLE with every gate fixed at one half, which is a LoRA of twice the rank
     LoRA + L_f              the same, with the paper's frequency terms
@@ -82,8 +82,8 @@ STEPS, BATCH, RATE, GATE_RATE = 400, 6, 4e-3, 2e-2
 RANK = 8
 SEEDS = (0, 1, 2)
 SAMPLING_STEPS = 4
-# Mean and standard deviation of the logit of sigma. A result is drawn in few steps, whose first, at sigma 1, decides the
-# most: more of what is trained on the base is at high sigma.
+# Mean and standard deviation of the logit of sigma. A result is drawn in few steps, and the first, at sigma 1, decides
+# the most: more of what is trained on the base is at high sigma.
 BASE_SIGMAS, SIGMAS = (0.4, 1.0), (1.0, 1.4)
 SAVE_EVERY = 100
 BACKBONE = Kontext()

@@ -220,7 +220,7 @@ def test_an_adapter_that_was_published_is_refined_with(
         DiffusionEngine(Sources(str(tiny_base), adapter), device="cpu", settings=small).refine(request).image.pixels
         for adapter in (str(own), "someone/adapter")
     ]
-    assert np.array_equal(*pictures)
+    assert np.array_equal(pictures[0], pictures[1])
 
 
 def test_a_hub_that_refuses_is_one_sentence(finished: RefinerRun, hub: FakeHub) -> None:  # noqa: F811

@@ -14,7 +14,7 @@ import pytest
 from refgc import __version__
 from refgc.diptych.comparison import fidelity
 from refgc.imaging.image import Image, open_image, open_mask
-from refgc.page.app import about_html
+from refgc.page.about import about_html
 from refgc.page.examples import EXAMPLES_FOLDER, find_examples
 from refgc.page.gallery.build import SEED, SHOWN_ON, STRENGTHS, draw_artifact
 from refgc.page.gallery.cards import ALL_FOUR, KINDS, Card, render_cards, render_ours
