@@ -5,8 +5,8 @@ usage: python -m benchmarks.toy_training --dreambooth DIR [--into DIR] [--minute
 The base has the architecture of FLUX.1-Kontext with two double-stream and four single-stream blocks, and works on 64x64
 pixels, close around the object. In place of the VAE stand blocks of 2x2 pixels, with chroma at half the size. It is
 trained on pictures of the products for fitting to sharpen the small picture, to copy the first one, and to bring the
-first one's detail into the small one (benchmarks/toy_pictures.py). Then it is frozen. On its top are trained, with equal
-parameters, steps and batches:
+first one's detail into the small one (benchmarks/toy_pictures.py). Then it is frozen. On its top are trained, with
+equal parameters, steps and batches:
 
     LoRA                    FreqMoLE with every gate fixed at one half, which is a LoRA of twice the rank
     LoRA + L_f              the same, with the paper's frequency terms
