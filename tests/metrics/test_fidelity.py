@@ -38,7 +38,7 @@ def map_by_hand(result: np.ndarray, truth: np.ndarray) -> np.ndarray:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return cv2.sepFilter2D(values, cv2.CV_64F, window, window, borderType=cv2.BORDER_REFLECT)
+        return np.asarray(cv2.sepFilter2D(values, cv2.CV_64F, window, window, borderType=cv2.BORDER_REFLECT))
 
     x, y = result.astype(np.float64), truth.astype(np.float64)
     mean_x, mean_y = mean(x), mean(y)
@@ -47,7 +47,7 @@ def map_by_hand(result: np.ndarray, truth: np.ndarray) -> np.ndarray:
     maps = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
         (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     )
-    return maps.mean(axis=2)
+    return np.asarray(maps.mean(axis=2))
 
 
 @pytest.mark.parametrize("seed", range(3))

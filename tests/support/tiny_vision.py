@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -49,7 +50,7 @@ def save_tiny_dino(folder: Path, kind: str) -> Path:
     )
 
 
-def _saved(network: torch.nn.Module, folder: Path, preprocessor: dict[str, object]) -> Path:
+def _saved(network: Any, folder: Path, preprocessor: dict[str, object]) -> Path:
     network.save_pretrained(folder)
     told = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
     content = {**told, "image_mean": MEAN, "image_std": STD, **preprocessor}
