@@ -69,8 +69,7 @@ def other_intervals(studies: int) -> list[dict[str, Any]]:
         truth = taste.shares()
         for design in BOOTSTRAPPED:
             random = np.random.default_rng(2)
-            crossed: list[bool] = []
-            independent: list[bool] = []
+            crossed, independent = list[bool](), list[bool]()
             for number in range(studies):
                 votes = simulate_study(taste, design, random, questions=1).counted(0)
                 for kind, one in enumerate(shares(votes, len(truth), seed=number)):

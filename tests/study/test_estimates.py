@@ -148,14 +148,13 @@ def test_the_crossed_bootstrap_resamples_people_and_items() -> None:
 
 
 def test_agreement_is_krippendorffs_alpha() -> None:
-    """The example of Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", section C: 0.691."""
+    """The example of Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", section C: 0.743."""
     a, b, c, d = (
         [1, 2, 3, 3, 2, 1, 4, 1, 2, -1, -1, -1],
         [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, -1, 3],
         [-1, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, -1],
         [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, -1],
     )
-    # Its missing values are the other way round by person; the values of an item are what counts.
     assert agreement(np.array([a, b, c, d], np.int8), 6) == pytest.approx(0.743, abs=0.001)
     assert agreement(np.ones((4, 5), np.int8), 3) is None
     assert agreement(np.array([[1, MISSING], [MISSING, 2]], np.int8), 3) is None
