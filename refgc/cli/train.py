@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -91,7 +92,7 @@ def refiner(
     if made is None:
         return  # another process tells
     if not quiet:
-        tell(f"{made}: the adapter; `REFGC_ADAPTER={made} refgc refine --engine diffusion` uses it.")
+        tell(f"{made}: the adapter; `REFGC_ADAPTER={quote(str(made))} refgc refine --engine diffusion` uses it.")
     if push is not None:
         from refgc.training.finish import publish
 
@@ -122,7 +123,7 @@ def generator(
     if made is None:
         return  # another process tells
     if not quiet:
-        tell(f"{made}: the LoRAs; `{LORAS}={made} refgc dataset triplets` uses them.")
+        tell(f"{made}: the LoRAs; `{LORAS}={quote(str(made))} refgc dataset triplets` uses them.")
     if push is not None:
         address = publish(made, push, COMMIT)
         if not quiet:

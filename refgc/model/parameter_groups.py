@@ -17,7 +17,7 @@ class OptimiserSettings(BaseModel):
         pydantic.ValidationError: a value is out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(default=1e-4, gt=0, description="of the experts")
     gate_learning_rate: float = Field(

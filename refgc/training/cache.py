@@ -46,7 +46,7 @@ def fill_cache(run_settings: RefinerRun, progress: Progress = no_progress) -> Ca
         EngineError: the base cannot be had.
         OSError: the disk is full; what was written stays, and the next call goes on there.
     """
-    base = hub.fetch(run_settings.model.base, hub.BASE, hub.PIPELINE_FILES)
+    base = hub.fetch(run_settings.model.base, "model.base", hub.PIPELINE_FILES)
     backbone = pipeline_class(base).backbone
     return fill(
         plan_of(run_settings, base),
@@ -64,7 +64,7 @@ def open_cache(run_settings: RefinerRun) -> Cache[Sample]:
         InputError: the dataset cannot be read, or files are missing, stale or damaged; the sentence says how many.
         EngineError: the base cannot be had.
     """
-    base = hub.fetch(run_settings.model.base, hub.BASE, hub.PIPELINE_FILES)
+    base = hub.fetch(run_settings.model.base, "model.base", hub.PIPELINE_FILES)
     return find(plan_of(run_settings, base), LATENTS)
 
 

@@ -2,11 +2,13 @@
 
 A checkpoint is a folder `step_00000500` with the adapter, the tensors of the state as torch.distributed.checkpoint
 writes them (each process its own part), and `state.json` with all that is no tensor. It is written under another name
-and renamed when it is complete, so that a checkpoint is either whole or not there.
+and renamed when it is complete, so that a checkpoint is either whole or not there. torch writes no checksums, so that
+`state.json` also has the hashes of the tensors' files, and one of itself: what a disk has changed is not gone on from.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -75,8 +77,9 @@ def save(
         write_adapter(draft / ADAPTER)
         if is_first_process():
             # Prodigy has a limit that is infinite, which Python's JSON writes and reads.
-            content = json.dumps({"step": step, **record}).encode()
-            write_whole(draft / STATE, content)
+            # The first process coordinates the others, whose parts are on the disk when it gets here.
+            whole = {"step": step, **record, "files": _hashes(draft / TENSORS)}
+            write_whole(draft / STATE, json.dumps({**whole, "sha256": _digest(whole)}).encode())
     except (OSError, CheckpointException, InputError) as error:
         failure = _cause(error)
     if _any_failed(failure):
@@ -104,12 +107,14 @@ def read_record(checkpoint: Path) -> dict[str, Any]:
     """What is no tensor in a checkpoint's state.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or was changed after it was written.
     """
     try:
         record = json.loads((checkpoint / STATE).read_bytes())
         if not isinstance(record, dict) or not isinstance(record.get("step"), int):
             raise ValueError("it names no step")
+        if record.pop("sha256", None) != _digest(record):
+            raise ValueError(f"{STATE} was changed")
     except (OSError, ValueError) as error:
         raise _damaged(checkpoint, error) from error
     return record
@@ -126,7 +131,10 @@ def read_tensors(checkpoint: Path, like: Mapping[str, Tensor]) -> dict[str, Tens
     Raises:
         InputError: it is damaged.
     """
+    files = read_record(checkpoint)["files"]
     try:
+        if changed := sorted(files.items() ^ _hashes(checkpoint / TENSORS).items()):
+            raise ValueError(f"{changed[0][0]} is not as it was written")
         metadata = FileSystemReader(checkpoint / TENSORS).read_metadata()
         found = {
             name: _empty(entry, _model_of(name, like))
@@ -171,6 +179,20 @@ def load_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor], record: 
         for group in record["groups"]
     ]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a folder, by its name."""
+    found: dict[str, str] = {}
+    for file in sorted(folder.iterdir()):
+        with file.open("rb") as opened:
+            found[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """The SHA-256 of what JSON holds, which is the same before it is written and after it is read."""
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
 def _empty(entry: TensorStorageMetadata, like: Tensor | None) -> Tensor:

@@ -153,7 +153,7 @@ def estimate_run(settings: RefinerRun, *, gpus: int = 1) -> Estimate:
     Raises:
         EngineError: the base's config cannot be had.
     """
-    base = hub.fetch(settings.model.base, hub.BASE, (hub.INDEX, CONFIG))
+    base = hub.fetch(settings.model.base, "model.base", (hub.INDEX, CONFIG))
     backbone = pipeline_class(base).backbone
     transformer = _on_meta(base, backbone)
     trained = sum(prod(shape) for shape in weight_shapes(transformer, adapter_config(settings, base)).values())

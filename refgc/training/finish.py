@@ -125,7 +125,8 @@ def _check_lora(training: Training, freqmole: FreqMoLE, file: Path) -> None:
             transformer.unload_lora()
     if with_lora == plain:
         raise EngineError(f"The LoRA in {str(file)!r} changes nothing: nothing was learnt; take more steps.")
-    if abs(with_lora - with_experts) > LORA_TOLERANCE * abs(with_experts):
+    # A loss that is no number is not within the tolerance either.
+    if not abs(with_lora - with_experts) <= LORA_TOLERANCE * abs(with_experts):
         raise EngineError(
             f"The LoRA in {str(file)!r} does not do what the experts do (loss {with_lora:.4f} instead of "
             f"{with_experts:.4f}); use the adapter beside it."

@@ -18,7 +18,7 @@ from refgc.diptych.training_step import DiptychBatch, DiptychStep, DiptychTerms
 from refgc.engine import Progress, no_progress
 from refgc.flux.reading import load_transformer, reading
 from refgc.model.tokens import PATCH
-from refgc.training.cache_files import Cache, CachedSample, read_latents, read_prompt
+from refgc.training.cache_files import Cache, CachedSample, networks_digest, read_latents, read_prompt
 from refgc.training.generator_cache import FLUX, fetch_base, open_cache
 from refgc.training.generator_finish import finish
 from refgc.training.generator_validation import validate
@@ -92,7 +92,11 @@ class Generator:
         ]
         self.samples: Sequence[Any] = [one.shapes for one in cache.training]
         self.validates_every = settings.validation.every if cache.validation else 0
-        self.fixed: Mapping[str, Any] = {**resuming_settings(settings), "samples": cache.digest}
+        self.fixed: Mapping[str, Any] = {
+            **resuming_settings(settings),
+            "samples": cache.digest,
+            "weights of the base": networks_digest(base, ("transformer",)),
+        }
         with reading(base):
             self._scheduler: Any = FlowMatchEulerDiscreteScheduler.from_pretrained(base, subfolder="scheduler")
 

@@ -83,7 +83,7 @@ def estimate_generator(settings: GeneratorRun, *, gpus: int = 1) -> Estimate:
 def _on_meta(settings: GeneratorRun) -> tuple[Any, ControlNets]:
     """The transformer and both ControlNets without weights."""
     model = settings.model
-    base = hub.fetch(model.base, hub.BASE, (hub.INDEX, CONFIG))
+    base = hub.fetch(model.base, "model.base", (hub.INDEX, CONFIG))
     with reading(base), torch.device("meta"):
         config = FluxTransformer2DModel.load_config(base, subfolder="transformer")
         transformer: Any = FluxTransformer2DModel.from_config(config)

@@ -96,7 +96,8 @@ def _check(training: Training, controlnets: ControlNets, adapter: Path) -> None:
     loaded = loss()
     if loaded == plain:
         raise EngineError(f"The LoRAs in {str(adapter)!r} change nothing: nothing was learnt; take more steps.")
-    if abs(loaded - trained) > LORA_TOLERANCE * abs(trained):
+    # A loss that is no number is not within the tolerance either.
+    if not abs(loaded - trained) <= LORA_TOLERANCE * abs(trained):
         raise EngineError(
             f"The LoRAs in {str(adapter)!r} do not do what was trained (loss {loaded:.4f} instead of {trained:.4f}); "
             "the newest checkpoint has the state of the run."

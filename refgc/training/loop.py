@@ -25,7 +25,7 @@ from refgc.training.optimisation import MovingAverage, gradient_norm, make_optim
 from refgc.training.order import Order, Pass, check_processes
 from refgc.training.processes import Processes, is_leader
 from refgc.training.records import Records, memory_gib
-from refgc.training.settings import TrainingRun
+from refgc.training.settings import TrainingRun, resuming_settings
 
 # Batches that are read before they are needed; each takes about 20 MB at full size. Chosen by hand.
 READ_AHEAD = 2
@@ -338,8 +338,8 @@ def _clip(training: Training) -> dict[str, float]:
 def _check_finite(value: float, what: str, step: int, epoch: int) -> None:
     if value - value != 0:
         raise EngineError(
-            f"The {what} is no number at step {step + 1}, in epoch {epoch}; lower the learning rates or the clipping, "
-            "and start again: the run goes on from its newest checkpoint."
+            f"The {what} is no number at step {step + 1}, in epoch {epoch}, and the checkpoints are as they were; "
+            "start again with lower learning rates or a lower `clip`, in another `folder`."
         )
 
 
@@ -379,6 +379,11 @@ def _resume(training: Training, found: Path) -> None:
     kept = record.get("fixed", {})
     differing = sorted(name for name in fixed.keys() | kept.keys() if fixed.get(name) != kept.get(name))
     if differing:
+        if differing[0] not in resuming_settings(training.settings) and differing[0] in fixed:
+            raise InputError(
+                f"The checkpoint {quoted(str(found))} was made with other {differing[0]}; bring them back, or name "
+                "another `folder` for a new run."
+            )
         before, now = (quoted(values.get(differing[0])) for values in (kept, fixed))
         raise InputError(
             f"The checkpoint {quoted(str(found))} was made with another {differing[0]} ({before}, now {now}); "

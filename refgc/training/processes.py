@@ -55,7 +55,7 @@ class Processes:
         # accelerate builds a plugin of its own for FSDP, which is not asked: the model is sharded here.
         with _without_fsdp():
             self.accelerator: Any = Accelerator(
-                cpu=on_cpu, log_with=list(tracking.trackers), project_dir=folder, mixed_precision="no"
+                cpu=on_cpu, log_with=list(tracking.trackers) or None, project_dir=folder, mixed_precision="no"
             )
 
     @property

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 
+from refgc.errors import InputError, quoted
 from refgc.flux.sizes import GIB
 from refgc.imaging.arrays import Bytes
 from refgc.imaging.files import make_folder, write_whole
@@ -43,7 +44,7 @@ class Records:
         self._processes = processes
         if processes.is_first:
             make_folder(folder)
-            kept = [line_of(line) for line in read_lines(folder / METRICS) if line["step"] <= step]
+            kept = [line_of(line) for line in _checked(read_lines(folder / METRICS), folder) if line["step"] <= step]
             write_whole(folder / METRICS, kept)
         # A run that goes on is the same run for its trackers, which know it by the place of its folder.
         same = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
@@ -115,6 +116,16 @@ def memory_gib(device: torch.device) -> float:
     import psutil
 
     return float(psutil.Process().memory_info().rss) / GIB
+
+
+def _checked(lines: Iterator[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines, each of which has the step and the losses that a run writes."""
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line.get("step"), int) or not isinstance(line.get("loss"), dict):
+            raise InputError(
+                f"Line {number} of {quoted(str(folder / METRICS))} is not one of a run; mend or delete it."
+            )
+        yield line
 
 
 def _numbers(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

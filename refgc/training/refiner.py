@@ -23,7 +23,7 @@ from refgc.model.sharding import is_first_process, is_sharded
 from refgc.model.tokens import PATCH
 from refgc.model.training_step import TrainingBatch, TrainingStep
 from refgc.training.cache import open_cache
-from refgc.training.cache_files import Cache, CachedSample, read_latents, read_prompt
+from refgc.training.cache_files import Cache, CachedSample, networks_digest, read_latents, read_prompt
 from refgc.training.finish import finish
 from refgc.training.loop import run_to_end
 from refgc.training.order import Draws, Pass, draw, generator_for, shifted
@@ -82,7 +82,11 @@ class Refiner:
         self.samples: Sequence[Any] = [one.shapes for one in cache.training]
         validation = settings.validation
         self.validates_every = validation.every if cache.validation else 0
-        self.fixed: Mapping[str, Any] = {**resuming_settings(settings), "samples": cache.digest}
+        self.fixed: Mapping[str, Any] = {
+            **resuming_settings(settings),
+            "samples": cache.digest,
+            "weights of the base": networks_digest(base, ("transformer",)),
+        }
         with reading(base):
             self._scheduler: Any = FlowMatchEulerDiscreteScheduler.from_pretrained(base, subfolder="scheduler")
 
@@ -193,7 +197,7 @@ def run_refiner(settings: RefinerRun, *, max_steps: int | None = None, progress:
     def make_task(processes: Processes) -> Refiner:
         progress("checking the cache", 0.0)
         cache = open_cache(settings)
-        base = hub.fetch(settings.model.base, hub.BASE, hub.PIPELINE_FILES)
+        base = hub.fetch(settings.model.base, "model.base", hub.PIPELINE_FILES)
         progress("loading the model", 0.0)
         return Refiner(settings, base, cache, processes.device, shards=processes.shards)
 

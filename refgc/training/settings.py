@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from refgc.dataset.settings import read_toml
@@ -26,6 +26,15 @@ from refgc.model.objective import ObjectiveSettings
 from refgc.model.parameter_groups import OptimiserSettings
 from refgc.runner import RunnerName
 
+
+def _place(name: str) -> str:
+    """An empty name would be the folder that the command runs in."""
+    if not name.strip() or "\0" in name:
+        raise ValueError("it names no folder")
+    return name
+
+
+Place = Annotated[str, AfterValidator(_place)]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Chance = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -43,9 +52,9 @@ class Table(BaseModel):
 class DataSettings(Table):
     """Which triplets are learnt from, and how they are cut. Inference cuts by the same code."""
 
-    dataset: str = Field(default="my-dataset", description="folder of the dataset, as `refgc dataset` makes it")
+    dataset: Place = Field(default="my-dataset", description="folder of the dataset, as `refgc dataset` makes it")
     unreviewed: bool = Field(default=False, description="take rows as well that too few people have looked at")
-    cache: str = Field(default="my-dataset-cache", description="folder for latents and prompt embeddings")
+    cache: Place = Field(default="my-dataset-cache", description="folder for latents and prompt embeddings")
     whole: bool = Field(
         default=False,
         description="take the whole frame instead of a window around the object; inference then does so too",
@@ -97,7 +106,9 @@ class WorkerSettings(Table):
 class ModelSettings(Table):
     """What is trained, and on which base."""
 
-    base: str = Field(default=FLUX_KONTEXT, description="folder or Hub repository of FLUX.1-Kontext or FLUX.2 [klein]")
+    base: Place = Field(
+        default=FLUX_KONTEXT, description="folder or Hub repository of FLUX.1-Kontext or FLUX.2 [klein]"
+    )
     quantization: Literal["none", "int8"] = Field(
         default="none", description='of the frozen base: "none" for bf16, or "int8" for weights of 8 bits'
     )
@@ -198,7 +209,7 @@ class TrackingSettings(Table):
 class TrainingRun(Table):
     """What every kind of run has, whatever it trains."""
 
-    folder: str = Field(default="my-run", description="of checkpoints, figures and the finished adapter")
+    folder: Place = Field(default="my-run", description="of checkpoints, figures and the finished adapter")
     run: RunSettings = RunSettings()
     noise: NoiseSettings = NoiseSettings()
     optimisation: OptimisationSettings = OptimisationSettings()
@@ -227,9 +238,9 @@ class RefinerRun(TrainingRun):
 class GeneratorDataSettings(Table):
     """Which pairs are learnt from. Their conditions are built by the code that builds them at inference."""
 
-    dataset: str = Field(default="my-dataset", description="folder of the dataset, as `refgc dataset` makes it")
+    dataset: Place = Field(default="my-dataset", description="folder of the dataset, as `refgc dataset` makes it")
     unreviewed: bool = Field(default=False, description="take pairs as well that too few people have looked at")
-    cache: str = Field(default="my-dataset-cache", description="folder for latents and prompt embeddings")
+    cache: Place = Field(default="my-dataset-cache", description="folder for latents and prompt embeddings")
     panel_size: Size | None = Field(
         default=None,
         description="width and height of each panel, multiples of 16; without it as at inference: 512x512 as in the "
@@ -249,12 +260,12 @@ class GeneratorDataSettings(Table):
 class GeneratorModelSettings(Table):
     """What is trained, and on which base."""
 
-    base: str = Field(default=FLUX_DEV, description="folder or Hub repository of FLUX.1-dev")
-    inpainting_controlnet: str = Field(
+    base: Place = Field(default=FLUX_DEV, description="folder or Hub repository of FLUX.1-dev")
+    inpainting_controlnet: Place = Field(
         default=PUBLISHED[INPAINTING_CONTROLNET],
         description="its ControlNet for the content, likewise",
     )
-    canny_controlnet: str = Field(
+    canny_controlnet: Place = Field(
         default=PUBLISHED[CANNY_CONTROLNET], description="its ControlNet for the pose, likewise"
     )
     quantization: Literal["none", "int8"] = Field(
@@ -342,7 +353,7 @@ def read_any_run(file: Path) -> TrainingRun:
         InputError: as for `read_run`, or there is no such kind.
     """
     kind = read_toml(file).get("kind", "refiner")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"{quoted(str(file))} is of the kind {quoted(kind)}; choose {' or '.join(KINDS)}.")
     return read_run(file, KINDS[kind])
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +281,69 @@ def test_a_damaged_checkpoint_is_one_sentence_and_the_one_before_goes_on(finishe
     assert training.step == 4
 
 
+@pytest.mark.parametrize("name", ["tensors/__0_0.distcp", "tensors/.metadata", "state.json"])
+def test_a_checkpoint_in_which_a_byte_was_changed_is_not_gone_on_from(
+    finished: RefinerRun, tmp_path: Path, name: str
+) -> None:
+    """A number among others reads as well as the one before."""
+    folder = shutil.copytree(finished.folder, tmp_path / "run")
+    file = checkpoint.checkpoints(folder)[-1] / name
+    content = bytearray(file.read_bytes())
+    place = content.index(b"0.9") + 2 if name == "state.json" else len(content) // 2
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="is damaged"):
+        opened(changed(finished, folder))
+
+
+def test_other_weights_of_the_base_are_refused(finished: RefinerRun, tmp_path: Path) -> None:
+    base = shutil.copytree(finished.model.base, tmp_path / "base")
+    task = Refiner(finished, base, open_cache(finished), CPU)
+    file = next((base / "transformer").glob("*.safetensors"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    other = Refiner(finished, base, open_cache(finished), CPU)
+    prepare(task, finished, Processes(Path(finished.folder), finished.tracking))
+    with pytest.raises(InputError, match="was made with other weights of the base; bring them back"):
+        prepare(other, finished, Processes(Path(finished.folder), finished.tracking))
+
+
+def test_fewer_samples_are_refused(finished: RefinerRun) -> None:
+    cache = open_cache(finished)
+    fewer = Refiner(finished, Path(finished.model.base), replace(cache, training=cache.training[1:]), CPU)
+    with pytest.raises(InputError, match="was made with other samples; bring them back"):
+        prepare(fewer, finished, Processes(Path(finished.folder), finished.tracking))
+
+
+@pytest.mark.parametrize("line", ['{"a": 1}', '{"step": 1}', '{"step": "1", "loss": {}}'])
+def test_metrics_that_are_none_of_a_run_are_one_sentence(finished: RefinerRun, tmp_path: Path, line: str) -> None:
+    folder = shutil.copytree(finished.folder, tmp_path / "run")
+    (folder / "metrics.jsonl").write_text(f"{line}\n")
+    with pytest.raises(InputError, match=r"Line 1 of .*metrics.jsonl' is not one of a run"):
+        run_refiner(changed(finished, folder))
+
+
+def test_an_adapter_that_gives_no_number_is_not_the_end_of_a_run(cached: RefinerRun, tmp_path: Path) -> None:
+    """After the last step there is no other loss that could show it."""
+    settings = changed(
+        cached, tmp_path / "run", learning={"learning_rate": 1e30}, optimisation={"warmup": 0}, validation={"every": 0}
+    )
+    with pytest.raises(EngineError, match="does not do what the experts do"):
+        run_refiner(settings, max_steps=1)
+
+
+def test_without_trackers_nothing_is_said(cached: RefinerRun, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Processes(tmp_path, changed(cached, tmp_path, tracking={"trackers": ()}).tracking)
+
+
+def test_a_base_that_is_not_there_is_named_by_its_setting(cached: RefinerRun, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"^model\.base is "):
+        open_cache(changed(cached, tmp_path, model={"base": str(tmp_path / "nothing")}))
+
+
 def test_a_loss_that_is_no_number_is_one_sentence_and_the_state_stays(cached: RefinerRun, tmp_path: Path) -> None:
     settings = changed(
         cached,
@@ -288,7 +353,7 @@ def test_a_loss_that_is_no_number_is_one_sentence_and_the_state_stays(cached: Re
         checkpoints={"every": 1},
         validation={"every": 0},
     )
-    with pytest.raises(EngineError, match=r"is no number at step \d"):
+    with pytest.raises(EngineError, match=r"is no number at step \d.* in another `folder`"):
         run_refiner(settings)
     found = checkpoint.read_tensors(checkpoint.checkpoints(tmp_path / "run")[-1], {})
     assert all(tensor.isfinite().all() for name, tensor in found.items() if name.startswith("trained."))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refgc.errors import InputError
-from refgc.training.settings import RefinerRun, read_run, resuming_settings
+from refgc.training.settings import RefinerRun, read_any_run, read_run, resuming_settings
 from tests.support.command import assert_one_sentence, run_inside
 
 
@@ -38,6 +38,10 @@ def test_a_kind_that_is_not_known_is_one_sentence() -> None:
         ("[data]\nworking_size = [100, 96]", "multiples of 16"),
         ("[data]\nprompt = 'refine it'", "{object}"),
         ("[learning]\nlearning_rate = nan", "learning.learning_rate cannot be used"),
+        ("[learning]\nweight_decay = inf", "learning.weight_decay cannot be used"),
+        ("folder = ''", "folder cannot be used: it names no folder"),
+        ('folder = "a\\u0000b"', "folder cannot be used: it names no folder"),
+        ("[data]\ncache = ' '", "data.cache cannot be used: it names no folder"),
         ('kind = "generator"', "is of the kind 'generator'"),
         ("steps =", "is no TOML"),
     ],
@@ -48,6 +52,14 @@ def test_what_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, part: st
     with pytest.raises(InputError) as refused:
         read_run(file, RefinerRun)
     assert part in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["['refiner']", "{ a = 1 }", "3", "'painter'"])
+def test_a_kind_of_any_type_that_is_not_known_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f"kind = {kind}")
+    with pytest.raises(InputError, match=r"is of the kind .*choose refiner or generator"):
+        read_any_run(file)
 
 
 def test_only_what_changes_no_step_may_change_between_checkpoint_and_run() -> None:
