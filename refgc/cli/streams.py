@@ -27,6 +27,8 @@ SENTENCES = {
 
 # Number and time of the first signal; empty until there is one.
 _first: list[tuple[int, float]] = []
+# Holds something while the first signal waits for `check_stopped`.
+_waits: list[bool] = []
 
 
 class StoppedError(BaseException):
@@ -52,10 +54,13 @@ def stopped_by_signals() -> Iterator[None]:
     this one with it; `check_stopped` raises it again.
     """
     _first.clear()
+    _waits.clear()
 
     def stop(number: int, _: FrameType | None) -> None:
         if not _first:
             _first.append((number, time.monotonic()))
+            if _waits:
+                return
         elif time.monotonic() < _first[0][1] + GRACE_SECONDS:
             return
         raise StoppedError(number)
@@ -90,11 +95,21 @@ def check_stopped() -> None:
         raise StoppedError(_first[0][0])
 
 
-def stoppable(progress: Progress) -> Progress:
-    """The same progress, which ends the work where a signal has come."""
+def stoppable(progress: Progress, *, between_steps: bool = False) -> Progress:
+    """The same progress, which ends the work where a signal has come.
+
+    Args:
+        progress: told of each step.
+        between_steps: whether the first signal waits until a step is done, from the first step to the last, so that
+            the work can keep what it has. A second one ends it at once. Only for a process that is alone: others would
+            wait for the one that has ended.
+    """
 
     def advance(stage: str, fraction: float) -> None:
+        _waits.clear()
         check_stopped()
+        if between_steps and 0 < fraction < 1:
+            _waits.append(True)
         progress(stage, fraction)
 
     return advance

@@ -79,7 +79,7 @@ def refiner(
     """Train FreqMoLE; run it again to go on after the newest checkpoint. `accelerate launch -m` starts several GPUs."""
     _begin(debug)
     from refgc.terminal import stage_bar
-    from refgc.training.processes import is_leader
+    from refgc.training.processes import is_alone, is_leader
     from refgc.training.refiner import run_refiner
     from refgc.training.settings import RefinerRun, read_run
 
@@ -87,7 +87,7 @@ def refiner(
     # Of several processes the first one shows the bar.
     quiet = quiet or not is_leader()
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
-        made = run_refiner(settings, max_steps=max_steps, progress=stoppable(bar))
+        made = run_refiner(settings, max_steps=max_steps, progress=stoppable(bar, between_steps=is_alone()))
         check_stopped()
     if made is None:
         return  # another process tells
@@ -111,14 +111,14 @@ def generator(
     from refgc.training.finish import publish
     from refgc.training.generator import run_generator
     from refgc.training.generator_finish import COMMIT
-    from refgc.training.processes import is_leader
+    from refgc.training.processes import is_alone, is_leader
     from refgc.training.settings import GeneratorRun, read_run
 
     settings = read_run(file, GeneratorRun)
     # Of several processes the first one shows the bar.
     quiet = quiet or not is_leader()
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
-        made = run_generator(settings, max_steps=max_steps, progress=stoppable(bar))
+        made = run_generator(settings, max_steps=max_steps, progress=stoppable(bar, between_steps=is_alone()))
         check_stopped()
     if made is None:
         return  # another process tells

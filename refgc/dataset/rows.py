@@ -87,8 +87,13 @@ def read_entries(root: Path, *, unreviewed: bool) -> Iterator[Entry]:
     return (entry for entry in _all_entries(root) if entry.decision in taken)
 
 
-def check_some_entries(root: Path, *, unreviewed: bool) -> None:
+def check_some_entries(root: Path, *, unreviewed: bool, choice: str = "--unreviewed") -> None:
     """Refuses a dataset of which nothing may be used.
+
+    Args:
+        root: the dataset's folder.
+        unreviewed: whether rows may be used that too few people have looked at.
+        choice: how whoever asked chooses that.
 
     Raises:
         InputError: as for `read_entries`; or nothing is left, and the sentence says why.
@@ -99,7 +104,7 @@ def check_some_entries(root: Path, *, unreviewed: bool) -> None:
     if not numbers:
         raise InputError(f"The dataset in {quoted(str(root))} has no rows; make some with `refgc dataset pairs`.")
     told = ", ".join(f"{number} {decision}" for decision, number in numbers.most_common())
-    advice = "review them, or take them as they are with --unreviewed" if numbers["unreviewed"] else "review more"
+    advice = f"review them, or take them as they are with {choice}" if numbers["unreviewed"] else "review more"
     raise InputError(f"No row of the dataset in {quoted(str(root))} may be used ({told}); {advice}.")
 
 

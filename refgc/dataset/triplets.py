@@ -108,12 +108,13 @@ def run_triplets(
     return count
 
 
-def pairs_taken(root: Path, *, unreviewed: bool) -> tuple[list[Pair], int]:
+def pairs_taken(root: Path, *, unreviewed: bool, choice: str = "--unreviewed") -> tuple[list[Pair], int]:
     """The pairs of a dataset that triplets are made of, with their mended masks, and how many others there are.
 
     Args:
         root: the dataset's folder.
         unreviewed: see `TripletSettings`.
+        choice: how whoever asked chooses that.
 
     Raises:
         InputError: there is none.
@@ -129,7 +130,7 @@ def pairs_taken(root: Path, *, unreviewed: bool) -> tuple[list[Pair], int]:
             taken.append(pair)
     if not taken:
         raise InputError(
-            f"None of the {len(pairs)} pairs is accepted; review them by `refgc dataset review`, or add --unreviewed."
+            f"None of the {len(pairs)} pairs is accepted; review them by `refgc dataset review`, or add {choice}."
         )
     return taken, len(pairs) - len(taken)
 

@@ -39,7 +39,7 @@ from refgc.training.cache_files import (
     prompt_file,
     write_tensors,
 )
-from refgc.training.settings import GeneratorDataSettings, GeneratorRun
+from refgc.training.settings import TAKES_UNREVIEWED, GeneratorDataSettings, GeneratorRun
 
 # FLUX.1-dev has the text encoders, the VAE and the noise schedule of FLUX.1-Kontext.
 FLUX: Backbone = Kontext()
@@ -129,7 +129,7 @@ def read_split(data: GeneratorDataSettings, split: Split) -> list[Pair]:
         InputError: there is no dataset, a row cannot be read, or no pair may be used, or none for training.
     """
     root = Path(data.dataset)
-    pairs, _ = pairs_taken(root, unreviewed=data.unreviewed)
+    pairs, _ = pairs_taken(root, unreviewed=data.unreviewed, choice=TAKES_UNREVIEWED)
     found = [pair for pair in pairs if pair.split == split]
     if not found and split == "train":
         raise InputError(

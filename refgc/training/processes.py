@@ -118,6 +118,11 @@ def is_leader() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def is_alone() -> bool:
+    """Whether no other processes were started with this one, also before it could have joined them."""
+    return os.environ.get("WORLD_SIZE", "1") == "1"
+
+
 def placement_for(quantization: Quantization, device: torch.device, *, in_main_memory: bool = False) -> Placement:
     """Where and how a base is loaded for training: bf16 for a GPU, float32 for a CPU, or 8 bits for either."""
     return Placement(

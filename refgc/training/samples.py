@@ -16,7 +16,7 @@ from refgc.imaging.image import Image, Mask
 from refgc.model.inputs import condition_pictures
 from refgc.model.locate import Window, Windows, content_area, crop, locate
 from refgc.request import RefineRequest, make_request
-from refgc.training.settings import DataSettings
+from refgc.training.settings import TAKES_UNREVIEWED, DataSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def read_samples(settings: DataSettings, split: Split) -> list[Sample]:
         InputError: there is no dataset, a row cannot be read, it has no triplets, or none of this split.
     """
     root = Path(settings.dataset)
-    check_some_entries(root, unreviewed=settings.unreviewed)
+    check_some_entries(root, unreviewed=settings.unreviewed, choice=TAKES_UNREVIEWED)
     found = [
         _sample(entry, root) for entry in read_entries(root, unreviewed=settings.unreviewed) if entry.split == split
     ]

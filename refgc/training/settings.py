@@ -316,6 +316,9 @@ class GeneratorRun(TrainingRun):
     validation: GeneratorValidationSettings = GeneratorValidationSettings()
 
 
+TAKES_UNREVIEWED = "`unreviewed = true` in `[data]`"
+"""How the file of a run takes rows that too few people have looked at."""
+
 KINDS: Mapping[str, type[TrainingRun]] = {"refiner": RefinerRun, "generator": GeneratorRun}
 """The settings of each kind of run, by what its file says."""
 

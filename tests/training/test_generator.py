@@ -343,14 +343,27 @@ def test_pairs_of_the_other_split_are_not_learnt_from(generator_cached: Generato
     assert [pair.id for pair in read_split(generator_cached.data, "validation")] == ["p5"]
 
 
+def test_pairs_that_nobody_has_reviewed_are_one_sentence(generator_cached: GeneratorRun, tmp_path: Path) -> None:  # noqa: F811
+    rows = (Path(generator_cached.data.dataset) / "pairs.jsonl").read_text(encoding="utf-8")
+    assert '"filtered_by":null' in rows
+    (tmp_path / "pairs.jsonl").write_text(
+        rows.replace('"filtered_by":null', '"filtered_by":"a model"'), encoding="utf-8"
+    )
+    data = generator_cached.data.model_copy(update={"dataset": str(tmp_path), "unreviewed": False})
+    with pytest.raises(InputError, match=r"or add `unreviewed = true` in `\[data\]`\.$"):
+        read_split(data, "train")
+
+
 def test_the_command_tries_everything_in_two_steps(generator_cached: GeneratorRun, tmp_path: Path) -> None:  # noqa: F811
-    settings = changed(generator_cached, tmp_path / "run", optimisation={"warmup": 0})
+    settings = changed(generator_cached, tmp_path / "my run", optimisation={"warmup": 0})
     file = write_run(tmp_path / "run.toml", settings.model_dump(mode="json", exclude_none=True))
     done = run_inside("train", "generator", file, "--max-steps", "2", REFGC_DEVICE="cpu")
     assert done.returncode == 0, done.stderr
-    assert f"REFGC_DIPTYCH_LORAS={tmp_path / 'run' / 'adapter'} refgc dataset triplets" in done.stdout + done.stderr
+    assert (
+        f"REFGC_DIPTYCH_LORAS='{tmp_path / 'my run' / 'adapter'}' refgc dataset triplets" in done.stdout + done.stderr
+    )
     assert [line["step"] for line in lines_of(settings)] == [1, 2]
     assert "outline_overlap" in lines_of(settings)[-1]["validation"]
-    assert list((tmp_path / "run" / "pictures" / "step_00000002").iterdir())
-    assert checkpoint.checkpoints(tmp_path / "run")
+    assert list((tmp_path / "my run" / "pictures" / "step_00000002").iterdir())
+    assert checkpoint.checkpoints(tmp_path / "my run")
     assert_one_sentence(run_inside("train", "refiner", file), 2, "is of the kind 'generator'; give a file of a refiner")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
+import signal
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +20,7 @@ from PIL import Image as PILImage
 from safetensors.torch import load_file
 from torch import Tensor
 
+from refgc.cli.streams import StoppedError, stoppable, stopped_by_signals
 from refgc.dataset.lock import only_run
 from refgc.errors import EngineError, InputError
 from refgc.hub import LORA_FILE
@@ -36,9 +39,10 @@ from refgc.training.processes import Processes
 from refgc.training.refiner import Refiner, run_refiner
 from refgc.training.samples import load_pictures, read_samples
 from refgc.training.settings import RefinerRun
+from tests.support.command import run_inside
 from tests.support.fake_hub import FakeHub
 from tests.support.models import hub  # noqa: F401
-from tests.support.training_run import fill_here, tiny_run
+from tests.support.training_run import fill_here, tiny_run, write_run
 
 CPU = torch.device("cpu")
 
@@ -250,6 +254,28 @@ def test_a_run_that_is_stopped_ends_with_a_checkpoint(cached: RefinerRun, tmp_pa
     assert len(lines_of(settings)) == 3
 
 
+def test_a_signal_within_a_step_ends_the_run_with_a_checkpoint_of_that_step(
+    cached: RefinerRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = changed(cached, tmp_path, checkpoints={"every": 100}, validation={"every": 0})
+    stages: list[str] = []
+    backward = Refiner.clear
+
+    def interrupted(task: Refiner) -> None:
+        if stages and stages[-1].startswith("step 2"):
+            stages.append("interrupted")
+            signal.raise_signal(signal.SIGINT)
+        backward(task)
+
+    monkeypatch.setattr(Refiner, "clear", interrupted)
+    progress = stoppable(lambda stage, _: stages.append(stage), between_steps=True)
+    with pytest.raises(StoppedError), stopped_by_signals():
+        run_refiner(settings, progress=progress)
+    _, training = opened(settings)
+    assert training.step == 3
+    assert len(lines_of(settings)) == 3
+
+
 def test_a_tracker_that_is_not_installed_is_one_sentence(cached: RefinerRun, tmp_path: Path) -> None:
     wanted = changed(cached, tmp_path, tracking={"trackers": ("trackio",)})
     with pytest.raises(EngineError, match="pip install trackio, or take it out"):
@@ -260,6 +286,14 @@ def test_a_run_that_has_ended_trains_nothing_again(finished: RefinerRun) -> None
     before = (Path(finished.folder) / "metrics.jsonl").read_bytes()
     run_refiner(finished)
     assert (Path(finished.folder) / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_command_that_uses_the_adapter_can_be_pasted(finished: RefinerRun, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.folder, tmp_path / "my run")
+    file = write_run(tmp_path / "run.toml", changed(finished, folder).model_dump(mode="json", exclude_none=True))
+    done = run_inside("train", "refiner", file, REFGC_DEVICE="cpu")
+    assert done.returncode == 0, done.stderr
+    assert shlex.split(done.stdout.partition("`")[2].partition("`")[0])[0] == f"REFGC_ADAPTER={folder / 'adapter'}"
 
 
 def test_another_setting_or_dataset_is_refused_before_anything_is_written(finished: RefinerRun) -> None:
@@ -322,6 +356,11 @@ def test_metrics_that_are_none_of_a_run_are_one_sentence(finished: RefinerRun, t
     (folder / "metrics.jsonl").write_text(f"{line}\n")
     with pytest.raises(InputError, match=r"Line 1 of .*metrics.jsonl' is not one of a run"):
         run_refiner(changed(finished, folder))
+
+
+def test_a_dataset_that_nobody_has_reviewed_is_one_sentence(cached: RefinerRun, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"6 unreviewed\).* with `unreviewed = true` in `\[data\]`\.$"):
+        open_cache(changed(cached, tmp_path, data={"unreviewed": False}))
 
 
 def test_an_adapter_that_gives_no_number_is_not_the_end_of_a_run(cached: RefinerRun, tmp_path: Path) -> None:
