@@ -22,6 +22,7 @@ from refgc.study.page import build_app, markup
 from refgc.study.routes import padded
 from refgc.study.store import AnswerStore, read_records
 from tests.study.test_prepare import chunks
+from tests.support.coroutines import completed
 from tests.support.study import METHODS, QUESTIONS, make_study
 
 ALL_TWO = dict.fromkeys(QUESTIONS, 2)
@@ -210,7 +211,7 @@ def test_thirty_people_at_once_over_http(app: Starlette, tmp_path: Path, made: t
     async def everybody() -> None:
         await asyncio.gather(*map(person, range(30)))
 
-    asyncio.run(everybody())
+    completed(everybody())
     records = read_records(tmp_path, made[1])
     assert len(records) == 30
     for record in records:

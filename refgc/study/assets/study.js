@@ -78,6 +78,8 @@
       this.useKeys(kept.read("refgc-study-keys", true));
       this.listen();
       this.part.resume.elements.code.value = kept.read(this.codeName, "");
+      // Off until now: a form that is sent before somebody listens loads the page anew and loses the code.
+      for (const control of this.part.welcome.querySelectorAll(":disabled")) control.disabled = false;
     }
 
     // ---- Coming and going ----
