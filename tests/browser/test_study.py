@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -76,6 +77,8 @@ def begin(page: Page, address: str) -> str:
     """The page with its first pictures; the answer is the person's code."""
     page.goto(address)
     page.get_by_role("button", name="I agree, and begin").click()
+    # Empty until the server has answered.
+    expect(page.locator(".large-code")).to_have_text(re.compile(r"\S"))
     code = page.locator(".large-code").inner_text()
     page.get_by_role("button", name="Show the first pictures").click()
     shows(page, 1)
