@@ -143,3 +143,37 @@ def fitting_text(text: str, inches: float, size: float, *, weight: str = "normal
             return short
         most -= 1
     return shortened(line, most)
+
+
+def add_text(figure: Figure, x: float, y: float, text: str, **look: Any) -> None:
+    """A text at a place in inches from the figure's lower left corner; `look` is that of matplotlib's text."""
+    width, height = figure.get_size_inches()
+    figure.text(x / width, y / height, text, **look)
+
+
+def add_arrow(
+    figure: Figure,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    *,
+    colour: str,
+    linewidth: float,
+    head: float,
+) -> None:
+    """An arrow between two places in inches; `head` is the size of its head, in points."""
+    from matplotlib.patches import FancyArrowPatch
+
+    width, height = figure.get_size_inches()
+    figure.add_artist(
+        FancyArrowPatch(
+            (start[0] / width, start[1] / height),
+            (end[0] / width, end[1] / height),
+            transform=figure.transFigure,
+            arrowstyle="-|>",
+            mutation_scale=head,
+            color=colour,
+            linewidth=linewidth,
+            shrinkA=0,
+            shrinkB=0,
+        )
+    )

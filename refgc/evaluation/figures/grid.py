@@ -17,6 +17,8 @@ from refgc.evaluation.figures.drawing import (
     INK,
     NORMAL,
     SMALL,
+    add_arrow,
+    add_text,
     check_outputs,
     figure_style,
     fitting_text,
@@ -297,46 +299,10 @@ def _picture(figure: Figure, picture: Bytes, left: float, bottom: float, width: 
 
 
 def _arrow(figure: Figure, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-    from matplotlib.patches import FancyArrowPatch
-
-    width, height = figure.get_size_inches()
-    ends = ((start[0] / width, start[1] / height), (end[0] / width, end[1] / height))
     for ink, thick in ((INK, OUTLINE_WIDTH), (colour, FRAME_WIDTH)):
-        figure.add_artist(
-            FancyArrowPatch(
-                *ends,
-                transform=figure.transFigure,
-                arrowstyle="-|>",
-                mutation_scale=6,
-                color=ink,
-                linewidth=thick,
-                shrinkA=0,
-                shrinkB=0,
-            )
-        )
+        add_arrow(figure, start, end, colour=ink, linewidth=thick, head=6)
 
 
-def _text(
-    figure: Figure,
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: float,
-    weight: str = "normal",
-    colour: str = INK,
-    rotation: float = 0,
-) -> None:
-    """A text with its middle at a place in inches."""
-    width, height = figure.get_size_inches()
-    figure.text(
-        x / width,
-        y / height,
-        one_line(text),
-        size=size,
-        weight=weight,
-        color=colour,
-        rotation=rotation,
-        ha="center",
-        va="center",
-    )
+def _text(figure: Figure, x: float, y: float, text: str, *, colour: str = INK, **look: Any) -> None:
+    """A line with its middle at a place in inches."""
+    add_text(figure, x, y, one_line(text), color=colour, ha="center", va="center", **look)

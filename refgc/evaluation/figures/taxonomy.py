@@ -14,6 +14,8 @@ from refgc.evaluation.figures.drawing import (
     INK,
     NORMAL,
     SMALL,
+    add_arrow,
+    add_text,
     check_outputs,
     figure_style,
     save_data,
@@ -187,22 +189,7 @@ def _picture(figure: Figure, pixels: Bytes, left: float, bottom: float, width: f
 
 
 def _arrow(figure: Figure, start: float, end: float, y: float) -> None:
-    from matplotlib.patches import FancyArrowPatch
-
-    width, height = figure.get_size_inches()
-    figure.add_artist(
-        FancyArrowPatch(
-            (start / width, y / height),
-            (end / width, y / height),
-            transform=figure.transFigure,
-            arrowstyle="-|>",
-            mutation_scale=10,
-            color=INK,
-            linewidth=1.2,
-            shrinkA=0,
-            shrinkB=0,
-        )
-    )
+    add_arrow(figure, (start, y), (end, y), colour=INK, linewidth=1.2, head=10)
 
 
 def _rule(figure: Figure, y: float) -> None:
@@ -219,11 +206,9 @@ def _text(
     y: float,
     text: str,
     *,
-    size: float,
-    weight: str = "normal",
     colour: str = INK,
     align: str = "center",
     vertical: str = "bottom",
+    **look: Any,
 ) -> None:
-    width, height = figure.get_size_inches()
-    figure.text(x / width, y / height, text, size=size, weight=weight, color=colour, ha=align, va=vertical)
+    add_text(figure, x, y, text, color=colour, ha=align, va=vertical, **look)
