@@ -5,7 +5,7 @@ import numpy as np
 import scipy  # imports a part of it at its first use: the start of the page need not wait for that
 from numpy.typing import NDArray
 
-from refgc.imaging.arrays import Floats, size_of
+from refgc.imaging.arrays import Bools, Floats, size_of
 from refgc.imaging.warp import pixel_grid
 
 # The constants of this file were chosen by hand, not fitted.
@@ -18,6 +18,33 @@ INLIER_FRACTION = 0.6
 MINIMUM_SAMPLES = 200
 # Samples for the final least squares; more would add nothing, since the errors of neighbours are correlated.
 REFINEMENT_SAMPLES = 2000
+
+
+def fundamental_matrix(
+    here: Floats, there: Floats, tolerance: float, iterations: int
+) -> tuple[NDArray[np.float64] | None, Bools]:
+    """The fundamental matrix that most matches agree with (MAGSAC++, Barath et al., 2020).
+
+    Args:
+        here: (n, 2), (x, y) in pixels of one picture.
+        there: (n, 2), the same places in the other.
+        tolerance: largest distance of an inlier to its epipolar line in pixels.
+        iterations: most samples that are drawn.
+
+    Returns:
+        The matrix (3, 3), and which matches agree (n,); None and nowhere true where none was found.
+    """
+    nowhere = np.zeros(len(here), np.bool_)
+    cv2.setRNGSeed(0)
+    try:
+        matrix, inliers = cv2.findFundamentalMat(here, there, cv2.USAC_MAGSAC, tolerance, 0.9999, iterations)
+    except cv2.error:
+        # OpenCV 5.0 raises where its last refinement leaves no matrix, which happens with points of one plane.
+        return None, nowhere
+    # OpenCV stacks the matrices where several fit equally well.
+    if matrix is None or matrix.shape != (3, 3):
+        return None, nowhere
+    return np.asarray(matrix), np.asarray(inliers.ravel() > 0, np.bool_)
 
 
 def enforce_epipolar_geometry(mapping: Floats, reliable: Floats, scale: float) -> Floats:
@@ -41,10 +68,9 @@ def enforce_epipolar_geometry(mapping: Floats, reliable: Floats, scale: float) -
     there = mapping[half::SPACING, half::SPACING][keep]
     if len(here) < MINIMUM_SAMPLES:
         return mapping
-    cv2.setRNGSeed(0)
     tolerance = TOLERANCE * max(1.0, scale)
-    matrix, inliers = cv2.findFundamentalMat(here, there, cv2.USAC_MAGSAC, tolerance, 0.9999, 5000)
-    if matrix is None or matrix.shape != (3, 3) or float(np.mean(inliers)) < INLIER_FRACTION:
+    matrix, inliers = fundamental_matrix(here, there, tolerance, 5000)
+    if matrix is None or float(inliers.mean()) < INLIER_FRACTION:
         return mapping
     few = slice(None, None, -(-len(here) // REFINEMENT_SAMPLES))
     matrix = _refined_fundamental_matrix(matrix, here[few].astype(np.float64), there[few].astype(np.float64), tolerance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from refgc.correspondence.epipolar import fundamental_matrix
 from refgc.correspondence.learned import KEYPOINT_LIMIT, Networks, find_networks
 from refgc.correspondence.xfeat import LearnedFeatures
 from refgc.errors import EngineError
@@ -81,11 +82,13 @@ def epipolar_inliers(points: Floats, reference_points: Floats) -> Bools:
     none = np.zeros(len(points), np.bool_)
     if len(points) < FEWEST:
         return none
+    matrix, inliers = fundamental_matrix(points, reference_points, TOLERANCE, 10_000)
+    if matrix is not None:
+        return inliers
+    # Points of one plane leave the fundamental matrix open, and a homography explains them.
     cv2.setRNGSeed(0)
-    _, inliers = cv2.findFundamentalMat(
-        points, reference_points, cv2.USAC_MAGSAC, ransacReprojThreshold=TOLERANCE, confidence=0.9999, maxIters=10_000
-    )
-    return none if inliers is None else np.asarray(inliers.ravel() > 0, np.bool_)
+    _, flat = cv2.findHomography(points, reference_points, cv2.USAC_MAGSAC, TOLERANCE)
+    return none if flat is None else np.asarray(flat.ravel() > 0, np.bool_)
 
 
 def _features(image: Image, mask: Mask | None) -> LearnedFeatures:

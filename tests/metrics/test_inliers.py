@@ -35,6 +35,16 @@ def test_a_rigid_object_is_told_from_matches_by_chance() -> None:
     assert inliers[80:].sum() <= 4
 
 
+@pytest.mark.parametrize("seed", [1054, 1066, 2338, 2560, 2722])
+def test_the_points_of_a_plane_are_explained(seed: int) -> None:
+    # OpenCV finds no fundamental matrix for these, and raises.
+    random = np.random.default_rng(seed)
+    count = int(random.integers(8, 14))
+    points = random.uniform(0, 500, (count, 2)).astype(np.float32)
+    there = (points * 0.5 + random.normal(0, 2, (count, 2))).astype(np.float32)
+    assert epipolar_inliers(points, there).sum() >= 6
+
+
 def test_too_few_matches_have_no_inliers() -> None:
     points = np.random.default_rng(0).uniform(0, 100, (8, 2)).astype(np.float32)
     assert not epipolar_inliers(points, points).any()
