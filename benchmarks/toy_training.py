@@ -329,7 +329,7 @@ def enlarged(examples: Sequence[Example]) -> list[Bytes]:
 
 
 def summary(rows: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> dict[str, Any]:
-    """Means over examples and seeds, and 95 % intervals by bootstrap over objects of the gain on the frozen base."""
+    """Means over examples and seeds, and gains with 95 % intervals by bootstrap over objects."""
     cells = {(row["way"], row["seed"]): row["scores"] for row in rows}
     objects = sorted({one.object_id for one in examples})
     of_object = np.array([objects.index(one.object_id) for one in examples])
@@ -339,9 +339,10 @@ def summary(rows: Sequence[Mapping[str, Any]], examples: Sequence[Example]) -> d
         told: dict[str, Any] = {"seeds": len(seeds)}
         for name in ("psnr_inside", "ssim_inside", "psnr_outside", "ssim_outside"):
             values = np.mean([[one[name] for one in cells[way, seed]] for seed in seeds], axis=0)
-            base = np.array([one[name] for one in cells["frozen base", 0]])
             told[name] = round(float(values.mean()), 4)
-            told[f"{name}: gain on the base, with its interval"] = _interval(values - base, of_object, len(objects))
+            for other, called in (("frozen base", "base"), ("enlargement", "enlargement")):
+                gains = values - np.array([one[name] for one in cells[other, 0]])
+                told[f"{name}: gain on the {called}, with its interval"] = _interval(gains, of_object, len(objects))
         by_seed = [float(np.mean([one["psnr_inside"] for one in cells[way, seed]])) for seed in seeds]
         told["psnr_inside by seed"] = [round(value, 3) for value in by_seed]
         table[way] = told
