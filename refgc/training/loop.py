@@ -188,10 +188,10 @@ def run_to_end(
     make_folder(folder)
     with only_run(folder) if is_leader() else nullcontext():
         processes = Processes(folder, settings.tracking, quantized=quantized)
-        task = make_task(processes)
-        training = prepare(task, settings, processes)
-        records = Records(folder, processes, settings.tracking, training.step)
         try:
+            task = make_task(processes)
+            training = prepare(task, settings, processes)
+            records = Records(folder, processes, settings.tracking, training.step)
             train(training, records, max_steps=max_steps, progress=progress)
             made = finish(task, training, records)
         except torch.OutOfMemoryError as error:

@@ -180,7 +180,7 @@ def test_the_file_of_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ('kind = "generator"\n[data]\npanel_size = [500, 512]', "choose multiples of 16"),
+        ('kind = "generator"\n[data]\npanel_size = [500, 512]', "multiples of 16"),
         ('kind = "generator"\n[data]\ndrop_reference = 0.1', "drop_prompt"),
         ('kind = "painter"', "choose refiner or generator"),
         ('kind = "generator"\n[model]\nprojections = "some"', "model.projections cannot be used"),
