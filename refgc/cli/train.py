@@ -67,6 +67,11 @@ def cache(file: Settings, *, quiet: Quiet = False, debug: Debug = False) -> None
         check_stopped()
     if not quiet:
         tell(f"{settings.data.cache}: {count.made} files made, {count.earlier} there before.")
+        if not count.validation and settings.validation.every and settings.validation.pictures:
+            tell(
+                "The dataset has nothing in the split `validation`, so that nothing is drawn between the steps; "
+                "`refgc dataset split` with a larger --validation changes that."
+            )
 
 
 def refiner(

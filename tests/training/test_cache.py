@@ -98,7 +98,7 @@ def test_the_latents_are_those_of_the_pipeline(cached: RefinerRun, triplets: Pat
 
 def test_missing_and_stale_files_are_one_sentence(cached: RefinerRun, tmp_path: Path) -> None:
     empty = cached.model_copy(update={"data": cached.data.model_copy(update={"cache": str(tmp_path)})})
-    with pytest.raises(InputError, match=r"13 of 13 files .* run `refgc train cache` again"):
+    with pytest.raises(InputError, match=r"has none of the 13 files .*; `refgc train cache` makes them"):
         open_cache(empty)
     for change in ({"whole": True}, {"prompt": "draw the {object}"}, {"working_size": (64, 80)}):
         stale = cached.model_copy(update={"data": cached.data.model_copy(update=change)})
