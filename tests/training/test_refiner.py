@@ -36,7 +36,7 @@ from refgc.training.finish import publish
 from refgc.training.loop import Training, prepare
 from refgc.training.order import Pass
 from refgc.training.processes import Processes
-from refgc.training.refiner import Refiner, run_refiner
+from refgc.training.refiner import Refiner, adapter_config, run_refiner
 from refgc.training.samples import load_pictures, read_samples
 from refgc.training.settings import RefinerRun
 from tests.support.command import run_inside
@@ -192,6 +192,16 @@ def test_a_run_ends_with_an_adapter_that_the_pipeline_loads(finished: RefinerRun
     name, number = next((name, number) for number, name in enumerate(tensors) if name.endswith("to_q.high_frequency_B"))
     assert number > 0
     assert not torch.equal(tensors[name], last[f"trained.{name}"])
+
+
+def test_the_adapter_names_a_base_of_this_machine_from_every_folder(
+    cached: RefinerRun, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_base.parent)
+    relative = cached.model_copy(update={"model": cached.model.model_copy(update={"base": tiny_base.name})})
+    assert adapter_config(relative, tiny_base).base == str(tiny_base.resolve())
+    published = cached.model_copy(update={"model": cached.model.model_copy(update={"base": "someone/a-model"})})
+    assert adapter_config(published, tiny_base).base == "someone/a-model"
 
 
 def test_the_engine_refines_with_the_adapter(
