@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat
 
 # Standard deviation in latents of the Gaussian that splits the frequencies; the paper's is not known to us.
 GAUSSIAN_SIGMA = 2.0
 
 Distance = Literal["l1", "square"]
-Weight = Annotated[float, Field(ge=0, le=10_000)]
+Weight = Annotated[StrictFloat, Field(ge=0, le=10_000)]
 
 
 class ObjectiveSettings(BaseModel):
@@ -20,7 +20,7 @@ class ObjectiveSettings(BaseModel):
         pydantic.ValidationError: a value is out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     low_frequency: Weight = Field(default=1.0, description="lambda_LF; the paper's is not known to us, 1 is our choice")
     high_frequency: Weight = Field(default=1.0, description="lambda_HF; likewise")
@@ -31,18 +31,18 @@ class ObjectiveSettings(BaseModel):
         default="l1",
         description='of the two frequency terms: "l1" as in the paper, or "square", which counts large errors more',
     )
-    sigma_power: float = Field(
+    sigma_power: StrictFloat = Field(
         default=2.0,
         ge=0,
         le=100,
         description="L_HF of a sample counts by (1 - sigma) to this power; 0 turns that off. Our choice: near 1 a "
         "perfect prediction has no high frequencies, so that L_HF would pull against L_FM there",
     )
-    object_weighted: bool = Field(
+    object_weighted: StrictBool = Field(
         default=False,
         description="in L_FM the object's latents count by total area / object area, as in ImageCritic",
     )
-    gaussian_sigma: float = Field(
+    gaussian_sigma: StrictFloat = Field(
         default=GAUSSIAN_SIGMA,
         ge=0.1,
         le=64,

@@ -449,8 +449,10 @@ def range_of(info: FieldInfo) -> str:
     schema = _number_schema(info)
     if not schema:
         return ""
-    low, high = (schema.get(name, schema.get(f"exclusive{name.capitalize()}")) for name in ("minimum", "maximum"))
-    least, most = _digits(low), _digits(high)
+    least, most = (
+        _digits(schema[name] if name in schema else schema[f"exclusive{name.capitalize()}"])
+        for name in ("minimum", "maximum")
+    )
     if "minimum" in schema and "maximum" in schema:
         return f"from {least} to {most}"
     above = f"at least {least}" if "minimum" in schema else f"above {least}"

@@ -53,5 +53,5 @@ def mounted(folder: Path, size: str = "2m") -> Iterator[Disk]:
 
 
 def _mount(options: str, folder: Path) -> int:
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+    command: list[str | Path] = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
     return subprocess.run(command, capture_output=True, check=False).returncode

@@ -79,9 +79,10 @@ def fill_and_die(settings: RefinerRun, writes: int, share: float) -> None:
         if done == writes:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    files._write = written
-    cache_files.run = here  # type: ignore[assignment]
-    fill_cache(settings)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(files, "_write", written)
+        patched.setattr(cache_files, "run", here)
+        fill_cache(settings)
 
 
 @pytest.mark.parametrize(("writes", "share"), [(1, 0.5), (7, 0.0), (8, 0.9), (13, 1.0)])

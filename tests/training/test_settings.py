@@ -79,8 +79,8 @@ def numbers() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
 
 def outside(schema: dict[str, Any]) -> Iterator[str]:
     """What a number by this schema must not be, as TOML."""
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    low = schema["minimum"] if "minimum" in schema else schema["exclusiveMinimum"]
+    high = schema["maximum"] if "maximum" in schema else schema["exclusiveMaximum"]
     yield from ("true", "false", "'1'", "[1]", "nan", "inf", "-inf", "1e30", f"{10**30}", f"{-(10**30)}")
     if schema["type"] == "integer":
         yield from (str(low - 1), str(high + 1), f"{low}.5", f"{high}.0")
