@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from refgc.errors import EngineError
 from refgc.training import checkpoint
-from refgc.training.loop import Training, prepare, train
+from refgc.training.loop import Training, prepare, run_to_end, train
 from refgc.training.optimisation import make_schedule
 from refgc.training.order import Order, Pass
 from refgc.training.processes import Processes
@@ -171,7 +172,7 @@ def test_what_is_frozen_stays_for_its_steps_and_then_learns(tmp_path: Path) -> N
 
 
 def test_the_newest_checkpoints_stay_and_what_a_killed_run_began_goes(tmp_path: Path) -> None:
-    begun = tmp_path / "checkpoints" / ".draft-step_00000001" / "tensors"
+    begun = tmp_path / "checkpoints" / ".draft-step_00000009" / "tensors"
     begun.mkdir(parents=True)
     (begun / "__0_0.distcp").write_bytes(b"half")
     trained(a_run(tmp_path, run={"steps": 5}, checkpoints={"every": 1, "keep": 2}), LineTask())
@@ -237,6 +238,14 @@ def test_steps_after_the_checkpoint_are_not_told_twice(tmp_path: Path) -> None:
     trained(settings, LineTask())
     assert [line["step"] for line in lines_of(settings)] == [1, 2, 3, 4, 5, 6]
     assert lines_of(settings)[2]["loss"]["total"] != 9.0
+
+
+def test_memory_that_is_not_enough_for_the_model_is_one_sentence(tmp_path: Path) -> None:
+    def load(processes: Processes) -> LineTask:
+        raise torch.OutOfMemoryError(f"{processes.device}: tried to allocate 30 GiB")
+
+    with pytest.raises(EngineError, match=r"^The memory of the GPU is not enough; take less\.$"):
+        run_to_end(a_run(tmp_path), load, lambda *_: tmp_path, quantized=False, advice="take less")
 
 
 @pytest.mark.parametrize("warmup", [0, 2])
