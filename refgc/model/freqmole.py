@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from refgc.errors import EngineError, InputError
-from refgc.flux.prompts import INSTRUCTION, OBJECT
+from refgc.flux.instruction import INSTRUCTION, OBJECT
+from refgc.imaging.upscale import Enlargement
 from refgc.model.fingerprint import fingerprint
 from refgc.model.initial_alpha import AlphaByDepth
 from refgc.model.sharding import is_sharded, whole
@@ -28,7 +29,6 @@ from refgc.model.sharding import is_sharded, whole
 GATE = "frequency_gate"
 # Distilled guidance of FLUX.1-Kontext where nothing else is said, as in its pipeline's examples.
 GUIDANCE = 2.5
-Enlargement = Literal["bicubic", "clean"]
 EXPERTS = ("low_frequency", "high_frequency")
 FUSIBLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 

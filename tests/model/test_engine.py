@@ -18,8 +18,8 @@ from refgc import doctor
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import RefineResult, Report
 from refgc.errors import EngineError, InputError
+from refgc.flux.instruction import prompt_for
 from refgc.flux.placement import Machine, Placement, examine
-from refgc.flux.prompts import prompt_for
 from refgc.flux.sizes import GIB
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image, Mask
