@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from refgc.cli.options import BAD_INPUT, Debug, RunnerChoice, remember_debug
-from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
+from refgc.cli.pipes import FormatChoice, check_one_stream, is_stream, picture_from_stdin, picture_to_stdout
+from refgc.cli.streams import check_stopped, complain, native_messages_off, stoppable, tell
 from refgc.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 EngineChoice = Literal["auto", "correspondence", "diffusion"]
 SurroundingsChoice = Literal["plain", "fast", "best"]
 ProfileChoice = Literal["srgb", "display-p3"]
+LayersChoice = Literal["ora", "psd"]
 
 
 def refine(
@@ -28,14 +31,22 @@ def refine(
     reference: Annotated[
         list[Path] | None,
         typer.Option(
-            help="The sharp photo of the object (HRRI); up to four times, for more photos of the same object."
+            help="The sharp photo of the object (HRRI); up to four times, for more photos of the same object. One of "
+            "the pictures may be -, standard input."
         ),
     ] = None,
     generated: Annotated[Path | None, typer.Option(help="The generated picture to refine (LRGI).")] = None,
     output: Annotated[
         Path,
-        typer.Option(help="The refined picture (.png, .jpg, .webp), replaced if it exists; with --pairs a folder."),
+        typer.Option(
+            help="The refined picture (.png, .jpg, .webp), replaced if it exists; - for standard output; with --pairs "
+            "a folder."
+        ),
     ],
+    file_format: Annotated[
+        FormatChoice | None,
+        typer.Option("--format", help="With --output -: the format of the picture; png when not given."),
+    ] = None,
     pairs: Annotated[
         Path | None,
         typer.Option(
@@ -84,6 +95,16 @@ def refine(
     stages: Annotated[
         Path | None, typer.Option(help="Write the pictures that explain the result into this folder.")
     ] = None,
+    layers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the result as layers to paint on: .ora for GIMP and Krita, .psd for Photoshop as well; with "
+            "--pairs a folder."
+        ),
+    ] = None,
+    layers_format: Annotated[
+        LayersChoice, typer.Option(help="With --pairs and --layers: the format of the files of layers.")
+    ] = "ora",
     speed: Annotated[
         str | None,
         typer.Option(
@@ -131,6 +152,9 @@ def refine(
         "--reference-mask": reference_mask,
         "--generated-mask": generated_mask,
     }
+    to_stdout = is_stream(output)
+    if file_format is not None and not to_stdout:
+        raise InputError("--format is for --output -; the suffix of a file names its format.")
     given = [option for option, paths in of_one_pair.items() if paths]
     of_many_pairs = {
         "--overwrite": overwrite,
@@ -138,6 +162,7 @@ def refine(
         "--runner": runner != "local",
         "--workers": workers is not None,
         "--gpus-per-worker": gpus_per_worker is not None,
+        "--layers-format": layers_format != "ora",
     }
     if pairs is None:
         unused = [option for option, is_given in of_many_pairs.items() if is_given]
@@ -145,12 +170,38 @@ def refine(
             raise InputError(f"{unused[0]} is for a list of pairs; leave it out, or give the list with --pairs.")
         if not reference or generated is None:
             raise InputError("Give --reference and --generated for one picture, or --pairs for many.")
-        pair = Pair.of(reference, generated, reference_mask or [], generated_mask)
-        _refine_one(pair, Destination(output, report, stages), defaults, engine, speed, quiet)
+        check_one_stream(of_one_pair)
+        with ExitStack() as streams:
+            if to_stdout:
+                check_file_options(file, f"standard output.{file_format or 'png'}")
+                output = streams.enter_context(picture_to_stdout(file_format or "png"))
+
+            def opened(path: Path) -> Path:
+                return streams.enter_context(picture_from_stdin()) if is_stream(path) else path
+
+            pair = Pair.of(
+                [opened(path) for path in reference],
+                opened(generated),
+                [opened(path) for path in reference_mask or []],
+                generated_mask and opened(generated_mask),
+            )
+            line = _refine_one(
+                pair,
+                Destination(output, report, stages, layers),
+                defaults,
+                engine,
+                speed,
+                quiet,
+                called="standard output" if to_stdout else "",
+            )
+        if not quiet:
+            (complain if to_stdout else tell)(line)
     else:
+        if to_stdout:
+            raise InputError("Only one picture can go through standard output; with --pairs give a folder as --output.")
         if given:
             raise InputError(f"With --pairs the list names the pictures; leave {given[0]} out.")
-        folders = Folders(output, report, stages)
+        folders = Folders(output, report, stages, layers, layers_format)
         how = _Workers(engine, speed, runner, workers, gpus_per_worker)
         _refine_many(pairs, folders, defaults, how, overwrite, allow_outside, quiet)
 
@@ -165,8 +216,15 @@ def report_schema() -> None:
 
 
 def _refine_one(
-    pair: Pair, destination: Destination, defaults: Defaults, engine: EngineChoice, speed: str | None, quiet: bool
-) -> None:
+    pair: Pair,
+    destination: Destination,
+    defaults: Defaults,
+    engine: EngineChoice,
+    speed: str | None,
+    quiet: bool,
+    called: str,
+) -> str:
+    """Refines the pair and returns what a person is told of it, in which `called` takes the place of the output."""
     from refgc.batch import request_for
     from refgc.imaging.encode import check_file_options
     from refgc.outputs.result import check_destination, result_line, write_result
@@ -180,8 +238,7 @@ def _refine_one(
         result = choose(engine, speed=speed).refine(request, stoppable(bar))
         check_stopped()
         write_result(result, destination, defaults.file)
-    if not quiet:
-        tell(result_line(result, destination.image))
+    return result_line(result, destination.image, called)
 
 
 @dataclass(frozen=True, slots=True)
