@@ -10,16 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import copyfileobj
-from typing import Literal
 
 import typer
 
+from refgc.cli.refine_options import FormatChoice
 from refgc.errors import InputError
 from refgc.imaging.files import MEGABYTE
 from refgc.imaging.limits import MAX_PIXELS
 
 STREAM = "-"
-FormatChoice = Literal["png", "jpeg", "webp"]
 # Four channels of 32 bits of the largest picture that is read; metadata are limited elsewhere, and far smaller.
 MAX_BYTES = 16 * MAX_PIXELS
 BLOCK = 1 << 20

@@ -6,12 +6,29 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from refgc.cli.options import BAD_INPUT, Debug, RunnerChoice, remember_debug
-from refgc.cli.pipes import FormatChoice, check_one_stream, is_stream, picture_from_stdin, picture_to_stdout
+from refgc.cli.pipes import check_one_stream, is_stream, picture_from_stdin, picture_to_stdout
+from refgc.cli.refine_options import (
+    Bits,
+    EngineChoice,
+    EngineName,
+    FormatChoice,
+    LayersChoice,
+    ObjectName,
+    Profile,
+    Quality,
+    Quiet,
+    ReferenceMask,
+    Scale,
+    Seed,
+    Speed,
+    Strength,
+    SurroundingsName,
+)
 from refgc.cli.streams import check_stopped, complain, native_messages_off, stoppable, tell
 from refgc.errors import InputError
 
@@ -19,11 +36,6 @@ if TYPE_CHECKING:
     from refgc.batch import Defaults, Folders
     from refgc.outputs.result import Destination
     from refgc.pairs import Pair
-
-EngineChoice = Literal["auto", "correspondence", "diffusion"]
-SurroundingsChoice = Literal["plain", "fast", "best"]
-ProfileChoice = Literal["srgb", "display-p3"]
-LayersChoice = Literal["ora", "psd"]
 
 
 def refine(
@@ -53,42 +65,19 @@ def refine(
             help="Many pairs instead of one: a .csv or .jsonl list, or a folder. docs/command.md has the layouts."
         ),
     ] = None,
-    scale: Annotated[int, typer.Option(help="Output size over generated size: 1, 2 or 4.")] = 4,
-    engine: Annotated[
-        EngineChoice,
-        typer.Option(
-            help="correspondence needs no weights; diffusion takes the base that REFGC_BASE names, such as klein or "
-            "kontext; auto takes the best that `refgc doctor` finds ready."
-        ),
-    ] = "auto",
-    reference_mask: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="The object in the first reference, white on black; found when not given. Or once for each reference."
-        ),
-    ] = None,
+    scale: Scale = 4,
+    engine: EngineName = "auto",
+    reference_mask: ReferenceMask = None,
     generated_mask: Annotated[
         Path | None, typer.Option(help="The object in the generated picture; found when not given.")
     ] = None,
-    object_name: Annotated[str, typer.Option("--object", help="The object in words.")] = "object",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    strength: Annotated[
-        float, typer.Option(help="How much of the reference to bring in, from 0 (plain enlargement) to 1.")
-    ] = 1.0,
-    surroundings: Annotated[
-        SurroundingsChoice,
-        typer.Option(
-            help="How what lies around the object is enlarged: plain, or drawn by a network that "
-            "`refgc setup --surroundings` gets, fast or best. docs/surroundings.md says what they gain."
-        ),
-    ] = "plain",
-    profile: Annotated[
-        ProfileChoice, typer.Option(help="Colour space of the refined picture's file; its profile is embedded.")
-    ] = "srgb",
-    quality: Annotated[
-        int | None, typer.Option(help="Of a JPEG or WebP, from 1 to 100; 95 when not given.", show_default=False)
-    ] = None,
-    bits: Annotated[int, typer.Option(help="Bits of each channel: 8, or 16 in a PNG.")] = 8,
+    object_name: ObjectName = "object",
+    seed: Seed = 0,
+    strength: Strength = 1.0,
+    surroundings: SurroundingsName = "plain",
+    profile: Profile = "srgb",
+    quality: Quality = None,
+    bits: Bits = 8,
     report: Annotated[
         Path | None, typer.Option(help="Write what happened as JSON to this file; with --pairs a folder.")
     ] = None,
@@ -105,13 +94,7 @@ def refine(
     layers_format: Annotated[
         LayersChoice, typer.Option(help="With --pairs and --layers: the format of the files of layers.")
     ] = "ora",
-    speed: Annotated[
-        str | None,
-        typer.Option(
-            help="How the diffusion engine is made faster, such as compile,step-cache=0.1; also REFGC_SPEED. "
-            "docs/diffusion.md lists them."
-        ),
-    ] = None,
+    speed: Speed = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="With --pairs: refine again what is already finished.")
     ] = False,
@@ -131,7 +114,7 @@ def refine(
         int | None,
         typer.Option(help="With --pairs: GPUs of each worker; 1 for diffusion and else 0 when not given."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Refine one generated picture with its reference, or every pair of a list or folder with --pairs."""
