@@ -8,6 +8,7 @@ complete, so that its size and time would have to be looked at all the same.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,12 +40,12 @@ class State:
 
 
 def state_of(path: Path) -> State | None:
-    """The state of a file; None where there is none."""
+    """The state of a file; None where there is none, or something else."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return State(status.st_size, status.st_mtime_ns)
+    return State(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
 def pictures_in(folder: Path, excluded: Collection[Path]) -> dict[Path, State]:
@@ -84,7 +85,7 @@ def _pictures(folder: Path, excluded: Collection[Path], names: Collection[str]) 
                 with suppress(OSError):
                     yield from _pictures(path, excluded, names)
             # Windows keeps old sizes in its listings of folders.
-            elif path.is_file() and (state := state_of(path)):
+            elif state := state_of(path):
                 yield path, state
 
 
