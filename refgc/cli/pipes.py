@@ -13,22 +13,16 @@ from shutil import copyfileobj
 
 import typer
 
-from refgc.cli.refine_options import FormatChoice
+from refgc.cli.refine_options import FormatChoice, is_stream
 from refgc.errors import InputError
 from refgc.imaging.files import MEGABYTE
 from refgc.imaging.limits import MAX_PIXELS
 
-STREAM = "-"
 # Four channels of 32 bits of the largest picture that is read; metadata are limited elsewhere, and far smaller.
 MAX_BYTES = 16 * MAX_PIXELS
 BLOCK = 1 << 20
 # What a shell says of a process that wrote into a pipe that nobody reads any more: 128 and the signal's number.
 BROKEN_PIPE = 128 + int(getattr(signal, "SIGPIPE", 13))
-
-
-def is_stream(path: Path | None) -> bool:
-    """Whether an argument stands for a standard stream; a file of that name is given as ./-."""
-    return path is not None and str(path) == STREAM
 
 
 def check_one_stream(inputs: Mapping[str, list[Path] | Path | None]) -> None:

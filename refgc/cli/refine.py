@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refgc.cli.options import BAD_INPUT, Debug, RunnerChoice, remember_debug
-from refgc.cli.pipes import check_one_stream, is_stream, picture_from_stdin, picture_to_stdout
+from refgc.cli.pipes import check_one_stream, picture_from_stdin, picture_to_stdout
 from refgc.cli.refine_options import (
     Bits,
     EngineChoice,
@@ -28,6 +28,8 @@ from refgc.cli.refine_options import (
     Speed,
     Strength,
     SurroundingsName,
+    is_stream,
+    path_or_stream,
 )
 from refgc.cli.streams import check_stopped, complain, native_messages_off, stoppable, tell
 from refgc.errors import InputError
@@ -43,16 +45,23 @@ def refine(
     reference: Annotated[
         list[Path] | None,
         typer.Option(
+            parser=path_or_stream,
+            metavar="<path>",
             help="The sharp photo of the object (HRRI); up to four times, for more photos of the same object. One of "
-            "the pictures may be -, standard input."
+            "the pictures may be -, standard input.",
         ),
     ] = None,
-    generated: Annotated[Path | None, typer.Option(help="The generated picture to refine (LRGI).")] = None,
+    generated: Annotated[
+        Path | None,
+        typer.Option(parser=path_or_stream, metavar="<path>", help="The generated picture to refine (LRGI)."),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option(
+            parser=path_or_stream,
+            metavar="<path>",
             help="The refined picture (.png, .jpg, .webp), replaced if it exists; - for standard output; with --pairs "
-            "a folder."
+            "a folder.",
         ),
     ],
     file_format: Annotated[
@@ -69,7 +78,10 @@ def refine(
     engine: EngineName = "auto",
     reference_mask: ReferenceMask = None,
     generated_mask: Annotated[
-        Path | None, typer.Option(help="The object in the generated picture; found when not given.")
+        Path | None,
+        typer.Option(
+            parser=path_or_stream, metavar="<path>", help="The object in the generated picture; found when not given."
+        ),
     ] = None,
     object_name: ObjectName = "object",
     seed: Seed = 0,

@@ -14,6 +14,20 @@ LayersChoice = Literal["ora", "psd"]
 # As suffixes of files.
 FormatChoice = Literal["png", "jpeg", "webp"]
 
+# Stands for a standard stream. A path is compared by identity, since "./-", the file of that name, becomes equal to it.
+STREAM = Path("-")
+
+
+def path_or_stream(text: str) -> Path:
+    """What an argument of the command line stands for; a file called "-" is given as "./-"."""
+    return STREAM if text == "-" else Path(text)
+
+
+def is_stream(path: Path | None) -> bool:
+    """Whether an argument, from `path_or_stream`, stands for a standard stream."""
+    return path is STREAM
+
+
 Scale = Annotated[int, typer.Option(help="Output size over generated size: 1, 2 or 4.")]
 EngineName = Annotated[
     EngineChoice,
@@ -25,7 +39,9 @@ EngineName = Annotated[
 ReferenceMask = Annotated[
     list[Path] | None,
     typer.Option(
-        help="The object in the first reference, white on black; found when not given. Or once for each reference."
+        parser=path_or_stream,
+        metavar="<path>",
+        help="The object in the first reference, white on black; found when not given. Or once for each reference.",
     ),
 ]
 ObjectName = Annotated[str, typer.Option("--object", help="The object in words.")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -146,5 +145,5 @@ def test_bad_input_ends_with_one_sentence(folder: Path, changed: dict[int, str],
     for place, value in changed.items():
         call[place] = value if place > 4 else folder.parent / value
     assert_one_sentence(run_inside(*call), 2, part)
-    assert os.listdir(folder) == ["a.png"]
+    assert shown(folder) == ["a.png"]
     assert not (folder.parent / "out").exists()

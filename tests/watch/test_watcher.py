@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,7 +94,9 @@ def scene(tmp_path: Path) -> Scene:
     folder, output = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     output.mkdir()
-    PILImage.fromarray(make_synthetic_pair(reference_side=256, generated_side=64).reference).save(tmp_path / "photo.png")
+    PILImage.fromarray(make_synthetic_pair(reference_side=256, generated_side=64).reference).save(
+        tmp_path / "photo.png"
+    )
     return Scene(folder, output, tmp_path / "photo.png")
 
 
@@ -277,7 +278,7 @@ def test_what_would_fail_for_every_picture_is_refused_at_once(scene: Scene) -> N
         check_watched(scene.watched, PLAIN)
     with pytest.raises(InputError, match="cannot be read"):
         check_watched(Watched(scene.folder / "none", Folders(scene.output), ".png", (scene.reference,)), PLAIN)
-    assert os.listdir(scene.output) == []
+    assert list(scene.output.iterdir()) == []
 
 
 def test_one_output_folder_takes_one_watcher(tmp_path: Path) -> None:
