@@ -98,16 +98,10 @@ def test_a_picture_larger_than_the_limit_is_refused_as_from_a_file(pair_files: P
 
 
 def test_more_than_any_picture_holds_is_not_read_on(pair_files: PairFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Endless(io.RawIOBase):
-        def readable(self) -> bool:
-            return True
-
-        def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-            return len(buffer)
-
     monkeypatch.setattr(pipes, "MAX_BYTES", 5_000_000)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
-    done = run_inside("refine", "--reference", pair_files[0], "--generated", "-", "--output", "x.png")
+    with Path("/dev/zero").open(encoding="latin-1") as endless:
+        monkeypatch.setattr("sys.stdin", endless)
+        done = run_inside("refine", "--reference", pair_files[0], "--generated", "-", "--output", "x.png")
     assert (done.returncode, done.stdout) == (2, "")
     assert "More than 5 MB came through standard input" in done.stderr
 

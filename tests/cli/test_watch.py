@@ -91,7 +91,7 @@ def test_pictures_are_refined_as_they_come_until_a_signal_ends_it(folder: Path, 
 def test_once_works_through_what_is_there_and_ends(folder: Path) -> None:
     (folder / "b.jpg").write_bytes(b"no picture")
     output, reports, layers = (folder.parent / name for name in ("out", "reports", "layers"))
-    options = ["--once", "--format", "webp", "--report", reports, "--layers", layers]
+    options: list[str | Path] = ["--once", "--format", "webp", "--report", reports, "--layers", layers]
     first = run_refgc(*arguments(folder, *options))
     assert first.returncode == 2
     assert first.stderr.startswith(f"{folder / 'b.jpg'}: The generated picture 'b.jpg' is not a picture")

@@ -110,12 +110,12 @@ def read_psd(content: bytes) -> tuple[list[Drawn], Pixels, int]:
         pixels = np.asarray(layer.numpy(), np.float64)
         if layer.mask is not None:
             assert layer.mask.bbox == layer.bbox
-            pixels[..., 3] *= layer.numpy("mask")[..., 0]
+            pixels[..., 3] *= np.asarray(layer.numpy("mask"))[..., 0]
         layers.append(on_canvas(layer.name, pixels, layer.left, layer.top, document.size, layer.clipping))
     # As it is stored: asked for an array, psd-tools takes the white away that the format has the merged picture on.
     record = PSD.read(io.BytesIO(content))
     kind = np.dtype(">u2" if document.depth == 16 else "u1")
-    planes = [np.frombuffer(plane, kind) for plane in record.image_data.get_data(record.header)]
+    planes = [np.frombuffer(bytes(plane), kind) for plane in record.image_data.get_data(record.header)]
     merged = np.dstack([plane.reshape(document.height, document.width) / np.iinfo(kind).max for plane in planes])
     if len(planes) == 3:
         merged = np.dstack([merged, np.ones(merged.shape[:2])])
@@ -198,7 +198,9 @@ def test_a_mask_of_photoshop_can_be_painted_on_and_the_profile_is_there() -> Non
     document = PSDImage.open(io.BytesIO(layers_bytes(drawn_result(), "x.psd", FileOptions("display-p3", None, 8))))
     enlarged, refined = document
     assert (enlarged.mask, refined.has_mask(), refined.clipping) == (None, True, False)
-    assert refined.numpy()[..., 3].min() == 1, "the layer is opaque under its mask, so that more can be painted in"
+    assert np.asarray(refined.numpy())[..., 3].min() == 1, (
+        "the layer is opaque under its mask, so that more can be painted in"
+    )
     assert document.image_resources.get_data(1039) == icc_profile("display-p3")
     with PILImage.open(io.BytesIO(layers_bytes(drawn_result(), "x.psd", FileOptions()))) as flat:
         assert np.array_equal(np.asarray(flat), drawn_result().image.pixels)
@@ -214,7 +216,7 @@ def test_openraster_has_profiles_a_thumbnail_and_the_colours_under_its_mask(tran
             ("Thumbnails/thumbnail.png", "srgb"),
         ):  # fmt: skip
             with PILImage.open(io.BytesIO(archive.read(name))) as picture:
-                assert picture.info["icc_profile"] == icc_profile(profile)  # type: ignore[arg-type]
+                assert picture.info["icc_profile"] == icc_profile(profile)
                 assert max(picture.size) <= 256
         layer, _ = png(archive.read("data/layer1.png"))
         assert layer[..., :3].min(axis=2).max() > 0

@@ -16,7 +16,6 @@ from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import Progress, RefineResult, Viewer, no_progress
 from refgc.errors import InputError
 from refgc.request import RefineRequest
-from refgc.watch import watcher as watching
 from refgc.watch.watcher import Watched, Watcher, alone_in, check_watched, watch
 from tests.support.synthetic import make_synthetic_pair
 
@@ -247,7 +246,7 @@ def test_a_folder_that_goes_is_waited_for(scene: Scene, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         next(steps, lambda: None)()
 
-    monkeypatch.setattr(watching.time, "sleep", wait)
+    monkeypatch.setattr("time.sleep", wait)
     with pytest.raises(KeyboardInterrupt):
         watch(scene.watcher(), 3.0, said.append)
     assert len(said) == 2
