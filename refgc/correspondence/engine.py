@@ -98,7 +98,7 @@ class CorrespondenceEngine:
             if surroundings is base:
                 return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages, trust)
             mixed = mix_with_object(surroundings, fused, _object_area(request, objects))
-            drawn = {"surroundings": _image(surroundings, None)}
+            drawn = {"surroundings": _image(output_on_white(base, surroundings, alpha), None)}
             return RefineResult(_image(output_on_white(base, mixed, alpha), alpha), summary, stages | drawn, trust)
 
         result = _in_surroundings(request, base, refined, watch, viewer)

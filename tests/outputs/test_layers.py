@@ -126,7 +126,10 @@ READERS: dict[str, Callable[[bytes], tuple[list[Drawn], Pixels, int]]] = {".ora"
 
 
 def drawn_result(*, bits: int = 8, transparent: bool = False, surroundings: bool = False) -> RefineResult:
-    """An object of noise on noise, with a soft edge; in a transparent picture part of it lies where alpha is soft."""
+    """An object of noise on noise, with a soft edge and a pixel that came out as it was.
+
+    In a transparent picture part of it lies where the transparency is soft.
+    """
     kind = np.uint16 if bits == 16 else np.uint8
     before, after = noise(SIDE, SIDE, dtype=kind), noise(SIDE, SIDE, dtype=kind)[::-1]
     drawn = noise(SIDE, SIDE, dtype=kind)[:, ::-1]
@@ -134,6 +137,7 @@ def drawn_result(*, bits: int = 8, transparent: bool = False, surroundings: bool
     share[10:30, 14:40] = 1
     share[30:34, 14:40] = 0.5
     below = drawn if surroundings else before
+    after[20, 20] = below[20, 20]
     mixed = np.rint(below + share * (after.astype(np.float64) - below)).astype(kind)
     alpha = None
     if transparent:
