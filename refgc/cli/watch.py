@@ -78,7 +78,7 @@ def watch(
     ] = None,
     layers_format: Annotated[
         LayersChoice,
-        typer.Option(help="With --layers: ora for GIMP and Krita, psd for Photoshop as well."),
+        typer.Option(help="With --layers: ora for Krita, psd for Photoshop and GIMP too."),
     ] = "ora",
     speed: Speed = None,
     quiet: Quiet = False,
