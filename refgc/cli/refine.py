@@ -99,8 +99,8 @@ def refine(
     layers: Annotated[
         Path | None,
         typer.Option(
-            help="Write the result as layers to paint on: .ora for Krita, .psd for Photoshop and GIMP too; with --pairs "
-            "a folder."
+            help="Write the result as layers to paint on: .ora for Krita, .psd for Photoshop and GIMP too; with "
+            "--pairs a folder."
         ),
     ] = None,
     layers_format: Annotated[

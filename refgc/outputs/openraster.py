@@ -1,4 +1,4 @@
-"""Layers as OpenRaster, which Krita, MyPaint and most builds of GIMP read (https://www.openraster.org, version 0.0.6)."""
+"""Layers as OpenRaster 0.0.6 (https://www.openraster.org), which Krita, MyPaint and most builds of GIMP read."""
 
 from __future__ import annotations
 
