@@ -31,7 +31,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             {"dataset"},
             {"training"},
             {"refinement", "doctor"},
-            {"outputs", "batch", "pairs", "terminal", "serve"},
+            {"outputs", "batch", "pairs", "watch", "terminal", "serve"},
             {"evaluation"},
             {"webui"},
             {"review", "study", "page"},

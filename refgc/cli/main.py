@@ -22,6 +22,7 @@ from refgc.cli.setup import setup
 from refgc.cli.streams import StoppedError, complain, finish, open_streams, stopped_by_signals
 from refgc.cli.study import study
 from refgc.cli.train import train
+from refgc.cli.watch import watch
 from refgc.errors import InputError, one_line, sentence_about
 
 app = typer.Typer(
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (refine, preview, page, setup, doctor, evaluate, report_schema):
+for command in (refine, watch, preview, page, setup, doctor, evaluate, report_schema):
     app.command(cls=Command)(command)
 app.add_typer(dataset)
 app.add_typer(figures)
