@@ -54,7 +54,7 @@ class NamedMethod:
     @property
     def folder(self) -> str:
         """The name of the folder of its results."""
-        return re.sub(r"[^A-Za-z0-9_.-]+", "-", self.label).strip(".-") or "method"
+        return re.sub(r"[^\w.-]+", "-", self.label).strip(".-") or "method"
 
 
 def parse_method(description: str) -> NamedMethod:

@@ -289,8 +289,11 @@ class ResultFolder:
         return _made(picture, pictures)
 
     def _find(self, item: Item) -> Path:
-        # Not by glob: an id may have marks that mean something there.
-        found = [path for suffix in sorted(PICTURE_SUFFIXES) if (path := self.path / f"{item.id}{suffix}").is_file()]
+        # Not by glob: an id may have marks that mean something there. Endings may be in capitals, as cameras write them.
+        suffixes = sorted({one for suffix in PICTURE_SUFFIXES for one in (suffix, suffix.upper())})
+        named = [path for suffix in suffixes if (path := self.path / f"{item.id}{suffix}").is_file()]
+        # Where a file system takes both cases for one, the same file is found twice.
+        found = list({(known.st_dev, known.st_ino): path for path in named for known in [path.stat()]}.values())
         if not found:
             raise InputError(f"The folder {quoted(str(self.path))} has no result called {item.id}.")
         if len(found) > 1:
@@ -342,7 +345,7 @@ class Command:
         """
         del item
         words = self.program.words({name: f"{{{name}}}" for name in PLACEHOLDERS})
-        files = [_file_digest(Path(word)) for word in words if Path(word).is_file()]
+        files = [_file_digest(Path(word)) for word in words if _is_file(word)]
         return {"method": "command", "words": words, "files": files}
 
     def open(self) -> Maker:
@@ -455,6 +458,14 @@ def _code_digest(rooms: tuple[str, ...]) -> str:
     for path in sorted([*files, package / "engine.py", package / "request.py"]):
         digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word of a command names a file; a word that no file can be called, such as a program's text, does not."""
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _file_digest(path: Path) -> str:

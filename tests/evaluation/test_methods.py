@@ -13,7 +13,15 @@ from PIL import Image as PILImage
 from refgc.errors import EngineError, InputError
 from refgc.evaluation.items import Item, Pictures, open_pictures, read_items
 from refgc.evaluation.method_list import NamedMethod, check_methods, parse_method, parse_methods, read_methods
-from refgc.evaluation.methods import Command, Correspondence, Diffusion, Enlargement, Oracle, ResultFolder
+from refgc.evaluation.methods import (
+    Command,
+    Correspondence,
+    Diffusion,
+    Enlargement,
+    Oracle,
+    ResultFolder,
+    _file_digest,
+)
 from refgc.refinement import refine
 from tests.evaluation.support import copying, evaluated_set
 from tests.support.tiny_dataset import drawn
@@ -108,6 +116,8 @@ def test_labels_differ(tmp_path):
         check_methods(parse_methods("A b=lanczos,a-b=bicubic"))
     with pytest.raises(InputError, match="no method to compare"):
         check_methods([])
+    one, other = check_methods(parse_methods("我们的=lanczos,他们的=bicubic"))
+    assert one.folder != other.folder
 
 
 @pytest.mark.parametrize(
@@ -170,6 +180,15 @@ def test_results_of_a_folder_are_found_by_id(item, pictures, tmp_path):
         make(method, item, pictures)
 
 
+def test_results_of_a_folder_may_end_in_capitals(item, pictures, tmp_path):
+    PILImage.fromarray(drawn(5).pixels).save(tmp_path / f"{item.id}.PNG")
+    method = parse_method(f"folder:{tmp_path}")
+    np.testing.assert_array_equal(make(method, item, pictures), drawn(5).pixels)
+    PILImage.fromarray(drawn(5).pixels).save(tmp_path / f"{item.id}.jpg")
+    with pytest.raises(InputError, match="2 results"):
+        make(method, item, pictures)
+
+
 def test_a_command_gets_its_pictures_and_words_without_a_shell(pictures, tmp_path):
     item = Item("x", "o", "a cup; rm -rf $HOME", *(read_items(tmp_path / "set", unreviewed=True).items[0],) * 2)  # type: ignore[arg-type]
     script = tmp_path / "show.py"
@@ -183,6 +202,13 @@ def test_a_command_gets_its_pictures_and_words_without_a_shell(pictures, tmp_pat
     places = "{reference} {generated} {reference_mask} {generated_mask} {object} {scale} {seed} {output}"
     method = parse_method(f"command:{sys.executable} {script} {places}")
     np.testing.assert_array_equal(make(method, item, pictures)[::4, ::4], pictures.lrgi.pixels)
+
+
+def test_a_command_may_have_words_that_no_file_can_be_called(item, pictures, tmp_path):
+    text = f"from PIL import Image; import sys; Image.open(sys.argv[1]).resize((64, 64)).save(sys.argv[2]) {'#' * 300}"
+    method = Command(f'"{sys.executable}" -c "{text}" {{generated}} {{output}}')
+    assert method.identity(item)["files"] == [_file_digest(Path(sys.executable))]
+    assert method.open()(item, pictures).image.size == (64, 64)
 
 
 @pytest.mark.parametrize(
