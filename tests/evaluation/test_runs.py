@@ -23,6 +23,7 @@ from refgc.evaluation.results import Comparison, read_results
 from refgc.evaluation.runs import JOURNAL, MetricChoice
 from refgc.evaluation.table_files import write_tables
 from refgc.imaging.image import Image, open_image
+from refgc.metrics.fidelity import Ssim
 from refgc.metrics.registry import select
 from refgc.metrics.sample import Sample
 from refgc.surroundings.weights import are_weights_here
@@ -146,6 +147,26 @@ def test_results_of_another_size_are_told(root, tmp_path):
     assert all(one.resized for one in found.results)
     kept = open_image(tmp_path / "out" / str(found.results[0].picture), name="result")
     assert kept.size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("figure", "fault"), [(RuntimeError("out of memory"), "out of memory"), (float("inf"), "no finite number")]
+)
+def test_a_metric_that_fails_takes_no_result_away(root, tmp_path, monkeypatch, figure, fault):
+    def measure(self: Ssim, sample: Sample) -> dict[str, float]:
+        if isinstance(figure, Exception):
+            raise figure
+        return {"ssim": figure}
+
+    monkeypatch.setattr(Ssim, "__call__", measure)
+    method = copying(tmp_path)
+    found = compared(root, tmp_path / "out", method)
+    assert all(one.status == "done" and "psnr" in one.scores for one in found.results)
+    assert all(fault in one.faults["ssim"] for one in found.results)
+    monkeypatch.undo()
+    again = compared(root, tmp_path / "out", method)
+    assert runs_of(tmp_path) == 6
+    assert all("ssim" in one.scores and not one.faults for one in again.results)
 
 
 def test_pairs_in_the_wild_get_metrics_that_need_no_truth(tmp_path):
