@@ -164,6 +164,14 @@ def test_labels_cannot_break_a_table():
     assert (rows[-1]["method"], rows[-1]["finetuned"], rows[0]["mean"]) == (r"50% & \more", "True", "1.5")
 
 
+@pytest.mark.parametrize("label", ["[ours]", "*ours"])
+def test_latex_takes_no_label_for_an_option_of_the_row_before(label):
+    notes = (method("first"), method(label))
+    lines = latex_of(make_table(comparison({note.label: psnr(1, 2) for note in notes}, notes))).splitlines()
+    assert any(line.startswith(f"{{}}{label} &") for line in lines)
+    assert not any(line.startswith(label[0]) for line in lines)
+
+
 def test_best_is_bold_and_second_underlined():
     table = make_table(SIX)
     text = markdown_of(table)
