@@ -106,7 +106,7 @@ def test_who_withdraws_leaves_nothing_behind(store: AnswerStore, folder: Path, m
     assert (gone.withdrawn, gone.showings) == (True, ())
     assert there.answered == 8
     assert store.resume(stays).done == 8
-    store.close()
+    # While the page goes on, neither the file nor its write-ahead log has anything of it.
     content = b"".join(path.read_bytes() for path in folder.glob(f"{ANSWERS}*"))
     assert normal_code(code).encode() not in content
 
