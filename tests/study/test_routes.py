@@ -154,7 +154,15 @@ def test_what_cannot_be_is_refused_by_one_sentence(
 
 def test_what_is_not_there_is_told(client: TestClient) -> None:
     token = begin(client)["trials"][0]["token"]
-    for path in (f"{token}/0", f"{token}/5", f"{token}/²", f"{token}/ours", "other/1"):
+    for path in (
+        f"{token}/0",
+        f"{token}/5",
+        f"{token}/²",
+        f"{token}/01",
+        f"{token}/{'9' * 5000}",
+        f"{token}/ours",
+        "other/1",
+    ):
         answer = client.get(f"/study/pictures/{path}")
         assert answer.status_code == 422
         assert "There is no such picture" in answer.json()["error"]
