@@ -289,7 +289,7 @@ class ResultFolder:
         return _made(picture, pictures)
 
     def _find(self, item: Item) -> Path:
-        # Not by glob: an id may have marks that mean something there. Endings may be in capitals, as cameras write them.
+        # Not by glob: an id may have marks that mean something there. Cameras write endings in capitals.
         suffixes = sorted({one for suffix in PICTURE_SUFFIXES for one in (suffix, suffix.upper())})
         named = [path for suffix in suffixes if (path := self.path / f"{item.id}{suffix}").is_file()]
         # Where a file system takes both cases for one, the same file is found twice.
@@ -461,7 +461,7 @@ def _code_digest(rooms: tuple[str, ...]) -> str:
 
 
 def _is_file(word: str) -> bool:
-    """Whether a word of a command names a file; a word that no file can be called, such as a program's text, does not."""
+    """Whether a word of a command names a file; one that no file can be called, such as a program's text, does not."""
     try:
         return Path(word).is_file()
     except (OSError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -202,6 +203,17 @@ def test_a_command_gets_its_pictures_and_words_without_a_shell(pictures, tmp_pat
     places = "{reference} {generated} {reference_mask} {generated_mask} {object} {scale} {seed} {output}"
     method = parse_method(f"command:{sys.executable} {script} {places}")
     np.testing.assert_array_equal(make(method, item, pictures)[::4, ::4], pictures.lrgi.pixels)
+
+
+@pytest.mark.parametrize(("side", "scale"), [(16, "4"), (32, "2"), (64, "1"), (48, "2")])
+def test_a_command_is_told_the_scale(item, pictures, tmp_path, side, scale):
+    script = tmp_path / "scale.py"
+    script.write_text(
+        "import sys; from PIL import Image\nImage.new('RGB', (64, 64), (int(sys.argv[1]), 0, 0)).save(sys.argv[2])\n"
+    )
+    shown = replace(pictures, lrgi=drawn(3, side), lrgi_mask=None)
+    method = parse_method(f"command:{sys.executable} {script} {{scale}} {{output}}")
+    assert make(method, item, shown)[0, 0, 0] == int(scale)
 
 
 def test_a_command_may_have_words_that_no_file_can_be_called(item, pictures, tmp_path):
