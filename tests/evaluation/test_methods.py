@@ -99,8 +99,14 @@ def test_methods_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        ("methods = 3", "methods"),
-        ("[[methods]]\nname = 'x'", "method"),
+        ("methods = 3", "'methods' should be a list"),
+        ("[[method]]\nmethod = 'lanczos'", r"it has no \[\[methods\]\]"),
+        ("[[methods]]\nlabel = 'x'", "method 1, 'method' is missing"),
+        ("[[methods]]\nmethod = 'lanczos'\nfinetunde = true", "method 1, 'finetunde' is no key; write method, label"),
+        ("[[methods]]\nmethod = 'lanczos'\n[extra]", "'extra' is no key; write methods"),
+        ("[[methods]]\nmethod = 'lanczos'\ncomponents = 'L_f'", "'components' should be a list"),
+        ("[[methods]]\nmethod = 'lanczos'\nfinetuned = 'si'", "methods.0.finetuned: Input should be a valid boolean"),
+        ("[[methods]]\nmethod = 'lanczos'\nlabel = ' '", "label is empty"),
         ("[[methods]", "TOML"),
         ("[[methods]]\nmethod = 'lanczos'\nlabel = 'a=b'", "equals sign"),
         ("[[methods]]\nmethod = 'magic'", "magic"),

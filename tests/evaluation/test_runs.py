@@ -236,6 +236,8 @@ def test_a_journal_that_is_none_is_told(root, tmp_path):
 def test_a_metric_that_is_not_there_is_told(root, tmp_path):
     with pytest.raises(InputError, match="no metric 'beauty'"):
         compared(root, tmp_path / "out", "lanczos", metrics=MetricChoice(("beauty",)))
+    with pytest.raises(InputError, match="No metric is named; choose from psnr, ssim"):
+        compared(root, tmp_path / "out", "lanczos", metrics=MetricChoice(()))
 
 
 def test_a_model_that_cannot_be_loaded_fails_at_each_item_and_is_loaded_once(root, tmp_path, monkeypatch):
