@@ -146,6 +146,20 @@ def test_a_damaged_picture_is_seen(tmp_path):
         open_pictures(item)
 
 
+@pytest.mark.parametrize(
+    ("size", "part"),
+    [((80, 80), "80x80 pixels, more than the HRGT's 64x64"), ((16, 20), "16x20 pixels and the HRGT 64x64")],
+)
+def test_an_lrgi_that_does_not_fit_its_truth_is_refused(tmp_path, size, part):
+    (tmp_path / "cup").mkdir()
+    for number, name in enumerate(("hrri", "lrgi", "hrgt")):
+        save(tmp_path / "cup" / f"{name}.png", number)
+    PILImage.fromarray(drawn(1).pixels).resize(size).save(tmp_path / "cup" / "lrgi.png")
+    (item,) = read_items(tmp_path).items
+    with pytest.raises(InputError, match=part):
+        open_pictures(item)
+
+
 def test_results_are_brought_to_the_truths_size_and_another_frame_is_refused():
     picture = drawn(1, 32)
     assert fitted(picture, (32, 32)) is picture

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.errors import EngineError, InputError
 from refgc.evaluation.items import Item, Pictures, open_pictures, read_items
 from refgc.evaluation.method_list import NamedMethod, check_methods, parse_method, parse_methods, read_methods
@@ -165,6 +166,27 @@ def test_the_engine_is_the_one_that_refine_runs(item, pictures):
     made = parse_method("correspondence").method.open()(item, pictures)
     np.testing.assert_array_equal(made.image.pixels, expected.image.pixels)
     assert (made.placed, made.message) == (expected.report.placed, expected.report.message)
+
+
+@pytest.mark.parametrize(
+    ("masks", "reference", "generated"), [("found", False, False), ("reference", True, False), ("both", True, True)]
+)
+def test_the_engine_is_given_the_masks_that_are_asked_for(item, pictures, monkeypatch, masks, reference, generated):
+    asked = []
+
+    def refuse(self, request, *_args, **_options):
+        asked.append(request)
+        raise EngineError("That is enough.")
+
+    monkeypatch.setattr(CorrespondenceEngine, "refine", refuse)
+    shown = replace(pictures, hrri_mask=pictures.hrgt_mask, lrgi_mask=None)
+    with pytest.raises(EngineError, match="enough"):
+        make(parse_method(f"correspondence:masks={masks}"), item, shown)
+    (request,) = asked
+    assert (request.reference_mask is not None, request.generated_mask is not None) == (reference, generated)
+    # That of the truth, at the size of the generated picture.
+    if generated:
+        assert request.generated_mask.size == pictures.lrgi.size
 
 
 def test_the_oracle_is_the_truth(item, pictures):
