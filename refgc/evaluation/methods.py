@@ -212,6 +212,11 @@ class Diffusion:
         """
         if missing := missing_libraries() or missing_cuda():
             raise EngineError(missing)
+        for what, source in (("base", self._sources().base), ("adapter", self.adapter)):
+            # A repository of the Hub has one slash in its name; whether there is one is seen when it is fetched.
+            can_be_repository = source is None or (not Path(source).is_absolute() and source.count("/") == 1)
+            if source is not None and not can_be_repository and not Path(source).expanduser().exists():
+                raise EngineError(f"There is no {what} {quoted(source)}; check the path.")
         if self.adapter is not None and find_lora(self.adapter) is None:
             folder = Path(self.adapter).expanduser()
             if folder.exists() and on_disk(self.adapter, ADAPTER_FILES) is None:

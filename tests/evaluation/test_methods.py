@@ -24,6 +24,7 @@ from refgc.evaluation.methods import (
     ResultFolder,
     _file_digest,
 )
+from refgc.hub import ADAPTER_FILES
 from refgc.refinement import refine
 from tests.evaluation.support import copying, evaluated_set
 from tests.support.tiny_dataset import drawn
@@ -149,6 +150,17 @@ def test_an_adapter_that_is_none_is_refused_at_once(tmp_path, monkeypatch):
         parse_method(f"diffusion:lora={tmp_path}").method.check()
 
 
+@pytest.mark.parametrize("source", ["/no/where/adapter", "runs/none/adapter", "adapter"])
+def test_an_adapter_that_is_nowhere_is_refused_before_others_are_run(monkeypatch, source):
+    monkeypatch.setenv("REFGC_DEVICE", "cpu")
+    with pytest.raises(EngineError, match=f"There is no adapter '{source}'"):
+        parse_method(f"diffusion:lora={source}").method.check()
+    with pytest.raises(EngineError, match="There is no base '/no/where'"):
+        parse_method("diffusion:base=/no/where").method.check()
+    for there in ("diffusion:lora=somebody/adapter", "diffusion:base=klein", "diffusion"):
+        parse_method(there).method.check()
+
+
 def make(method: NamedMethod, item: Item, pictures: Pictures) -> np.ndarray:
     return np.asarray(method.method.open()(item, pictures).image.pixels)
 
@@ -267,6 +279,32 @@ def test_a_command_that_fails_is_told(item, pictures, tmp_path, script, part):
     (tmp_path / "run.py").write_text(script)
     with pytest.raises(InputError, match=part):
         make(parse_method(f"command:{sys.executable} {tmp_path / 'run.py'} {{output}}"), item, pictures)
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_started(item, pictures, tmp_path):
+    script = tmp_path / "hang.py"
+    script.write_text(
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "open(sys.argv[1], 'w').write(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    method = Command(f"{sys.executable} {script} {tmp_path / 'pid'} {{output}}", seconds=2)
+    with pytest.raises(InputError, match="took longer than 2 seconds"):
+        method.open()(item, pictures)
+    child = Path("/proc") / (tmp_path / "pid").read_text() / "stat"
+    # Ended, though nobody has asked for its status yet.
+    assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+
+
+def test_a_diffusion_result_depends_on_the_files_of_its_adapter(item, tmp_path):
+    for name in ADAPTER_FILES:
+        (tmp_path / name).write_text("{}")
+    method = parse_method(f"diffusion:lora={tmp_path}").method
+    before = method.identity(item)
+    assert before == parse_method(f"X=diffusion:lora={tmp_path}").method.identity(item)
+    (tmp_path / ADAPTER_FILES[1]).write_text("trained longer")
+    assert method.identity(item) != before
 
 
 def test_what_a_result_depends_on(item, tmp_path):
