@@ -234,6 +234,15 @@ def fitted(result: Image, size: Size) -> Image:
     return Image(bicubic(result.pixels, size))
 
 
+def results_called(folder: Path, name: str) -> list[Path]:
+    """The pictures of a folder that an item's id names, such as NAME.png, or NAME.JPG as cameras write it."""
+    suffixes = sorted({one for suffix in PICTURE_SUFFIXES for one in (suffix, suffix.upper())})
+    # Not by glob: an id may have marks that mean something there.
+    named = [path for suffix in suffixes if (path := folder / f"{name}{suffix}").is_file()]
+    # Where a file system takes both cases for one, the same file is found twice.
+    return list({(known.st_dev, known.st_ino): path for path in named for known in [path.stat()]}.values())
+
+
 def _checked(file: PictureFile, name: str) -> Path:
     try:
         content = file.path.read_bytes()

@@ -19,7 +19,7 @@ from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.dataset.external import SECONDS, ExternalProgram
 from refgc.engine import Engine, versions_of
 from refgc.errors import EngineError, InputError, quoted
-from refgc.evaluation.items import Item, Pictures, fitted
+from refgc.evaluation.items import Item, Pictures, fitted, results_called
 from refgc.hub import ADAPTER_FILES, PIPELINE_FILES, find_lora, on_disk
 from refgc.imaging.arrays import bicubic
 from refgc.imaging.decode import PICTURE_SUFFIXES
@@ -294,11 +294,7 @@ class ResultFolder:
         return _made(picture, pictures)
 
     def _find(self, item: Item) -> Path:
-        # Not by glob: an id may have marks that mean something there. Cameras write endings in capitals.
-        suffixes = sorted({one for suffix in PICTURE_SUFFIXES for one in (suffix, suffix.upper())})
-        named = [path for suffix in suffixes if (path := self.path / f"{item.id}{suffix}").is_file()]
-        # Where a file system takes both cases for one, the same file is found twice.
-        found = list({(known.st_dev, known.st_ino): path for path in named for known in [path.stat()]}.values())
+        found = results_called(self.path, item.id)
         if not found:
             raise InputError(f"The folder {quoted(str(self.path))} has no result called {item.id}.")
         if len(found) > 1:

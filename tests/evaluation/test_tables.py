@@ -91,7 +91,8 @@ def test_where_lower_is_better_the_lowest_is_what_others_are_tested_against():
     lower = metric(higher_is_better=False, regions=("whole",))
     table = make_table(comparison({"low": psnr(1, 2, 3, 4, 5), "high": psnr(2, 3, 4, 5, 7)}, metrics=(lower,)))
     assert table.columns[0].against == "low"
-    assert (table.rows[0].cells["psnr"].p, table.rows[1].cells["psnr"].p) == (None, pytest.approx(2 / 32))
+    assert table.rows[0].cells["psnr"].p is None
+    assert table.rows[1].cells["psnr"].p == pytest.approx(2 / 32)
 
 
 def test_a_line_of_csv_has_all_of_its_cell():
