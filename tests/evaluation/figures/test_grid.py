@@ -65,7 +65,7 @@ def test_in_a_narrow_grid_the_gain_is_whole_and_heads_are_smaller() -> None:
     def drawn(width: float, heads: tuple[str, ...]) -> dict[str, float]:
         with figure_style():
             figure = draw_grid(heads, [row], GridSettings(width=width))
-        return {text.get_text(): text.get_fontsize() for text in figure.texts}
+        return {text.get_text(): float(text.get_fontsize()) for text in figure.texts}
 
     wide = drawn(8.0, ("HRRI", "LRGI", "Enlargement"))
     assert {"worst PSNR: +0.12 dB over Lanczos", "Enlargement"} <= set(wide)
