@@ -109,14 +109,14 @@ class Server:
         started = time.perf_counter()
         ended = self.wait(self.start(prompt))
         seconds = time.perf_counter() - started
-        assert ended["status"]["status_str"] == "success", ended["status"]["messages"][-1]
+        check(ended["status"]["status_str"] == "success", ended["status"]["messages"][-1])
         outputs: dict[str, Any] = ended["outputs"]
         return outputs, round(seconds, 1)
 
     def failure(self, prompt: Prompt) -> str:
         """The sentence of a prompt that has to fail."""
         ended = self.wait(self.start(prompt))
-        assert ended["status"]["status_str"] == "error", ended["status"]
+        check(ended["status"]["status_str"] == "error", ended["status"])
         (error,) = (data for kind, data in ended["status"]["messages"] if kind == "execution_error")
         return str(error["exception_message"]).strip()
 
@@ -131,6 +131,17 @@ class Server:
     def events(self) -> list[dict[str, Any]]:
         """What ComfyUI has told its page so far."""
         return [json.loads(line) for line in self._events.read_text().splitlines()]
+
+
+def check(is_right: object, found: object) -> None:
+    """Ends the trial where something is not as it should be.
+
+    Args:
+        is_right: whether it is.
+        found: what was found instead, for the message.
+    """
+    if not is_right:
+        raise AssertionError(f"this is wrong: {found}")
 
 
 @contextmanager
@@ -237,7 +248,7 @@ def try_definitions(server: Server) -> dict[str, Any]:
     """The pack is loaded, and its workflows are offered with their pictures."""
     definitions = server.json("/object_info")
     ours = sorted(name for name in definitions if name.startswith("RefGC"))
-    assert ours == ["RefGCDipRefGCPreview", "RefGCLoadAdapter", "RefGCRefine"], ours
+    check(ours == ["RefGCDipRefGCPreview", "RefGCLoadAdapter", "RefGCRefine"], ours)
     offered = server.json("/workflow_templates")["refgc-sr2"]
     for name in offered:
         server.ask(f"/api/workflow_templates/refgc-sr2/{name}.json")
@@ -254,19 +265,20 @@ def try_refine(server: Server) -> dict[str, Any]:
     (comparison,) = server.pictures(outputs[number_of(prompt, "RefGCRefine")])
     report = json.loads(outputs[number_of(prompt, "PreviewAny")]["text"][0])
     own = refine(*INPUTS.values(), engine="correspondence", object_name="paperback book")
-    assert picture.shape == (1024, 1024, 3), picture.shape
-    assert report["placed"], report
-    assert report.keys() == own.report.model_dump().keys()
+    check(picture.shape == (1024, 1024, 3), picture.shape)
+    check(report["placed"], report)
+    check(report.keys() == own.report.model_dump().keys(), report)
     difference = np.abs(picture.astype(int) - own.image.pixels)
-    assert difference.max() <= 1, f"{difference.max()} levels from refgc.refine"
+    check(difference.max() <= 1, f"{difference.max()} levels from refgc.refine")
     truth, object_mask = open_image(EXAMPLE / "hrgt.jpg", name="truth"), EXAMPLE / "hrgt_mask.png"
     inside = open_mask(object_mask, size=truth.size, name="mask")
     before = fidelity(truth, own.stages["upscaled"], inside).psnr_inside
     after = fidelity(truth, Image(picture.copy()), inside).psnr_inside
-    assert after > before
+    check(after > before, (before, after))
     texts = [event["data"] for event in server.events() if event["type"] == "text"]
     bars = [event["data"]["value"] / event["data"]["max"] for event in server.events() if event["type"] == "progress"]
-    assert report["message"] in texts and len(bars) > 3 and bars == sorted(bars), (texts, bars)
+    check(report["message"] in texts, texts)
+    check(len(bars) > 3 and bars == sorted(bars), bars)
     return {
         "seconds": seconds,
         "size": list(picture.shape[1::-1]),
@@ -281,19 +293,18 @@ def try_refine(server: Server) -> dict[str, Any]:
 
 
 def try_batch(server: Server) -> dict[str, Any]:
-    """Two generated pictures and two references of one object: two results, each made from both photos."""
+    """Two generated pictures and two references of one object; the truth serves as the second photo."""
     prompt = workflow("refine", server)
     inputs = only(prompt, "RefGCRefine")
-    # A second view of the same book, and its generated picture a second time.
     prompt["100"] = {"class_type": "RepeatImageBatch", "inputs": {"image": inputs["generated"], "amount": 2}}
     prompt["101"] = {"class_type": "LoadImage", "inputs": {"image": "refgc_second.jpg"}}
     inputs |= {"generated": ["100", 0], "reference_2": ["101", 0], "scale": "2x"}
     outputs, seconds = server.run(prompt)
     pictures = server.pictures(outputs[number_of(prompt, "SaveImage")])
-    assert [picture.shape for picture in pictures] == [(512, 512, 3)] * 2
-    assert (pictures[0] == pictures[1]).all()
+    check([picture.shape for picture in pictures] == [(512, 512, 3)] * 2, len(pictures))
+    check((pictures[0] == pictures[1]).all(), "the same picture twice gives two results")
     reports = [json.loads(text) for text in outputs[number_of(prompt, "PreviewAny")]["text"]]
-    assert len(reports) == 2 and reports[0]["references_used"], reports
+    check(len(reports) == 2 and reports[0]["references_used"], reports)
     return {"seconds": seconds, "pictures": len(pictures), "references_used": reports[0]["references_used"]}
 
 
@@ -305,10 +316,11 @@ def try_generate(server: Server) -> dict[str, Any]:
     only(prompt, "KSampler")["steps"] = 2
     outputs, seconds = server.run(prompt)
     pictures = server.pictures(outputs[number_of(prompt, "SaveImage")])
-    assert [picture.shape for picture in pictures] == [(4 * SIDE, 4 * SIDE, 3)] * 2
+    check([picture.shape for picture in pictures] == [(4 * SIDE, 4 * SIDE, 3)] * 2, len(pictures))
     reports = [json.loads(text) for text in outputs[number_of(prompt, "PreviewAny")]["text"]]
-    assert not any(report["placed"] for report in reports)
-    assert (pictures[0] != pictures[1]).any() and min(float(picture.std()) for picture in pictures) > 2
+    check(not any(report["placed"] for report in reports), reports)
+    check((pictures[0] != pictures[1]).any(), "both pictures of the batch are the same")
+    check(min(float(picture.std()) for picture in pictures) > 2, "a picture of one colour")
     return {"seconds": seconds, "pictures": len(pictures), "message": reports[0]["message"]}
 
 
@@ -325,14 +337,14 @@ def try_adapter(server: Server) -> dict[str, Any]:
         outputs, seconds[name] = server.run(prompt)
         (drawn[name],) = server.pictures(outputs[number_of(prompt, "SaveImage")])
     change = float(np.abs(drawn["freqmole"].astype(int) - drawn["without"]).mean())
-    assert change > 1, change
-    assert (drawn["freqmole"] == drawn["plain lora"]).all()
+    check(change > 1, change)
+    check((drawn["freqmole"] == drawn["plain lora"]).all(), "both files of the adapter draw different pictures")
     refusal = server.failure(adapter_prompt(server, "larger/freqmole.safetensors", 1.0))
-    assert "match this model" in refusal and "\n" not in refusal, refusal
+    check("match this model" in refusal and "\n" not in refusal, refusal)
     checkpoint = adapter_prompt(server, "plain.safetensors", 1.0)
     only(checkpoint, "RefGCLoadAdapter")["model"] = [number_of(checkpoint, "CheckpointLoaderSimple"), 0]
     other = server.failure(checkpoint)
-    assert "no weight match" in other, other
+    check("match this model" in other, other)
     return {
         "seconds": seconds,
         "mean_change_in_levels": round(change, 2),
@@ -386,7 +398,7 @@ def try_preview(server: Server) -> dict[str, Any]:
     outputs, seconds = server.run(refining)
     report = json.loads(outputs["103"]["text"][0])
     (diptych,) = server.pictures(outputs["102"])
-    assert report["simulated"] and diptych.shape[1] == 2 * report["panel_size"][0], report
+    check(report["simulated"] and diptych.shape[1] == 2 * report["panel_size"][0], report)
     return {"seconds": seconds, "message": report["message"], "diptych_size": list(diptych.shape[1::-1])}
 
 
@@ -395,11 +407,11 @@ def try_errors(server: Server) -> dict[str, Any]:
     prompt = workflow("refine", server)
     only(prompt, "RefGCRefine")["generated"] = only(prompt, "RefGCRefine")["reference"]
     same = server.failure(prompt)
-    assert "are the same picture" in same and "\n" not in same, same
+    check("are the same picture" in same and "\n" not in same, same)
     prompt = workflow("refine", server)
     only(prompt, "RefGCRefine")["engine"] = "diffusion"
     no_model = server.failure(prompt)
-    assert no_model.endswith(".") and "\n" not in no_model, no_model
+    check(no_model.endswith(".") and "\n" not in no_model, no_model)
     return {"same_picture": same, "diffusion_without_its_packages": no_model}
 
 
@@ -411,14 +423,14 @@ def try_interrupt(server: Server) -> dict[str, Any]:
     number = server.start(prompt)
     deadline = time.monotonic() + 60
     while not any(event["type"] == "text" for event in server.events()[before:]):
-        assert time.monotonic() < deadline, "no progress in 60 seconds"
+        check(time.monotonic() < deadline, "no progress in 60 seconds")
         time.sleep(0.05)
     pressed = time.perf_counter()
     server.ask("/interrupt", {})
     ended = server.wait(number)
     seconds = time.perf_counter() - pressed
     kinds = [kind for kind, _ in ended["status"]["messages"]]
-    assert "execution_interrupted" in kinds, kinds
+    check("execution_interrupted" in kinds, kinds)
     return {"seconds_until_it_ended": round(seconds, 2)}
 
 

@@ -1,4 +1,4 @@
-"""Prints what ComfyUI tells its page through the WebSocket, a line of JSON for each event; a part of `benchmarks.comfyui`.
+"""Prints the events that ComfyUI sends to its page, one line of JSON each; a part of `benchmarks.comfyui`.
 
 usage: python comfyui_events.py ADDRESS CLIENT, run by ComfyUI's Python, which has aiohttp
 """

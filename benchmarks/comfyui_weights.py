@@ -8,8 +8,8 @@ as small as the loaders allow. Those read the depth of Stable Diffusion 3 and of
 of Stable Diffusion 3, which is 64 times its depth. The width of FLUX.1 is fixed, so that two blocks of it take 1.1 GB.
 
 - checkpoints/trial_sd3.safetensors: Stable Diffusion 3 of two blocks, with CLIP-L and a tiny autoencoder (TAESD).
-- diffusion_models/trial_flux.safetensors: FLUX.1 with one double-stream and one single-stream block. Its pooled text has
-  the width of Stable Diffusion 3's, so that the small text encoder of the checkpoint serves it, and T5-XXL is not needed.
+- diffusion_models/trial_flux.safetensors: FLUX.1 of one double-stream and one single-stream block. Its pooled text has
+  the width of Stable Diffusion 3's: so the small text encoder of the checkpoint serves it, and T5-XXL is not needed.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from typing import Any
 NOTES = ("Note", "MarkdownNote")
 # Types whose inputs have a widget; an input of another type has a socket only.
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+# Endings of values that name a file.
+FILES = (".safetensors", ".png", ".jpg")
 # Names of inputs that get a second widget, which changes their value after each run, where their definition is silent.
 SEEDS = ("seed", "noise_seed")
 
@@ -111,15 +113,11 @@ def is_widget(kind: Any) -> bool:
 
 def _check_value(value: Any, kind: Any, options: Mapping[str, Any], where: str) -> None:
     choices = kind if isinstance(kind, list) else options.get("options")
-    # What an input offers of files depends on the machine.
-    if choices and not options.get("image_upload") and not _are_files(choices) and value not in choices:
+    # Which files are offered depends on the machine.
+    if choices and not str(value).endswith(FILES) and value not in choices:
         raise ValueError(f"{value!r} is no choice of {where}")
     if kind in ("INT", "FLOAT") and not options.get("min", value) <= value <= options.get("max", value):
         raise ValueError(f"{value!r} is out of range for {where}")
-
-
-def _are_files(choices: list[Any]) -> bool:
-    return all(str(choice).endswith((".safetensors", ".png", ".jpg")) for choice in choices)
 
 
 def _check_link(kind: str, source: Node, output: int, definitions: Mapping[str, Any], wanted: str) -> None:

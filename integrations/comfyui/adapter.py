@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from refgc import EngineError, InputError, adapter_as_lora
+import refgc
+from refgc import EngineError, InputError
 
 from .host import host_module
 
@@ -61,7 +62,7 @@ class LoadAdapter:
         file = folders.get_full_path("loras", adapter)
         if file is None:
             raise InputError(f"There is no {adapter!r} in ComfyUI's folder models/loras; put the adapter there.")
-        lora = adapter_as_lora(file)
+        lora = refgc.adapter_as_lora(file)
         shapes = {name: tuple(weight.shape) for name, weight in model.model.state_dict().items()}
         check_fits(lora, lora_keys.model_lora_keys_unet(model.model, {}), shapes, adapter)
         if strength == 0:
@@ -87,7 +88,9 @@ def check_fits(
     layers = {tensor: _layer_of(tensor) for tensor in lora}
     strangers = [tensor for tensor, layer in layers.items() if layer not in targets]
     if strangers:
-        share = "no weight" if len(strangers) == len(lora) else f"only {len(lora) - len(strangers)} of {len(lora)} weights"
+        share = (
+            "no weight" if len(strangers) == len(lora) else f"only {len(lora) - len(strangers)} of {len(lora)} weights"
+        )
         raise InputError(
             f"Of the adapter {name!r} {share} match this model, which has no {strangers[0]!r}; load the model that the "
             "adapter was trained on, such as FLUX.1-Kontext."

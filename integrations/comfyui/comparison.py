@@ -48,7 +48,7 @@ def _write(picture: Image.Image, label: str) -> None:
     """Writes a label into the upper left corner, white on black."""
     font = ImageFont.load_default(max(10, picture.height // 28))
     draw = ImageDraw.Draw(picture)
-    left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
+    _, top, right, bottom = draw.textbbox((0, 0), label, font=font)
     pad = max(3, (bottom - top) // 3)
     draw.rectangle((0, 0, right + 2 * pad, bottom + 2 * pad), fill="black")
     draw.text((pad, pad), label, font=font, fill="white")

@@ -57,7 +57,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Shows a text under the node."""
         server = host_module("server")
-        instance = None if server is None else getattr(server.PromptServer, "instance", None)
+        instance: Any = None if server is None else getattr(server.PromptServer, "instance", None)
         if self._node is None or text == self._shown or not hasattr(instance, "send_progress_text"):
             return
         self._shown = text

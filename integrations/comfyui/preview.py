@@ -7,7 +7,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from refgc import InputError, PreviewResult, make_preview_request, preview
+import refgc
+from refgc import InputError
 
 from .host import Progress, check_stopped, free_models, show
 from .refine import LARGEST_SEED
@@ -65,7 +66,10 @@ class Preview:
                         "DipRefGC; auto takes diffusion where a GPU and its weights are here."
                     },
                 ),
-                "factor": (list(FACTORS), {"default": "4x", "tooltip": "Size of the scene over the generated picture."}),
+                "factor": (
+                    list(FACTORS),
+                    {"default": "4x", "tooltip": "Size of the scene over the generated picture."},
+                ),
                 **{
                     name: (
                         "FLOAT",
@@ -130,7 +134,7 @@ class Preview:
         results = []
         for number, (picture, mask) in enumerate(zip(scenes, scene_masks, strict=True)):
             with about_picture(number, len(scenes)):
-                request = make_preview_request(
+                request = refgc.make_preview_request(
                     references[0],
                     picture,
                     reference_mask=own_mask,
@@ -141,7 +145,7 @@ class Preview:
                     artifacts=artifacts,
                     factor=FACTORS[factor],
                 )
-                results.append(preview(request, generator=generator, progress=progress.of(number)))
+                results.append(refgc.preview(request, generator=generator, progress=progress.of(number)))
         progress.say(results[-1].report.message)
         return {
             "ui": show([Image.fromarray(result.diptych.pixels) for result in results]),
@@ -149,7 +153,7 @@ class Preview:
         }
 
 
-def _outputs(results: list[PreviewResult]) -> tuple[Any, ...]:
+def _outputs(results: list[refgc.PreviewResult]) -> tuple[Any, ...]:
     """The outputs in the order of `Preview.RETURN_NAMES`."""
     return (
         image_of([result.generated.pixels for result in results]),

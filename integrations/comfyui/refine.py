@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refgc import InputError, RefineResult, refine
+import refgc
+from refgc import InputError
 
 from .comparison import before_and_after
 from .host import Progress, check_stopped, free_models, show
@@ -70,7 +71,10 @@ class Refine:
                         "REFGC_BASE names; auto takes diffusion where a GPU, its memory and the weights are free."
                     },
                 ),
-                "object_name": ("STRING", {"default": "object", "tooltip": "The object in a few words, for diffusion."}),
+                "object_name": (
+                    "STRING",
+                    {"default": "object", "tooltip": "The object in a few words, for diffusion."},
+                ),
                 "seed": (
                     "INT",
                     {"default": 0, "min": 0, "max": LARGEST_SEED, "control_after_generate": False},
@@ -118,8 +122,8 @@ class Refine:
         masks = masks_of(reference_mask, "reference mask")
         if len(masks) > 1 and len(masks) != len(references):
             raise InputError(
-                f"There are {len(masks)} reference masks for {len(references)} pictures of the input reference; connect "
-                "one, for the first picture, or one for each."
+                f"There are {len(masks)} reference masks for {len(references)} pictures of the input reference; "
+                "connect one, for the first picture, or one for each."
             )
         for number, more in ((2, reference_2), (3, reference_3), (4, reference_4)):
             references += [] if more is None else pictures_of(more, f"reference {number}")
@@ -132,7 +136,7 @@ class Refine:
         for number, (picture, mask) in enumerate(zip(pictures, generated_masks, strict=True)):
             with about_picture(number, len(pictures)):
                 results.append(
-                    refine(
+                    refgc.refine(
                         references,
                         picture,
                         scale=SCALES[scale],
@@ -157,7 +161,7 @@ class Refine:
         }
 
 
-def refined_mask(result: RefineResult) -> Floats:
+def refined_mask(result: refgc.RefineResult) -> Floats:
     """Where detail came from the reference: (height, width) in [0, 1].
 
     The correspondence engine tells it of each pixel. The diffusion engine tells the box of the object: its mask is 1
@@ -178,15 +182,13 @@ def _differs(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.boo
     return np.asarray((one != other).any(axis=2))
 
 
-def _comparison(result: RefineResult) -> Any:
+def _comparison(result: refgc.RefineResult) -> Any:
     return before_and_after(result.stages["upscaled"].pixels, result.image.pixels, result.report.object_box)
 
 
-def _message(results: list[RefineResult]) -> str:
+def _message(results: list[refgc.RefineResult]) -> str:
     """One sentence on all results."""
     if len(results) == 1:
         return results[0].report.message
     placed = sum(result.report.placed for result in results)
     return f"The reference was placed in {placed} of {len(results)} pictures."
-
-

@@ -100,10 +100,7 @@ def image_of(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
 def mask_of(masks: Sequence[NDArray[Any]]) -> Tensor:
     """A MASK of arrays (height, width) of one size, floats in [0, 1] or uint8."""
     return torch.stack(
-        [
-            torch.from_numpy(mask.astype(np.float32) / np.float32(255 if mask.dtype == np.uint8 else 1))
-            for mask in masks
-        ]
+        [torch.from_numpy(mask.astype(np.float32) / np.float32(255 if mask.dtype == np.uint8 else 1)) for mask in masks]
     )
 
 

@@ -361,8 +361,8 @@ def _damaged(source: str, reason: Exception) -> str:
 
 def _other_rank(source: str, rank: int, config: FreqMoLEConfig) -> str:
     return (
-        f"The adapter {source!r} has rank {rank} where its {CONFIG_FILE} says {config.rank}; give weights and config of "
-        "the same adapter."
+        f"The adapter {source!r} has rank {rank} where its {CONFIG_FILE} says {config.rank}; give weights and config "
+        "of the same adapter."
     )
 
 
