@@ -54,6 +54,11 @@ class Progress:
 
         return advance
 
+    def end(self, picture: int) -> None:
+        """Fills the bar up to the end of a picture, since not every engine says when it ends."""
+        if self._bar is not None:
+            self._bar.update_absolute(STEPS * (picture + 1))
+
     def say(self, text: str) -> None:
         """Shows a text under the node."""
         server = host_module("server")

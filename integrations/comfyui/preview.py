@@ -146,6 +146,7 @@ class Preview:
                     factor=FACTORS[factor],
                 )
                 results.append(refgc.preview(request, generator=generator, progress=progress.of(number)))
+            progress.end(number)
         progress.say(results[-1].report.message)
         return {
             "ui": show([Image.fromarray(result.diptych.pixels) for result in results]),

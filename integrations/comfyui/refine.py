@@ -150,6 +150,7 @@ class Refine:
                         progress=progress.of(number),
                     )
                 )
+            progress.end(number)
         progress.say(_message(results))
         return {
             "ui": show([_comparison(result) for result in results]),

@@ -166,7 +166,9 @@ def test_every_workflow_has_its_picture_and_the_pictures_that_it_loads(workflow:
 def test_the_pack_asks_for_this_version_of_the_package_and_not_for_torch() -> None:
     project = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     requirements = [
-        line for line in (PACK / "requirements.txt").read_text(encoding="utf-8").splitlines() if line[:1] not in ("", "#")
+        line
+        for line in (PACK / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        if line[:1] not in ("", "#")
     ]
     assert project["version"] == refgc.__version__
     assert project["dependencies"] == requirements == [f"refgc-sr2>={refgc.__version__}"]
