@@ -85,6 +85,17 @@ class Image:
         """(width, height) in pixels."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
+    def with_transparency(self) -> NDArray[np.uint8]:
+        """The picture as a PNG holds it.
+
+        Returns:
+            uint8 RGB (height, width, 3) of an opaque picture; of another one RGBA (height, width, 4), the colours
+            without the white that `pixels` has behind them.
+        """
+        if self.alpha is None:
+            return self.pixels
+        return np.dstack([without_white(self.pixels, self.alpha.values), to_bytes(self.alpha.values)])
+
 
 def open_image(source: ImageSource | Image, *, name: str) -> Image:
     """Open a picture, upright, in sRGB, flattened over white.
