@@ -88,11 +88,10 @@ def check_fits(
     layers = {tensor: _layer_of(tensor) for tensor in lora}
     strangers = [tensor for tensor, layer in layers.items() if layer not in targets]
     if strangers:
-        share = (
-            "no weight" if len(strangers) == len(lora) else f"only {len(lora) - len(strangers)} of {len(lora)} weights"
-        )
+        matching = len(lora) - len(strangers)
+        share = f"only {matching} of {len(lora)} weights match" if matching else "no weight matches"
         raise InputError(
-            f"Of the adapter {name!r} {share} match this model, which has no {strangers[0]!r}; load the model that the "
+            f"Of the adapter {name!r} {share} this model, which has no {strangers[0]!r}; load the model that the "
             "adapter was trained on, such as FLUX.1-Kontext."
         )
     for tensor, layer in layers.items():

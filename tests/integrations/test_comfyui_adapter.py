@@ -108,7 +108,7 @@ def test_an_adapter_of_other_blocks_or_another_architecture_is_refused(lora: dic
     assert "only " in refusal(lora, double=1)
     assert "which has no 'transformer.transformer_blocks.1." in refusal(lora, double=1)
     renamed = {name.replace("transformer.", "lora_unet_"): tensor for name, tensor in lora.items()}
-    assert "no weight match this model" in refusal(renamed)
+    assert "no weight matches this model" in refusal(renamed)
 
 
 def test_an_adapter_of_another_width_is_refused(lora: dict[str, Tensor]) -> None:
