@@ -50,8 +50,7 @@ def serve(
         host=host,
         port=port,
     )
-    tell("Ray Serve is being started; this takes up to a minute.")
-    served = start(options)
+    served = start(options, starting=lambda: tell("Ray Serve is being started; this takes up to a minute."))
     end_by_signals(served.close)
     try:
         tell(f"{' and '.join(served.engines)}: {served.replicas}, at {served.address}; it ends on Ctrl-C.")

@@ -226,7 +226,7 @@ class ServeClient:
     def leave(self, engine: EngineName, ticket: str) -> None:
         """Gives a place up; where the state does not answer, it is given up when nobody has asked for long."""
         with suppress(EngineError):
-            self._ask(away_seconds=0.0, do="leave", engine=engine, ticket=ticket)
+            self._ask(patient=False, do="leave", engine=engine, ticket=ticket)
 
     def count(self, name: str, window: int) -> int:
         """Counts one more under a name, which is forgotten so many seconds after its first count; how many there are.
@@ -245,8 +245,8 @@ class ServeClient:
         answer = self._ask(do="counted", name=name)
         return int(answer["number"]), float(answer["ends"])
 
-    def _ask(self, *, away_seconds: float = AWAY_SECONDS, **asked: Any) -> Any:
-        until = time.monotonic() + away_seconds
+    def _ask(self, *, patient: bool = True, **asked: Any) -> Any:
+        until = time.monotonic() + (AWAY_SECONDS if patient else 0.0)
         while True:
             try:
                 answer = self._http.post("/state/", json=asked, timeout=STATE_SECONDS)

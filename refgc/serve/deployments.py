@@ -307,8 +307,9 @@ class Asked(BaseModel):
     window: int = Field(3600, ge=1)
 
 
-def engine(options: EngineOptions) -> Application:
+def engine(options: EngineOptions | dict[str, Any]) -> Application:
     """The application of one engine, for `serve.run` and for a deployment file; its route is "/" and its name."""
+    options = EngineOptions.model_validate(options)
     gpus = options.gpus_per_replica
     if gpus is None:
         gpus = 1.0 if options.engine == "diffusion" else 0.0
@@ -336,8 +337,9 @@ def engine(options: EngineOptions) -> Application:
     return deployment.bind(options.model_dump())
 
 
-def state(options: StateOptions) -> Application:
+def state(options: StateOptions | dict[str, Any]) -> Application:
     """The application of the common state, for `serve.run` and for a deployment file; its route is "/state"."""
+    options = StateOptions.model_validate(options)
     deployment = serve.deployment(
         StateServer,
         name="state",

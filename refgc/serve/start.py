@@ -70,11 +70,12 @@ class ServedEngines:
     close: Callable[[], None]
 
 
-def start(options: ServeOptions) -> ServedEngines:
+def start(options: ServeOptions, starting: Callable[[], None] = lambda: None) -> ServedEngines:
     """Starts the engines and the common state, and waits until they answer.
 
     Args:
         options: how many of what, and where.
+        starting: called when everything is checked that can be checked at once.
 
     Raises:
         InputError: an option cannot be used, or the port is taken.
@@ -101,6 +102,7 @@ def start(options: ServeOptions) -> ServedEngines:
     try:
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         deployed = [_engine_options(name, options, most, len(engines)) for name in engines]
+        starting()
         _start_proxy(options.host, options.port)
         from refgc.serve.deployments import StateOptions, engine, state
 

@@ -151,9 +151,7 @@ class Engine:
     def prepare(self, progress: Progress = no_progress) -> None:
         pass
 
-    def refine(
-        self, request: RefineRequest, progress: Progress = no_progress, viewer: Viewer | None = None
-    ) -> RefineResult:
+    def refine(self, _: RefineRequest, progress: Progress, __: Viewer | None = None) -> RefineResult:
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         ending = "stopped"
