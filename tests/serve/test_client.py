@@ -110,7 +110,7 @@ def test_where_nobody_answers_one_sentence_says_so(asked: RefineRequest) -> None
             ask()
         assert str(failure.value).startswith(f"Nobody answers at REFGC_SERVE, '{address}' (")
         assert str(failure.value).endswith("; start `refgc serve` there, or correct the address.")
-    with pytest.raises(EngineError, match="The queue at REFGC_SERVE, .* does not answer"):
+    with pytest.raises(EngineError, match=r"The queue at REFGC_SERVE, .* does not answer"):
         client.enter("correspondence", 1.0, 1)
     client.leave("correspondence", "ticket")
 
@@ -131,9 +131,9 @@ def test_something_else_at_the_address_is_told(answer: Response, sentence: str) 
 def test_an_engine_that_is_not_served_is_told(asked: RefineRequest) -> None:
     served = {"fingerprint": "", "slots": 2, "waiting": 0, "running": []}
     state = Replica(JSONResponse({"version": __version__, "engines": {"correspondence": served}}))
-    with hosted(state=state, diffusion=Replica(Response("", 404))) as address:
-        with pytest.raises(EngineError, match="diffusion is not served at .*; choose correspondence"):
-            ServeClient(address).refine("diffusion", asked)
+    told = pytest.raises(EngineError, match=r"diffusion is not served at .*; choose correspondence")
+    with hosted(state=state, diffusion=Replica(Response("", 404))) as address, told:
+        ServeClient(address).refine("diffusion", asked)
 
 
 # --- the replica ----------------------------------------------------------------------------------------------------

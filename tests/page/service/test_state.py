@@ -122,9 +122,9 @@ def test_runs_of_an_address_are_counted_over_all_pages(pages: list[SharedState])
         with limits.admit(f"visit {number}", "192.0.2.7") as count:
             count()
     for limits in (first, second):
-        with pytest.raises(BusyError, match=r"From your address 2 runs .* try again in 60 minutes"):
-            with limits.admit("visit 3", "192.0.2.7"):
-                pass
+        refused = limits.admit("visit 3", "192.0.2.7")
+        with pytest.raises(BusyError, match=r"From your address 2 runs .* try again in 60 minutes"), refused:
+            pass
         with limits.admit("visit 3", "192.0.2.8"):
             pass
 
@@ -168,7 +168,7 @@ def test_a_state_that_is_away_for_long_is_told(
     entry = queue.enter(4)
     monkeypatch.setattr(common[0], "server", None)
     events = run_in_turn(lambda *_: pytest.fail("its turn never came"), entry, run_seconds=30, wait_seconds=30)
-    with pytest.raises(EngineError, match="The queue at REFGC_SERVE, .* does not answer"):
+    with pytest.raises(EngineError, match=r"The queue at REFGC_SERVE, .* does not answer"):
         list(events)
 
 
@@ -272,5 +272,5 @@ def test_results_of_visits_are_deleted_by_age(tmp_path: Path, page: Callable[[st
 
 def test_a_shared_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(EngineError, match="REFGC_SHARED, .*; give a folder that all pages can write to"):
+    with pytest.raises(EngineError, match=r"REFGC_SHARED, .*; give a folder that all pages can write to"):
         open_state(Settings.model_validate({"shared": str(tmp_path / "file")}), None)
