@@ -47,8 +47,8 @@ MINUTE = 60.0
 
 # --- assumptions of the estimate, which are no measurements ---------------------------------------------------------
 TARGET = 1000
-# A picture with the diffusion engine on one GPU, in seconds. No GPU was at hand: these are the operations counted for 28
-# steps at 1024 x 1024 pixels (see `refgc.page.service.gpu`), at 0.4 of what an NVIDIA H200 is said to do.
+# A picture with the diffusion engine on one GPU, in seconds. No GPU was at hand: these are the operations counted for
+# 28 steps at 1024 x 1024 pixels (see `refgc.page.service.gpu`), at 0.4 of what an NVIDIA H200 is said to do.
 GPU_SECONDS = 21.0
 CORES_A_MACHINE, GPUS_A_MACHINE = 16, 8
 # Dollars an hour: a usual price of 16 dedicated cores, and of one H100 or H200, at clouds that rent them by the hour.

@@ -11,16 +11,14 @@ from refgc.cli.options import Debug, remember_debug
 from refgc.cli.streams import end_by_signals, tell
 
 LAST_PORT = 65_535
-# As `refgc.engine.EngineName`, whose module would make every help slow.
-ServedEngine = Literal["auto", "correspondence", "diffusion"]
+ServedEngine = Literal["auto", "correspondence", "diffusion", "both"]
 
 
 def serve(
     *,
     engine: Annotated[
-        list[ServedEngine] | None,
-        typer.Option(help="The engine to serve, or both, given twice; auto takes the best for this machine."),
-    ] = None,
+        ServedEngine, typer.Option(help="The engine to serve, or both; auto takes the best for this machine.")
+    ] = "auto",
     replicas: Annotated[int, typer.Option(min=1, help="Processes with an engine, at least; of each engine.")] = 1,
     max_replicas: Annotated[
         int | None, typer.Option(min=1, help="How many at most, started as work comes in; --replicas when not given.")
@@ -42,7 +40,7 @@ def serve(
     from refgc.serve.start import ServeOptions, start
 
     options = ServeOptions(
-        engines=tuple(engine or ("auto",)),
+        engines=("correspondence", "diffusion") if engine == "both" else (engine,),
         replicas=replicas,
         max_replicas=max_replicas,
         cpus_per_replica=cpus_per_replica,

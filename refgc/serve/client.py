@@ -28,7 +28,7 @@ CONNECT_SECONDS, SILENCE_SECONDS, SEND_SECONDS = 5.0, 30.0, 120.0
 # Questions to the common state are small.
 STATE_SECONDS = 15.0
 # How long the common state may be away, such as while Ray Serve starts it again on another machine. Chosen by hand.
-AWAY_SECONDS = 60.0
+AWAY_SECONDS = 30.0
 # A request whose replica ends is repeated so often, after so many seconds: until then the others know that it is gone.
 REPEATS, REPEAT_SECONDS = 1, 1.0
 MOST_CONNECTIONS = 1000

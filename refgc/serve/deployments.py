@@ -225,6 +225,9 @@ class StateServer:
         """
         slots = StateOptions.model_validate(options).slots
         self._turns = {engine: Turns(number) for engine, number in slots.items()}
+        # The first time takes seconds, since everything that is installed is listed.
+        for engine in slots:
+            engine_fingerprint(engine)
         self._counts = MemoryStorage()
         self._changed = asyncio.Condition()
 

@@ -113,8 +113,8 @@ def start(options: ServeOptions, starting: Callable[[], None] = lambda: None) ->
             serve.run(engine(one), name=application_of(one.engine), route_prefix=f"/{one.engine}")
         address = f"http://{'127.0.0.1' if options.host in EVERYWHERE else options.host}:{options.port}"
         _wait_until_up(address)
-    except RuntimeError as error:
-        # Ray Serve's own sentence is longer than a screen.
+    except (RuntimeError, ray.exceptions.RayError) as error:
+        # What Ray Serve says of a replica that does not start is longer than a screen.
         close()
         raise EngineError(
             NOT_STARTED.format(reason=_last_line(error), logs="/tmp/ray/session_latest/logs/serve")

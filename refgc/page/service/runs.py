@@ -494,7 +494,10 @@ class Service:
     def _fingerprint(self, engine: EngineName) -> str:
         if self.served is None:
             return engine_fingerprint(engine)
-        return self.served.engines()[engine].fingerprint
+        engines = self.served.engines()
+        if engine not in engines:
+            raise EngineError(NOT_SERVED.format(engine=engine, served=" or ".join(engines) or "another page"))
+        return engines[engine].fingerprint
 
     def _known_megapixels(self, file: Path, scale: int) -> float | None:
         """Of a picture enlarged so many times; None where it was not decoded before, as nothing is for an estimate."""
