@@ -61,7 +61,8 @@ class ServedEngines:
         address: for `REFGC_SERVE` on this machine; on others its name or number takes the place of 127.0.0.1.
         engines: by name.
         replicas: how many, in words.
-        close: ends it; a cluster that was there before stays. Does nothing the second time.
+        close: ends it; a cluster that was there before stays, with its other applications. The second time it does
+            nothing.
     """
 
     address: str
@@ -220,11 +221,12 @@ def _closing(*, is_ours: bool, applications: Sequence[str]) -> Callable[[], None
         closed.append(True)
         # What has ended by itself needs no ending.
         with suppress(Exception):
-            if is_ours:
+            for name in applications:
+                serve.delete(name)
+            # Other applications of the cluster go on.
+            if not serve.status().applications:
                 serve.shutdown()
-            else:
-                for name in applications:
-                    serve.delete(name)
+        # Ends a Ray that was started here, and leaves a cluster.
         if is_ours:
             ray.shutdown()
 

@@ -50,10 +50,9 @@ def test_the_deployment_file_of_the_documentation_is_one() -> None:
     built = {}
     for one in schema.applications:
         module, _, name = one.import_path.partition(":")
-        built[one.route_prefix] = deployed(getattr(importlib.import_module(module), name)(one.args))
-    assert {route: one.name for route, one in built.items()} == {
-        "/state": "state", "/correspondence": "correspondence", "/diffusion": "diffusion",
-    }  # fmt: skip
-    (slots,) = [one.args["slots"] for one in schema.applications if one.route_prefix == "/state"]
+        built[one.name] = deployed(getattr(importlib.import_module(module), name)(one.args))
+        assert one.route_prefix == f"/{built[one.name].name}"
+    assert list(built) == ["refgc-state", "refgc-correspondence", "refgc-diffusion"]
+    (slots,) = [one.args["slots"] for one in schema.applications if one.name == "refgc-state"]
     # Two for each replica, as `refgc serve` reckons.
-    assert slots == {name.strip("/"): one.max_queued_requests // 2 for name, one in built.items() if name != "/state"}
+    assert slots == {one.name: one.max_queued_requests // 2 for one in built.values() if one.name != "state"}
