@@ -167,7 +167,7 @@ def memory(client: ServeClient, replicas: list[psutil.Process]) -> list[dict[str
     """The most that a replica holds, at rest and for results of two sizes, in megabytes."""
 
     def held() -> float:
-        return max(one.memory_info().rss for one in replicas) / MEGABYTE
+        return max(float(one.memory_info().rss) for one in replicas) / MEGABYTE
 
     rows: list[dict[str, Any]] = [{"result_side": None, "megabytes": round(held())}]
     for side in (256, 1024):

@@ -324,7 +324,6 @@ def engine(options: EngineOptions | dict[str, Any]) -> Application:
         "runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, **options.environment}},
     }
     deployment = serve.deployment(
-        EngineReplica,
         name=options.engine,
         ray_actor_options=actor,
         # The engine takes all cores or the whole GPU of its replica, so that a second run would make both slower.
@@ -337,21 +336,20 @@ def engine(options: EngineOptions | dict[str, Any]) -> Application:
         graceful_shutdown_timeout_s=settings().run_seconds,
         **_size(options),
     )
-    return deployment.bind(options.model_dump())
+    return deployment(EngineReplica).bind(options.model_dump())
 
 
 def state(options: StateOptions | dict[str, Any]) -> Application:
     """The application of the common state, for `serve.run` and for a deployment file; its route is "/state"."""
     options = StateOptions.model_validate(options)
     deployment = serve.deployment(
-        StateServer,
         name="state",
         num_replicas=1,
         # It waits for others most of the time.
         ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": options.environment}},
         max_ongoing_requests=STATE_REQUESTS,
     )
-    return deployment.bind(options.model_dump())
+    return deployment(StateServer).bind(options.model_dump())
 
 
 def _size(options: EngineOptions) -> dict[str, Any]:

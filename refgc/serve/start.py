@@ -225,7 +225,7 @@ def _closing(*, is_ours: bool, applications: Sequence[str]) -> Callable[[], None
                 serve.delete(name)
             # Other applications of the cluster go on.
             if not serve.status().applications:
-                serve.shutdown()
+                serve.shutdown()  # type: ignore[no-untyped-call]
         # Ends a Ray that was started here, and leaves a cluster.
         if is_ours:
             ray.shutdown()

@@ -61,7 +61,7 @@ def pack(kind: str, values: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = 
     header = json.dumps({"kind": kind, "values": values, "arrays": described}).encode()
     yield len(header).to_bytes(LENGTH_BYTES, "big") + header
     for array in arrays:
-        view = memoryview(np.ascontiguousarray(array)).cast("B")
+        view = np.ascontiguousarray(array).data.cast("B")
         for begin in range(0, len(view), PIECE_BYTES):
             yield bytes(view[begin : begin + PIECE_BYTES])
 
@@ -162,7 +162,8 @@ class Writer:
         if id(image) in self._sent:
             return {"sent": self._sent[id(image)][0]}
         self._sent[id(image)] = len(self._sent), image
-        parts = {"pixels": image.pixels, "alpha": image.alpha and image.alpha.values, "deep": image.deep}
+        alpha = None if image.alpha is None else image.alpha.values
+        parts: dict[str, NDArray[Any] | None] = {"pixels": image.pixels, "alpha": alpha, "deep": image.deep}
         return {name: self.array(part) for name, part in parts.items() if part is not None}
 
     def array(self, array: NDArray[Any]) -> int:

@@ -223,7 +223,12 @@ def test_a_silent_engine_is_not_taken_for_a_dead_one(
 ) -> None:
     monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.5)
     silent = replica._engine
-    monkeypatch.setattr(silent, "refine", lambda *_: (time.sleep(1.5), make_result(make_report()))[1])
+
+    def refine(*_: object) -> RefineResult:
+        time.sleep(1.5)
+        return make_result(make_report())
+
+    monkeypatch.setattr(silent, "refine", refine)
     with hosted(correspondence=replica) as address:
         assert same(ServeClient(address).refine("correspondence", asked), make_result(make_report()))
 
@@ -244,7 +249,8 @@ def test_the_real_engine_gives_the_same_bytes_over_the_wire(synthetic_pair: Synt
     from refgc.serve.deployments import EngineReplica
 
     asked = make_request(synthetic_pair.reference, synthetic_pair.generated)
-    here, there = [], []
+    here: list[Any] = []
+    there: list[Any] = []
 
     def looking(seen: list[Any]) -> Viewer:
         return lambda stage, picture: seen.append((stage, picture))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -84,8 +85,7 @@ def assert_same(served: RefineResult, direct: RefineResult) -> None:
     assert same(served.image, direct.image)
     assert same(served.stages, direct.stages)
     assert same(served.trust, direct.trust)
-    without = {"seconds": {}}
-    assert served.report.model_copy(update=without) == direct.report.model_copy(update=without)
+    assert served.report.model_copy(update={"seconds": {}}) == direct.report.model_copy(update={"seconds": {}})
 
 
 def test_results_are_the_same_bytes_as_of_one_machine(
@@ -113,7 +113,7 @@ def test_a_killed_replica_loses_no_request(
     def refined(number: int) -> RefineResult:
         last = 1.0
 
-        def progress(_: str, fraction: float) -> None:
+        def progress(stage: str, fraction: float) -> None:
             nonlocal last
             with lock:
                 # A run that is repeated begins anew.
@@ -154,7 +154,7 @@ def test_fifty_visitors_of_two_pages_get_their_results_and_limits_hold(
             most["waiting"] = max(most["waiting"], engine.waiting)
             most["running"] = max(most["running"], len(engine.running))
 
-    settings = {
+    settings: dict[str, Any] = {
         "REFGC_SERVE": served.address,
         "REFGC_SHARED": tmp_path / "shared",
         "REFGC_MAX_WAITING": MAX_WAITING,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,10 +44,10 @@ def mask(height: int, width: int) -> Mask:
     return Mask(np.clip(RANDOM.random((height, width), np.float32) + 0.1, 0, 1))
 
 
-def same(first: object, second: object) -> bool:
+def same(first: Any, second: Any) -> bool:
     """Whether two pictures, masks, requests or results are the same to the last bit."""
     if isinstance(first, np.ndarray):
-        return isinstance(second, np.ndarray) and first.dtype == second.dtype and np.array_equal(first, second)
+        return first.dtype == second.dtype and np.array_equal(first, second)
     if isinstance(first, Image | Mask | RefineRequest | RefineResult):
         names = type(first).__slots__
         return type(first) is type(second) and all(same(getattr(first, n), getattr(second, n)) for n in names)
@@ -54,7 +55,7 @@ def same(first: object, second: object) -> bool:
         return list(first) == list(second) and all(same(first[name], second[name]) for name in first)
     if isinstance(first, tuple):
         return len(first) == len(second) and all(map(same, first, second))
-    return first == second
+    return bool(first == second)
 
 
 @pytest.fixture

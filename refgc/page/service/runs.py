@@ -278,8 +278,10 @@ class Service:
 
     def every_queue(self) -> dict[str, Queue]:
         """The queues in which runs of this page wait, by what is said of them."""
-        own = {} if self.served is None else {f"{name} (previews)": one for name, one in self.preview_queues.items()}
-        return {**self.queues, **own}
+        every: dict[str, Queue] = {str(name): one for name, one in self.queues.items()}
+        if self.served is not None:
+            every |= {f"{name} (previews)": one for name, one in self.preview_queues.items()}
+        return every
 
     def _queue(self, engine: EngineName) -> Queue:
         """Where refinements wait for an engine.

@@ -212,7 +212,7 @@ class ServedEntry(Entry):
                 self._served.place(self._ticket, self.size, 0.0)
 
 
-class ServedCounts(Storage):  # type: ignore[misc]
+class ServedCounts(Storage):
     """Counts of the common state, as the package `limits` asks for them."""
 
     STORAGE_SCHEME = None

@@ -20,7 +20,7 @@ from refgc.page.refine.visits import KeptResults, sweep_histories
 from refgc.page.service import state as state_module
 from refgc.page.service.limits import BusyError, RunLimits
 from refgc.page.service.queue import Entry as QueueEntry
-from refgc.page.service.queue import run_in_turn
+from refgc.page.service.queue import Finished, run_in_turn
 from refgc.page.service.runs import RefineJob, Service
 from refgc.page.service.state import ServedQueue, SharedState, open_state
 from refgc.serve import client as client_module
@@ -167,7 +167,11 @@ def test_a_state_that_is_away_for_long_is_told(
     (queue, _) = queues_of(pages)
     entry = queue.enter(4)
     monkeypatch.setattr(common[0], "server", None)
-    events = run_in_turn(lambda *_: pytest.fail("its turn never came"), entry, run_seconds=30, wait_seconds=30)
+
+    def work(*_: object) -> Finished[str]:
+        return pytest.fail("its turn never came")
+
+    events = run_in_turn(work, entry, run_seconds=30, wait_seconds=30)
     with pytest.raises(EngineError, match=r"The queue at REFGC_SERVE, .* does not answer"):
         list(events)
 
@@ -235,6 +239,8 @@ def test_a_browser_finds_its_results_at_another_page(tmp_path: Path, page: Calla
     assert isinstance(found.entries[0].shown, ShownResult)
     for here, there in zip(found.entries, made.entries, strict=True):
         assert here.is_there
+        assert isinstance(here.shown, ShownResult)
+        assert isinstance(there.shown, ShownResult)
         assert here.shown.download.is_relative_to(other)
         assert here.shown.download.read_bytes() == there.shown.download.read_bytes()
         assert here.submission.reference.marks == there.submission.reference.marks
