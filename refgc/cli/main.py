@@ -18,6 +18,7 @@ from refgc.cli.options import BAD_INPUT, FAILED, Command, Debug, Group, remember
 from refgc.cli.page import page
 from refgc.cli.preview import preview
 from refgc.cli.refine import refine, report_schema
+from refgc.cli.serve import serve
 from refgc.cli.setup import setup
 from refgc.cli.streams import StoppedError, complain, finish, open_streams, stopped_by_signals
 from refgc.cli.study import study
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (refine, watch, preview, page, setup, doctor, evaluate, report_schema):
+for command in (refine, watch, preview, page, serve, setup, doctor, evaluate, report_schema):
     app.command(cls=Command)(command)
 app.add_typer(dataset)
 app.add_typer(figures)

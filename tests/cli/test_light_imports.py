@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.command import assert_one_sentence, run_refgc
 
-HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
+HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate", "ray")
 
 
 @pytest.fixture
