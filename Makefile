@@ -12,7 +12,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 DIFFUSION := diffusion,quantization
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep '^GPU')
 APP := $(VENV)/installed-demo$(if $(GPU),$(comma)$(DIFFUSION))
-TEST := $(VENV)/installed-demo,mcp,$(DIFFUSION),dataset,training,evaluation,ray,test
+TEST := $(VENV)/installed-demo,mcp,layers,$(DIFFUSION),dataset,training,evaluation,ray,test
 
 # How pytest spreads the tests over the processor cores. One after the other: make test PARALLEL=
 PARALLEL := -n 2 --dist loadfile

@@ -102,14 +102,25 @@ def problem_with(content: bytes, report: dict[str, Any], number: int, pictures: 
     return None
 
 
-def visit(address: str, numbers: list[int], pictures: NDArray[np.float32], tally: Tally, ends_at: float) -> None:
-    """One visitor's requests, the first once more at the end."""
+def visit(
+    address: str, numbers: list[int], pictures: NDArray[np.float32], tally: Tally, ends_at: float, **options: Any
+) -> None:
+    """One visitor's requests, the first once more at the end.
+
+    Args:
+        address: of the page.
+        numbers: of the visitor's pictures.
+        pictures: all of them.
+        tally: counts what happens.
+        ends_at: when it is given up, by `time.monotonic`.
+        options: of the endpoint.
+    """
     patience = random.Random(numbers[0])
     visitor = Visitor(address)
     first: bytes | None = None
     for number in [*numbers, numbers[0]]:
         began = time.monotonic()
-        report = _persistently(visitor, number, patience, tally, ends_at)
+        report = _persistently(visitor, number, patience, tally, ends_at, options)
         if report is None:
             continue
         content = visitor.download(report["url"])
@@ -126,14 +137,14 @@ def visit(address: str, numbers: list[int], pictures: NDArray[np.float32], tally
 
 
 def _persistently(
-    visitor: Visitor, number: int, patience: random.Random, tally: Tally, ends_at: float
+    visitor: Visitor, number: int, patience: random.Random, tally: Tally, ends_at: float, options: dict[str, Any]
 ) -> dict[str, Any] | None:
     """The report, however often the page is busy; None where it never came."""
     while time.monotonic() < ends_at:
         try:
             reference = visitor.upload("reference.png", encoded(reference_of(number)))
             generated = visitor.upload("generated.png", encoded(picture_of(number)))
-            return visitor.refine(reference, generated, scale=SCALE)
+            return visitor.refine(reference, generated, scale=SCALE, **options)
         except RefusedError as error:
             if str(error) != BUSY:
                 tally.note(f"picture {number} was refused: {error}")

@@ -6,8 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from refgc.diptych.preview import PreviewResult, make_preview_request, preview
     from refgc.engine import RefineResult, Report
     from refgc.errors import EngineError, InputError
+    from refgc.model.weights import adapter_as_lora
     from refgc.refinement import refine
     from refgc.request import RefineRequest, make_request
 
@@ -16,11 +18,15 @@ __version__ = "0.1.0"
 __all__ = [
     "EngineError",
     "InputError",
+    "PreviewResult",
     "RefineRequest",
     "RefineResult",
     "Report",
     "__version__",
+    "adapter_as_lora",
+    "make_preview_request",
     "make_request",
+    "preview",
     "refine",
 ]
 
@@ -28,10 +34,14 @@ __all__ = [
 _HOMES = {
     "EngineError": "refgc.errors",
     "InputError": "refgc.errors",
+    "PreviewResult": "refgc.diptych.preview",
     "RefineRequest": "refgc.request",
     "RefineResult": "refgc.engine",
     "Report": "refgc.engine",
+    "adapter_as_lora": "refgc.model.weights",
+    "make_preview_request": "refgc.diptych.preview",
     "make_request": "refgc.request",
+    "preview": "refgc.diptych.preview",
     "refine": "refgc.refinement",
 }
 

@@ -14,6 +14,7 @@ from refgc.errors import InputError, quoted, sentence_about
 from refgc.imaging.encode import FileOptions, check_file_options, format_of
 from refgc.imaging.files import real_path
 from refgc.imaging.image import DEFAULT_OPTIONS
+from refgc.outputs.layer_files import LayersFormat, check_layers
 from refgc.outputs.result import Destination, check_destination, check_folder, result_line, write_result
 from refgc.pairs import Entry, Pair
 from refgc.request import RefineRequest, Surroundings, check_options, checked_surroundings, make_request
@@ -32,11 +33,15 @@ class Folders:
         images: the folder of the refined pictures.
         reports: the folder of the reports, one NAME.json a picture, or None.
         stages: the folder of the stage folders, one NAME a picture, or None.
+        layers: the folder of the files of layers, one NAME.ora or NAME.psd a picture, or None.
+        layers_format: which of the two.
     """
 
     images: Path
     reports: Path | None = None
     stages: Path | None = None
+    layers: Path | None = None
+    layers_format: LayersFormat = "ora"
 
     def destination(self, pair: Pair) -> Destination:
         """The places of one pair's result."""
@@ -48,6 +53,7 @@ class Folders:
             image=image,
             report=None if self.reports is None else self.reports / name.with_name(f"{name.name}.json"),
             stages=None if self.stages is None else self.stages / name,
+            layers=None if self.layers is None else self.layers / name.with_name(f"{name.name}.{self.layers_format}"),
         )
 
 
@@ -167,12 +173,10 @@ def check_outputs(entries: Iterable[Entry], folders: Folders, *, allow_outside: 
         The same entries, in which a pair whose result may not go where it says has become an error.
 
     Raises:
-        InputError: a folder that may not be written, two pairs with the same output, report or stages, or an output
-            that is an input of any pair.
+        InputError: a folder that may not be written, two pairs with the same output, report, stages or layers, an
+            output that is an input of any pair, or layers in a format that needs a missing package.
     """
-    for folder, called in ((folders.images, "output"), (folders.reports, "report"), (folders.stages, "stages")):
-        if folder is not None:
-            check_folder(folder, f"{called} folder", make_folders=True)
+    check_folders(folders)
     checked: list[Entry] = []
     owners: dict[Path, str] = {}
     used: list[tuple[Path, Path, str]] = []
@@ -202,6 +206,20 @@ def check_outputs(entries: Iterable[Entry], folders: Folders, *, allow_outside: 
     return checked
 
 
+def check_folders(folders: Folders) -> None:
+    """Refuses folders that could not be written to; leaves nothing behind.
+
+    Raises:
+        InputError: one of them may not be written, or the layers are in a format that needs a missing package.
+    """
+    named = (("output", folders.images), ("report", folders.reports), ("stages", folders.stages))
+    for called, folder in (*named, ("layers", folders.layers)):
+        if folder is not None:
+            check_folder(folder, f"{called} folder", make_folders=True)
+    if folders.layers is not None:
+        check_layers(folders.layers / f"name.{folders.layers_format}")
+
+
 def _places(pair: Pair, folders: Folders, *, allow_outside: bool) -> list[Path]:
     """Where the files of a pair's result really go."""
     destination = folders.destination(pair)
@@ -211,7 +229,8 @@ def _places(pair: Pair, folders: Folders, *, allow_outside: bool) -> list[Path]:
             f"The output {quoted(str(pair.output_name))} leads out of the output folder; give a name inside of it, or "
             "add --allow-outside."
         )
-    return [image, *(real_path(place) for place in (destination.report, destination.stages) if place is not None)]
+    others = destination.report, destination.stages, destination.layers
+    return [image, *(real_path(place) for place in others if place is not None)]
 
 
 @dataclass(frozen=True, slots=True)

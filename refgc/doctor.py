@@ -77,7 +77,7 @@ class EngineState(BaseModel):
 class PartState(BaseModel):
     """Whether an optional part can run here, and what is used without it."""
 
-    name: Literal["learned matching", "surroundings", "diptych generator", "SAM"]
+    name: Literal["learned matching", "surroundings", "diptych generator", "SAM", "metrics"]
     ready: bool
     missing: list[str] = Field(description="one sentence for each thing that is missing")
     without: str = Field(description="what takes its place where it is not ready")
@@ -136,7 +136,13 @@ def examine() -> Examination:
         weights=[*engine, *diptych, sam],
         bases=_base_states(gpus),
         engines=[_correspondence_state(libraries), _diffusion_state(gpus, engine)],
-        parts=[_learned_matching_state(), _surroundings_state(), _diptych_state(diptych), _sam_state()],
+        parts=[
+            _learned_matching_state(),
+            _surroundings_state(),
+            _diptych_state(diptych),
+            _sam_state(),
+            _metrics_state(),
+        ],
     )
 
 
@@ -233,6 +239,21 @@ def _sam_state() -> PartState:
 
     missing = [sentence for sentence in (obstacle(),) if sentence]
     return PartState(name="SAM", ready=not missing, missing=missing, without="masks are found without weights")
+
+
+def _metrics_state() -> PartState:
+    from refgc.metrics.registry import select
+
+    try:
+        missing = list(select().missing)
+    except RefGCError as error:
+        missing = [str(error)]
+    return PartState(
+        name="metrics",
+        ready=not missing,
+        missing=missing,
+        without="`refgc evaluate` leaves the columns out whose packages or weights are missing",
+    )
 
 
 def _absences(weights: list[Weights]) -> list[str]:

@@ -411,7 +411,7 @@ class _RayPool:
         self._started: list[Any] = []
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
-            _connect()
+            connect_to_ray()
         there: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         cores, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
         most = min(cores, gpus // gpus_per_worker) if gpus_per_worker else cores
@@ -421,7 +421,7 @@ class _RayPool:
                 raise _too_few_gpus(workers or 1, gpus_per_worker, gpus)
             raise EngineError(f"{workers or 1} workers need a core each, and Ray has {cores}; start fewer workers.")
         self.size = workers or most
-        variables = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+        variables = variables_for_workers()
         # Ray repeats nothing by itself: see the head of this file.
         self._actor = ray.remote(_Served).options(
             num_cpus=1,
@@ -458,8 +458,13 @@ def _build_in(folder: Path, build: Callable[[], Work[Any, Any]]) -> Work[Any, An
     return build()
 
 
-def _connect() -> None:
-    """Connects to the cluster, or starts one of this machine.
+def variables_for_workers() -> dict[str, str]:
+    """The settings of RefGC in the environment, which workers on other machines need as well."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+
+
+def connect_to_ray() -> None:
+    """Connects to the cluster that RAY_ADDRESS names or that runs here, or else starts one of this machine.
 
     Raises:
         EngineError: the cluster is not reached.

@@ -77,6 +77,18 @@ class Settings(BaseSettings):
         None, description="LoRA of the two ControlNets, in the folders `inpainting` and `canny`"
     )
 
+    serve: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s\"'<>?#]{1,300}$",
+        description="where `refgc serve` listens, whose engines the page then uses in the place of its own machine's",
+        json_schema_extra={"allowed": "an address such as http://10.0.0.5:8000"},
+    )
+    shared: str | None = Field(
+        None,
+        description="a folder that all pages see, on a network file system: for cached results, and for those of each "
+        "browser",
+        json_schema_extra={"allowed": "a folder"},
+    )
     repository: str | None = Field(
         None,
         pattern=r"^https?://[^\s\"'<>]{1,300}$",

@@ -22,6 +22,7 @@ from refgc.diptych import sources
 from refgc.diptych.sources import obstacle as diptych_obstacle
 from refgc.doctor import EngineState, Examination, PartState, examine, may_choose_diffusion
 from refgc.machine import NO_CUDA, NO_GPU
+from refgc.metrics.registry import Selection
 from refgc.wheels import LEARNED_MATCHING, LIGHTERGLUE, SURROUNDINGS
 from tests.support.command import run_refgc
 from tests.support.ncnn_files import write_weights
@@ -189,6 +190,19 @@ def test_weights_in_the_hub_cache_are_present(tmp_path: Path) -> None:
 
 def part_of(examination: Examination, name: str) -> PartState:
     return next(part for part in examination.parts if part.name == name)
+
+
+def test_metrics_are_ready_where_their_networks_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
+    state = part_of(examine(), "metrics")
+    assert not state.ready
+    (lpips,) = [sentence for sentence in state.missing if sentence.startswith("LPIPS needs ")]
+    assert "`refgc setup --metrics`" in lpips
+    for name in ("alexnet-owt-7be5be79.pth", "lpips-alex.pth"):
+        (tmp_path / name).touch()
+    assert not [sentence for sentence in part_of(examine(), "metrics").missing if sentence.startswith("LPIPS")]
+    monkeypatch.setattr("refgc.metrics.registry.select", lambda: Selection((), ()))
+    assert part_of(examine(), "metrics").ready
 
 
 def test_the_diptych_generator_is_ready_where_its_parts_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             {"dataset"},
             {"training"},
             {"refinement", "doctor"},
-            {"outputs", "batch", "pairs", "terminal", "serve"},
+            {"outputs", "batch", "pairs", "watch", "terminal", "serve"},
             {"evaluation"},
             {"webui"},
             {"review", "study", "page"},
@@ -143,3 +143,41 @@ def test_a_circle_is_seen_though_one_of_its_imports_is_lazy(tmp_path):
     (tmp_path / "hub.py").write_text("from refgc.request import name")
     (tmp_path / "request.py").write_text("def late():\n    from refgc import hub")
     assert set(circle_in(graph_of(tmp_path))) == {"refgc.hub", "refgc.request"}
+
+
+def private_names(source: str) -> list[str]:
+    """What a source takes from the package beside its public names, wherever in it the import stands."""
+    found: list[str] = []
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                found += [alias.name for alias in node.names if alias.name.startswith("refgc.")]
+            case ast.ImportFrom(module=str(module), level=0) if module.partition(".")[0] == "refgc":
+                taken = [alias.name for alias in node.names]
+                found += [f"{module}.{name}" for name in taken if module != "refgc" or name not in refgc.__all__]
+            case ast.Attribute(value=ast.Name(id="refgc"), attr=name) if name not in refgc.__all__:
+                found.append(f"refgc.{name}")
+    return found
+
+
+def test_integrations_use_public_names_only():
+    files = sorted((PACKAGE.parent / "integrations").rglob("*.py"))
+    assert files
+    assert {file.name: private_names(file.read_text(encoding="utf-8")) for file in files} == {
+        file.name: [] for file in files
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from refgc.imaging.image import open_image",
+        "def late():\n    import refgc.settings",
+        "from refgc import settings",
+        "import refgc\nrefgc.settings.settings()",
+    ],
+)
+def test_a_private_name_is_seen_wherever_it_stands(line):
+    assert private_names(line)
+    assert private_names("import refgc\nfrom refgc import refine\nrefgc.preview()") == []

@@ -53,7 +53,7 @@ def evaluate(
     ] = None,
     clip: Annotated[str | None, typer.Option(help="The CLIP of CLIP-I, a folder or Hub repository.")] = None,
     dino: Annotated[str | None, typer.Option(help="The DINO, a folder or Hub repository.")] = None,
-    lpips_net: Annotated[str | None, typer.Option(help="The network of LPIPS: alex, vgg or squeeze.")] = None,
+    lpips_net: Annotated[str | None, typer.Option(help="The network of LPIPS: alex or vgg.")] = None,
     split: Annotated[SplitName, typer.Option(help="Of a dataset, which split.")] = "test",
     task: Annotated[TaskName | None, typer.Option(help="Only LRGIs whose generator was used so.")] = None,
     unreviewed: Annotated[

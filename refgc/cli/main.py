@@ -18,10 +18,12 @@ from refgc.cli.options import BAD_INPUT, FAILED, Command, Debug, Group, remember
 from refgc.cli.page import page
 from refgc.cli.preview import preview
 from refgc.cli.refine import refine, report_schema
+from refgc.cli.serve import serve
 from refgc.cli.setup import setup
 from refgc.cli.streams import StoppedError, complain, finish, open_streams, stopped_by_signals
 from refgc.cli.study import study
 from refgc.cli.train import train
+from refgc.cli.watch import watch
 from refgc.errors import InputError, one_line, sentence_about
 
 app = typer.Typer(
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (refine, preview, page, setup, doctor, evaluate, report_schema):
+for command in (refine, watch, preview, page, serve, setup, doctor, evaluate, report_schema):
     app.command(cls=Command)(command)
 app.add_typer(dataset)
 app.add_typer(figures)

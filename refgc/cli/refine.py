@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from refgc.cli.options import BAD_INPUT, Debug, RunnerChoice, remember_debug
-from refgc.cli.streams import check_stopped, native_messages_off, stoppable, tell
+from refgc.cli.pipes import check_one_stream, picture_from_stdin, picture_to_stdout
+from refgc.cli.refine_options import (
+    Bits,
+    EngineChoice,
+    EngineName,
+    FormatChoice,
+    LayersChoice,
+    ObjectName,
+    Profile,
+    Quality,
+    Quiet,
+    ReferenceMask,
+    Scale,
+    Seed,
+    Speed,
+    Strength,
+    SurroundingsName,
+    is_stream,
+    path_or_stream,
+)
+from refgc.cli.streams import check_stopped, complain, native_messages_off, stoppable, tell
 from refgc.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,79 +39,74 @@ if TYPE_CHECKING:
     from refgc.outputs.result import Destination
     from refgc.pairs import Pair
 
-EngineChoice = Literal["auto", "correspondence", "diffusion"]
-SurroundingsChoice = Literal["plain", "fast", "best"]
-ProfileChoice = Literal["srgb", "display-p3"]
-
 
 def refine(
     *,
     reference: Annotated[
         list[Path] | None,
         typer.Option(
-            help="The sharp photo of the object (HRRI); up to four times, for more photos of the same object."
+            parser=path_or_stream,
+            metavar="<path>",
+            help="The sharp photo of the object (HRRI); up to four times, for more photos of the same object. One of "
+            "the pictures may be -, standard input.",
         ),
     ] = None,
-    generated: Annotated[Path | None, typer.Option(help="The generated picture to refine (LRGI).")] = None,
+    generated: Annotated[
+        Path | None,
+        typer.Option(parser=path_or_stream, metavar="<path>", help="The generated picture to refine (LRGI)."),
+    ] = None,
     output: Annotated[
         Path,
-        typer.Option(help="The refined picture (.png, .jpg, .webp), replaced if it exists; with --pairs a folder."),
+        typer.Option(
+            parser=path_or_stream,
+            metavar="<path>",
+            help="The refined picture (.png, .jpg, .webp), replaced if it exists; - for standard output; with --pairs "
+            "a folder.",
+        ),
     ],
+    file_format: Annotated[
+        FormatChoice | None,
+        typer.Option("--format", help="With --output -: the format of the picture; png when not given."),
+    ] = None,
     pairs: Annotated[
         Path | None,
         typer.Option(
             help="Many pairs instead of one: a .csv or .jsonl list, or a folder. docs/command.md has the layouts."
         ),
     ] = None,
-    scale: Annotated[int, typer.Option(help="Output size over generated size: 1, 2 or 4.")] = 4,
-    engine: Annotated[
-        EngineChoice,
-        typer.Option(
-            help="correspondence needs no weights; diffusion takes the base that REFGC_BASE names, such as klein or "
-            "kontext; auto takes the best that `refgc doctor` finds ready."
-        ),
-    ] = "auto",
-    reference_mask: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="The object in the first reference, white on black; found when not given. Or once for each reference."
-        ),
-    ] = None,
+    scale: Scale = 4,
+    engine: EngineName = "auto",
+    reference_mask: ReferenceMask = None,
     generated_mask: Annotated[
-        Path | None, typer.Option(help="The object in the generated picture; found when not given.")
-    ] = None,
-    object_name: Annotated[str, typer.Option("--object", help="The object in words.")] = "object",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    strength: Annotated[
-        float, typer.Option(help="How much of the reference to bring in, from 0 (plain enlargement) to 1.")
-    ] = 1.0,
-    surroundings: Annotated[
-        SurroundingsChoice,
+        Path | None,
         typer.Option(
-            help="How what lies around the object is enlarged: plain, or drawn by a network that "
-            "`refgc setup --surroundings` gets, fast or best. docs/surroundings.md says what they gain."
+            parser=path_or_stream, metavar="<path>", help="The object in the generated picture; found when not given."
         ),
-    ] = "plain",
-    profile: Annotated[
-        ProfileChoice, typer.Option(help="Colour space of the refined picture's file; its profile is embedded.")
-    ] = "srgb",
-    quality: Annotated[
-        int | None, typer.Option(help="Of a JPEG or WebP, from 1 to 100; 95 when not given.", show_default=False)
     ] = None,
-    bits: Annotated[int, typer.Option(help="Bits of each channel: 8, or 16 in a PNG.")] = 8,
+    object_name: ObjectName = "object",
+    seed: Seed = 0,
+    strength: Strength = 1.0,
+    surroundings: SurroundingsName = "plain",
+    profile: Profile = "srgb",
+    quality: Quality = None,
+    bits: Bits = 8,
     report: Annotated[
         Path | None, typer.Option(help="Write what happened as JSON to this file; with --pairs a folder.")
     ] = None,
     stages: Annotated[
         Path | None, typer.Option(help="Write the pictures that explain the result into this folder.")
     ] = None,
-    speed: Annotated[
-        str | None,
+    layers: Annotated[
+        Path | None,
         typer.Option(
-            help="How the diffusion engine is made faster, such as compile,step-cache=0.1; also REFGC_SPEED. "
-            "docs/diffusion.md lists them."
+            help="Write the result as layers to paint on: .ora for Krita, .psd for Photoshop and GIMP too; with "
+            "--pairs a folder."
         ),
     ] = None,
+    layers_format: Annotated[
+        LayersChoice, typer.Option(help="With --pairs and --layers: the format of the files of layers.")
+    ] = "ora",
+    speed: Speed = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="With --pairs: refine again what is already finished.")
     ] = False,
@@ -110,7 +126,7 @@ def refine(
         int | None,
         typer.Option(help="With --pairs: GPUs of each worker; 1 for diffusion and else 0 when not given."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Refine one generated picture with its reference, or every pair of a list or folder with --pairs."""
@@ -131,6 +147,9 @@ def refine(
         "--reference-mask": reference_mask,
         "--generated-mask": generated_mask,
     }
+    to_stdout = is_stream(output)
+    if file_format is not None and not to_stdout:
+        raise InputError("--format is for --output -; the suffix of a file names its format.")
     given = [option for option, paths in of_one_pair.items() if paths]
     of_many_pairs = {
         "--overwrite": overwrite,
@@ -138,6 +157,7 @@ def refine(
         "--runner": runner != "local",
         "--workers": workers is not None,
         "--gpus-per-worker": gpus_per_worker is not None,
+        "--layers-format": layers_format != "ora",
     }
     if pairs is None:
         unused = [option for option, is_given in of_many_pairs.items() if is_given]
@@ -145,12 +165,38 @@ def refine(
             raise InputError(f"{unused[0]} is for a list of pairs; leave it out, or give the list with --pairs.")
         if not reference or generated is None:
             raise InputError("Give --reference and --generated for one picture, or --pairs for many.")
-        pair = Pair.of(reference, generated, reference_mask or [], generated_mask)
-        _refine_one(pair, Destination(output, report, stages), defaults, engine, speed, quiet)
+        check_one_stream(of_one_pair)
+        with ExitStack() as streams:
+            if to_stdout:
+                check_file_options(file, f"standard output.{file_format or 'png'}")
+                output = streams.enter_context(picture_to_stdout(file_format or "png"))
+
+            def opened(path: Path) -> Path:
+                return streams.enter_context(picture_from_stdin()) if is_stream(path) else path
+
+            pair = Pair.of(
+                [opened(path) for path in reference],
+                opened(generated),
+                [opened(path) for path in reference_mask or []],
+                generated_mask and opened(generated_mask),
+            )
+            line = _refine_one(
+                pair,
+                Destination(output, report, stages, layers),
+                defaults,
+                engine,
+                speed,
+                quiet,
+                called="standard output" if to_stdout else "",
+            )
+        if not quiet:
+            (complain if to_stdout else tell)(line)
     else:
+        if to_stdout:
+            raise InputError("Only one picture can go through standard output; with --pairs give a folder as --output.")
         if given:
             raise InputError(f"With --pairs the list names the pictures; leave {given[0]} out.")
-        folders = Folders(output, report, stages)
+        folders = Folders(output, report, stages, layers, layers_format)
         how = _Workers(engine, speed, runner, workers, gpus_per_worker)
         _refine_many(pairs, folders, defaults, how, overwrite, allow_outside, quiet)
 
@@ -165,8 +211,15 @@ def report_schema() -> None:
 
 
 def _refine_one(
-    pair: Pair, destination: Destination, defaults: Defaults, engine: EngineChoice, speed: str | None, quiet: bool
-) -> None:
+    pair: Pair,
+    destination: Destination,
+    defaults: Defaults,
+    engine: EngineChoice,
+    speed: str | None,
+    quiet: bool,
+    called: str,
+) -> str:
+    """Refines the pair and returns what a person is told of it, in which `called` takes the place of the output."""
     from refgc.batch import request_for
     from refgc.imaging.encode import check_file_options
     from refgc.outputs.result import check_destination, result_line, write_result
@@ -180,8 +233,7 @@ def _refine_one(
         result = choose(engine, speed=speed).refine(request, stoppable(bar))
         check_stopped()
         write_result(result, destination, defaults.file)
-    if not quiet:
-        tell(result_line(result, destination.image))
+    return result_line(result, destination.image, called)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def init(
     if not quiet:
         tell(
             f"{folder}: {len(made.items)} items, {made.items_per_rater} a person, {len(made.methods)} methods, "
-            f"{len(made.checks)} attention checks"
+            f"{len(made.checks)} attention check{'' if len(made.checks) == 1 else 's'}"
         )
         tell(f"Texts can be changed in {folder / 'study.json'}; `refgc study serve {folder}` starts the page.")
 

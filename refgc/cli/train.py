@@ -51,21 +51,27 @@ def init(
 def cache(file: Settings, *, quiet: Quiet = False, debug: Debug = False) -> None:
     """Make latents and prompt embeddings of all samples; run it again to go on where it was."""
     _begin(debug)
+    from refgc.training.settings import GeneratorRun, read_any_run
+
+    # Before torch is imported, so that a mistake in the file is told at once; so in all commands.
+    settings = read_any_run(file)
     from refgc.terminal import stage_bar
     from refgc.training import cache as refiner_cache
     from refgc.training import generator_cache
-    from refgc.training.settings import GeneratorRun, RefinerRun, read_any_run
 
-    settings = read_any_run(file)
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
         if isinstance(settings, GeneratorRun):
-            folder, count = settings.data.cache, generator_cache.fill_cache(settings, stoppable(bar))
+            count = generator_cache.fill_cache(settings, stoppable(bar))
         else:
-            assert isinstance(settings, RefinerRun), "there are two kinds"
-            folder, count = settings.data.cache, refiner_cache.fill_cache(settings, stoppable(bar))
+            count = refiner_cache.fill_cache(settings, stoppable(bar))
         check_stopped()
     if not quiet:
-        tell(f"{folder}: {count.made} files made, {count.earlier} there before.")
+        tell(f"{settings.data.cache}: {count.made} files made, {count.earlier} there before.")
+        if not count.validation and settings.validation.every and settings.validation.pictures:
+            tell(
+                "The dataset has nothing in the split `validation`, so that nothing is drawn between the steps; "
+                "`refgc dataset split` with a larger --validation changes that."
+            )
 
 
 def refiner(
@@ -78,12 +84,13 @@ def refiner(
 ) -> None:
     """Train FreqMoLE; run it again to go on after the newest checkpoint. `accelerate launch -m` starts several GPUs."""
     _begin(debug)
-    from refgc.terminal import stage_bar
-    from refgc.training.processes import is_alone, is_leader
-    from refgc.training.refiner import run_refiner
     from refgc.training.settings import RefinerRun, read_run
 
     settings = read_run(file, RefinerRun)
+    from refgc.terminal import stage_bar
+    from refgc.training.processes import is_alone, is_leader
+    from refgc.training.refiner import run_refiner
+
     # Of several processes the first one shows the bar.
     quiet = quiet or not is_leader()
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
@@ -106,15 +113,16 @@ def generator(
 ) -> None:
     """Train DipRefGC, which draws LRGIs; run it again to go on after the newest checkpoint."""
     _begin(debug)
+    from refgc.training.settings import GeneratorRun, read_run
+
+    settings = read_run(file, GeneratorRun)
     from refgc.diptych.sources import LORAS
     from refgc.terminal import stage_bar
     from refgc.training.finish import publish
     from refgc.training.generator import run_generator
     from refgc.training.generator_finish import COMMIT
     from refgc.training.processes import is_alone, is_leader
-    from refgc.training.settings import GeneratorRun, read_run
 
-    settings = read_run(file, GeneratorRun)
     # Of several processes the first one shows the bar.
     quiet = quiet or not is_leader()
     with native_messages_off(), stage_bar(quiet=quiet) as bar:
@@ -138,15 +146,15 @@ def estimate(
 ) -> None:
     """Say what memory and how many hours a run would take; no weights are loaded."""
     _begin(debug)
-    from refgc.training.estimate import estimate_run
-    from refgc.training.generator_estimate import estimate_generator
-    from refgc.training.settings import GeneratorRun, RefinerRun, read_any_run
+    from refgc.training.settings import GeneratorRun, read_any_run
 
     settings = read_any_run(file)
+    from refgc.training.estimate import estimate_run
+    from refgc.training.generator_estimate import estimate_generator
+
     if isinstance(settings, GeneratorRun):
         found = estimate_generator(settings, gpus=gpus)
     else:
-        assert isinstance(settings, RefinerRun), "there are two kinds"
         found = estimate_run(settings, gpus=gpus)
     for line in found.lines():
         tell(line)

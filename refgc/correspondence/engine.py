@@ -88,7 +88,7 @@ class CorrespondenceEngine:
         with watch.stage("fusing", 0.8):
             fused, aligned = base.copy(), np.full_like(upscaled, 255)
             objects, sources = fuse_views(placed, fused, aligned)
-        stages = _stages(placed[0].request, objects, upscaled, aligned)
+        stages = _stages(placed[0].request, objects, upscaled, aligned) | {"upscaled": _image(base, None)}
         trust = np.maximum.reduce([one.trust for one in objects])
 
         def refined(request: RefineRequest, surroundings: Bytes | Words) -> RefineResult:
@@ -98,7 +98,7 @@ class CorrespondenceEngine:
             if surroundings is base:
                 return RefineResult(_image(output_on_white(base, fused, alpha), alpha), summary, stages, trust)
             mixed = mix_with_object(surroundings, fused, _object_area(request, objects))
-            drawn = {"surroundings": Image(to_bytes(surroundings))}
+            drawn = {"surroundings": _image(output_on_white(base, surroundings, alpha), None)}
             return RefineResult(_image(output_on_white(base, mixed, alpha), alpha), summary, stages | drawn, trust)
 
         result = _in_surroundings(request, base, refined, watch, viewer)
@@ -180,7 +180,7 @@ def _upscale_only(
 ) -> RefineResult:
     """The result where nothing is taken from the reference."""
     picture = _image(output_on_white(base, surroundings, alpha), alpha)
-    return RefineResult(picture, summary, {"upscaled": Image(to_bytes(base))})
+    return RefineResult(picture, summary, {"upscaled": _image(base, None)})
 
 
 def _layers(request: RefineRequest, pair: ExposedPair, found: Finding) -> list[Layer]:

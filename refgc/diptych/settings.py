@@ -1,16 +1,17 @@
-"""Settings of the diptych's drawing: the schedule, and how strongly and when each ControlNet acts."""
+"""Settings of the diptych's drawing: the schedule, and how strongly and when each ControlNet acts. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from refgc.diptych.sources import NAMES, ControlNetName
 from refgc.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 Pair = float | tuple[float, float]
 """A value for both ControlNets, or one for inpainting and one for Canny."""

@@ -12,6 +12,7 @@ from refgc.evaluation.items import SplitChoice, read_items
 from refgc.evaluation.method_list import NamedMethod, check_methods
 from refgc.evaluation.results import Comparison, summarised, write_results
 from refgc.evaluation.runs import MetricChoice, run_all
+from refgc.metrics.registry import NAMES
 from refgc.outputs.result import check_folder
 from refgc.runner import RunnerName
 
@@ -55,6 +56,8 @@ def evaluate(
     """
     choice = metrics or MetricChoice()
     selection = choice.open()
+    if choice.names == ():
+        raise InputError(f"No metric is named; choose from {', '.join(NAMES)}, or leave the choice out for all.")
     if not selection.metrics:
         raise EngineError(f"No metric can be computed here. {' '.join(selection.missing)}")
     checked = check_methods(methods)

@@ -1,4 +1,4 @@
-"""What methods are compared on: triplets of a dataset or a frozen set, or pairs in the wild, whose truth is unknown.
+"""What methods are compared on: triplets of a dataset, of a frozen set or of a folder, or pairs without a truth.
 
 Pictures are named by the hash of their bytes, so that a run on them can be found again, and a damaged one is seen.
 """
@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -19,6 +19,7 @@ from refgc.dataset.rows import Entry, check_some_entries, read_entries
 from refgc.dataset.testset import HEAD, Case, read_benchmark
 from refgc.errors import InputError, quoted, sentence_about
 from refgc.imaging.arrays import Size, bicubic
+from refgc.imaging.decode import PICTURE_SUFFIXES
 from refgc.imaging.image import ASPECT_TOLERANCE, Image, Mask, open_image, open_mask
 from refgc.pairs import Pair, read_pairs
 from refgc.request import SCALES
@@ -26,8 +27,11 @@ from refgc.request import SCALES
 SplitChoice: TypeAlias = Literal["test", "validation", "train", "all"]
 # How much larger a result is where no truth says it, as in the paper.
 SCALE = 4
-# Characters of an id that becomes the name of a file.
-LONGEST_ID = 120
+# How an HRRI's file in a folder of pairs is called, at the end of its name; the HRGT's is called hrgt.
+REFERENCES = ("hrri", "reference")
+TRUTH, TRUTH_MASK = "hrgt", "hrgt_mask"
+# Bytes of an id that becomes the name of a file. File systems take 255, and an ending and other names come with it.
+LONGEST_ID = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,8 @@ def read_items(
 ) -> Collection:
     """The items of a frozen set, of a dataset, or of a list or folder of pairs, which is recognised by its files.
 
+    In a folder of pairs `hrgt` and `hrgt_mask` beside an HRRI are its truth; a list of pairs has none.
+
     Args:
         source: a folder with benchmark.json (`refgc dataset benchmark`), a folder with pairs.jsonl and triplets.jsonl
             (`refgc dataset`), or what `refgc.pairs.read_pairs` takes.
@@ -226,6 +232,15 @@ def fitted(result: Image, size: Size) -> Image:
             f"The result is {width}x{height} pixels and should be {size[0]}x{size[1]}, which is another aspect ratio."
         )
     return Image(bicubic(result.pixels, size))
+
+
+def results_called(folder: Path, name: str) -> list[Path]:
+    """The pictures of a folder that an item's id names, such as NAME.png, or NAME.JPG as cameras write it."""
+    suffixes = sorted({one for suffix in PICTURE_SUFFIXES for one in (suffix, suffix.upper())})
+    # Not by glob: an id may have marks that mean something there.
+    named = [path for suffix in suffixes if (path := folder / f"{name}{suffix}").is_file()]
+    # Where a file system takes both cases for one, the same file is found twice.
+    return list({(known.st_dev, known.st_ino): path for path in named for known in [path.stat()]}.values())
 
 
 def _checked(file: PictureFile, name: str) -> Path:
@@ -323,14 +338,17 @@ def _of_entry(root: Path, entry: Entry) -> Item:
 
 def _of_pairs(source: Path) -> Collection:
     items, bad = list[Item](), list[BadItem]()
+    in_folder = source.is_dir()
     for entry in read_pairs(source):
         try:
             if isinstance(entry.pair, InputError):
                 raise entry.pair
-            items.append(_of_pair(entry.pair))
+            item = _of_pair(entry.pair)
+            items.append(_with_truth(item) if in_folder else item)
         except InputError as error:
             bad.append(BadItem(entry.label, sentence_about(error)))
-    return _collection("pairs in the wild", source, items, bad)
+    known = any(item.hrgt is not None for item in items)
+    return _collection("pairs with their truth" if known else "pairs in the wild", source, items, bad)
 
 
 def _of_pair(pair: Pair) -> Item:
@@ -338,8 +356,7 @@ def _of_pair(pair: Pair) -> Item:
         raise InputError("It has further references, and methods are compared with one; leave one.")
     files = dict(_hashed(pair))
     return Item(
-        # Safe as a file's name.
-        re.sub(r"[^\w.() -]", "-", str(pair.output_name.with_suffix(""))).lstrip(".")[:LONGEST_ID] or "pair",
+        _file_name(str(pair.output_name.with_suffix(""))),
         f"reference-{files['hrri'].sha256[:16]}",
         pair.object or "object",
         files["hrri"],
@@ -347,6 +364,34 @@ def _of_pair(pair: Pair) -> Item:
         hrri_mask=files.get("hrri_mask"),
         lrgi_mask=files.get("lrgi_mask"),
     )
+
+
+def _with_truth(item: Item) -> Item:
+    """An item of a folder of pairs, with the HRGT and its mask that lie beside its HRRI."""
+    stem, folder = item.hrri.path.stem, item.hrri.path.parent
+    called = next((name for name in REFERENCES if stem.lower().endswith(name)), None)
+    if called is None:
+        return item
+    prefix = stem[: len(stem) - len(called)]
+    truth, mask = _beside(folder, prefix + TRUTH), _beside(folder, prefix + TRUTH_MASK)
+    return item if truth is None else replace(item, hrgt=truth, hrgt_mask=mask)
+
+
+def _beside(folder: Path, stem: str) -> PictureFile | None:
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.stem.lower() == stem.lower() and path.suffix.lower() in PICTURE_SUFFIXES
+    )
+    if len(found) > 1:
+        raise InputError(f"{quoted(str(folder))} has {len(found)} files called {stem}; leave one.")
+    return PictureFile(found[0], _hash_of(found[0])) if found else None
+
+
+def _file_name(text: str) -> str:
+    """A text as the name of a file: without marks that mean something in a path, and not too long."""
+    plain = re.sub(r"[^\w.() -]", "-", text).lstrip(".")
+    return plain.encode()[:LONGEST_ID].decode(errors="ignore").strip() or "pair"
 
 
 def _hashed(pair: Pair) -> Iterator[tuple[str, PictureFile]]:
@@ -357,9 +402,12 @@ def _hashed(pair: Pair) -> Iterator[tuple[str, PictureFile]]:
         "lrgi_mask": pair.generated_mask,
     }
     for name, path in places.items():
-        if path is None:
-            continue
-        try:
-            yield name, PictureFile(path, hashlib.sha256(path.read_bytes()).hexdigest())
-        except OSError as error:
-            raise InputError(f"{quoted(str(path))} cannot be read ({error.strerror}); correct the list.") from error
+        if path is not None:
+            yield name, PictureFile(path, _hash_of(path))
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{quoted(str(path))} cannot be read ({error.strerror}); correct the list.") from error

@@ -54,7 +54,7 @@ class NamedMethod:
     @property
     def folder(self) -> str:
         """The name of the folder of its results."""
-        return re.sub(r"[^A-Za-z0-9_.-]+", "-", self.label).strip(".-") or "method"
+        return re.sub(r"[^\w.-]+", "-", self.label).strip(".-") or "method"
 
 
 def parse_method(description: str) -> NamedMethod:
@@ -114,8 +114,7 @@ def read_methods(file: Path) -> list[NamedMethod]:
     try:
         rows = _MethodsFile.model_validate(read_toml(file)).methods
     except ValidationError as error:
-        field, fault = first_fault(error)
-        raise InputError(f"{quoted(str(file))} cannot be used: {field}: {fault}.") from error
+        raise InputError(f"{quoted(str(file))} cannot be used: {_told(error)}.") from error
     found = []
     for row in rows:
         named = parse_method(row.method if row.label is None else f"{_plain(row.label)}={row.method}")
@@ -123,7 +122,28 @@ def read_methods(file: Path) -> list[NamedMethod]:
     return found
 
 
+def _told(error: ValidationError) -> str:
+    """What is wrong with a file of methods, in words of TOML."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field, fault = first_fault(error)
+    where = f"method {first['loc'][1] + 1}, " if len(first["loc"]) > 2 and isinstance(first["loc"][1], int) else ""
+    key = str(first["loc"][-1])
+    match first["type"]:
+        case "extra_forbidden":
+            known = ", ".join(_Row.model_fields) if where else "methods"
+            return f"{where}{quoted(key)} is no key; write {known}"
+        case "missing" if not where and key == "methods":
+            return "it has no [[methods]]; write one for each method"
+        case "missing":
+            return f"{where or 'a method, '}{quoted(key)} is missing"
+        case "tuple_type":
+            return f"{where}{quoted(key)} should be a list, in square brackets"
+    return f"{field}: {fault}"
+
+
 def _plain(label: str) -> str:
+    if not label.strip():
+        raise InputError("A label is empty; write one, or leave the key label out.")
     if set(label) & set(":="):
         raise InputError(f"The label {quoted(label)} cannot have a colon or an equals sign; write another.")
     return label

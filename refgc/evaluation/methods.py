@@ -19,7 +19,7 @@ from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.dataset.external import SECONDS, ExternalProgram
 from refgc.engine import Engine, versions_of
 from refgc.errors import EngineError, InputError, quoted
-from refgc.evaluation.items import Item, Pictures, fitted
+from refgc.evaluation.items import Item, Pictures, fitted, results_called
 from refgc.hub import ADAPTER_FILES, PIPELINE_FILES, find_lora, on_disk
 from refgc.imaging.arrays import bicubic
 from refgc.imaging.decode import PICTURE_SUFFIXES
@@ -212,6 +212,11 @@ class Diffusion:
         """
         if missing := missing_libraries() or missing_cuda():
             raise EngineError(missing)
+        for what, source in (("base", self._sources().base), ("adapter", self.adapter)):
+            # A repository of the Hub has one slash in its name; whether there is one is seen when it is fetched.
+            can_be_repository = source is None or (not Path(source).is_absolute() and source.count("/") == 1)
+            if source is not None and not can_be_repository and not Path(source).expanduser().exists():
+                raise EngineError(f"There is no {what} {quoted(source)}; check the path.")
         if self.adapter is not None and find_lora(self.adapter) is None:
             folder = Path(self.adapter).expanduser()
             if folder.exists() and on_disk(self.adapter, ADAPTER_FILES) is None:
@@ -289,8 +294,7 @@ class ResultFolder:
         return _made(picture, pictures)
 
     def _find(self, item: Item) -> Path:
-        # Not by glob: an id may have marks that mean something there.
-        found = [path for suffix in sorted(PICTURE_SUFFIXES) if (path := self.path / f"{item.id}{suffix}").is_file()]
+        found = results_called(self.path, item.id)
         if not found:
             raise InputError(f"The folder {quoted(str(self.path))} has no result called {item.id}.")
         if len(found) > 1:
@@ -342,7 +346,7 @@ class Command:
         """
         del item
         words = self.program.words({name: f"{{{name}}}" for name in PLACEHOLDERS})
-        files = [_file_digest(Path(word)) for word in words if Path(word).is_file()]
+        files = [_file_digest(Path(word)) for word in words if _is_file(word)]
         return {"method": "command", "words": words, "files": files}
 
     def open(self) -> Maker:
@@ -455,6 +459,14 @@ def _code_digest(rooms: tuple[str, ...]) -> str:
     for path in sorted([*files, package / "engine.py", package / "request.py"]):
         digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word of a command names a file; one that no file can be called, such as a program's text, does not."""
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _file_digest(path: Path) -> str:

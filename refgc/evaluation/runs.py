@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -30,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from refgc.dataset.lock import only_run
 from refgc.engine import Progress, no_progress
-from refgc.errors import EngineError, InputError, RefGCError, quoted, sentence_about
+from refgc.errors import InputError, RefGCError, quoted, sentence_about
 from refgc.evaluation.items import Collection, Item, Pictures, open_pictures
 from refgc.evaluation.method_list import NamedMethod
 from refgc.evaluation.methods import Maker
@@ -309,9 +310,13 @@ def _scored(metric: Metric, sample: Sample, method: NamedMethod) -> Scored:
     if not has_all(sample, metric.needs) or (method.is_oracle and "truth" in metric.needs):
         return Scored(protocol=protocol)
     try:
-        return Scored(protocol=protocol, figures=metric(sample))
-    except (InputError, EngineError) as error:
+        figures = metric(sample)
+    except Exception as error:
+        # Whatever is wrong with one metric, the result is there, and the other metrics are still to be computed.
         return Scored(protocol=protocol, fault=sentence_about(error))
+    if endless := [name for name, figure in figures.items() if not math.isfinite(figure)]:
+        return Scored(protocol=protocol, fault=f"The figure {endless[0]} is no finite number.")
+    return Scored(protocol=protocol, figures=figures)
 
 
 def _task_or_run(

@@ -265,15 +265,21 @@ def _latex_table(
         r"\resizebox{\linewidth}{!}{%",
         rf"\begin{{tabular}}{{{align}}}",
         r"\toprule",
-        *(" & ".join(head) + r" \\" for head in heads),
+        *(_latex_row(head) for head in heads),
         r"\midrule",
-        *(" & ".join(row) + r" \\" for row in rows),
-        *([r"\midrule", " & ".join(foot) + r" \\"] if foot else []),
+        *(_latex_row(row) for row in rows),
+        *([r"\midrule", _latex_row(foot)] if foot else []),
         r"\bottomrule",
         r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    line = " & ".join(cells)
+    # At the beginning of a row LaTeX would take these for an option of the row before.
+    return ("{}" if line.startswith(("[", "*")) else "") + line + r" \\"
 
 
 def _paper_ranks(table: PaperTable, place: int) -> dict[str, int]:

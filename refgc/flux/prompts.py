@@ -1,4 +1,4 @@
-"""Prompts: the paper's instruction, its length limit, and embeddings, for which text encoders are loaded on demand."""
+"""Prompts: their length limit, and their embeddings, for which text encoders are loaded on demand."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from refgc.errors import InputError
 
 # T5's sequence length in FLUX.1-Kontext; CLIP reads the first 77 tokens only and gives the pooled embedding.
 LONGEST_PROMPT = 512
-# The paper's instruction. A template, since an adapter may be trained with another.
-OBJECT = "{object}"
-INSTRUCTION = f"use the {OBJECT} in IMG1 as a reference to refine, replace, enhance the {OBJECT} in IMG2"
 # Each takes about 4 MB at full size. Chosen by hand, not fitted.
 CACHED_PROMPTS = 64
 
@@ -46,16 +43,6 @@ class PromptEmbeddings:
 
 
 Embed = Callable[[Any, str, torch.device], PromptEmbeddings]
-
-
-def prompt_for(object_name: str, template: str = INSTRUCTION) -> str:
-    """The instruction about an object in a few words.
-
-    Args:
-        object_name: the object.
-        template: has `OBJECT` in it wherever the object's name belongs; by default the paper's.
-    """
-    return template.replace(OBJECT, object_name)
 
 
 def check_length(tokenizer: Any, prompt: str) -> None:

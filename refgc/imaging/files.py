@@ -57,6 +57,19 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
+def make_own_folder(folder: Path) -> None:
+    """Make a folder as `make_folder` does, before long work whose results go into it.
+
+    Raises:
+        InputError: it cannot be made, or no file can be made in it.
+    """
+    make_folder(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"The folder {quoted(str(folder))} is write-protected; choose another or change its permissions."
+        )
+
+
 def write_whole(path: str | os.PathLike[str], content: bytes | Iterable[bytes]) -> None:
     """Put `content` at `path`; whatever goes wrong, `path` holds either its old content or all of the new.
 

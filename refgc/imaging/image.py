@@ -85,6 +85,17 @@ class Image:
         """(width, height) in pixels."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
+    def with_transparency(self) -> NDArray[np.uint8]:
+        """The picture as a PNG holds it.
+
+        Returns:
+            uint8 RGB (height, width, 3) of an opaque picture; of another one RGBA (height, width, 4), the colours
+            without the white that `pixels` has behind them.
+        """
+        if self.alpha is None:
+            return self.pixels
+        return np.dstack([without_white(self.pixels, self.alpha.values), to_bytes(self.alpha.values)])
+
 
 def open_image(source: ImageSource | Image, *, name: str) -> Image:
     """Open a picture, upright, in sRGB, flattened over white.
@@ -228,12 +239,18 @@ def encoded(
     Raises:
         InputError: another suffix, or a picture too large for the format.
     """
-    levels: NDArray[np.uint8] | NDArray[np.uint16] = image.pixels
-    if options.bits == 16 or (options.bits is None and image.deep is not None and format_of(path) == "PNG"):
-        levels = to_words(image.pixels) if image.deep is None else image.deep
+    deepest = 16 if image.deep is not None and format_of(path) == "PNG" else 8
+    levels = levels_of(image, options.bits or deepest)
     if image.alpha is None or not keeps_transparency(path):
         return encode(levels, None, path, options, text)
     return encode(without_white(levels, image.alpha.values), image.alpha.values, path, options, text)
+
+
+def levels_of(image: Image, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The picture's RGB levels (height, width, 3), on white, in 8 or 16 bits; one without `deep` is widened."""
+    if bits == 8:
+        return image.pixels
+    return to_words(image.pixels) if image.deep is None else image.deep
 
 
 def _picture_of_array(array: NDArray[Any], name: str) -> PILImage.Image:

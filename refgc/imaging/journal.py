@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from refgc.errors import InputError, quoted
 
@@ -70,8 +70,11 @@ def has_cut_line(path: Path) -> bool:
     """
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+            size = file.seek(0, os.SEEK_END)
+            if size == 0:
+                return False
+            file.seek(size - 1)
+            return file.read(1) != b"\n"
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -88,7 +91,7 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
-        end = _end_of_whole_lines(file.fileno())
+        end = _end_of_whole_lines(file)
         file.truncate(end)
         try:
             file.write(line_of(row))
@@ -114,12 +117,13 @@ def _object(line: bytes, number: int, path: Path) -> dict[str, Any]:
     return value
 
 
-def _end_of_whole_lines(descriptor: int) -> int:
+def _end_of_whole_lines(file: BinaryIO) -> int:
     """Bytes up to the end of the last whole line."""
-    end = os.fstat(descriptor).st_size
+    end = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - 65536)
-        tail = os.pread(descriptor, end - start, start)
+        file.seek(start)
+        tail = file.read(end - start)
         if (last := tail.rfind(b"\n")) >= 0:
             return start + last + 1
         end = start

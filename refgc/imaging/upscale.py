@@ -1,10 +1,15 @@
 """Upscaling without a reference, which the result is wherever the reference cannot help."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 
 from refgc.imaging.arrays import Bytes, Floats, Size, luma, size_of
 from refgc.imaging.levels import Words, to_words
+
+Enlargement = Literal["bicubic", "clean"]
+"""How a picture is enlarged before a model sees it: by bicubic interpolation, or by `clean_upscale`."""
 
 # The constants of this file were chosen by comparing a few values on the scenes of examples/ and on photographs, each
 # as a simulated generated picture, shrunk only, compressed, dark, and out of focus. They are those whose worst gain

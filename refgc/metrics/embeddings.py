@@ -70,7 +70,8 @@ class _Likeness:
         if sample.reference is None:
             return {}
         figures = {self.name: _cosine(self._embedded(sample.result), self._embedded(sample.reference))}
-        if sample.truth_mask is not None and sample.reference_mask is not None:
+        masks = (sample.truth_mask, sample.reference_mask)
+        if all(mask is not None and pixels_of(mask).any() for mask in masks):
             result = self._embedded(sample.result, sample.truth_mask)
             reference = self._embedded(sample.reference, sample.reference_mask)
             figures[f"{self.name}_inside"] = _cosine(result, reference)

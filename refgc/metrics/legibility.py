@@ -89,8 +89,8 @@ class Legibility:
             return {}
         read = self._lines(sample.result)
         figures = {"legibility": agreement(wanted, words_of(read, SEEN))}
-        if sample.truth_mask is not None:
-            figures["legibility_inside"] = agreement(wanted, words_of(read, SEEN, pixels_of(sample.truth_mask)))
+        if sample.truth_mask is not None and (pixels := pixels_of(sample.truth_mask)).any():
+            figures["legibility_inside"] = agreement(wanted, words_of(read, SEEN, pixels))
         return figures
 
 

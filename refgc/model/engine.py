@@ -205,6 +205,7 @@ class DiffusionEngine:
             timer(DRAWING, 0.98)
             drawn = draw_surroundings(request.generated.pixels, upscaled, request.surroundings)
             picture = mix_with_object(drawn, picture, _of_object(refined, request.strength))
+            stages = stages | {"surroundings": Image(output_on_white(upscaled, drawn, alpha))}
         timer.end()
         return result(request, picture)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from refgc.errors import EngineError, InputError
-from refgc.flux.prompts import INSTRUCTION, OBJECT
+from refgc.flux.instruction import INSTRUCTION, OBJECT
+from refgc.imaging.upscale import Enlargement
 from refgc.model.fingerprint import fingerprint
 from refgc.model.initial_alpha import AlphaByDepth
 from refgc.model.sharding import is_sharded, whole
@@ -28,7 +29,6 @@ from refgc.model.sharding import is_sharded, whole
 GATE = "frequency_gate"
 # Distilled guidance of FLUX.1-Kontext where nothing else is said, as in its pipeline's examples.
 GUIDANCE = 2.5
-Enlargement = Literal["bicubic", "clean"]
 EXPERTS = ("low_frequency", "high_frequency")
 FUSIBLE_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -115,6 +115,26 @@ class FrequencyGate(nn.Module):
         return torch.sigmoid(self.logit)
 
 
+def joined(
+    alpha: Tensor, low_down: Tensor, low_up: Tensor, high_down: Tensor, high_up: Tensor, *, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """Two experts and their gate as one low-rank update.
+
+    Args:
+        alpha: of shape (1,), the share of the low-frequency expert.
+        low_down: A of the low-frequency expert, (rank, in).
+        low_up: its B, (out, rank).
+        high_down: A of the high-frequency expert.
+        high_up: its B.
+        scaling: that of the config.
+
+    Returns:
+        A (2 rank, in) and B (out, 2 rank); `B @ A` is what the weight gains.
+    """
+    up = torch.cat([alpha * low_up, (1 - alpha) * high_up], dim=1)
+    return torch.cat([low_down, high_down]), up * scaling
+
+
 class FreqMoLELinear(nn.Module):
     """`W x + scaling * (alpha * B_LF A_LF x + (1 - alpha) * B_HF A_HF x)` around any linear layer.
 
@@ -147,18 +167,14 @@ class FreqMoLELinear(nn.Module):
     def factors(self) -> tuple[Tensor, Tensor]:
         """The two experts as one low-rank update: A (2 rank, in), and B (out, 2 rank) with gate and scaling in it."""
         experts = (self.low_frequency_A, self.low_frequency_B, self.high_frequency_A, self.high_frequency_B)
-        return self._joined(self._gate[0](), *experts)
+        return joined(self._gate[0](), *experts, scaling=self.scaling)
 
     def whole_factors(self) -> tuple[Tensor, Tensor]:
         """The same without gradient, and whole where the experts are sharded; all processes have to call it then."""
         experts = (self.low_frequency_A, self.low_frequency_B, self.high_frequency_A, self.high_frequency_B)
-        return self._joined(torch.sigmoid(whole(self._gate[0].logit)), *map(whole, experts))
-
-    def _joined(
-        self, alpha: Tensor, low_down: Tensor, low_up: Tensor, high_down: Tensor, high_up: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        up = torch.cat([alpha * low_up, (1 - alpha) * high_up], dim=1)
-        return torch.cat([low_down, high_down]), up * self.scaling
+        alpha = torch.sigmoid(whole(self._gate[0].logit))
+        low_down, low_up, high_down, high_up = map(whole, experts)
+        return joined(alpha, low_down, low_up, high_down, high_up, scaling=self.scaling)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(..., in) to (..., out), in the base layer's dtype.

@@ -18,7 +18,7 @@ class AlphaByDepth(BaseModel):
     frequency energy emerges in the last 10 %. Depth runs from 0, before the first block, to 1, after the last.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     early: Share = Field(default=0.9, description="alpha of the first blocks")
     late: Share = Field(default=0.1, description="alpha of the last blocks")

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import Progress
 from refgc.imaging.arrays import Bytes, Floats, Size, bicubic, resized
-from refgc.imaging.upscale import clean_upscale
-from refgc.model.freqmole import Enlargement
+from refgc.imaging.upscale import Enlargement, clean_upscale
 from refgc.model.locate import SIZE_MULTIPLE, Windows, crop, locate
 from refgc.model.settings import DenoisingSettings
 from refgc.request import RefineRequest

@@ -14,22 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from refgc.model.attention import AlignmentMaps
+from refgc.model.objective_settings import GAUSSIAN_SIGMA, Distance
 from refgc.model.tokens import PATCH
 
-GAUSSIAN_SIGMA = 2.0
 # The Gaussian is cut off at this many standard deviations, where its weight is below 4e-4 of the peak.
 GAUSSIAN_REACH = 4.0
 # Keeps the derivative of the square root finite where all values are equal. Latents have a variance of about 1.
 LEAST_VARIANCE = 1e-6
-
-Distance = Literal["l1", "square"]
 
 
 def noised_latents(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

@@ -6,16 +6,13 @@ The values of the paper's lambdas are not known to us; here they are one.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from refgc.model.attention import AlignmentMaps
 from refgc.model.losses import (
-    GAUSSIAN_SIGMA,
-    Distance,
     attention_alignment_loss,
     flow_matching_loss,
     high_frequency_distances,
@@ -25,46 +22,10 @@ from refgc.model.losses import (
     predicted_clean_latents,
     sigma_weights,
 )
+from refgc.model.objective_settings import ObjectiveSettings as ObjectiveSettings
 
 # Sigma is logged in so many bins of equal width.
 SIGMA_BINS = 4
-
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class ObjectiveSettings(BaseModel):
-    """The objective's choices; the defaults are the paper's where it tells them, else as the descriptions say.
-
-    Raises:
-        pydantic.ValidationError: a value is out of range.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    low_frequency: Weight = Field(default=1.0, description="lambda_LF; the paper's is not known to us, 1 is our choice")
-    high_frequency: Weight = Field(default=1.0, description="lambda_HF; likewise")
-    attention_alignment: Weight = Field(
-        default=1.0, description="weight of L_aal; 1 as in the paper, which adds the term as it is"
-    )
-    distance: Distance = Field(
-        default="l1",
-        description='of the two frequency terms: "l1" as in the paper, or "square", which counts large errors more',
-    )
-    sigma_power: Weight = Field(
-        default=2.0,
-        description="L_HF of a sample counts by (1 - sigma) to this power; 0 turns that off. Our choice: near 1 a "
-        "perfect prediction has no high frequencies, so that L_HF would pull against L_FM there",
-    )
-    object_weighted: bool = Field(
-        default=False,
-        description="in L_FM the object's latents count by total area / object area, as in ImageCritic",
-    )
-    gaussian_sigma: float = Field(
-        default=GAUSSIAN_SIGMA,
-        gt=0,
-        allow_inf_nan=False,
-        description="standard deviation in latents of the Gaussian that splits the frequencies; our choice",
-    )
 
 
 class ObjectiveTerms(NamedTuple):

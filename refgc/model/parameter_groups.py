@@ -1,13 +1,18 @@
-"""Parameter groups for an optimiser: experts and gates, each with a learning rate; gates may start frozen."""
+"""Parameter groups for an optimiser: experts and gates, each with a learning rate; gates may start frozen.
+
+The import of this module imports no torch, since the settings of a run are read before it is needed.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
 
-from refgc.model.freqmole import GATE, FreqMoLE
+if TYPE_CHECKING:
+    from torch import nn
+
+    from refgc.model.freqmole import FreqMoLE
 
 
 class OptimiserSettings(BaseModel):
@@ -17,17 +22,17 @@ class OptimiserSettings(BaseModel):
         pydantic.ValidationError: a value is out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
-    learning_rate: float = Field(default=1e-4, gt=0, description="of the experts")
+    learning_rate: float = Field(default=1e-4, gt=0, le=10, description="of the experts")
     gate_learning_rate: float = Field(
-        default=1e-3, ge=0, description="of the gates: alpha moves by at most a quarter of a step of its logit"
+        default=1e-3, ge=0, le=10, description="of the gates: alpha moves by at most a quarter of a step of its logit"
     )
     weight_decay: float = Field(
-        default=0.0, ge=0, description="of the experts; gates have none, which would pull alpha to a half"
+        default=0.0, ge=0, le=1, description="of the experts; gates have none, which would pull alpha to a half"
     )
     freeze_gates_until: int = Field(
-        default=0, ge=0, description="gates stay as they were initialised until so many steps were taken"
+        default=0, ge=0, le=99_999_999, description="gates stay as they were initialised until so many steps were taken"
     )
 
     def parameter_groups(self, freqmole: FreqMoLE) -> list[dict[str, Any]]:
@@ -63,6 +68,8 @@ class OptimiserSettings(BaseModel):
 
 
 def _experts_and_gates(freqmole: FreqMoLE) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    from refgc.model.freqmole import GATE
+
     groups: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     for name, parameter in freqmole.named_parameters():
         groups[f".{GATE}." in name].append(parameter)

@@ -20,8 +20,9 @@ from torch import Tensor
 from refgc.engine import Progress, Viewer, no_progress
 from refgc.errors import EngineError, InputError
 from refgc.flux.checks import checked_folder, safetensors_only
+from refgc.flux.instruction import INSTRUCTION, prompt_for
 from refgc.flux.pictures import OutputType, check_output_type, to_output_type, to_pixels
-from refgc.flux.prompts import INSTRUCTION, PromptEmbeddings, prompt_for
+from refgc.flux.prompts import PromptEmbeddings
 from refgc.flux.reading import reading
 from refgc.hub import find_lora, index_of
 from refgc.imaging.arrays import Bytes, Floats

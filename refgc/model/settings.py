@@ -15,8 +15,9 @@ from torch import Tensor
 from refgc.errors import InputError
 from refgc.flux.prompts import PromptEmbeddings
 from refgc.imaging.arrays import Size
+from refgc.imaging.upscale import Enlargement
 from refgc.model.backbones.base import Schedule
-from refgc.model.freqmole import Enlargement, FreqMoLEConfig
+from refgc.model.freqmole import FreqMoLEConfig
 
 Start = Literal["generated", "correspondence"]
 # The share of the noise schedule that is run, by what the noise is laid over. At 1024 x 1024 the last 0.3 of the

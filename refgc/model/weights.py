@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,8 +20,8 @@ from refgc.errors import EngineError, InputError
 from refgc.hub import ADAPTER_FILES, LORA_FILE, in_one_sentence
 from refgc.imaging.files import make_folder, write_whole
 from refgc.model.fingerprint import fingerprint
-from refgc.model.freqmole import FreqMoLE, FreqMoLEConfig, inject, weight_shapes
-from refgc.model.lora_files import refuse_lora
+from refgc.model.freqmole import EXPERTS, GATE, FreqMoLE, FreqMoLEConfig, inject, joined, weight_shapes
+from refgc.model.lora_files import TRANSFORMER, check_lora, refuse_lora
 from refgc.model.model_card import model_card
 from refgc.model.sharding import is_first_process, is_sharded, whole
 from refgc.weight_files import (
@@ -36,6 +36,8 @@ from refgc.weight_files import (
 
 CONFIG_FILE, WEIGHTS_FILE = ADAPTER_FILES
 CARD_FILE = "README.md"
+# What a projection's four factors are called, in the order in which `joined` takes them.
+EXPERT_SUFFIXES = tuple(f"{expert}_{factor}" for expert in EXPERTS for factor in "AB")
 
 
 def save(freqmole: FreqMoLE, folder: str | os.PathLike[str]) -> None:
@@ -183,13 +185,79 @@ def export_lora(freqmole: FreqMoLE, folder: str | os.PathLike[str], *, dtype: to
         InputError: the folder cannot be made or written.
     """
     file = _made(folder) / LORA_FILE
-    tensors: dict[str, Tensor] = {}
-    for name, down, up in freqmole.factors():
-        tensors[f"transformer.{name}.lora_A.weight"] = down.to(dtype or down.dtype).contiguous()
-        tensors[f"transformer.{name}.lora_B.weight"] = up.to(dtype or up.dtype).contiguous()
+    tensors = _as_lora(
+        (name, down.to(dtype or down.dtype), up.to(dtype or up.dtype)) for name, down, up in freqmole.factors()
+    )
     if _writes(freqmole):
         write_whole(file, to_bytes(tensors, metadata={"format": "pt"}))
     return file
+
+
+@torch.no_grad()
+def adapter_as_lora(file: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of an adapter as one plain LoRA, read without the base that it was trained on.
+
+    Args:
+        file: FreqMoLE's weights, with their config beside them, as `save` writes both; or a LoRA, as `export_lora` or
+            another tool writes it, whose tensors are given back as they are.
+
+    Returns:
+        Tensors on the CPU by name. Of FreqMoLE they are what `export_lora` writes:
+        "transformer.<layer>.lora_A.weight" (2 rank, in) and "transformer.<layer>.lora_B.weight" (out, 2 rank), where
+        the layers have their names in diffusers.
+
+    Raises:
+        InputError: there is no such file, it is damaged, incomplete, neither FreqMoLE's weights nor a LoRA, or the
+            config is missing or another one's.
+    """
+    path = Path(file).expanduser()
+    try:
+        entries = read_header(path).tensors
+    except FileNotFoundError as error:
+        raise InputError(f"There is no adapter {str(path)!r}; name the safetensors file with its weights.") from error
+    except (WeightFileError, OSError) as error:
+        raise InputError(
+            f"The adapter {str(path)!r} is no safetensors file or is damaged ({error}); download or copy it again."
+        ) from error
+    suffix = f".{EXPERT_SUFFIXES[0]}"
+    layers = [name.removesuffix(suffix) for name in entries if name.endswith(suffix)]
+    if not layers:
+        check_lora(path, str(path))
+        return _read_tensors(path, str(path))
+    config = _read_config(own_file(path.parent, CONFIG_FILE, f"The adapter {str(path)!r}"), str(path))
+    needed = [f"{layer}.{end}" for layer in layers for end in EXPERT_SUFFIXES] + [_gate_of(layer) for layer in layers]
+    missing = [name for name in needed if name not in entries]
+    if missing:
+        raise InputError(f"The adapter {str(path)!r} lacks {missing[0]}: it is incomplete; download or copy it again.")
+    rank = entries[f"{layers[0]}{suffix}"].shape[0]
+    if rank != config.rank:
+        raise InputError(_other_rank(str(path), rank, config))
+    tensors = _read_tensors(path, str(path))
+    return _as_lora(
+        (
+            layer,
+            *joined(
+                torch.sigmoid(tensors[_gate_of(layer)]),
+                *(tensors[f"{layer}.{end}"] for end in EXPERT_SUFFIXES),
+                scaling=config.scaling,
+            ),
+        )
+        for layer in layers
+    )
+
+
+def _gate_of(layer: str) -> str:
+    """The name of the gate of a projection's block, such as "transformer_blocks.0.frequency_gate.logit"."""
+    return ".".join((*layer.split(".")[:2], GATE, "logit"))
+
+
+def _as_lora(factors: Iterable[tuple[str, Tensor, Tensor]]) -> dict[str, Tensor]:
+    """Layers with their A and B in the names of diffusers' LoRAs."""
+    tensors: dict[str, Tensor] = {}
+    for name, down, up in factors:
+        tensors[f"{TRANSFORMER}{name}.lora_A.weight"] = down.contiguous()
+        tensors[f"{TRANSFORMER}{name}.lora_B.weight"] = up.contiguous()
+    return tensors
 
 
 def _made(folder: str | os.PathLike[str]) -> Path:
@@ -291,6 +359,13 @@ def _damaged(source: str, reason: Exception) -> str:
     return f"{WEIGHTS_FILE} of the adapter {source!r} is damaged or cut off ({reason}); download or copy it again."
 
 
+def _other_rank(source: str, rank: int, config: FreqMoLEConfig) -> str:
+    return (
+        f"The adapter {source!r} has rank {rank} where its {CONFIG_FILE} says {config.rank}; give weights and config "
+        "of the same adapter."
+    )
+
+
 def _check(
     entries: Mapping[str, TensorEntry], shapes: Mapping[str, tuple[int, ...]], config: FreqMoLEConfig, source: str
 ) -> None:
@@ -308,10 +383,7 @@ def _check(
         found = entries[name].shape
         ranks = found[1:] if name.endswith("_B") else found[:1]
         if len(found) == len(shape) == 2 and ranks != (config.rank,):
-            raise InputError(
-                f"The adapter {source!r} has rank {ranks[0]} where its {CONFIG_FILE} says {config.rank}; give weights "
-                "and config of the same adapter."
-            )
+            raise InputError(_other_rank(source, ranks[0], config))
         if found != shape:
             raise InputError(
                 f"The adapter {source!r} belongs to another base: {name} is {found} where this one needs {shape}; it "

@@ -18,6 +18,7 @@ from refgc.errors import InputError
 from refgc.imaging.encode import FORMATS, FileOptions, keeps_transparency
 from refgc.imaging.files import real_path, write_files
 from refgc.imaging.image import DEFAULT_OPTIONS, Image, encoded
+from refgc.outputs.layer_files import check_layers, layers_bytes
 
 STAGE_PATTERN = "stage-*.png"
 
@@ -30,11 +31,13 @@ class Destination:
         image: the refined picture; its suffix names the format.
         report: the report as JSON, or None.
         stages: the folder of the pictures that explain the result, or None; made when missing.
+        layers: the refined picture as layers, .ora or .psd, or None.
     """
 
     image: Path
     report: Path | None = None
     stages: Path | None = None
+    layers: Path | None = None
 
     def is_finished(self) -> bool:
         """Whether everything asked for is there."""
@@ -42,6 +45,7 @@ class Destination:
             self.image.is_file()
             and (self.report is None or self.report.is_file())
             and (self.stages is None or any(self.stages.glob(STAGE_PATTERN)))
+            and (self.layers is None or self.layers.is_file())
         )
 
 
@@ -98,15 +102,22 @@ def write_result(result: RefineResult, destination: Destination, options: FileOp
 
     Raises:
         OSError: the disk is full or a folder may not be written; every place is as it was before.
+        InputError: the picture is too large for a format; likewise.
     """
     files: dict[Path, Callable[[], bytes]] = {}
     stages: Path | None = None
     if destination.stages is not None:
         stages = real_path(destination.stages)
-        files |= {path: partial(encoded, image, path) for path, image in _stage_files(stages, result.stages).items()}
+        shown = FileOptions(bits=8)
+        files |= {
+            path: partial(encoded, image, path, options=shown)
+            for path, image in _stage_files(stages, result.stages).items()
+        }
     written = set(files)
     if destination.report is not None:
         files[destination.report] = partial(report_bytes, result.report)
+    if destination.layers is not None:
+        files[destination.layers] = partial(layers_bytes, result, destination.layers, options)
     # The image comes last, so that where it is present the rest is too.
     files[destination.image] = partial(
         encoded, result.image, destination.image, text=image_text(result.report), options=options
@@ -117,11 +128,11 @@ def write_result(result: RefineResult, destination: Destination, options: FileOp
             earlier.unlink()
 
 
-def result_line(result: RefineResult, path: Path) -> str:
-    """What a person is told of a result that was written to `path`, on one line."""
+def result_line(result: RefineResult, path: Path, called: str = "") -> str:
+    """What a person is told of a result that was written to `path`, on one line; `called` takes the path's place."""
     width, height = result.report.output_size
     sentences = filter(None, (result.report.message, lost_transparency(result.image, path)))
-    return f"{path} ({width}x{height}): {' '.join(sentences)}"
+    return f"{called or path} ({width}x{height}): {' '.join(sentences)}"
 
 
 def lost_transparency(image: Image, path: Path) -> str:
@@ -162,6 +173,11 @@ def _check(destination: Destination, inputs: Iterable[Path], *, make_folders: bo
         _check_file(destination.report, "report", make_folders=make_folders)
         if _is_same(destination.report, destination.image):
             raise InputError(f"Report and output are both {str(destination.image)!r}; give them different names.")
+    if destination.layers is not None:
+        check_layers(destination.layers)
+        _check_file(destination.layers, "file of layers", make_folders=make_folders)
+        if destination.report is not None and _is_same(destination.report, destination.layers):
+            raise InputError(f"Report and layers are both {str(destination.layers)!r}; give them different names.")
     if destination.stages is not None:
         check_folder(destination.stages, "stages folder", make_folders=True)
     for source in inputs:
@@ -181,6 +197,8 @@ def _check_survives(source: Path, destination: Destination) -> None:
         raise InputError(f"The output would overwrite the input {str(source)!r}; give another name.")
     if destination.report is not None and _is_same(source, destination.report):
         raise InputError(f"The report would overwrite the input {str(source)!r}; give another name.")
+    if destination.layers is not None and _is_same(source, destination.layers):
+        raise InputError(f"The layers would overwrite the input {str(source)!r}; give another name.")
     if destination.stages is not None and real_path(source) in set(real_path(destination.stages).glob(STAGE_PATTERN)):
         raise InputError(f"The stages would overwrite the input {str(source)!r}; choose another stages folder.")
 

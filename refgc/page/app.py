@@ -6,6 +6,7 @@ from collections.abc import Collection
 from functools import partial
 from html import escape
 from pathlib import Path
+from time import time
 from typing import Any
 
 import gradio as gr
@@ -22,7 +23,9 @@ from refgc.page.gallery.tab import build_gallery_tab
 from refgc.page.marking.mask import ObjectSegmenter
 from refgc.page.preview.tab import REFINE_TAB, build_preview_tab
 from refgc.page.refine.tab import build_refine_tab
+from refgc.page.refine.visits import sweep_histories
 from refgc.page.service.guard import NOT_FITTING, guards
+from refgc.page.service.limits import HOUR
 from refgc.page.service.logs import describe, logger
 from refgc.page.service.payload import UPLOAD_BYTES
 from refgc.page.service.runs import Service
@@ -130,7 +133,8 @@ def launch_settings(service: Service) -> dict[str, Any]:
     script = "".join(path.read_text(encoding="utf-8") for path in scripts)
     tools = set_up_tools()
     *proxies, compression = server_middleware(service)
-    own = app_settings(service)
+    visits = service.state.visits
+    own = app_settings(service, [] if visits is None else [partial(sweep_visits, service, visits)])
     # What the guard refuses is not worth compressing.
     guarded = [*guards(service.settings, service.check_room, tools=tools), *tool_middleware(tools=tools)]
     return {
@@ -151,6 +155,11 @@ def launch_settings(service: Service) -> dict[str, Any]:
         "share": False,
         "ssr_mode": False,
     }
+
+
+def sweep_visits(service: Service, folder: Path) -> None:
+    """Deletes the results of visits that are too old from the folder of all pages."""
+    sweep_histories(folder, time() - service.settings.keep_hours * HOUR)
 
 
 def _header(service: Service) -> str:

@@ -20,7 +20,7 @@ MOST_ITEMS = 1000
 RIGHT = "right"
 # What a vote for none is called, beside the methods.
 NO_DIFFERENCE = "no difference"
-LONGEST_NAME, LONGEST_TEXT = 60, 10_000
+LONGEST_NAME, LONGEST_TITLE, LONGEST_TEXT = 60, 200, 10_000
 
 Kind: TypeAlias = Literal["item", "repeat", "check"]
 
@@ -115,7 +115,7 @@ class Study(_Part):
     """
 
     version: Literal[1] = 1
-    title: Annotated[str, Field(min_length=1, max_length=200)] = "Which picture is best?"
+    title: Annotated[str, Field(min_length=1, max_length=LONGEST_TITLE)] = "Which picture is best?"
     consent: Text = CONSENT
     seed: int = 0
     methods: Annotated[tuple[Name, ...], Field(min_length=FEWEST_METHODS, max_length=MOST_METHODS)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from refgc.engine import Progress, no_progress
 from refgc.errors import InputError, quoted, sentence_about
@@ -20,11 +21,15 @@ from refgc.imaging.files import make_folder, write_whole
 from refgc.imaging.image import Image, encoded
 from refgc.study.definition import (
     FEWEST_METHODS,
+    LONGEST_NAME,
+    LONGEST_TITLE,
     MOST_ITEMS,
     MOST_METHODS,
+    NO_DIFFERENCE,
     PICTURES,
     RIGHT,
     STUDY,
+    Name,
     Picture,
     Study,
     StudyItem,
@@ -80,6 +85,7 @@ def prepare_study(
         raise InputError(f"{quoted(str(folder))} has a study already; give another folder.")
     if not FEWEST_METHODS <= len(methods) <= MOST_METHODS:
         raise InputError(f"A study compares {FEWEST_METHODS} to {MOST_METHODS} methods; {len(methods)} are given.")
+    _check_texts(methods, title)
     collection = read_items(source, split=split, unreviewed=unreviewed)
     if collection.bad:
         bad = collection.bad[0]
@@ -89,6 +95,10 @@ def prepare_study(
             f"{len(collection.items)} items, of which {checks} become checks, are too few or more than {MOST_ITEMS}; "
             "give others, or another number of --checks."
         )
+    asked = len(collection.items) - checks
+    most = min(asked, ITEMS_PER_RATER) if items_per_rater is None else items_per_rater
+    if most > asked:
+        raise InputError(f"There are {asked} items besides the checks; give at most so many for each person.")
     folders = {name: ResultFolder(path) for name, path in methods.items()}
     for results in folders.values():
         results.check()
@@ -99,11 +109,8 @@ def prepare_study(
         progress("pictures", number / len(collection.items))
         shown[item.id] = _study_item(folder, item, folders, check=item.id in checked)
     items = tuple(one for name, one in shown.items() if name not in checked)
-    most = min(len(items), ITEMS_PER_RATER) if items_per_rater is None else items_per_rater
-    if most > len(items):
-        raise InputError(f"There are {len(items)} items besides the checks; give at most so many for each person.")
-    # In the random order of their choice, so that their names say nothing.
-    right = tuple(shown[name].model_copy(update={"id": f"check-{n}"}) for n, name in enumerate(checked, 1))
+    # In the random order of their choice, so that their names say nothing. No item has a colon in its id.
+    right = tuple(shown[name].model_copy(update={"id": f"check:{n}"}) for n, name in enumerate(checked, 1))
     study = Study(
         seed=seed, methods=tuple(methods), items=items, checks=right, items_per_rater=most,
         **({} if title is None else {"title": title}),
@@ -130,6 +137,20 @@ def degraded(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     large = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
     noise = np.random.default_rng(number).normal(0, NOISE, large.shape)
     return np.asarray(np.clip(np.rint(large + noise), 0, 255), np.uint8)
+
+
+def _check_texts(methods: Mapping[str, Path], title: str | None) -> None:
+    """Refuses names and a title that a study cannot have, before its pictures are made."""
+    for name in methods:
+        try:
+            TypeAdapter(Name).validate_python(name)
+        except ValidationError as error:
+            raise InputError(
+                f"A method cannot be called {quoted(name)}; write one line of at most {LONGEST_NAME} characters, other "
+                f"than {quoted(NO_DIFFERENCE)}."
+            ) from error
+    if title is not None and not 1 <= len(title) <= LONGEST_TITLE:
+        raise InputError(f"The title has {len(title)} characters; write 1 to {LONGEST_TITLE}.")
 
 
 def _checked(items: tuple[Item, ...], number: int, seed: int) -> list[str]:

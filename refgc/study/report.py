@@ -169,7 +169,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     people, repeated = report["people"], report["answers to repeated items as before"]
     head = (
         f"Blind study of {len(report['methods'])} methods on {report['items']} items, {report['items a person']} a "
-        f"person. {people['counted']} people count; {people['began']} began, {people['withdrew']} withdrew, and "
+        f"person. {_people(people['counted'])}; {people['began']} began, {people['withdrew']} withdrew, and "
         f"{people['left out']} are left out. The median time an item is {report['median seconds an item']:.0f} seconds."
     )
     if repeated["all"]:
@@ -251,6 +251,10 @@ def _notes(question: Mapping[str, Any]) -> list[str]:
         biased = "people choose by position" if positions["p"] < SURE else "no bias by position is seen"
         lines.append(f"- Votes by position {positions['votes']}: p = {positions['p']:.3f}, {biased}.")
     return lines
+
+
+def _people(number: int) -> str:
+    return "1 person counts" if number == 1 else f"{number} people count"
 
 
 def _listed(interval: Interval | None) -> list[float] | None:

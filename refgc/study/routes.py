@@ -104,7 +104,7 @@ class StudyRoutes:
         if place in (REFERENCE, GENERATED):
             content = self._content(item.reference if place == REFERENCE else item.generated)
         else:
-            if not (place.isascii() and place.isdecimal() and 1 <= int(place) <= len(showing.order)):
+            if place not in map(str, range(1, len(showing.order) + 1)):
                 raise InputError("There is no such picture; load the page again.")
             size = max((self._pictures / picture.file).stat().st_size for picture in item.choices.values())
             chosen = item.choices[showing.order[int(place) - 1]]

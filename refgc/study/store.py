@@ -240,6 +240,9 @@ class AnswerStore:
             connection.execute(
                 "UPDATE raters SET withdrawn = 1, code = ? WHERE number = ?", (f"withdrawn {number}", number)
             )
+        # The write-ahead log still has what was deleted. A report that reads just now keeps it until the next one.
+        with self._lock:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def shown(self, token: str) -> Showing:
         """The showing of a token.

@@ -8,7 +8,7 @@ from pathlib import Path
 from refgc import hub
 from refgc.engine import Progress, no_progress
 from refgc.errors import InputError, quoted
-from refgc.flux.prompts import prompt_for
+from refgc.flux.instruction import prompt_for
 from refgc.model.backbones.base import Backbone
 from refgc.model.loading import pipeline_class
 from refgc.training.cache_files import (

@@ -27,7 +27,7 @@ from refgc.flux.checks import check_pipeline
 from refgc.flux.prompts import PromptEmbeddings
 from refgc.flux.reading import reading
 from refgc.imaging.arrays import Bytes, Floats
-from refgc.imaging.files import write_files
+from refgc.imaging.files import make_own_folder, write_files
 from refgc.machine import find_gpus
 from refgc.model.backbones.base import Backbone
 from refgc.runner import run
@@ -120,10 +120,12 @@ class CacheCount:
     Attributes:
         made: files written.
         earlier: files that were there.
+        validation: samples that are drawn in between the steps.
     """
 
     made: int
     earlier: int
+    validation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +153,11 @@ def fill(
         progress: told of each file.
 
     Raises:
-        InputError: a picture is missing or damaged; all other files are made.
+        InputError: a picture is missing or damaged, and all other files are made; or the folder is write-protected.
         EngineError: the base cannot be had.
         OSError: the disk is full; what was written stays, and the next call goes on there.
     """
+    make_own_folder(plan.folder)
     prompts, samples = jobs_of(plan)
     jobs = [*prompts, *samples]
     waiting = {job.file for job in jobs if not is_whole(job.file)}
@@ -172,7 +175,7 @@ def fill(
     if failures:
         more = f" and {len(failures) - 1} more samples have faults" if len(failures) > 1 else ""
         raise InputError(f"{str(failures[0]).rstrip('.')}{more}; mend the dataset, then {AGAIN}.")
-    return CacheCount(len(waiting), len(jobs) - len(waiting))
+    return CacheCount(len(waiting), len(jobs) - len(waiting), len(plan.validation))
 
 
 def find(plan: Plan[Of], latents: Sequence[str]) -> Cache[Of]:
@@ -188,6 +191,11 @@ def find(plan: Plan[Of], latents: Sequence[str]) -> Cache[Of]:
     samples = [*plan.training, *plan.validation]
     files = [one.file for one in samples] + [one.prompt for one in samples] + [plan.empty_prompt]
     missing = [file for file in dict.fromkeys(files) if not is_whole(file)]
+    if len(missing) == len(set(files)):
+        raise InputError(
+            f"The cache in {quoted(str(plan.folder))} has none of the {len(missing)} files that this run needs; "
+            "`refgc train cache` makes them."
+        )
     if missing:
         raise InputError(
             f"{len(missing)} of {len(set(files))} files of the cache in {quoted(str(plan.folder))} are missing, "

@@ -81,7 +81,7 @@ def save(
             whole = {"step": step, **record, "files": _hashes(draft / TENSORS)}
             write_whole(draft / STATE, json.dumps({**whole, "sha256": _digest(whole)}).encode())
     except (OSError, CheckpointException, InputError) as error:
-        failure = _cause(error)
+        failure = _at(made, _cause(error))
     if _any_failed(failure):
         if is_first_process():
             shutil.rmtree(draft, ignore_errors=True)
@@ -221,6 +221,13 @@ def _cause(error: BaseException) -> Exception:
             if isinstance(found, Exception):
                 return found
     return error if isinstance(error, Exception) else EngineError(str(error))
+
+
+def _at(checkpoint: Path, error: Exception) -> Exception:
+    """The error with a place; torch's own writer names none."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        return OSError(error.errno, error.strerror, str(checkpoint))
+    return error
 
 
 def _remove_drafts(folder: Path) -> None:

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from refgc.dataset.lock import only_run
 from refgc.engine import Progress, no_progress
 from refgc.errors import EngineError, InputError, quoted
-from refgc.imaging.files import make_folder
+from refgc.imaging.files import make_own_folder
 from refgc.training import checkpoint
 from refgc.training.optimisation import MovingAverage, gradient_norm, make_optimiser, make_schedule
 from refgc.training.order import Order, Pass, check_processes
@@ -180,18 +180,18 @@ def run_to_end(
         What `finish` returns; None in all processes but the first.
 
     Raises:
-        InputError: another run is at work in the folder, or as for `prepare` and `train`.
+        InputError: another run is at work in the folder, it is write-protected, or as for `prepare` and `train`.
         EngineError: as for `prepare` and `train`, or the GPU's memory is not enough.
         OSError: the disk is full; the newest checkpoint stays as it was.
     """
     folder = Path(settings.folder)
-    make_folder(folder)
+    make_own_folder(folder)
     with only_run(folder) if is_leader() else nullcontext():
         processes = Processes(folder, settings.tracking, quantized=quantized)
-        task = make_task(processes)
-        training = prepare(task, settings, processes)
-        records = Records(folder, processes, settings.tracking, training.step)
         try:
+            task = make_task(processes)
+            training = prepare(task, settings, processes)
+            records = Records(folder, processes, settings.tracking, training.step)
             train(training, records, max_steps=max_steps, progress=progress)
             made = finish(task, training, records)
         except torch.OutOfMemoryError as error:

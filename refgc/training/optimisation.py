@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import cos, pi
 from typing import Any
 
 import torch
-from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from refgc.errors import EngineError, InputError
 from refgc.model.sharding import whole
@@ -63,11 +64,21 @@ def _prodigy(groups: list[dict[str, Any]], common: dict[str, Any]) -> Optimizer:
     return optimiser
 
 
-def make_schedule(optimiser: Optimizer, settings: OptimisationSettings, steps: int) -> Any:
-    """The schedule of the learning rates: a warm-up, then constant or along half a cosine to 0 at the last step."""
-    if settings.schedule == "cosine":
-        return get_cosine_schedule_with_warmup(optimiser, settings.warmup, steps)
-    return get_constant_schedule_with_warmup(optimiser, settings.warmup)
+def make_schedule(optimiser: Optimizer, settings: OptimisationSettings, steps: int) -> LambdaLR:
+    """The schedule of the learning rates: a warm-up, then constant or along half a cosine to 0 after the last step.
+
+    The warm-up of diffusers' schedules begins at 0, so that their first step changes nothing. This one begins above it,
+    and a run of a single step learns as well.
+    """
+
+    def factor(step: int) -> float:
+        if step < settings.warmup:
+            return (step + 1) / (settings.warmup + 1)
+        if settings.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + cos(pi * min(1.0, (step - settings.warmup) / max(1, steps - settings.warmup))))
+
+    return LambdaLR(optimiser, factor)
 
 
 class MovingAverage:
@@ -114,9 +125,3 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """The norm of all gradients together, without dimensions; all processes have to call it where they are sharded."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return whole(nn.utils.get_total_norm(gradients)) if gradients else torch.zeros(())
-
-
-def clip(parameters: Iterable[nn.Parameter], norm: Tensor, most: float) -> None:
-    """Scales all gradients so that their norm is at most `most`; 0 leaves them."""
-    if most:
-        nn.utils.clip_grads_with_norm_(parameters, most, norm)

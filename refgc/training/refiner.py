@@ -216,11 +216,13 @@ def run_refiner(settings: RefinerRun, *, max_steps: int | None = None, progress:
 def adapter_config(settings: RefinerRun, base: Path) -> FreqMoLEConfig:
     """The config of the experts, with all that inference has to know of the training."""
     data, model = settings.data, settings.model
+    folder = Path(model.base).expanduser()
     options: dict[str, Any] = {
         "rank": model.rank,
         "lora_alpha": model.lora_alpha,
         "initial_alpha": settings.initial_alpha,
-        "base": model.base,
+        # The adapter is used from other working folders than the run was started in.
+        "base": str(folder.resolve()) if folder.is_dir() else model.base,
         "reference_cache": model.reference_cache,
         "compact_generated": data.compact_generated,
         "whole": data.whole,

@@ -8,23 +8,40 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from refgc.dataset.settings import read_toml
-from refgc.diptych.conditions import panel_size
 from refgc.diptych.settings import DrawingSettings
 from refgc.diptych.sources import CANNY_CONTROLNET, FLUX_DEV, INPAINTING_CONTROLNET, PUBLISHED
 from refgc.errors import InputError, first_fault, quoted
-from refgc.flux.prompts import INSTRUCTION, OBJECT
+from refgc.flux.instruction import INSTRUCTION, OBJECT
 from refgc.hub import FLUX_KONTEXT
 from refgc.imaging.arrays import Size
-from refgc.model.freqmole import Enlargement
+from refgc.imaging.upscale import Enlargement
 from refgc.model.initial_alpha import AlphaByDepth
 from refgc.model.locate import SIZE_MULTIPLE
-from refgc.model.objective import ObjectiveSettings
+from refgc.model.objective_settings import ObjectiveSettings
 from refgc.model.parameter_groups import OptimiserSettings
 from refgc.runner import RunnerName
+
+# The name of a checkpoint has eight digits.
+MOST_STEPS = 99_999_999
+# The bounds below keep numbers out that no run can use, such as a rank whose experts fill the memory. All were chosen
+# by hand, far above what is usual.
+MOST_SIDE = 4096
+MOST_RANK = 1024
+MOST_SAMPLES = 65_536
 
 
 def _place(name: str) -> str:
@@ -34,19 +51,37 @@ def _place(name: str) -> str:
     return name
 
 
+def _sides(size: object) -> object:
+    """Of TOML's types, of which a list is none in Python's strict mode; the whole is refused in one sentence."""
+    if (
+        isinstance(size, list | tuple)
+        and len(size) == 2
+        and all(type(side) is int and 0 < side <= MOST_SIDE and side % SIZE_MULTIPLE == 0 for side in size)
+    ):
+        return tuple(size)
+    raise ValueError(f"both sides must be multiples of {SIZE_MULTIPLE} from {SIZE_MULTIPLE} to {MOST_SIDE}")
+
+
 Place = Annotated[str, AfterValidator(_place)]
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+Sides = Annotated[Size, BeforeValidator(_sides)]
+Steps = Annotated[int, Field(ge=1, le=MOST_STEPS)]
+StepsOrNone = Annotated[int, Field(ge=0, le=MOST_STEPS)]
+Samples = Annotated[int, Field(ge=1, le=MOST_SAMPLES)]
+Rank = Annotated[int, Field(ge=1, le=MOST_RANK)]
+Guidance = Annotated[float, Field(ge=0, le=100)]
+# FLUX's noise schedule was trained with so many levels.
+DenoisingSteps = Annotated[int, Field(ge=1, le=1000)]
 Chance = Annotated[float, Field(ge=0.0, le=1.0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 OptimiserName: TypeAlias = Literal["adamw", "adamw-8bit", "prodigy"]
 ScheduleName: TypeAlias = Literal["constant", "cosine"]
 TrackerName: TypeAlias = Literal["tensorboard", "trackio", "wandb"]
 
 
 class Table(BaseModel):
-    """Base of every table of the file: frozen, and without unknown names."""
+    """Base of every table of the file: frozen, without unknown names, and of exact types: `true` is not 1."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class DataSettings(Table):
@@ -59,7 +94,7 @@ class DataSettings(Table):
         default=False,
         description="take the whole frame instead of a window around the object; inference then does so too",
     )
-    working_size: Size | None = Field(
+    working_size: Sides | None = Field(
         default=None,
         description="width and height of the window as the model sees it, multiples of 16, such as [512, 512]; without "
         "it the Kontext size of about a megapixel that is nearest in aspect",
@@ -76,13 +111,6 @@ class DataSettings(Table):
     )
     drop_prompt: Chance = Field(default=0.0, description="probability that a sample is learnt with an empty prompt")
 
-    @field_validator("working_size")
-    @classmethod
-    def _multiples(cls, size: Size | None) -> Size | None:
-        if size is not None and any(side <= 0 or side % SIZE_MULTIPLE for side in size):
-            raise ValueError(f"both sides must be multiples of {SIZE_MULTIPLE}")
-        return size
-
     @field_validator("prompt")
     @classmethod
     def _names_the_object(cls, prompt: str) -> str:
@@ -95,10 +123,10 @@ class WorkerSettings(Table):
     """Where `refgc train cache` does its work."""
 
     runner: RunnerName = Field(default="local", description='"local" processes, or "ray" on many machines')
-    workers: Positive | None = Field(
+    workers: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="how many at once; without it one for each GPU, and one where there is no GPU"
     )
-    gpus_per_worker: Count | None = Field(
+    gpus_per_worker: Annotated[int, Field(ge=0, le=64)] | None = Field(
         default=None, description="GPUs of each worker; without it 1 where this machine has a GPU, else 0"
     )
 
@@ -112,13 +140,13 @@ class ModelSettings(Table):
     quantization: Literal["none", "int8"] = Field(
         default="none", description='of the frozen base: "none" for bf16, or "int8" for weights of 8 bits'
     )
-    rank: Positive = Field(default=16, description="of each of the two experts; the paper's is not known to us")
-    lora_alpha: float = Field(default=16.0, gt=0, description="the experts are scaled by lora_alpha / rank")
+    rank: Rank = Field(default=16, description="of each of the two experts; the paper's is not known to us")
+    lora_alpha: float = Field(default=16.0, gt=0, le=10_000, description="the experts are scaled by lora_alpha / rank")
     reference_cache: bool = Field(
         default=False,
         description="let condition tokens attend to themselves alone, so that inference computes them once",
     )
-    guidance: Annotated[float, Field(ge=0)] | None = Field(
+    guidance: Guidance | None = Field(
         default=None, description="distilled guidance; without it 2.5 for FLUX.1-Kontext and none for FLUX.2"
     )
     gradient_checkpointing: bool = Field(
@@ -132,8 +160,8 @@ class NoiseSettings(Table):
     sampling: Literal["logit-normal", "uniform"] = Field(
         default="logit-normal", description='"logit-normal" (Esser et al., 2024) or "uniform"'
     )
-    mean: float = Field(default=0.0, description="of the logit, for logit-normal")
-    deviation: float = Field(default=1.0, gt=0, description="standard deviation of the logit, for logit-normal")
+    mean: float = Field(default=0.0, ge=-10, le=10, description="of the logit, for logit-normal")
+    deviation: float = Field(default=1.0, gt=0, le=10, description="standard deviation of the logit, for logit-normal")
     shift: bool = Field(
         default=True, description="shift sigma by the number of tokens, as the base's own scheduler does at inference"
     )
@@ -142,12 +170,12 @@ class NoiseSettings(Table):
 class RunSettings(Table):
     """How long is trained, and on how many samples at once."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="of everything random")
-    steps: Positive = Field(default=10_000, description="optimiser steps")
-    batch_size: Positive = Field(
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(default=0, description="of everything random")
+    steps: Steps = Field(default=10_000, description="optimiser steps")
+    batch_size: Samples = Field(
         default=8, description="samples of one optimiser step over all processes, whose number changes nothing"
     )
-    samples_at_once: Positive = Field(
+    samples_at_once: Samples = Field(
         default=1, description="samples of one forward pass; the rest of the batch is accumulated"
     )
 
@@ -165,15 +193,19 @@ class OptimisationSettings(Table):
         default="adamw",
         description='"adamw", "adamw-8bit" (by bitsandbytes, on a GPU) or "prodigy" (learning rates of 1)',
     )
-    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.9, description="decay of the gradients' mean")
-    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.999, description="decay of their squares' mean")
-    epsilon: float = Field(default=1e-8, gt=0, description="added to the root of the squares' mean")
+    beta1: Decay = Field(default=0.9, description="decay of the gradients' mean")
+    beta2: Decay = Field(default=0.999, description="decay of their squares' mean")
+    epsilon: float = Field(default=1e-8, ge=1e-12, le=1, description="added to the root of the squares' mean")
     schedule: ScheduleName = Field(
         default="constant", description='of the learning rates after the warm-up: "constant", or "cosine" down to 0'
     )
-    warmup: Count = Field(default=100, description="steps in which the learning rates rise from 0")
-    clip: float = Field(default=1.0, ge=0, description="largest norm of all gradients together; 0 does not clip")
-    average: Annotated[float, Field(ge=0, lt=1)] = Field(
+    warmup: StepsOrNone = Field(
+        default=100, description="steps in which the learning rates rise evenly; the first has a small one, not 0"
+    )
+    clip: float = Field(
+        default=1.0, ge=0, le=1e6, description="largest norm of all gradients together; 0 does not clip"
+    )
+    average: Decay = Field(
         default=0.0,
         description="decay of an exponential moving average of what is trained, which then becomes the adapter; "
         "0 keeps none",
@@ -183,16 +215,18 @@ class OptimisationSettings(Table):
 class CheckpointSettings(Table):
     """When the state is written, from which a run goes on."""
 
-    every: Positive = Field(default=500, description="steps")
-    keep: Positive = Field(default=3, description="how many of the newest stay")
+    every: Steps = Field(default=500, description="steps")
+    keep: Steps = Field(default=3, description="how many of the newest stay")
 
 
 class ValidationSettings(Table):
     """Pairs of the validation split that are refined in between."""
 
-    every: Count = Field(default=500, description="steps; 0 for never")
-    pictures: Count = Field(default=4, description="how many pairs, the first ones of the split")
-    steps: Positive | None = Field(
+    every: StepsOrNone = Field(default=500, description="steps; 0 for never")
+    pictures: Annotated[int, Field(ge=0, le=MOST_SAMPLES)] = Field(
+        default=4, description="how many pairs, the first ones of the split"
+    )
+    steps: DenoisingSteps | None = Field(
         default=None, description="of the denoising; without it as many as the base was made for"
     )
 
@@ -201,7 +235,7 @@ class TrackingSettings(Table):
     """Who is told of the figures, beside metrics.jsonl."""
 
     trackers: tuple[TrackerName, ...] = Field(
-        default=("tensorboard",), description='any of "tensorboard", "trackio" and "wandb"'
+        default=("tensorboard",), strict=False, description='any of "tensorboard", "trackio" and "wandb"'
     )
     project: str = Field(default="refgc-sr2", description="name of the project there")
 
@@ -241,7 +275,7 @@ class GeneratorDataSettings(Table):
     dataset: Place = Field(default="my-dataset", description="folder of the dataset, as `refgc dataset` makes it")
     unreviewed: bool = Field(default=False, description="take pairs as well that too few people have looked at")
     cache: Place = Field(default="my-dataset-cache", description="folder for latents and prompt embeddings")
-    panel_size: Size | None = Field(
+    panel_size: Sides | None = Field(
         default=None,
         description="width and height of each panel, multiples of 16; without it as at inference: 512x512 as in the "
         "paper for a square HRGT, and about as many pixels for others",
@@ -250,11 +284,6 @@ class GeneratorDataSettings(Table):
         default=0.0, description="probability that a sample is learnt without its edges: zeros take their place"
     )
     drop_prompt: Chance = Field(default=0.0, description="probability that a sample is learnt with an empty prompt")
-
-    @field_validator("panel_size")
-    @classmethod
-    def _multiples(cls, size: Size | None) -> Size | None:
-        return None if size is None else panel_size(size, size)
 
 
 class GeneratorModelSettings(Table):
@@ -271,12 +300,14 @@ class GeneratorModelSettings(Table):
     quantization: Literal["none", "int8"] = Field(
         default="none", description='of the transformer alone: "none" for bf16, or "int8" for weights of 8 bits'
     )
-    rank: Positive = Field(default=16, description="of both LoRAs; the paper's is not known to us")
-    lora_alpha: Annotated[int, Field(gt=0)] = Field(default=16, description="the LoRAs are scaled by lora_alpha / rank")
+    rank: Rank = Field(default=16, description="of both LoRAs; the paper's is not known to us")
+    lora_alpha: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=16, description="the LoRAs are scaled by lora_alpha / rank"
+    )
     projections: Literal["all", "attention"] = Field(
         default="all", description='of the ControlNets\' blocks that get a LoRA: "all", or those of the "attention"'
     )
-    guidance: Annotated[float, Field(ge=0)] = Field(
+    guidance: Guidance = Field(
         default=DrawingSettings().guidance_scale, description="distilled guidance; that of inference by default"
     )
     gradient_checkpointing: bool = Field(
@@ -295,14 +326,14 @@ class GeneratorObjectiveSettings(Table):
 class LoraSettings(Table):
     """How fast the LoRAs learn. The paper's values are not known to us; these are our choice."""
 
-    learning_rate: float = Field(default=1e-4, gt=0, description="of both LoRAs")
-    weight_decay: float = Field(default=0.0, ge=0, description="of both LoRAs")
+    learning_rate: float = Field(default=1e-4, gt=0, le=10, description="of both LoRAs")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="of both LoRAs")
 
 
 class GeneratorValidationSettings(ValidationSettings):
     """Pairs of the validation split whose LRGIs are drawn in between."""
 
-    steps: Positive = Field(default=DrawingSettings().num_inference_steps, description="of the denoising")
+    steps: DenoisingSteps = Field(default=DrawingSettings().num_inference_steps, description="of the denoising")
 
 
 class GeneratorRun(TrainingRun):
@@ -319,7 +350,7 @@ class GeneratorRun(TrainingRun):
 TAKES_UNREVIEWED = "`unreviewed = true` in `[data]`"
 """How the file of a run takes rows that too few people have looked at."""
 
-KINDS: Mapping[str, type[TrainingRun]] = {"refiner": RefinerRun, "generator": GeneratorRun}
+KINDS: Mapping[str, type[RefinerRun | GeneratorRun]] = {"refiner": RefinerRun, "generator": GeneratorRun}
 """The settings of each kind of run, by what its file says."""
 
 Run = TypeVar("Run", bound=TrainingRun)
@@ -343,13 +374,10 @@ def read_run(file: Path, kind: type[Run]) -> Run:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        field, fault = first_fault(error)
-        if error.errors(include_url=False, include_input=False)[0]["type"] == "extra_forbidden":
-            raise InputError(f"The settings have no {quoted(field)}; {_known_instead(field, kind)}.") from error
-        raise InputError(f"The setting {field or 'file'} cannot be used: {fault}.") from error
+        raise InputError(_refusal(error, kind)) from error
 
 
-def read_any_run(file: Path) -> TrainingRun:
+def read_any_run(file: Path) -> RefinerRun | GeneratorRun:
     """The settings of a run of whatever kind its file says.
 
     Raises:
@@ -404,11 +432,60 @@ def _table(info: FieldInfo) -> type[BaseModel] | None:
 
 def _setting(name: str, info: FieldInfo) -> Iterator[str]:
     """A comment, and the line with the default; a setting that has none is commented out."""
-    yield f"# {info.description}"
+    range_ = range_of(info)
+    yield f"# {info.description}" + (f" ({range_})" if range_ else "")
     if info.default is None:
         yield f"# {name} ="
     else:
         yield f"{name} = {json.dumps(info.default)}"
+
+
+def range_of(info: FieldInfo) -> str:
+    """The numbers that a setting may have, such as "from 1 to 1024"; empty where it is no number.
+
+    Args:
+        info: of the setting. Its type, `None` aside, and its bounds are read from pydantic's JSON schema.
+    """
+    schema = _number_schema(info)
+    if not schema:
+        return ""
+    least, most = (
+        _digits(schema[name] if name in schema else schema[f"exclusive{name.capitalize()}"])
+        for name in ("minimum", "maximum")
+    )
+    if "minimum" in schema and "maximum" in schema:
+        return f"from {least} to {most}"
+    above = f"at least {least}" if "minimum" in schema else f"above {least}"
+    return f"{above} and {'at most' if 'maximum' in schema else 'below'} {most}"
+
+
+def _number_schema(info: FieldInfo) -> dict[str, Any]:
+    """The JSON schema of a setting that is a number; empty where it is none."""
+    whole: Any = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
+    schema = TypeAdapter(whole).json_schema()
+    of_numbers = [one for one in schema.get("anyOf", [schema]) if one.get("type") in ("integer", "number")]
+    return dict(of_numbers[0]) if of_numbers else {}
+
+
+def _digits(number: float) -> str:
+    """A whole number without a point, others as Python writes them."""
+    return str(int(number)) if number == int(number) else str(number)
+
+
+def _refusal(error: ValidationError, kind: type[TrainingRun]) -> str:
+    """One sentence about the first value that cannot be used."""
+    field, fault = first_fault(error)
+    match error.errors(include_url=False, include_input=False)[0]["type"]:
+        case "extra_forbidden":
+            return f"The settings have no {quoted(field)}; {_known_instead(field, kind)}."
+        case "model_type":
+            return f"The setting {field} cannot be used: it must be a table, `[{field}]` with settings below it."
+    table, _, name = field.rpartition(".")
+    made_of = _table(kind.model_fields[table]) if table in kind.model_fields else kind
+    info = (made_of or kind).model_fields.get(name)
+    if info is not None and (schema := _number_schema(info)):
+        fault = f"it must be a {'whole ' if schema['type'] == 'integer' else ''}number {range_of(info)}"
+    return f"The setting {field or 'file'} cannot be used: {fault}."
 
 
 def _known_instead(field: str, kind: type[TrainingRun]) -> str:

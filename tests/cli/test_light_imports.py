@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.command import assert_one_sentence, run_refgc
 
-HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
+HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate", "ray")
 
 
 @pytest.fixture
@@ -36,7 +36,18 @@ def test_the_tell_tales_tell(tell_tales: Path) -> None:
     assert imported(tell_tales) == ["imported-torch"]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["refine", "--help"], ["--version"], ["doctor"], ["report-schema"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["refine", "--help"],
+        ["--version"],
+        ["doctor"],
+        ["report-schema"],
+        ["train", "init", "refiner"],
+        ["train", "init", "generator"],
+    ],
+)
 def test_commands_import_nothing_heavy(tell_tales: Path, arguments: list[str]) -> None:
     assert run_refgc(*arguments, PYTHONPATH=str(tell_tales)).returncode == 0
     assert imported(tell_tales) == []
@@ -78,6 +89,16 @@ def test_a_mistake_in_the_speed_options_is_told_without_anything_heavy(
         "--speed", "faster", PYTHONPATH=str(tell_tales),
     )  # fmt: skip
     assert_one_sentence(done, 2, "'faster' is no speed option")
+    assert imported(tell_tales) == []
+
+
+@pytest.mark.parametrize("command", ["estimate", "cache", "refiner"])
+def test_a_mistake_in_the_file_of_a_run_is_told_without_anything_heavy(
+    tell_tales: Path, tmp_path: Path, command: str
+) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("[run]\nsteps = 0\n")
+    assert_one_sentence(run_refgc("train", command, file, PYTHONPATH=str(tell_tales)), 2, "run.steps cannot be used")
     assert imported(tell_tales) == []
 
 

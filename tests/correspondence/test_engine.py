@@ -331,6 +331,9 @@ def test_they_are_drawn_round_every_copy_in_sixteen_bits_and_with_the_pictures_t
     for copy in (np.s_[:, :160], np.s_[:, 160:]):
         assert difference[copy][inside[copy]].mean() < 0.2 * difference[copy][outside[copy]].mean()
     assert len(np.unique(drawn.image.deep[outside] % 257)) > 200
+    around = drawn.stages["surroundings"].deep
+    assert around is not None
+    assert (around[outside] == drawn.image.deep[outside]).mean() > 0.99
     assert drawn.image.alpha is not None
     assert plain.image.alpha is not None
     np.testing.assert_array_equal(drawn.image.alpha.values, plain.image.alpha.values)

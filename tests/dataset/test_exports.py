@@ -26,7 +26,7 @@ from refgc.dataset.rows import Entry, read_entries
 from refgc.dataset.split import split_dataset
 from refgc.dataset.store import load_image, load_mask
 from refgc.errors import InputError
-from refgc.flux.prompts import INSTRUCTION, OBJECT
+from refgc.flux.instruction import INSTRUCTION, OBJECT
 from tests.support.tiny_dataset import add_pair, add_triplet, add_verdict, decide, make_dataset, mend_mask
 
 Export = Callable[..., ExportResult]

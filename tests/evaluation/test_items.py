@@ -86,6 +86,40 @@ def test_pairs_in_the_wild_have_no_truth_and_bad_ones_are_kept_apart(tmp_path):
         read_items(tmp_path / "pairs.jsonl", task="compositing")
 
 
+def test_in_a_folder_of_pairs_the_truth_lies_beside_the_reference(tmp_path):
+    for name, truth, mask in (("cup", "hrgt.png", "hrgt_mask.png"), ("jug", "HRGT.PNG", None), ("pan", None, None)):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "hrri.png", 1)
+        save(tmp_path / name / "lrgi.png", 2, 16)
+        for file in (truth, mask):
+            if file is not None:
+                save(tmp_path / name / file, 3)
+    save(tmp_path / "mug_reference.png", 4)
+    save(tmp_path / "mug_generated.png", 5, 16)
+    save(tmp_path / "mug_hrgt.png", 6)
+    found = read_items(tmp_path)
+    assert (found.kind, found.with_truth) == ("pairs with their truth", 3)
+    assert {item.id: (item.hrgt is not None, item.hrgt_mask is not None) for item in found.items} == {
+        "cup": (True, True),
+        "jug": (True, False),
+        "mug": (True, False),
+        "pan": (False, False),
+    }
+    save(tmp_path / "pan" / "hrgt.png", 3)
+    save(tmp_path / "pan" / "hrgt.webp", 3)
+    assert "2 files called hrgt" in read_items(tmp_path).bad[0].reason
+
+
+def test_a_long_id_is_cut_where_its_file_would_have_too_long_a_name(tmp_path):
+    name = "景" * 80
+    save(tmp_path / "photo.png", 1)
+    save(tmp_path / f"{name}.png", 2, 16)
+    row = {"reference": "photo.png", "generated": f"{name}.png"}
+    (tmp_path / "list.jsonl").write_text(json.dumps(row) + "\n")
+    (item,) = read_items(tmp_path / "list.jsonl").items
+    assert item.id == "景" * 66
+
+
 def test_nothing_to_run_on_is_told(tmp_path):
     (tmp_path / "list.jsonl").write_text('{"reference": "a.png", "generated": "b.png"}\n')
     with pytest.raises(InputError, match="nothing that a method can be run on; the first: line 1"):
@@ -109,6 +143,20 @@ def test_a_damaged_picture_is_seen(tmp_path):
         open_pictures(item)
     item.lrgi.path.unlink()
     with pytest.raises(InputError, match="cannot be read"):
+        open_pictures(item)
+
+
+@pytest.mark.parametrize(
+    ("size", "part"),
+    [((80, 80), "80x80 pixels, more than the HRGT's 64x64"), ((16, 20), "16x20 pixels and the HRGT 64x64")],
+)
+def test_an_lrgi_that_does_not_fit_its_truth_is_refused(tmp_path, size, part):
+    (tmp_path / "cup").mkdir()
+    for number, name in enumerate(("hrri", "lrgi", "hrgt")):
+        save(tmp_path / "cup" / f"{name}.png", number)
+    PILImage.fromarray(drawn(1).pixels).resize(size).save(tmp_path / "cup" / "lrgi.png")
+    (item,) = read_items(tmp_path).items
+    with pytest.raises(InputError, match=part):
         open_pictures(item)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,10 +12,20 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.errors import EngineError, InputError
 from refgc.evaluation.items import Item, Pictures, open_pictures, read_items
 from refgc.evaluation.method_list import NamedMethod, check_methods, parse_method, parse_methods, read_methods
-from refgc.evaluation.methods import Command, Correspondence, Diffusion, Enlargement, Oracle, ResultFolder
+from refgc.evaluation.methods import (
+    Command,
+    Correspondence,
+    Diffusion,
+    Enlargement,
+    Oracle,
+    ResultFolder,
+    _file_digest,
+)
+from refgc.hub import ADAPTER_FILES
 from refgc.refinement import refine
 from tests.evaluation.support import copying, evaluated_set
 from tests.support.tiny_dataset import drawn
@@ -90,8 +102,14 @@ def test_methods_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        ("methods = 3", "methods"),
-        ("[[methods]]\nname = 'x'", "method"),
+        ("methods = 3", "'methods' should be a list"),
+        ("[[method]]\nmethod = 'lanczos'", r"it has no \[\[methods\]\]"),
+        ("[[methods]]\nlabel = 'x'", "method 1, 'method' is missing"),
+        ("[[methods]]\nmethod = 'lanczos'\nfinetunde = true", "method 1, 'finetunde' is no key; write method, label"),
+        ("[[methods]]\nmethod = 'lanczos'\n[extra]", "'extra' is no key; write methods"),
+        ("[[methods]]\nmethod = 'lanczos'\ncomponents = 'L_f'", "'components' should be a list"),
+        ("[[methods]]\nmethod = 'lanczos'\nfinetuned = 'si'", "methods.0.finetuned: Input should be a valid boolean"),
+        ("[[methods]]\nmethod = 'lanczos'\nlabel = ' '", "label is empty"),
         ("[[methods]", "TOML"),
         ("[[methods]]\nmethod = 'lanczos'\nlabel = 'a=b'", "equals sign"),
         ("[[methods]]\nmethod = 'magic'", "magic"),
@@ -108,6 +126,8 @@ def test_labels_differ(tmp_path):
         check_methods(parse_methods("A b=lanczos,a-b=bicubic"))
     with pytest.raises(InputError, match="no method to compare"):
         check_methods([])
+    one, other = check_methods(parse_methods("我们的=lanczos,他们的=bicubic"))
+    assert one.folder != other.folder
 
 
 @pytest.mark.parametrize(
@@ -131,6 +151,17 @@ def test_an_adapter_that_is_none_is_refused_at_once(tmp_path, monkeypatch):
         parse_method(f"diffusion:lora={tmp_path}").method.check()
 
 
+@pytest.mark.parametrize("source", ["/no/where/adapter", "runs/none/adapter", "adapter"])
+def test_an_adapter_that_is_nowhere_is_refused_before_others_are_run(monkeypatch, source):
+    monkeypatch.setenv("REFGC_DEVICE", "cpu")
+    with pytest.raises(EngineError, match=f"There is no adapter '{source}'"):
+        parse_method(f"diffusion:lora={source}").method.check()
+    with pytest.raises(EngineError, match="There is no base '/no/where'"):
+        parse_method("diffusion:base=/no/where").method.check()
+    for there in ("diffusion:lora=somebody/adapter", "diffusion:base=klein", "diffusion"):
+        parse_method(there).method.check()
+
+
 def make(method: NamedMethod, item: Item, pictures: Pictures) -> np.ndarray:
     return np.asarray(method.method.open()(item, pictures).image.pixels)
 
@@ -148,6 +179,27 @@ def test_the_engine_is_the_one_that_refine_runs(item, pictures):
     made = parse_method("correspondence").method.open()(item, pictures)
     np.testing.assert_array_equal(made.image.pixels, expected.image.pixels)
     assert (made.placed, made.message) == (expected.report.placed, expected.report.message)
+
+
+@pytest.mark.parametrize(
+    ("masks", "reference", "generated"), [("found", False, False), ("reference", True, False), ("both", True, True)]
+)
+def test_the_engine_is_given_the_masks_that_are_asked_for(item, pictures, monkeypatch, masks, reference, generated):
+    asked = []
+
+    def refuse(self, request, *_args, **_options):
+        asked.append(request)
+        raise EngineError("That is enough.")
+
+    monkeypatch.setattr(CorrespondenceEngine, "refine", refuse)
+    shown = replace(pictures, hrri_mask=pictures.hrgt_mask, lrgi_mask=None)
+    with pytest.raises(EngineError, match="enough"):
+        make(parse_method(f"correspondence:masks={masks}"), item, shown)
+    (request,) = asked
+    assert (request.reference_mask is not None, request.generated_mask is not None) == (reference, generated)
+    # That of the truth, at the size of the generated picture.
+    if generated:
+        assert request.generated_mask.size == pictures.lrgi.size
 
 
 def test_the_oracle_is_the_truth(item, pictures):
@@ -170,6 +222,15 @@ def test_results_of_a_folder_are_found_by_id(item, pictures, tmp_path):
         make(method, item, pictures)
 
 
+def test_results_of_a_folder_may_end_in_capitals(item, pictures, tmp_path):
+    PILImage.fromarray(drawn(5).pixels).save(tmp_path / f"{item.id}.PNG")
+    method = parse_method(f"folder:{tmp_path}")
+    np.testing.assert_array_equal(make(method, item, pictures), drawn(5).pixels)
+    PILImage.fromarray(drawn(5).pixels).save(tmp_path / f"{item.id}.jpg")
+    with pytest.raises(InputError, match="2 results"):
+        make(method, item, pictures)
+
+
 def test_a_command_gets_its_pictures_and_words_without_a_shell(pictures, tmp_path):
     item = Item("x", "o", "a cup; rm -rf $HOME", *(read_items(tmp_path / "set", unreviewed=True).items[0],) * 2)  # type: ignore[arg-type]
     script = tmp_path / "show.py"
@@ -183,6 +244,24 @@ def test_a_command_gets_its_pictures_and_words_without_a_shell(pictures, tmp_pat
     places = "{reference} {generated} {reference_mask} {generated_mask} {object} {scale} {seed} {output}"
     method = parse_method(f"command:{sys.executable} {script} {places}")
     np.testing.assert_array_equal(make(method, item, pictures)[::4, ::4], pictures.lrgi.pixels)
+
+
+@pytest.mark.parametrize(("side", "scale"), [(16, "4"), (32, "2"), (64, "1"), (48, "2")])
+def test_a_command_is_told_the_scale(item, pictures, tmp_path, side, scale):
+    script = tmp_path / "scale.py"
+    script.write_text(
+        "import sys; from PIL import Image\nImage.new('RGB', (64, 64), (int(sys.argv[1]), 0, 0)).save(sys.argv[2])\n"
+    )
+    shown = replace(pictures, lrgi=drawn(3, side), lrgi_mask=None)
+    method = parse_method(f"command:{sys.executable} {script} {{scale}} {{output}}")
+    assert make(method, item, shown)[0, 0, 0] == int(scale)
+
+
+def test_a_command_may_have_words_that_no_file_can_be_called(item, pictures, tmp_path):
+    text = f"from PIL import Image; import sys; Image.open(sys.argv[1]).resize((64, 64)).save(sys.argv[2]) {'#' * 300}"
+    method = Command(f'"{sys.executable}" -c "{text}" {{generated}} {{output}}')
+    assert method.identity(item)["files"] == [_file_digest(Path(sys.executable))]
+    assert method.open()(item, pictures).image.size == (64, 64)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +280,37 @@ def test_a_command_that_fails_is_told(item, pictures, tmp_path, script, part):
     (tmp_path / "run.py").write_text(script)
     with pytest.raises(InputError, match=part):
         make(parse_method(f"command:{sys.executable} {tmp_path / 'run.py'} {{output}}"), item, pictures)
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_started(item, pictures, tmp_path):
+    # A shell starts at once, on a machine with much to do as well.
+    script = tmp_path / "hang.sh"
+    script.write_text('sleep 600 &\necho $! > "$1"\nwait\n')
+    method = Command(f"sh {script} {tmp_path / 'pid'} {{output}}", seconds=3)
+    with pytest.raises(InputError, match="took longer than 3 seconds"):
+        method.open()(item, pictures)
+    child = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
+
+    def ended() -> bool:
+        # Though perhaps nobody has asked for its status yet.
+        return not child.exists() or child.read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+
+    # The system ends it a moment after it was told to.
+    for _ in range(600):
+        if ended():
+            break
+        time.sleep(0.05)
+    assert ended()
+
+
+def test_a_diffusion_result_depends_on_the_files_of_its_adapter(item, tmp_path):
+    for name in ADAPTER_FILES:
+        (tmp_path / name).write_text("{}")
+    method = parse_method(f"diffusion:lora={tmp_path}").method
+    before = method.identity(item)
+    assert before == parse_method(f"X=diffusion:lora={tmp_path}").method.identity(item)
+    (tmp_path / ADAPTER_FILES[1]).write_text("trained longer")
+    assert method.identity(item) != before
 
 
 def test_what_a_result_depends_on(item, tmp_path):

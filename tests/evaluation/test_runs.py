@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +19,15 @@ from PIL import Image as PILImage
 
 from refgc.dataset.lock import only_run
 from refgc.errors import EngineError, InputError
+from refgc.evaluation import runs
 from refgc.evaluation.evaluate import evaluate
+from refgc.evaluation.items import read_items
 from refgc.evaluation.method_list import parse_method
 from refgc.evaluation.results import Comparison, read_results
-from refgc.evaluation.runs import JOURNAL, MetricChoice
+from refgc.evaluation.runs import JOURNAL, MetricChoice, run_key
 from refgc.evaluation.table_files import write_tables
 from refgc.imaging.image import Image, open_image
+from refgc.metrics.fidelity import Psnr, Ssim
 from refgc.metrics.registry import select
 from refgc.metrics.sample import Sample
 from refgc.surroundings.weights import are_weights_here
@@ -92,6 +97,41 @@ def test_what_changed_is_run_again(root, tmp_path):
     assert runs_of(tmp_path) == 14
 
 
+def test_a_metric_whose_protocol_changed_is_computed_again(root, tmp_path, monkeypatch):
+    method = copying(tmp_path)
+    before = compared(root, tmp_path / "out", method)
+    monkeypatch.setattr(Ssim, "protocol", property(lambda self: "another window"))
+    monkeypatch.setattr(Ssim, "__call__", lambda self, sample: {"ssim": 0.25})
+    monkeypatch.setattr(Psnr, "__call__", lambda self, sample: {"psnr": 0.25})
+    found = compared(root, tmp_path / "out", method)
+    assert runs_of(tmp_path) == 6
+    assert [one.scores["ssim"] for one in found.results] == [0.25] * 6
+    assert [one.scores["psnr"] for one in found.results] == [one.scores["psnr"] for one in before.results]
+
+
+def test_a_result_depends_on_the_words_and_pictures_of_its_entry(root):
+    item, method = read_items(root, unreviewed=True).items[0], parse_method("lanczos")
+    key = run_key(item, method)
+    assert run_key(replace(item), parse_method("Other=lanczos")) == key
+    for changed in (replace(item, object_name="spoon"), replace(item, hrri_mask=None), replace(item, hrgt=item.lrgi)):
+        assert run_key(changed, method) != key
+
+
+def test_a_full_disk_ends_a_comparison_and_another_fault_does_not(root, tmp_path, monkeypatch):
+    def refuse(number, files):
+        raise OSError(number, os.strerror(number), "some file")
+
+    monkeypatch.setattr(runs, "write_files", partial(refuse, errno.EACCES))
+    found = compared(root, tmp_path / "out", "lanczos", metrics=PSNR)
+    assert all(one.status == "failed" and "Permission denied" in str(one.fault) for one in found.results)
+    monkeypatch.setattr(runs, "write_files", partial(refuse, errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left"):
+        compared(root, tmp_path / "out", "lanczos", metrics=PSNR)
+    monkeypatch.undo()
+    found = compared(root, tmp_path / "out", "lanczos", metrics=PSNR)
+    assert all(one.status == "done" for one in found.results)
+
+
 def test_failures_are_told_counted_and_tried_again(root, tmp_path):
     found = compared(root, tmp_path / "out", "lanczos", copying(tmp_path, fails=3), metrics=PSNR)
     failed = [one for one in found.results if one.status == "failed"]
@@ -148,6 +188,26 @@ def test_results_of_another_size_are_told(root, tmp_path):
     assert kept.size == (64, 64)
 
 
+@pytest.mark.parametrize(
+    ("figure", "fault"), [(RuntimeError("out of memory"), "out of memory"), (float("inf"), "no finite number")]
+)
+def test_a_metric_that_fails_takes_no_result_away(root, tmp_path, monkeypatch, figure, fault):
+    def measure(self: Ssim, sample: Sample) -> dict[str, float]:
+        if isinstance(figure, Exception):
+            raise figure
+        return {"ssim": figure}
+
+    monkeypatch.setattr(Ssim, "__call__", measure)
+    method = copying(tmp_path)
+    found = compared(root, tmp_path / "out", method)
+    assert all(one.status == "done" and "psnr" in one.scores for one in found.results)
+    assert all(fault in one.faults["ssim"] for one in found.results)
+    monkeypatch.undo()
+    again = compared(root, tmp_path / "out", method)
+    assert runs_of(tmp_path) == 6
+    assert all("ssim" in one.scores and not one.faults for one in again.results)
+
+
 def test_pairs_in_the_wild_get_metrics_that_need_no_truth(tmp_path):
     PILImage.fromarray(drawn(1).pixels).save(tmp_path / "hrri.png")
     PILImage.fromarray(drawn(2, 16).pixels).save(tmp_path / "lrgi.png")
@@ -176,6 +236,8 @@ def test_a_journal_that_is_none_is_told(root, tmp_path):
 def test_a_metric_that_is_not_there_is_told(root, tmp_path):
     with pytest.raises(InputError, match="no metric 'beauty'"):
         compared(root, tmp_path / "out", "lanczos", metrics=MetricChoice(("beauty",)))
+    with pytest.raises(InputError, match="No metric is named; choose from psnr, ssim"):
+        compared(root, tmp_path / "out", "lanczos", metrics=MetricChoice(()))
 
 
 def test_a_model_that_cannot_be_loaded_fails_at_each_item_and_is_loaded_once(root, tmp_path, monkeypatch):

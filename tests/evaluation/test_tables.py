@@ -87,6 +87,27 @@ def test_the_method_that_others_are_tested_against_may_be_named():
         make_table(SIX, TableSettings(against="ours"))
 
 
+def test_where_lower_is_better_the_lowest_is_what_others_are_tested_against():
+    lower = metric(higher_is_better=False, regions=("whole",))
+    table = make_table(comparison({"low": psnr(1, 2, 3, 4, 5), "high": psnr(2, 3, 4, 5, 7)}, metrics=(lower,)))
+    assert table.columns[0].against == "low"
+    assert table.rows[0].cells["psnr"].p is None
+    assert table.rows[1].cells["psnr"].p == pytest.approx(2 / 32)
+
+
+def test_a_line_of_csv_has_all_of_its_cell():
+    table = make_table(SIX)
+    (line,) = [
+        row
+        for row in csv.DictReader(line for line in csv_of(table).splitlines() if not line.startswith("#"))
+        if (row["method"], row["figure"]) == ("low", "psnr")
+    ]
+    cell = table.rows[0].cells["psnr"]
+    for name in ("mean", "low", "high", "p"):
+        assert float(line[name]) == pytest.approx(getattr(cell, name), abs=1e-6)
+    assert (line["against"], line["rank"], line["entries"], line["objects"]) == ("high", "", "6", "6")
+
+
 def test_lower_may_be_better_and_equal_figures_are_marked_alike():
     lower = metric(higher_is_better=False, regions=("whole",), digits=1)
     table = make_table(
@@ -162,6 +183,14 @@ def test_labels_cannot_break_a_table():
     rows = list(csv.DictReader(line for line in csv_of(table).splitlines() if not line.startswith("#")))
     assert rows[0]["method"] == "a|b_*<x>"
     assert (rows[-1]["method"], rows[-1]["finetuned"], rows[0]["mean"]) == (r"50% & \more", "True", "1.5")
+
+
+@pytest.mark.parametrize("label", ["[ours]", "*ours"])
+def test_latex_takes_no_label_for_an_option_of_the_row_before(label):
+    notes = (method("first"), method(label))
+    lines = latex_of(make_table(comparison({note.label: psnr(1, 2) for note in notes}, notes))).splitlines()
+    assert any(line.startswith(f"{{}}{label} &") for line in lines)
+    assert not any(line.startswith(label[0]) for line in lines)
 
 
 def test_best_is_bold_and_second_underlined():

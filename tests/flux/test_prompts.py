@@ -11,7 +11,8 @@ import torch
 from diffusers import FluxKontextPipeline
 
 from refgc.errors import InputError
-from refgc.flux.prompts import LONGEST_PROMPT, PromptReader, check_length, prompt_for
+from refgc.flux.instruction import prompt_for
+from refgc.flux.prompts import LONGEST_PROMPT, PromptReader, check_length
 from tests.support.tiny_models import t5_tokenizer
 
 CPU = torch.device("cpu")

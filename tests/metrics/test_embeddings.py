@@ -110,6 +110,15 @@ def test_one_object_in_two_scenes_is_the_same_object_inside(clip: Path) -> None:
     assert figures["clip_i"] < 0.9999
 
 
+@pytest.mark.parametrize("empty", ["truth", "reference"])
+def test_where_a_mask_marks_nothing_there_is_no_object_to_compare(clip: Path, empty: str) -> None:
+    result, reference = picture(1), picture(2)
+    marked, nothing = box(result, 20, 10, 60, 40), Mask(np.zeros((64, 96), np.float32))
+    masks = (nothing, marked) if empty == "truth" else (marked, nothing)
+    sample = Sample(result, truth_mask=masks[0], reference=reference, reference_mask=masks[1])
+    assert set(ClipI(str(clip), clip)(sample)) == {"clip_i"}
+
+
 def test_the_object_alone_stands_in_the_middle_of_a_white_square() -> None:
     image = picture(4)
     mask = box(image, 20, 10, 60, 40)

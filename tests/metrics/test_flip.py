@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import flip_evaluator
 import numpy as np
 import pytest
 
 from refgc.imaging.image import Image, Mask
-from refgc.metrics.flip import Flip
+from refgc.metrics.flip import Flip, flip_map
 from refgc.metrics.sample import Sample
 
 TO_XYZ = np.array(
@@ -62,6 +63,16 @@ def test_the_parts_are_those_of_the_mask() -> None:
     assert figures["flip_inside"] > 0.5
     assert figures["flip_outside"] < figures["flip"] < figures["flip_inside"]
     assert figures["flip"] == pytest.approx(0.25 * figures["flip_inside"] + 0.75 * figures["flip_outside"])
+
+
+def test_detail_is_seen_from_the_distance_that_its_authors_take() -> None:
+    random = np.random.default_rng(0)
+    one, other = (Image(random.integers(0, 256, (48, 64, 3), np.uint8)) for _ in range(2))
+    # Without parameters the authors' package takes their viewer: 0.7 m from a display of 0.7 m and 3840 pixels.
+    expected, _, _ = flip_evaluator.evaluate(
+        np.float32(other.pixels / 255), np.float32(one.pixels / 255), "LDR", applyMagma=False
+    )
+    np.testing.assert_allclose(flip_map(one.pixels, other.pixels), expected[..., 0], atol=1e-4)
 
 
 def test_equal_pictures_differ_by_nothing() -> None:

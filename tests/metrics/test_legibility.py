@@ -62,6 +62,8 @@ def test_words_beside_the_object_do_not_count_inside(legibility: Legibility) -> 
     figures = legibility(Sample(result, truth_mask=Mask(values), reference=reference))
     assert figures["legibility"] == 1
     assert figures["legibility_inside"] < 0.5
+    nothing = Mask(np.zeros_like(values))
+    assert legibility(Sample(result, truth_mask=nothing, reference=reference)) == {"legibility": 1}
     values = 1 - values
     both = label("MOSSWELL", "Harbour Oats")
     sample = Sample(label("MOSSWELL"), reference=both, reference_mask=Mask(values))

@@ -18,8 +18,8 @@ from refgc import doctor
 from refgc.correspondence.engine import CorrespondenceEngine
 from refgc.engine import RefineResult, Report
 from refgc.errors import EngineError, InputError
+from refgc.flux.instruction import prompt_for
 from refgc.flux.placement import Machine, Placement, examine
-from refgc.flux.prompts import prompt_for
 from refgc.flux.sizes import GIB
 from refgc.flux.speed import SpeedOptions
 from refgc.imaging.image import Image, Mask
@@ -90,6 +90,8 @@ def test_surroundings_are_drawn_around_what_the_model_drew(
     assert (difference[marked] == 0).mean() > 0.9
     assert (difference[:4] > 0).mean() > 0.5
     assert (plain.report.surroundings, drawn.report.surroundings) == ("plain", "fast")
+    assert "surroundings" not in early.stages
+    assert (drawn.stages["surroundings"].pixels[:4] == drawn.image.pixels[:4]).mean() > 0.9
     unwanted = engine.refine(replace(textured, surroundings="fast", strength=0.0))
     assert (unwanted.image.pixels != unwanted.stages["upscaled"].pixels).any()
 

@@ -487,3 +487,43 @@ def test_a_token_that_is_demanded_but_not_stored_is_asked_for(hub: FakeHub, monk
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(InputError, match="no token of the Hub is stored here; set HF_TOKEN"):
         weights.push_to_hub(taught(), REPOSITORY, token=True)
+
+
+def test_an_adapter_is_read_as_a_lora_without_its_base(saved: Path, tmp_path: Path) -> None:
+    exported = load_file(weights.export_lora(taught(), tmp_path / "lora"))
+    read = weights.adapter_as_lora(saved / "freqmole.safetensors")
+    assert read.keys() == exported.keys()
+    assert all(torch.equal(read[name], exported[name]) for name in exported)
+
+
+def test_a_plain_lora_is_given_back_as_it_is(tmp_path: Path) -> None:
+    file = weights.export_lora(taught(), tmp_path / "lora")
+    read = weights.adapter_as_lora(file)
+    assert all(torch.equal(read[name], tensor) for name, tensor in load_file(file).items())
+
+
+def refusal_as_lora(file: Path) -> str:
+    """The sentence with which reading an adapter as a LoRA fails."""
+    with pytest.raises(InputError) as failure:
+        weights.adapter_as_lora(file)
+    assert "\n" not in str(failure.value)
+    return str(failure.value)
+
+
+def test_an_adapter_that_cannot_be_read_as_a_lora_is_refused_with_a_reason(saved: Path, tmp_path: Path) -> None:
+    file = saved / "freqmole.safetensors"
+    tensors = load_file(file)
+    assert "There is no adapter" in refusal_as_lora(tmp_path / "nowhere.safetensors")
+    save_file({"unet.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
+    assert "neither FreqMoLE's weights nor a LoRA" in refusal_as_lora(tmp_path / "other.safetensors")
+    lacking = next(name for name in tensors if name.endswith("high_frequency_B"))
+    save_file({name: tensor for name, tensor in tensors.items() if name != lacking}, file)
+    assert lacking in refusal_as_lora(file)
+    save_file(tensors, file)
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**config, "rank": 4}))
+    assert "has rank 3 where its config.json says 4" in refusal_as_lora(file)
+    (saved / "config.json").unlink()
+    assert "has no config.json" in refusal_as_lora(file)
+    file.write_bytes(file.read_bytes()[:200])
+    assert "damaged" in refusal_as_lora(file)

@@ -186,7 +186,8 @@ def is_module(name: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("subcommand", "document"), [("refine", "command"), ("preview", "preview"), ("page", "hosting")]
+    ("subcommand", "document"),
+    [("refine", "command"), ("watch", "command"), ("preview", "preview"), ("page", "hosting")],
 )
 def test_every_option_is_documented(subcommand: str, document: str) -> None:
     text = (ROOT / "docs" / f"{document}.md").read_text(encoding="utf-8")

@@ -71,6 +71,18 @@ def test_the_same_person_sees_the_same_and_another_seed_or_person_sees_something
     assert showings(study, 3) != showings(a_study(4, 10, seed=1), 3)
 
 
+def test_everybody_sees_the_items_in_an_order_of_their_own() -> None:
+    """Else what comes late, when people are tired, would be the same items for all."""
+    study = a_study(4, 10)
+    orders = {tuple(one.item for one in showings(study, rater) if one.kind == "item") for rater in range(20)}
+    assert len(orders) == 20
+    first = Counter(order[0] for order in orders)
+    assert len(first) >= 5
+    # Nobody goes round the circle of all items, which a shorter study would show.
+    follows = Counter(pair for order in orders for pair in pairwise(order))
+    assert max(follows.values()) < 10
+
+
 def test_the_orders_of_one_item_are_not_those_of_the_next_turned_on() -> None:
     """Else who knows the methods of one item would know those of all."""
     study = a_study(4, 40, checks=0)

@@ -59,7 +59,7 @@ def test_checks_have_one_evident_choice_and_are_not_asked_otherwise(tmp_path: Pa
                 pixels[name] = np.asarray(opened).astype(float)
         right = pixels.pop(RIGHT)
         assert all(np.abs(other - right).mean() > 15 for other in pixels.values())
-        assert check.id.startswith("check-")
+        assert check.id.startswith("check:")
 
 
 def test_a_degraded_copy_has_lost_its_detail() -> None:
@@ -98,6 +98,11 @@ def test_what_cannot_be_a_study_is_refused(tmp_path: Path) -> None:
     assert "4 items, of which 4 become checks" in refused(checks=4)
     assert "give at most so many" in refused(items_per_rater=3)
     assert "does not exist" in refused(methods={**folders, "gone": tmp_path / "gone"})
+    for name in ("no difference", "x" * 61, "two\nlines", ""):
+        assert "A method cannot be called" in refused(methods={name: folders["ours"], "rival": folders["rival"]})
+    assert "The title has 0 characters" in refused(title="")
+    assert "The title has 201 characters" in refused(title="x" * 201)
+    assert not (tmp_path / "study").exists()
     (folders["rival"] / "scene-2.png").write_bytes(b"no picture")
     assert "scene-2: " in refused(checks=0)
     (folders["rival"] / "scene-2.png").unlink()
@@ -105,6 +110,18 @@ def test_what_cannot_be_a_study_is_refused(tmp_path: Path) -> None:
     PILImage.new("RGB", (64, 32)).save(folders["rival"] / "scene-2.png")
     assert "another aspect ratio" in refused(checks=0)
     assert not (tmp_path / "study" / STUDY).exists()
+
+
+def test_an_item_may_be_called_as_a_check_is(tmp_path: Path) -> None:
+    folders = draw_inputs(tmp_path, items=3)
+    for place in (tmp_path / "items" / "scene-0", *(folder / "scene-0.png" for folder in folders.values())):
+        place.rename(place.with_name(f"check-1{place.suffix}"))
+    ids = {
+        item.id
+        for seed in range(4)
+        for item in prepare_study(tmp_path / f"study-{seed}", tmp_path / "items", folders, seed=seed, checks=1).items
+    }
+    assert "check-1" in ids
 
 
 def test_a_study_is_not_made_over_another_and_its_file_is_checked(tmp_path: Path) -> None:

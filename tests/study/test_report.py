@@ -12,7 +12,7 @@ import pytest
 
 from refgc.errors import InputError
 from refgc.study.definition import RIGHT, Study
-from refgc.study.report import FIGURES, REPORT, TABLE, TEXT, VOTES, make_report, write_report
+from refgc.study.report import FIGURES, REPORT, TABLE, TEXT, VOTES, make_report, markdown, write_report
 from refgc.study.simulation import Taste
 from refgc.study.store import AnswerStore, Trial, read_records
 from refgc.study.votes import Rules
@@ -128,6 +128,7 @@ def test_the_files_are_the_same_bytes_each_time(answered: tuple[Path, Study], tm
     assert {row["person"] for row in single} == {str(person) for person in range(14)}
     text = (tmp_path / "one" / TEXT).read_text()
     assert "14 people count; 19 began, 1 withdrew, and 4 are left out" in text
+    assert " 1 person counts; 19" in markdown({**report, "people": {**report["people"], "counted": 1}})
     assert "| 14 | failed the attention checks" in text
 
 

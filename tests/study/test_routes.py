@@ -71,6 +71,14 @@ def test_a_person_goes_from_consent_to_the_end(client: TestClient, tmp_path: Pat
     assert "Nobody has this code" in client.post("/study/resume", json={"code": standing["code"]}).json()["error"]
 
 
+def test_a_computer_that_slept_counts_as_an_hour(client: TestClient, tmp_path: Path, made: tuple[Path, Study]) -> None:
+    standing = begin(client)
+    sent = {"code": standing["code"], "token": standing["trials"][0]["token"], "answers": ALL_TWO, "seconds": 1e12}
+    assert client.post("/study/answers", json=sent).json()["done"] == 1
+    (record,) = read_records(tmp_path, made[1])
+    assert record.showings[0].seconds == 3600
+
+
 def test_nothing_that_is_sent_says_which_method_made_what(client: TestClient, made: tuple[Path, Study]) -> None:
     standing = begin(client)
     secrets = [*METHODS, "right", "degraded", "check", "repeat", "scene", "sqlite"]
@@ -154,7 +162,15 @@ def test_what_cannot_be_is_refused_by_one_sentence(
 
 def test_what_is_not_there_is_told(client: TestClient) -> None:
     token = begin(client)["trials"][0]["token"]
-    for path in (f"{token}/0", f"{token}/5", f"{token}/²", f"{token}/ours", "other/1"):
+    for path in (
+        f"{token}/0",
+        f"{token}/5",
+        f"{token}/²",
+        f"{token}/01",
+        f"{token}/{'9' * 5000}",
+        f"{token}/ours",
+        "other/1",
+    ):
         answer = client.get(f"/study/pictures/{path}")
         assert answer.status_code == 422
         assert "There is no such picture" in answer.json()["error"]

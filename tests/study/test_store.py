@@ -106,9 +106,19 @@ def test_who_withdraws_leaves_nothing_behind(store: AnswerStore, folder: Path, m
     assert (gone.withdrawn, gone.showings) == (True, ())
     assert there.answered == 8
     assert store.resume(stays).done == 8
-    store.close()
+    # While the page goes on, neither the file nor its write-ahead log has anything of it.
     content = b"".join(path.read_bytes() for path in folder.glob(f"{ANSWERS}*"))
     assert normal_code(code).encode() not in content
+
+
+def test_a_study_takes_so_many_people_and_no_more(store: AnswerStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refgc.study.store.MOST_RATERS", 2)
+    first = store.begin()
+    store.begin()
+    with pytest.raises(InputError, match="This study is complete"):
+        store.begin()
+    # Whoever has begun goes on.
+    assert store.resume(first.code) == first
 
 
 def test_nothing_in_the_file_says_who_somebody_is(store: AnswerStore, folder: Path) -> None:

@@ -25,8 +25,9 @@ from refgc.training.cache import open_cache
 from refgc.training.cache_files import read_latents, read_prompt
 from refgc.training.samples import Pictures, cut, load_pictures, read_samples
 from refgc.training.settings import DataSettings, RefinerRun, WorkerSettings
+from tests.support.command import run_inside
 from tests.support.tiny_dataset import disc, drawn
-from tests.support.training_run import fill_here, tiny_run, training_dataset
+from tests.support.training_run import fill_here, tiny_run, training_dataset, write_run
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -98,7 +99,7 @@ def test_the_latents_are_those_of_the_pipeline(cached: RefinerRun, triplets: Pat
 
 def test_missing_and_stale_files_are_one_sentence(cached: RefinerRun, tmp_path: Path) -> None:
     empty = cached.model_copy(update={"data": cached.data.model_copy(update={"cache": str(tmp_path)})})
-    with pytest.raises(InputError, match=r"13 of 13 files .* run `refgc train cache` again"):
+    with pytest.raises(InputError, match=r"has none of the 13 files .*; `refgc train cache` makes them"):
         open_cache(empty)
     for change in ({"whole": True}, {"prompt": "draw the {object}"}, {"working_size": (64, 80)}):
         stale = cached.model_copy(update={"data": cached.data.model_copy(update=change)})
@@ -145,6 +146,16 @@ def test_a_damaged_file_is_found_and_made_again(own: RefinerRun) -> None:
         read_latents(good.training[0])
     fill_here(own)
     assert file.read_bytes() == content
+
+
+def test_a_dataset_without_validation_is_told_where_something_would_be_drawn(own: RefinerRun, tmp_path: Path) -> None:
+    def said(every: int) -> str:
+        content = own.model_dump(mode="json", exclude_none=True)
+        content["validation"]["every"] = every
+        return run_inside("train", "cache", write_run(tmp_path / "run.toml", content), REFGC_DEVICE="cpu").stdout
+
+    assert "0 files made, 5 there before.\nThe dataset has nothing in the split `validation`" in said(4)
+    assert "split" not in said(0)
 
 
 @pytest.mark.slow

@@ -283,9 +283,16 @@ def test_the_card_says_what_was_done(finished: GeneratorRun) -> None:
 
 
 def test_a_run_that_learns_nothing_is_one_sentence(generator_cached: GeneratorRun, tmp_path: Path) -> None:  # noqa: F811
-    settings = changed(generator_cached, tmp_path, optimisation={"warmup": 10}, validation={"every": 0})
+    """At a learning rate that no weight in single precision is moved by."""
+    settings = changed(generator_cached, tmp_path, learning={"learning_rate": 1e-300}, validation={"every": 0})
     with pytest.raises(EngineError, match="change nothing: nothing was learnt; take more steps"):
         run_generator(settings, max_steps=1)
+
+
+def test_a_single_step_within_the_warm_up_learns(generator_cached: GeneratorRun, tmp_path: Path) -> None:  # noqa: F811
+    settings = changed(generator_cached, tmp_path, optimisation={"warmup": 100}, validation={"every": 0})
+    assert run_generator(settings, max_steps=1) == tmp_path / "adapter"
+    assert lines_of(settings)[0]["learning_rate"]["canny"] == pytest.approx(0.01 / 101)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_panels_of_several_sizes_do_not_share_a_pass(generator_cached: Generator
 
 def test_missing_and_stale_files_are_one_sentence(generator_cached: GeneratorRun, tmp_path: Path) -> None:  # noqa: F811
     empty = changed(generator_cached, tmp_path, data={"cache": str(tmp_path)})
-    with pytest.raises(InputError, match=r"13 of 13 files .* run `refgc train cache` again"):
+    with pytest.raises(InputError, match=r"has none of the 13 files .*; `refgc train cache` makes them"):
         run_generator(empty)
     with pytest.raises(InputError, match="6 of 13 files"):
         open_cache(changed(generator_cached, tmp_path, data={"panel_size": (64, 64)}))
@@ -180,7 +180,7 @@ def test_the_file_of_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ('kind = "generator"\n[data]\npanel_size = [500, 512]', "choose multiples of 16"),
+        ('kind = "generator"\n[data]\npanel_size = [500, 512]', "multiples of 16"),
         ('kind = "generator"\n[data]\ndrop_reference = 0.1', "drop_prompt"),
         ('kind = "painter"', "choose refiner or generator"),
         ('kind = "generator"\n[model]\nprojections = "some"', "model.projections cannot be used"),

@@ -36,7 +36,7 @@ from refgc.training.finish import publish
 from refgc.training.loop import Training, prepare
 from refgc.training.order import Pass
 from refgc.training.processes import Processes
-from refgc.training.refiner import Refiner, run_refiner
+from refgc.training.refiner import Refiner, adapter_config, run_refiner
 from refgc.training.samples import load_pictures, read_samples
 from refgc.training.settings import RefinerRun
 from tests.support.command import run_inside
@@ -53,6 +53,11 @@ def changed(settings: RefinerRun, folder: Path, **tables: Mapping[str, Any]) -> 
     for name, table in tables.items():
         content[name] |= table
     return RefinerRun.model_validate({**content, "folder": str(folder)})
+
+
+def at_a_senseless_rate(settings: RefinerRun) -> RefinerRun:
+    """The same run at a learning rate that no file may ask for, and whose weights are soon no numbers."""
+    return settings.model_copy(update={"learning": settings.learning.model_copy(update={"learning_rate": 1e30})})
 
 
 def opened(settings: RefinerRun) -> tuple[Refiner, Training]:
@@ -149,8 +154,8 @@ def test_a_run_leaves_figures_pictures_and_the_newest_checkpoints(finished: Refi
         assert math.isfinite(line["loss"]["total"])
         assert line["gradient_norm"]["experts"] > 0
         assert any("flow_matching_sigma" in name for name in line["loss"])
-    assert lines[0]["learning_rate"]["experts"] == 0, "the warm-up"
-    assert lines[3]["learning_rate"]["experts"] == pytest.approx(0.01)
+    rates = [line["learning_rate"]["experts"] for line in lines]
+    assert rates == pytest.approx([0.01 / 3, 0.02 / 3, 0.01, 0.01, 0.01, 0.01]), "the warm-up"
     assert [line["step"] for line in lines if "validation" in line] == [4, 6]
     assert len(lines[-1]["alpha"]) == 5
     assert [one.name for one in checkpoint.checkpoints(folder)] == ["step_00000002", "step_00000004", "step_00000006"]
@@ -187,6 +192,16 @@ def test_a_run_ends_with_an_adapter_that_the_pipeline_loads(finished: RefinerRun
     name, number = next((name, number) for number, name in enumerate(tensors) if name.endswith("to_q.high_frequency_B"))
     assert number > 0
     assert not torch.equal(tensors[name], last[f"trained.{name}"])
+
+
+def test_the_adapter_names_a_base_of_this_machine_from_every_folder(
+    cached: RefinerRun, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_base.parent)
+    relative = cached.model_copy(update={"model": cached.model.model_copy(update={"base": tiny_base.name})})
+    assert adapter_config(relative, tiny_base).base == str(tiny_base.resolve())
+    published = cached.model_copy(update={"model": cached.model.model_copy(update={"base": "someone/a-model"})})
+    assert adapter_config(published, tiny_base).base == "someone/a-model"
 
 
 def test_the_engine_refines_with_the_adapter(
@@ -365,8 +380,8 @@ def test_a_dataset_that_nobody_has_reviewed_is_one_sentence(cached: RefinerRun, 
 
 def test_an_adapter_that_gives_no_number_is_not_the_end_of_a_run(cached: RefinerRun, tmp_path: Path) -> None:
     """After the last step there is no other loss that could show it."""
-    settings = changed(
-        cached, tmp_path / "run", learning={"learning_rate": 1e30}, optimisation={"warmup": 0}, validation={"every": 0}
+    settings = at_a_senseless_rate(
+        changed(cached, tmp_path / "run", optimisation={"warmup": 0}, validation={"every": 0})
     )
     with pytest.raises(EngineError, match="does not do what the experts do"):
         run_refiner(settings, max_steps=1)
@@ -384,13 +399,14 @@ def test_a_base_that_is_not_there_is_named_by_its_setting(cached: RefinerRun, tm
 
 
 def test_a_loss_that_is_no_number_is_one_sentence_and_the_state_stays(cached: RefinerRun, tmp_path: Path) -> None:
-    settings = changed(
-        cached,
-        tmp_path / "run",
-        learning={"learning_rate": 1e30},
-        optimisation={"clip": 0.0, "warmup": 0},
-        checkpoints={"every": 1},
-        validation={"every": 0},
+    settings = at_a_senseless_rate(
+        changed(
+            cached,
+            tmp_path / "run",
+            optimisation={"clip": 0.0, "warmup": 0},
+            checkpoints={"every": 1},
+            validation={"every": 0},
+        )
     )
     with pytest.raises(EngineError, match=r"is no number at step \d.* in another `folder`"):
         run_refiner(settings)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refgc.errors import InputError, quoted
-from refgc.evaluation.items import Item, Pictures, fitted
+from refgc.evaluation.items import Item, Pictures, fitted, results_called
 from refgc.evaluation.results import Comparison
 from refgc.evaluation.runs import PICTURES
 from refgc.imaging.arrays import bicubic
-from refgc.imaging.decode import PICTURE_SUFFIXES
 from refgc.imaging.image import Image, open_image
 
 # What a column of input is called.
@@ -105,8 +104,7 @@ def _column(text: str, measured: dict[str, Path]) -> Column:
 
 
 def _files_of(item: Item, column: Column) -> list[Path]:
-    names = [f"{item.id}{suffix}" for suffix in sorted(PICTURE_SUFFIXES)]
-    return [path for name in names if (path := column.folder / name).is_file()]
+    return results_called(column.folder, item.id)
 
 
 def _file_of(item: Item, column: Column) -> Path:

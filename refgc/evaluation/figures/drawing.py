@@ -132,17 +132,22 @@ def fitting_text(text: str, inches: float, size: float, *, weight: str = "normal
         size: of the letters, in points.
         weight: of the letters.
     """
+    line, most = one_line(text), len(one_line(text))
+    while most > LEAST_CHARACTERS:
+        short = shortened(line, most)
+        if fits(short, inches, size, weight=weight):
+            return short
+        most -= 1
+    return shortened(line, most)
+
+
+def fits(text: str, inches: float, size: float, *, weight: str = "normal") -> bool:
+    """Whether a text is no wider than a place; as for `fitting_text`."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
     letters = FontProperties(family=STYLE["font.family"], weight=weight)
-    line, most = one_line(text), len(one_line(text))
-    while most > LEAST_CHARACTERS:
-        short = shortened(line, most)
-        if TextPath((0, 0), short, size=size, prop=letters).get_extents().width <= inches * POINTS:
-            return short
-        most -= 1
-    return shortened(line, most)
+    return bool(TextPath((0, 0), one_line(text), size=size, prop=letters).get_extents().width <= inches * POINTS)
 
 
 def add_text(figure: Figure, x: float, y: float, text: str, **look: Any) -> None:

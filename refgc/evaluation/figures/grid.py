@@ -21,6 +21,7 @@ from refgc.evaluation.figures.drawing import (
     add_text,
     check_outputs,
     figure_style,
+    fits,
     fitting_text,
     save_data,
     save_figure,
@@ -144,9 +145,11 @@ def draw_grid(columns: Sequence[str], rows: Sequence[Row], settings: GridSetting
     height = HEAD_HEIGHT + sum(heights) + ROW_GAP * (len(rows) - 1) + EDGE
     figure = Figure(figsize=(settings.width, height))
     lefts = [LABEL_WIDTH + number * (across + GAP) for number in range(len(columns))]
+    # All heads are of one size.
+    size = NORMAL if all(fits(column, across, NORMAL, weight="bold") for column in columns) else SMALL
     for left, column in zip(lefts, columns, strict=True):
-        named = fitting_text(column, across, NORMAL, weight="bold")
-        _text(figure, left + across / 2, height - HEAD_HEIGHT / 2, named, size=NORMAL, weight="bold")
+        named = fitting_text(column, across, size, weight="bold")
+        _text(figure, left + across / 2, height - HEAD_HEIGHT / 2, named, size=size, weight="bold")
     top = height - HEAD_HEIGHT
     for row, row_height in zip(rows, heights, strict=True):
         _label(figure, row, top, row_height)
@@ -254,7 +257,9 @@ def _label(figure: Figure, row: Row, top: float, height: float) -> None:
     x = LABEL_WIDTH * (0.28 if row.reason else 0.5)
     _text(figure, x, middle, fitting_text(row.label, height, NORMAL), size=NORMAL, rotation=90)
     if row.reason:
-        reason = fitting_text(row.reason, height, SMALL)
+        # Rather than a figure cut in its middle, the figure without what it is compared with.
+        whole = row.reason if fits(row.reason, height, SMALL) else row.reason.partition(" over ")[0]
+        reason = fitting_text(whole, height, SMALL)
         _text(figure, LABEL_WIDTH * 0.7, middle, reason, size=SMALL, colour=GREY, rotation=90)
 
 

@@ -1,7 +1,7 @@
 """What the paper's Figure 5 measures, for any backbone: similarities of features of blocks, and of latents.
 
 The paper does not say how its features are split and compared. Here each band of a picture's features or latents is one
-vector, and the Gaussian is that of the training objective, `refgc.model.losses.GAUSSIAN_SIGMA` latents wide.
+vector, and the Gaussian is that of the training objective, `GAUSSIAN_SIGMA` latents wide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from refgc.flux.speed import SpeedOptions
 from refgc.imaging.arrays import Bytes, Size, bicubic, size_of
 from refgc.model import loading
 from refgc.model import reference_cache as caching
-from refgc.model.losses import GAUSSIAN_SIGMA, frequency_split, noised_latents, precise
+from refgc.model.losses import frequency_split, noised_latents, precise
+from refgc.model.objective_settings import GAUSSIAN_SIGMA
 from refgc.model.sharding import unwrapped
 from refgc.model.tokens import NOISE, PATCH, pack
 from refgc.model.velocity import predict_velocity

@@ -184,7 +184,7 @@ class Entry:
     """One result, what was submitted for it, and the code that makes it without the page."""
 
     submission: Submission
-    shown: ShownPictures
+    shown: ShownResult | ShownPictures
     code: Code
 
     @property

@@ -103,8 +103,8 @@ class RefineTab:
         own: the visitor's own two pictures with their marks while an example is in their place; else None.
         own_button: puts them back.
         token: the browser's, see `KeptResults`.
-        cancellations: of all visits.
         kept: the results of all visits.
+        cancellations: of all visits.
     """
 
     service: Service
@@ -122,8 +122,8 @@ class RefineTab:
     own: gr.State
     own_button: gr.Button
     token: gr.Textbox
+    kept: KeptResults
     cancellations: Cancellations = field(default_factory=Cancellations)
-    kept: KeptResults = field(default_factory=KeptResults)
 
     @property
     def outputs(self) -> list[Any]:
@@ -392,7 +392,7 @@ def build_refine_tab(
                 button = gr.Button("Refine", variant="primary", size="lg", scale=3, min_width=120, elem_id="refine")
                 cancel = gr.Button("Cancel", size="lg", scale=1, min_width=100, visible=False, elem_id="cancel")
             status = gr.HTML("", elem_id="status", elem_classes="status-line")
-            inputs = build_inputs(*pads)
+            inputs = build_inputs(*pads, chooses_engine=service.chooses_engine)
             attach_link_button(inputs, examples)
             gallery = build_example_gallery(examples) if examples else None
         with gr.Column(scale=7, min_width=440, elem_id="result"):
@@ -413,6 +413,7 @@ def build_refine_tab(
         own=gr.State(None, time_to_live=state_seconds),
         own_button=own_button,
         token=gr.Textbox(visible=False),
+        kept=KeptResults(service.state.visits),
     )
     run = _attach_run(tab)
     _attach_inputs(tab)

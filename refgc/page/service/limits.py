@@ -13,7 +13,7 @@ from time import time
 
 import gradio as gr
 from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
+from limits.storage import MemoryStorage, Storage
 from limits.strategies import FixedWindowRateLimiter
 
 from refgc.errors import RefGCError
@@ -40,16 +40,18 @@ class BusyError(RefGCError):
 class RunLimits:
     """How many runs each visit has, and how many each visit and each address has started within an hour."""
 
-    def __init__(self, settings: Settings, *, hour: int = HOUR) -> None:
+    def __init__(self, settings: Settings, *, hour: int = HOUR, of_addresses: Storage | None = None) -> None:
         """No visit has any.
 
         Args:
             settings: the numbers.
             hour: seconds over which the runs of an hour are counted.
+            of_addresses: where the runs of addresses are counted; None counts them in this process. A visit is always
+                served by one page, an address by all.
         """
         self._concurrent = _ConcurrencyLimit(settings.visit_jobs)
         self._of_visit = _RateLimit(settings.visit_jobs_per_hour, hour)
-        self._of_address = _RateLimit(settings.address_jobs_per_hour, hour)
+        self._of_address = _RateLimit(settings.address_jobs_per_hour, hour, of_addresses)
 
     @contextmanager
     def admit(self, visit: str, address: str = "") -> Iterator[Callable[[], None]]:
@@ -137,10 +139,10 @@ class _ConcurrencyLimit:
 class _RateLimit:
     """So many in each window of time, which begins with the first."""
 
-    def __init__(self, limit: int, seconds: int) -> None:
+    def __init__(self, limit: int, seconds: int, storage: Storage | None = None) -> None:
         self._item = RateLimitItemPerSecond(limit, seconds)
         # The moving window of `limits` 5.8 remembers every key for ever; this one forgets it when its window is over.
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._limiter = FixedWindowRateLimiter(storage or MemoryStorage())
 
     def check(self, key: str, sentence: str) -> None:
         if self._limiter.test(self._item, key):

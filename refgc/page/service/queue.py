@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import copy_context
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Condition, Event, Thread
 from time import monotonic
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from refgc.engine import Progress
 from refgc.errors import EngineError
@@ -29,18 +30,86 @@ TOO_LONG = (
 WAITED_TOO_LONG = "The server is busy: your turn did not come within {limit}; please try again later."
 
 
-class QueueEntry:
-    """One run in the queue of an engine, from when it enters the queue to its end."""
+class Entry(ABC):
+    """One run in a queue, from when it enters the queue to its end."""
 
-    def __init__(self, queue: EngineQueue, clock: Clock, size: RunSize) -> None:
-        """As `EngineQueue.enter` makes it."""
-        self._queue = queue
+    def __init__(self, clock: Clock, size: RunSize) -> None:
+        """It waits.
+
+        Args:
+            clock: of the queue.
+            size: the work of the run, as far as it is known.
+        """
         self._clock = clock
         # Whoever runs it says more when more is known.
         self.size = size
         self.entered = clock()
         self.begun: float | None = None
         self.cancelled = Event()
+
+    @abstractmethod
+    def wait(self) -> bool:
+        """Waits for this run's turn; False where the run was cancelled before."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Leaves the queue if the run still waits; a run that has begun keeps its turn until it ends."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Ends the run, so that the next one's turn comes."""
+
+    @abstractmethod
+    def expected_wait(self) -> tuple[int, float]:
+        """The number of runs before this one, and about how many seconds they take, each by its size.
+
+        Those under way count. Both are 0 once the run has begun.
+        """
+
+    @property
+    def waited(self) -> float:
+        """Seconds from entering the queue until the turn came, or until now."""
+        return (self._clock() if self.begun is None else self.begun) - self.entered
+
+    @property
+    def ran(self) -> float | None:
+        """Seconds since the turn came; None where it has not."""
+        return None if self.begun is None else self._clock() - self.begun
+
+
+class Queue(Protocol):
+    """The runs that wait for one engine, and those that are under way.
+
+    Attributes:
+        rates: how long runs take.
+        at_once: how many may be under way.
+    """
+
+    rates: Rates
+    at_once: int
+
+    def enter(self, max_waiting: int, size: RunSize | None = None) -> Entry:
+        """A place at the end of the queue; raises `BusyError` where so many wait already."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """The number of runs of this page that wait for their turn."""
+        ...
+
+    @property
+    def running_seconds(self) -> float | None:
+        """How long the longest run of this page has been going on; None while there is none."""
+        ...
+
+
+class QueueEntry(Entry):
+    """One run in the queue of an engine of this machine."""
+
+    def __init__(self, queue: EngineQueue, clock: Clock, size: RunSize) -> None:
+        """As `EngineQueue.enter` makes it."""
+        super().__init__(clock, size)
+        self._queue = queue
 
     def wait(self) -> bool:
         """Waits for this run's turn; False where the run was cancelled before."""
@@ -61,23 +130,16 @@ class QueueEntry:
         """
         return self._queue.expected_wait(self)
 
-    @property
-    def waited(self) -> float:
-        """Seconds from entering the queue until the turn came, or until now."""
-        return (self._clock() if self.begun is None else self.begun) - self.entered
-
-    @property
-    def ran(self) -> float | None:
-        """Seconds since the turn came; None where it has not."""
-        return None if self.begun is None else self._clock() - self.begun
-
 
 class EngineQueue:
-    """The runs that wait for one engine, and the one that is running.
+    """The runs that wait for one engine of this machine, and the one that is running.
 
     Attributes:
         rates: how long runs take.
+        at_once: how many may be under way.
     """
+
+    at_once = 1
 
     def __init__(self, clock: Clock = monotonic, rates: Rates | None = None) -> None:
         """An empty queue.
@@ -204,7 +266,7 @@ class RunCancelledError(Exception):
 
 
 def run_in_turn(
-    work: Work[Made], entry: QueueEntry, *, run_seconds: float, wait_seconds: float
+    work: Work[Made], entry: Entry, *, run_seconds: float, wait_seconds: float
 ) -> Generator[Working | Seen[Made] | Finished[Made], None, None]:
     """Does heavy work in a thread of its own when its turn has come; yields its events, `Finished` last.
 
@@ -262,7 +324,7 @@ def rounded_time(seconds: float) -> str:
     return f"{round(seconds / 60)} minutes"
 
 
-def _start(work: Work[Made], entry: QueueEntry) -> SimpleQueue[Working | Seen[Made] | Finished[Made] | Exception]:
+def _start(work: Work[Made], entry: Entry) -> SimpleQueue[Working | Seen[Made] | Finished[Made] | Exception]:
     """Starts the thread; its events, and at last its result or error, come through the queue."""
     events: SimpleQueue[Working | Seen[Made] | Finished[Made] | Exception] = SimpleQueue()
 
@@ -272,7 +334,11 @@ def _start(work: Work[Made], entry: QueueEntry) -> SimpleQueue[Working | Seen[Ma
         events.put(event)
 
     def run() -> None:
-        if not entry.wait():
+        try:
+            if not entry.wait():
+                return
+        except Exception as error:
+            events.put(error)
             return
         ending: Finished[Made] | Exception
         try:
@@ -292,7 +358,7 @@ def _start(work: Work[Made], entry: QueueEntry) -> SimpleQueue[Working | Seen[Ma
     return events
 
 
-def _seconds_left(entry: QueueEntry, run_seconds: float, wait_seconds: float) -> float:
+def _seconds_left(entry: Entry, run_seconds: float, wait_seconds: float) -> float:
     ran = entry.ran
     left = wait_seconds - entry.waited if ran is None else run_seconds - ran
     if left > 0:

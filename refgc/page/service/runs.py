@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,22 +13,23 @@ from typing import Protocol, TypeAlias, TypeVar
 from refgc.diptych import sources
 from refgc.diptych.preview import GeneratorChoice, make_preview_request, preview
 from refgc.engine import DRAWING, EngineName, Progress, RefineResult, Viewer
-from refgc.errors import InputError
+from refgc.errors import EngineError, InputError
 from refgc.imaging.encode import FileOptions, check_file_options
 from refgc.imaging.files import MEGABYTE
 from refgc.imaging.image import Image, Mask
 from refgc.imaging.profiles import ProfileName
 from refgc.page.pictures import ShownPreview, ShownRefinement, ShownResult, write_refinement, write_result, write_shown
-from refgc.page.service.cache import ResultCache, engine_fingerprint, open_cache
+from refgc.page.service.cache import ResultCache
 from refgc.page.service.decoding import Decoder
-from refgc.page.service.gpu import refine_with
+from refgc.page.service.gpu import refine_with as refine_locally
 from refgc.page.service.limits import BusyError, MarkingLimits, RunLimits, VisitLabels
 from refgc.page.service.logs import Outcome, log_run
 from refgc.page.service.queue import (
     Clock,
     EngineQueue,
+    Entry,
     Finished,
-    QueueEntry,
+    Queue,
     Seen,
     Show,
     TooLongError,
@@ -37,9 +38,12 @@ from refgc.page.service.queue import (
     run_in_turn,
 )
 from refgc.page.service.rates import MEASURED, Rates, RunSize
+from refgc.page.service.state import SharedState, open_state, own_state
 from refgc.page.service.storage import NoRoomError, check_room, is_disk_full, new_folder, remove
 from refgc.refinement import EngineChoice, best_engine
 from refgc.request import RefineRequest, Surroundings, check_options, check_reference_count, make_request
+from refgc.serve.client import OverloadedError, ServeClient
+from refgc.serve.fingerprint import engine_fingerprint
 from refgc.settings import Settings
 from refgc.settings import settings as read_settings
 from refgc.surroundings.weights import check_weights
@@ -50,6 +54,8 @@ SAME_SIZE = 1
 # of the largest results takes about an eighth of the run.
 SAVING, COMPARING = "saving the pictures", "comparing it with the truth"
 ENGINE_SHARE = 0.88
+
+NOT_SERVED = "The engine {engine} is not served here; choose {served}."
 
 Sizes = dict[str, tuple[int, int]]
 
@@ -162,7 +168,8 @@ class _Record:
 
     Attributes:
         kind: "refine", "preview" or "refine preview".
-        engine: the engine whose queue it waits in.
+        engine: what it needs.
+        queue: where it waits for that.
         scale: output size over generated size.
         size: the work, as far as it is known before the files are decoded.
         sizes: width and height in pixels of the pictures, by their names; known once the files are decoded.
@@ -171,10 +178,11 @@ class _Record:
 
     kind: str
     engine: EngineName
+    queue: Queue
     scale: int
     size: RunSize
     sizes: Sizes = field(default_factory=dict)
-    entry: QueueEntry | None = None
+    entry: Entry | None = None
 
     def decoded(self, sizes: Sizes, result: tuple[int, int]) -> None:
         """Say what is known once the files are decoded.
@@ -194,60 +202,96 @@ class Service:
 
     Attributes:
         settings: the limits.
-        queues: one for each engine. Refinements and previews that use the same processor or GPU share a queue, since
-            two at a time would make both slower or run out of memory.
+        queues: of refinements, one for each engine.
+        preview_queues: of previews. Where the engines run on this machine, these are the same queues: two runs at a
+            time on one processor or GPU would make both slower or run out of memory.
         decoder: opens visitors' files.
         cache: the results of earlier runs; None where none are kept.
+        state: what this page has in common with others.
+        served: asks the engines at the address that is set; None where they run on this machine.
     """
 
     def __init__(
         self,
         settings: Settings | None = None,
         *,
+        state: SharedState | None = None,
+        served: ServeClient | None = None,
         cache: ResultCache | None = None,
         decoder: PictureDecoder | None = None,
-        refine_with: RefineWith = refine_with,
+        refine_with: RefineWith | None = None,
         clock: Clock = monotonic,
     ) -> None:
         """A service without visitors.
 
         Args:
             settings: the limits; None reads the environment.
-            cache: the results of earlier runs; None keeps none.
+            state: what this page has in common with others; None for a page that is alone.
+            served: asks engines on other machines.
+            cache: the results of earlier runs, of a page that is alone; None keeps none.
             decoder: opens visitors' files; None decodes them in processes of their own.
-            refine_with: runs an engine.
+            refine_with: runs an engine; None for those that are served, or else those of this machine.
             clock: seconds that only go forward, by which waits and runs are timed.
 
         Raises:
             InputError: a setting in the environment cannot be used.
         """
         self.settings = settings or read_settings()
-        self.queues: dict[EngineName, EngineQueue] = {name: EngineQueue(clock, Rates(name)) for name in MEASURED}
+        self.state = state or own_state(cache, clock)
+        self.served = served
+        self.queues: Mapping[EngineName, Queue] = self.state.queues
+        self.preview_queues: Mapping[EngineName, Queue] = (
+            self.queues if served is None else {name: EngineQueue(clock, Rates(name)) for name in MEASURED}
+        )
         self.decoder = decoder or Decoder()
-        self.cache = cache
-        self._run_limits = RunLimits(self.settings)
+        self.cache = self.state.cache
+        self._run_limits = RunLimits(self.settings, of_addresses=self.state.counts)
         self._marking_limits = MarkingLimits(self.settings)
         self._visit_label = VisitLabels()
-        self._refine_with = refine_with
+        self._refine_with = refine_with or (refine_locally if served is None else served.refine)
         self._best: EngineName | None = None
 
     @classmethod
     def from_environment(cls) -> Service:
-        """The service of this process: limits from the environment, the cache beside the folder of uploads.
+        """The service of this process: limits, and what it has in common with other pages, from the environment.
 
         Raises:
             InputError: a setting in the environment cannot be used.
+            EngineError: nobody answers where the engines are said to be served.
         """
         settings = read_settings()
-        return cls(settings, cache=open_cache(settings))
+        served = None if settings.serve is None else ServeClient(settings.serve)
+        return cls(settings, state=open_state(settings, served), served=served)
 
     def engine_for(self, choice: EngineChoice) -> EngineName:
-        """The engine that a choice stands for on this machine; "auto" is decided once and then remembered."""
+        """The engine that a choice stands for here; "auto" is decided once and then remembered."""
         if choice != "auto":
             return choice
         if self._best is None:
-            self._best = best_engine()
+            self._best = best_engine() if self.served is None else _best_of(self.queues)
         return self._best
+
+    @property
+    def chooses_engine(self) -> bool | None:
+        """Whether visitors can choose among engines that are served; None where this machine has to be asked."""
+        return None if self.served is None else len(self.queues) > 1
+
+    def every_queue(self) -> dict[str, Queue]:
+        """The queues in which runs of this page wait, by what is said of them."""
+        every: dict[str, Queue] = {str(name): one for name, one in self.queues.items()}
+        if self.served is not None:
+            every |= {f"{name} (previews)": one for name, one in self.preview_queues.items()}
+        return every
+
+    def _queue(self, engine: EngineName) -> Queue:
+        """Where refinements wait for an engine.
+
+        Raises:
+            EngineError: it is not served.
+        """
+        if engine not in self.queues:
+            raise EngineError(NOT_SERVED.format(engine=engine, served=" or ".join(self.queues)))
+        return self.queues[engine]
 
     def drawing_seconds(self, engine: EngineName, surroundings: Surroundings, megapixels: float) -> float:
         """About how many seconds longer a run takes with these surroundings than with plain ones.
@@ -320,7 +364,7 @@ class Service:
         file = FileOptions(job.profile, bits=job.bits)
         check_file_options(file)
         size = RunSize("refine", self._known_megapixels(job.generated, job.scale), job.surroundings)
-        record = _Record("refine", job.engine, job.scale, size)
+        record = _Record("refine", job.engine, self._queue(job.engine), job.scale, size)
         folder = new_folder("refined")
         key = ""
 
@@ -328,7 +372,7 @@ class Service:
             nonlocal key
             if self.cache is None:
                 return None
-            key = _cache_key(self.cache, job)
+            key = _cache_key(self.cache, job, self._fingerprint(job.engine))
             return self.cache.get(key, folder) if key else None
 
         def work(progress: Progress, show: Show[ShownResult], cancelled: Event) -> Finished[ShownResult]:
@@ -385,7 +429,8 @@ class Service:
         """
         check_options(scale=job.factor, seed=job.seed, object_name=job.object_name, scale_name="factor")
         size = RunSize("preview", self._known_megapixels(job.scene, SAME_SIZE))
-        record = _Record("preview", _engine_beside(job.generator), SAME_SIZE, size)
+        engine = _engine_beside(job.generator)
+        record = _Record("preview", engine, self.preview_queues[engine], SAME_SIZE, size)
 
         def work(progress: Progress, _show: Show[ShownPreview], cancelled: Event) -> Finished[ShownPreview]:
             progress("reading the pictures", 0.0)
@@ -424,7 +469,8 @@ class Service:
         """
         engine = self.engine_for("auto")
         result = _enlarged(shown.report.generated_size, shown.report.factor)
-        record = _Record("refine preview", engine, shown.report.factor, RunSize("refine", _megapixels(result)))
+        size = RunSize("refine", _megapixels(result))
+        record = _Record("refine preview", engine, self._queue(engine), shown.report.factor, size)
 
         def work(progress: Progress, show: Show[ShownRefinement], cancelled: Event) -> Finished[ShownRefinement]:
             def look(stage: str, picture: Image | RefineResult) -> None:
@@ -447,6 +493,14 @@ class Service:
 
         yield from self._run(record, visit, address, work)
 
+    def _fingerprint(self, engine: EngineName) -> str:
+        if self.served is None:
+            return engine_fingerprint(engine)
+        engines = self.served.engines()
+        if engine not in engines:
+            raise EngineError(NOT_SERVED.format(engine=engine, served=" or ".join(engines) or "another page"))
+        return engines[engine].fingerprint
+
     def _known_megapixels(self, file: Path, scale: int) -> float | None:
         """Of a picture enlarged so many times; None where it was not decoded before, as nothing is for an estimate."""
         size = self.decoder.known_size(file)
@@ -457,7 +511,7 @@ class Service:
         entry, size = record.entry, record.size
         if entry is None or entry.ran is None or size.megapixels is None:
             return
-        rates = self.queues[record.engine].rates
+        rates = record.queue.rates
         drawing = getattr(report, "seconds", {}).get(DRAWING, 0.0)
         if size.surroundings != "plain" and drawing:
             rates.note(size.surroundings, size.megapixels, drawing)
@@ -489,7 +543,7 @@ class Service:
         queue. Nothing is decoded before the turn has come.
         """
         outcome: Outcome = "failed"
-        entry: QueueEntry | None = None
+        entry: Entry | None = None
         ending: Finished[Made] | None = None
         failure: Exception | None = None
         try:
@@ -498,7 +552,7 @@ class Service:
                 found = cached()
                 events: Events[Made]
                 if found is None:
-                    entry = record.entry = self.queues[record.engine].enter(self.settings.max_waiting, record.size)
+                    entry = record.entry = record.queue.enter(self.settings.max_waiting, record.size)
                     events = self._in_turn(work, entry)
                 else:
                     events = _cached(found)
@@ -532,7 +586,7 @@ class Service:
                 failure=failure,
             )
 
-    def _in_turn(self, work: Work[Made], entry: QueueEntry) -> Events[Made]:
+    def _in_turn(self, work: Work[Made], entry: Entry) -> Events[Made]:
         limits = self.settings
         try:
             yield from run_in_turn(work, entry, run_seconds=limits.run_seconds, wait_seconds=limits.wait_seconds)
@@ -556,7 +610,7 @@ def _cached(found: Made) -> Events[Made]:
     yield Finished(found, cached=True)
 
 
-def _cache_key(cache: ResultCache, job: RefineJob) -> str:
+def _cache_key(cache: ResultCache, job: RefineJob, fingerprint: str) -> str:
     """The key of a refinement's result; empty where a file cannot be read, which the run then tells."""
     files = {
         "reference": job.reference,
@@ -571,7 +625,7 @@ def _cache_key(cache: ResultCache, job: RefineJob) -> str:
         "surroundings": job.surroundings,
         "seed": job.seed,
         "object name": job.object_name,
-        "engine": engine_fingerprint(job.engine),
+        "engine": fingerprint,
         "profile": job.profile,
         "bits": job.bits,
     }
@@ -596,7 +650,7 @@ def _megapixels(size: tuple[int, int]) -> float:
 
 def _outcome_of(error: Exception) -> Outcome:
     match error:
-        case BusyError():
+        case BusyError() | OverloadedError():
             return "busy"
         case TooLongError():
             return "timeout"
@@ -604,6 +658,10 @@ def _outcome_of(error: Exception) -> Outcome:
             return "refused"
         case _:
             return "failed"
+
+
+def _best_of(served: Collection[EngineName]) -> EngineName:
+    return "diffusion" if "diffusion" in served else next(iter(served))
 
 
 def _engine_beside(generator: GeneratorChoice) -> EngineName:

@@ -6,7 +6,7 @@ import asyncio
 import ctypes
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from time import monotonic
@@ -60,9 +60,9 @@ M_ARENA_MAX = -8
 MAX_ARENAS = 2
 
 
-def app_settings(service: Service) -> dict[str, Any]:
-    """The routes and the lifespan for Gradio's FastAPI app."""
-    return {"routes": [health_route(service), embed_route()], "lifespan": lifespan_of(service)}
+def app_settings(service: Service, chores: Sequence[Callable[[], object]] = ()) -> dict[str, Any]:
+    """The routes and the lifespan for Gradio's FastAPI app; arguments as for `lifespan_of`."""
+    return {"routes": [health_route(service), embed_route()], "lifespan": lifespan_of(service, chores)}
 
 
 def server_middleware(service: Service) -> list[Middleware]:
@@ -80,11 +80,18 @@ def deletion_schedule(service: Service) -> tuple[int, int]:
 
 def max_threads(service: Service) -> int:
     """The number of threads that Gradio needs."""
-    return OTHER_THREADS + len(service.queues) * (service.settings.max_waiting + 1)
+    return OTHER_THREADS + sum(service.settings.max_waiting + one.at_once for one in service.every_queue().values())
 
 
-def lifespan_of(service: Service) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
-    """What runs from the start of the server to its end."""
+def lifespan_of(
+    service: Service, chores: Sequence[Callable[[], object]] = ()
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """What runs from the start of the server to its end.
+
+    Args:
+        service: whose server it is.
+        chores: what else is done where old files are deleted.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
@@ -92,7 +99,7 @@ def lifespan_of(service: Service) -> Callable[[Starlette], AbstractAsyncContextM
         cache = service.cache
         with logs_to():
             logger.info("started", version=__version__, **_limits_of(service.settings))
-            stop = start_janitor(service.settings.keep_hours * HOUR, [cache.trim] if cache else [])
+            stop = start_janitor(service.settings.keep_hours * HOUR, [*([cache.trim] if cache else []), *chores])
             dropping = [
                 asyncio.create_task(drop_unread_messages(app.get_blocks()._queue)),
                 asyncio.create_task(drop_copied_settings(app.state_holder)),
@@ -185,8 +192,8 @@ def health_route(
             **({"reason": reason} if reason else {}),
             "version": __version__,
             "engine": service.engine_for("auto"),
-            "running": sum(queue.running_seconds is not None for queue in service.queues.values()),
-            "waiting": sum(queue.waiting for queue in service.queues.values()),
+            "running": sum(queue.running_seconds is not None for queue in service.every_queue().values()),
+            "waiting": sum(queue.waiting for queue in service.every_queue().values()),
             "free_bytes": free,
         }
         return JSONResponse(state, 503 if reason else 200, headers={"Cache-Control": "no-store"})
@@ -213,7 +220,7 @@ def _state_of_disk(limits: Settings, free_bytes: Callable[[], int]) -> tuple[int
 
 
 def _stuck(service: Service) -> str:
-    for name, queue in service.queues.items():
+    for name, queue in service.every_queue().items():
         seconds = queue.running_seconds
         if seconds is not None and seconds > STUCK_FACTOR * service.settings.run_seconds:
             return f"a run of the engine {name} does not end: {seconds:.0f} seconds"

@@ -11,7 +11,8 @@ import PIL.Image
 import pytest
 
 from refgc.errors import InputError
-from refgc.evaluation.figures.grid import GridSettings, make_grid
+from refgc.evaluation.figures.drawing import figure_style
+from refgc.evaluation.figures.grid import Cell, GridSettings, Row, draw_grid, make_grid
 from refgc.evaluation.figures.selection import Choice, select
 from refgc.imaging.image import Image, save_image
 from tests.support.compared_scenes import make_scenes
@@ -55,6 +56,27 @@ def test_pictures_stand_in_their_columns(scenes: Path, compared: Path, tmp_path:
         left, top = round(100 * (0.34 + column * (width + 0.05))), 20
         corner = levels[top + 4 : top + 16, left + 4 : left + 16]
         assert abs(corner - level).max() <= 2, column
+
+
+def test_in_a_narrow_grid_the_gain_is_whole_and_heads_are_smaller() -> None:
+    picture = np.zeros((60, 60, 3), np.uint8)
+    row = Row("vase", "worst PSNR: +0.12 dB over Lanczos", (Cell(picture, (60, 60), (), ()),) * 3)
+
+    def drawn(width: float, heads: tuple[str, ...]) -> dict[str, float]:
+        with figure_style():
+            figure = draw_grid(heads, [row], GridSettings(width=width))
+        return {text.get_text(): float(text.get_fontsize()) for text in figure.texts}
+
+    wide = drawn(8.0, ("HRRI", "LRGI", "Enlargement"))
+    assert {"worst PSNR: +0.12 dB over Lanczos", "Enlargement"} <= set(wide)
+    narrow = drawn(2.8, ("HRRI", "LRGI", "Enlargement"))
+    assert {"HRRI", "Enlargement"} <= set(narrow)
+    assert narrow["HRRI"] == narrow["Enlargement"] < wide["Enlargement"] == wide["HRRI"]
+    assert not any("over" in text for text in narrow)
+    tall = Row(row.label, row.reason, (Cell(np.zeros((90, 60, 3), np.uint8), (60, 90), (), ()),) * 3)
+    with figure_style():
+        texts = [text.get_text() for text in draw_grid(("a", "b", "c"), [tall], GridSettings(width=3.2)).texts]
+    assert "worst PSNR: +0.12 dB" in texts
 
 
 def test_without_a_truth_there_is_no_column_of_it(compared: Path, tmp_path: Path) -> None:

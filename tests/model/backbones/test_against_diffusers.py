@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from refgc.engine import no_progress
-from refgc.flux.prompts import prompt_for
+from refgc.flux.instruction import prompt_for
 from refgc.model.backbones.klein import Klein
 from refgc.model.inputs import Inputs, prepare_inputs
 from refgc.model.pipeline import RefGCSR2KleinPipeline, RefGCSR2Pipeline

@@ -6,18 +6,34 @@ import multiprocessing
 import os
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import PIL.Image
 import pytest
 
 from refgc.page.pictures import ShownResult, write_result
-from refgc.page.service.cache import ResultCache, engine_fingerprint
+from refgc.page.service.cache import ResultCache
+from refgc.page.service.index import FolderIndex, SqliteIndex
 from tests.support.reports import make_report, make_result
 
 OPTIONS = {"scale": 4, "strength": 1.0, "seed": 0, "object name": "object", "engine": "correspondence"}
+
+
+IndexType: TypeAlias = type[SqliteIndex] | type[FolderIndex]
+# Every test is done with the index of one machine and with that of several; the fixture changes it.
+index_type: IndexType = SqliteIndex
+
+
+@pytest.fixture(autouse=True, params=[SqliteIndex, FolderIndex])
+def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> IndexType:
+    """The index of the test's caches."""
+    monkeypatch.setattr(sys.modules[__name__], "index_type", request.param)
+    chosen: IndexType = request.param
+    return chosen
 
 
 @pytest.fixture
@@ -25,8 +41,16 @@ def cache(tmp_path: Path) -> ResultCache:
     return open_cache(tmp_path)
 
 
-def open_cache(tmp_path: Path, *, max_bytes: float = 1e9, clock: Callable[[], float] = time.time) -> ResultCache:
-    return ResultCache(tmp_path / "results", max_bytes=max_bytes, max_seconds=3600, clock=clock)
+def open_cache(
+    tmp_path: Path,
+    *,
+    max_bytes: float = 1e9,
+    clock: Callable[[], float] = time.time,
+    index: IndexType | None = None,
+) -> ResultCache:
+    return ResultCache(
+        tmp_path / "results", max_bytes=max_bytes, max_seconds=3600, clock=clock, index=index or index_type
+    )
 
 
 @pytest.fixture
@@ -82,30 +106,6 @@ def test_each_file_changes_the_key(
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_option_changes_the_key(cache: ResultCache, files: dict[str, Path | None], option: str):
     assert cache.key(files, {**OPTIONS, option: "another"}) != cache.key(files, OPTIONS)
-
-
-def test_fingerprint_changes_with_the_engine_and_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    assert engine_fingerprint("correspondence") == engine_fingerprint("correspondence")
-    fingerprints = {engine_fingerprint("correspondence"), engine_fingerprint("diffusion")}
-    adapter = tmp_path / "adapter"
-    adapter.mkdir()
-    for name in ("config.json", "freqmole.safetensors"):
-        (adapter / name).write_text("{}")
-    monkeypatch.setenv("REFGC_ADAPTER", str(adapter))
-    fingerprints.add(engine_fingerprint("diffusion"))
-    (adapter / "freqmole.safetensors").write_text("{ }")
-    fingerprints.add(engine_fingerprint("diffusion"))
-    assert len(fingerprints) == 4
-    lora = tmp_path / "learnt.safetensors"
-    monkeypatch.setenv("REFGC_ADAPTER", str(lora))
-    for content in ("{}", "{ }"):
-        lora.write_text(content)
-        fingerprints.add(engine_fingerprint("diffusion"))
-    assert len(fingerprints) == 6, "a LoRA that was changed in its place is another"
-    monkeypatch.setenv("REFGC_WEIGHTS", str(tmp_path))
-    without = engine_fingerprint("correspondence")
-    (tmp_path / "xfeat.npz").write_bytes(b"fetched by refgc setup")
-    assert engine_fingerprint("correspondence") != without
 
 
 # --- entries --------------------------------------------------------------------------------------------------------
@@ -185,9 +185,15 @@ def test_damaged_result_is_deleted_and_made_anew(
     assert cache.get("key", tmp_path / "given") is not None
 
 
+def index_files(tmp_path: Path) -> list[Path]:
+    """What the index keeps, whichever it is."""
+    folder = tmp_path / "results"
+    return [*folder.glob("index.sqlite*"), *folder.glob("index/*")]
+
+
 def test_damaged_index_is_made_anew(cache: ResultCache, made: tuple[ShownResult, Path], tmp_path: Path):
     cache.put("key", *made)
-    for file in (tmp_path / "results").glob("index.sqlite*"):
+    for file in index_files(tmp_path):
         file.write_bytes(b"no index" * 1000)
     assert cache.get("key", tmp_path / "given") is None
     cache.put("key", *made)
@@ -195,12 +201,13 @@ def test_damaged_index_is_made_anew(cache: ResultCache, made: tuple[ShownResult,
 
 
 def test_index_with_a_damaged_page_is_made_anew_at_the_next_start(tmp_path: Path, made: tuple[ShownResult, Path]):
-    open_cache(tmp_path).put("key", *made)
-    index = tmp_path / "results" / "index.sqlite"
-    content = index.read_bytes()
+    cache = open_cache(tmp_path, index=SqliteIndex)
+    cache.put("key", *made)
+    file = tmp_path / "results" / "index.sqlite"
+    content = file.read_bytes()
     page = 4096  # the first one has the names of the tables and stays
-    index.write_bytes(content[:page] + b"\xff" * (len(content) - page))
-    again = open_cache(tmp_path)
+    file.write_bytes(content[:page] + b"\xff" * (len(content) - page))
+    again = open_cache(tmp_path, index=SqliteIndex)
     assert again.get("key", tmp_path / "given") is None
     again.put("key", *made)
     assert again.get("key", tmp_path / "given") is not None
@@ -208,8 +215,9 @@ def test_index_with_a_damaged_page_is_made_anew_at_the_next_start(tmp_path: Path
 
 def test_locked_index_is_a_miss(cache: ResultCache, made: tuple[ShownResult, Path], tmp_path: Path):
     cache.put("key", *made)
-    (tmp_path / "results" / "index.sqlite").unlink()
-    (tmp_path / "results" / "index.sqlite").mkdir()
+    for file in index_files(tmp_path):
+        file.unlink()
+        file.mkdir()
     assert cache.get("key", tmp_path / "given") is None
     cache.put("key", *made)
     cache.trim()
@@ -304,9 +312,9 @@ def test_folders_that_are_not_in_the_index_go(tmp_path: Path, cache: ResultCache
 # --- several processes ----------------------------------------------------------------------------------------------
 
 
-def work_on(tmp_path: Path, number: int, rounds: int, ready: Path | None = None) -> None:
+def work_on(tmp_path: Path, index: IndexType, number: int, rounds: int, ready: Path | None = None) -> None:
     """Keeps, gets and deletes results under a few keys, and makes sure that each is whole and the right one."""
-    cache = open_cache(tmp_path, max_bytes=100_000)
+    cache = open_cache(tmp_path, max_bytes=100_000, index=index)
     for turn in range(rounds):
         key = f"key-{turn % 3}"
         shown, folder = make(tmp_path, f"{key}-{number}-{turn}")
@@ -328,11 +336,11 @@ def check(given: ShownResult, key: str) -> None:
 
 
 @pytest.mark.slow
-def test_processes_share_it_though_one_is_killed(tmp_path: Path):
+def test_processes_share_it_though_one_is_killed(tmp_path: Path, index: IndexType):
     context = multiprocessing.get_context("spawn")
     ready = tmp_path / "ready"
-    killed = context.Process(target=work_on, args=(tmp_path, 1, 10_000, ready))
-    other = context.Process(target=work_on, args=(tmp_path, 2, 12))
+    killed = context.Process(target=work_on, args=(tmp_path, index, 1, 10_000, ready))
+    other = context.Process(target=work_on, args=(tmp_path, index, 2, 12))
     killed.start()
     other.start()
     ends_at = time.monotonic() + 120

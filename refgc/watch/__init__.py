@@ -1,0 +1,1 @@
+"""A folder that is watched: each picture that comes into it is refined once."""
