@@ -88,10 +88,11 @@ def start(options: ServeOptions, starting: Callable[[], None] = lambda: None) ->
             f"There may be {options.max_replicas} replicas at most and {options.replicas} at least; turn these around."
         )
     try:
-        import ray
-        from ray import serve
+        import ray.serve
     except ImportError as error:
         raise EngineError(NEEDS) from error
+    from ray import serve
+
     engines = tuple(dict.fromkeys(best_engine() if name == "auto" else name for name in options.engines))
     _check_port(options.host, options.port)
     for name, value in PROXY_LIMITS.items():
