@@ -276,7 +276,5 @@ def watch(
             is_gone = False
         if new := watcher.outcome.skipped - skipped:
             skipped += new
-            tell(
-                f"{new} {'was' if new == 1 else 'were'} finished before; after other options, --overwrite refines again."
-            )
+            tell(f"{new} {'was' if new == 1 else 'were'} finished before; --overwrite refines again.")
         time.sleep(seconds)

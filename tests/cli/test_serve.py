@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from refgc.serve.start import address_of
 from tests.support.command import assert_one_sentence, run_inside
 from tests.support.running import free_port
 
@@ -27,6 +28,14 @@ def test_a_port_that_is_taken_is_told_at_once() -> None:
         port = taken.getsockname()[1]
         done = run_inside("serve", "--engine", "correspondence", "--port", str(port))
     assert_one_sentence(done, 2, f"Port {port} of 127.0.0.1 is taken or not ours; give another --port or --host.")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("0.0.0.0", "http://127.0.0.1:8000"), ("::1", "http://[::1]:8000"), ("10.0.0.5", "http://10.0.0.5:8000")],
+)
+def test_the_address_that_is_told_is_one(host: str, address: str) -> None:
+    assert address_of(host, 8000) == address
 
 
 def test_less_replicas_at_most_than_at_least_are_refused() -> None:

@@ -295,7 +295,7 @@ def test_a_start_after_which_nothing_is_to_be_done_says_why(scene: Scene, monkey
     news: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         watch(scene.watcher(), 1.0, news.append, news.append)
-    assert news == ["1 was finished before; after other options, --overwrite refines again."]
+    assert news == ["1 was finished before; --overwrite refines again."]
 
 
 @pytest.mark.parametrize(
