@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -49,6 +50,20 @@ def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
         "serve", "--engine", "correspondence", "--port", str(free_port()), RAY_ADDRESS=f"127.0.0.1:{free_port()}"
     )
     assert_one_sentence(done, 1, "Nobody listens at RAY_ADDRESS")
+
+
+def test_an_end_while_ray_starts_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray has a handler of its own meanwhile, which says nothing."""
+    ray = pytest.importorskip("ray")
+
+    def init(**_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    done = run_inside("serve", "--engine", "correspondence", "--port", str(free_port()))
+    assert (done.returncode, done.stderr) == (143, "Terminated; every file that was written is whole.\n")
 
 
 def test_a_page_whose_engines_are_nowhere_does_not_start(tmp_path: Path) -> None:
