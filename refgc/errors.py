@@ -46,8 +46,12 @@ def first_fault(error: ValidationError) -> tuple[str, str]:
 
 def one_line(text: str) -> str:
     """A sentence on one line, without characters that a terminal would obey, and no longer than a person reads."""
-    line = shortened(" ".join(text.split()), LONGEST_SENTENCE)
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in line)
+    return printable(shortened(" ".join(text.split()), LONGEST_SENTENCE))
+
+
+def printable(text: str) -> str:
+    """A text in which characters that end a line, or that a terminal would obey, are written out, such as in names."""
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
 
 
 def sentence_about(error: Exception) -> str:

@@ -485,6 +485,12 @@ def connect_to_ray() -> None:
         raise EngineError(
             f"Ray cannot be reached or started ({reason}); look at RAY_ADDRESS and `ray status`."
         ) from error
+    except SystemExit:
+        # Ray's handler has had its turn; now the command says how it ended.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+            signal.raise_signal(signal.SIGTERM)
+        raise
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)

@@ -14,6 +14,7 @@ from shutil import copyfileobj
 import typer
 
 from refgc.cli.refine_options import FormatChoice, is_stream
+from refgc.cli.streams import was_closed
 from refgc.errors import InputError
 from refgc.imaging.files import MEGABYTE
 from refgc.imaging.limits import MAX_PIXELS
@@ -45,6 +46,23 @@ def check_one_stream(inputs: Mapping[str, list[Path] | Path | None]) -> None:
         raise InputError(f"Only one picture can come through standard input, not both of {among}; give a file for one.")
 
 
+def check_no_stream(places: Mapping[str, Path | None]) -> None:
+    """Refuses "-" where only a picture's option takes it: it would become a file of that name.
+
+    Args:
+        places: what was given to each other option.
+
+    Raises:
+        InputError: one of them is "-".
+    """
+    for option, place in places.items():
+        if is_stream(place):
+            raise InputError(
+                f"{option} takes no -, since only pictures go through the standard streams; give a name, or ./- for a "
+                "file called -."
+            )
+
+
 @contextmanager
 def picture_from_stdin() -> Iterator[Path]:
     """What comes through standard input, as a file that is deleted at the end.
@@ -52,9 +70,11 @@ def picture_from_stdin() -> Iterator[Path]:
     Python opens standard input in binary mode, on Windows too, so that no byte is changed.
 
     Raises:
-        InputError: standard input is a terminal, or holds nothing or too much.
+        InputError: standard input is a terminal or closed, or holds nothing or too much.
     """
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None or was_closed(0):
+        raise InputError("Standard input is closed; send a picture there, as in `refgc refine ... < scene.png`.")
+    if sys.stdin.isatty():
         raise InputError("Standard input is a terminal; send a picture there, as in `refgc refine ... < scene.png`.")
     with tempfile.TemporaryDirectory(prefix="refgc-") as folder:
         # The door for pictures names a file by its last part.
@@ -83,10 +103,12 @@ def picture_to_stdout(file_format: FormatChoice) -> Iterator[Path]:
         file_format: of the picture.
 
     Raises:
-        InputError: standard output is a terminal.
+        InputError: standard output is a terminal or closed.
         typer.Exit: nobody reads the picture to its end, with `BROKEN_PIPE` as status.
         OSError: standard output takes no more.
     """
+    if was_closed(1):
+        raise InputError("Standard output is closed, so that the picture would be lost; add `> refined.png`.")
     if sys.stdout.isatty():
         raise InputError("Standard output is a terminal, which shows no picture; add `> refined.png` or give a name.")
     sys.stdout.flush()

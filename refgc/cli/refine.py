@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refgc.cli.options import BAD_INPUT, Debug, RunnerChoice, remember_debug
-from refgc.cli.pipes import check_one_stream, picture_from_stdin, picture_to_stdout
+from refgc.cli.pipes import check_no_stream, check_one_stream, picture_from_stdin, picture_to_stdout
 from refgc.cli.refine_options import (
     Bits,
     EngineChoice,
@@ -71,7 +71,9 @@ def refine(
     pairs: Annotated[
         Path | None,
         typer.Option(
-            help="Many pairs instead of one: a .csv or .jsonl list, or a folder. docs/command.md has the layouts."
+            parser=path_or_stream,
+            metavar="<path>",
+            help="Many pairs instead of one: a .csv or .jsonl list, or a folder. docs/command.md has the layouts.",
         ),
     ] = None,
     scale: Scale = 4,
@@ -91,16 +93,28 @@ def refine(
     quality: Quality = None,
     bits: Bits = 8,
     report: Annotated[
-        Path | None, typer.Option(help="Write what happened as JSON to this file; with --pairs a folder.")
+        Path | None,
+        typer.Option(
+            parser=path_or_stream,
+            metavar="<path>",
+            help="Write what happened as JSON to this file; with --pairs a folder.",
+        ),
     ] = None,
     stages: Annotated[
-        Path | None, typer.Option(help="Write the pictures that explain the result into this folder.")
+        Path | None,
+        typer.Option(
+            parser=path_or_stream,
+            metavar="<path>",
+            help="Write the pictures that explain the result into this folder.",
+        ),
     ] = None,
     layers: Annotated[
         Path | None,
         typer.Option(
+            parser=path_or_stream,
+            metavar="<path>",
             help="Write the result as layers to paint on: .ora for Krita, .psd for Photoshop and GIMP too; with "
-            "--pairs a folder."
+            "--pairs a folder.",
         ),
     ] = None,
     layers_format: Annotated[
@@ -147,6 +161,7 @@ def refine(
         "--reference-mask": reference_mask,
         "--generated-mask": generated_mask,
     }
+    check_no_stream({"--pairs": pairs, "--report": report, "--stages": stages, "--layers": layers})
     to_stdout = is_stream(output)
     if file_format is not None and not to_stdout:
         raise InputError("--format is for --output -; the suffix of a file names its format.")

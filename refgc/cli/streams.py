@@ -27,6 +27,8 @@ SENTENCES = {
 
 # Number and time of the first signal; empty until there is one.
 _first: list[tuple[int, float]] = []
+# Numbers of the standard streams that the process was started without.
+_closed: set[int] = set()
 # Holds something while the first signal waits for `check_stopped`.
 _waits: list[bool] = []
 
@@ -139,16 +141,23 @@ def open_streams() -> None:
     A number that is free would be given to the next file that is opened, and messages meant for stderr would be
     written into that file.
     """
+    _closed.clear()
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            _closed.add(number)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 (open to the end)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def was_closed(number: int) -> bool:
+    """Whether the process was started without that standard stream, such as 1 for `>&-`."""
+    return number in _closed
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def watch(
         if not once:
             if not quiet:
                 tell(f"Watching {str(folder)!r}; Ctrl+C ends it.")
-            watch_on(watcher, interval, complain)
+            watch_on(watcher, interval, complain, (lambda line: None) if quiet else tell)
         unfinished = watch_once(watcher, interval)
         check_stopped()
     for picture in unfinished:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from refgc import __version__
 from refgc.engine import RefineResult
-from refgc.errors import InputError
+from refgc.errors import InputError, printable
 from refgc.imaging.encode import FORMATS, FileOptions, keeps_transparency
 from refgc.imaging.files import real_path, write_files
 from refgc.imaging.image import DEFAULT_OPTIONS, Image, encoded
@@ -132,7 +132,7 @@ def result_line(result: RefineResult, path: Path, called: str = "") -> str:
     """What a person is told of a result that was written to `path`, on one line; `called` takes the path's place."""
     width, height = result.report.output_size
     sentences = filter(None, (result.report.message, lost_transparency(result.image, path)))
-    return f"{called or path} ({width}x{height}): {' '.join(sentences)}"
+    return f"{called or printable(str(path))} ({width}x{height}): {' '.join(sentences)}"
 
 
 def lost_transparency(image: Image, path: Path) -> str:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from refgc import __version__
 from refgc.engine import EngineName, Progress, RefineResult, Viewer, no_progress
-from refgc.errors import EngineError, quoted
+from refgc.errors import EngineError, InputError, quoted
 from refgc.request import RefineRequest
 from refgc.serve.wire import Reader, WireError, error_of, read_result, request_bytes, unpack
 
@@ -33,6 +33,9 @@ AWAY_SECONDS = 30.0
 REPEATS, REPEAT_SECONDS = 1, 1.0
 MOST_CONNECTIONS = 1000
 
+NO_ADDRESS = (
+    "REFGC_SERVE, {address}, is no address ({reason}); give one such as http://10.0.0.5:8000 or http://[fd00::5]:8000."
+)
 NOBODY = "Nobody answers at REFGC_SERVE, {address} ({reason}); start `refgc serve` there, or correct the address."
 OTHER_VERSION = (
     "The engines at REFGC_SERVE, {address}, are of RefGC {theirs} and this is {ours}; install the same version."
@@ -40,6 +43,8 @@ OTHER_VERSION = (
 NOT_SERVED = "The engine {engine} is not served at REFGC_SERVE, {address}; choose {served}."
 ENDED = "The engine ended twice in the middle of this run ({reason}); try again later, or with smaller pictures."
 OVERLOADED = "The engines have more work than they can take; please try again in a minute."
+# Also where a load balancer between has a limit of its own.
+TOO_LARGE = "The pictures of this run take more than may be sent to REFGC_SERVE; make them smaller."
 AWAY = "The queue at REFGC_SERVE, {address}, does not answer; please try again in a minute."
 
 
@@ -91,10 +96,17 @@ class ServeClient:
 
         Args:
             address: such as "http://10.0.0.5:8000", where `refgc serve` listens.
+
+        Raises:
+            InputError: no address can be read in it.
         """
         self.address = address.rstrip("/")
+        try:
+            url = httpx.URL(self.address)
+        except httpx.InvalidURL as error:
+            raise InputError(NO_ADDRESS.format(address=quoted(self.address), reason=_reason(error))) from error
         self._http = httpx.Client(
-            base_url=self.address,
+            base_url=url,
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, write=SEND_SECONDS),
             limits=httpx.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=32),
             # The address is one of a private network, which no proxy of the environment knows.
@@ -191,7 +203,7 @@ class ServeClient:
             served = " or ".join(self.engines()) or "another address"
             raise EngineError(NOT_SERVED.format(engine=engine, address=quoted(self.address), served=served))
         if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-            raise EngineError(str(answer.json()["detail"]))
+            raise EngineError(TOO_LARGE)
         raise _EndedError(f"status {status}")
 
     def enter(self, engine: EngineName, seconds: float, max_waiting: int | None) -> str | None:

@@ -62,6 +62,13 @@ LONGEST_WAIT_SECONDS = 2.0
 # Of all pages: each run that waits holds one question open.
 STATE_REQUESTS = 1000
 RETRY_SECONDS = 5.0
+# Between two pieces of a request. A page that vanishes while it sends one would hold its replica for ever. Chosen by
+# hand.
+BODY_SILENCE_SECONDS = 20.0
+# Of a question to the common state.
+QUESTION_BYTES = 10_000
+# Numbers of such questions: no run takes so long, and larger ones have no place in JSON or in a clock.
+MOST_SECONDS = 1e6
 STREAM = "application/octet-stream"
 TOO_LARGE = f"The pictures of one request take more than {REQUEST_BYTES // 2**30} GiB; make them smaller."
 
@@ -114,6 +121,40 @@ class RunStoppedError(Exception):
     """Raised by the progress and the viewer of a run that nobody waits for any more."""
 
 
+class _RefusedError(Exception):
+    """Raised where the body of a request is not read to its end.
+
+    Attributes:
+        response: what to answer.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.response = JSONResponse({"detail": detail}, status)
+        super().__init__(detail)
+
+
+async def _body(request: Request, most: int, too_large: str) -> bytes:
+    """The body of a request.
+
+    Args:
+        request: of the web server.
+        most: bytes that it may have.
+        too_large: what to answer where it has more.
+
+    Raises:
+        _RefusedError: it has more, or nothing comes for `BODY_SILENCE_SECONDS`.
+    """
+    content, pieces = bytearray(), aiter(request.stream())
+    try:
+        while (piece := await asyncio.wait_for(anext(pieces, None), BODY_SILENCE_SECONDS)) is not None:
+            content += piece
+            if len(content) > most:
+                raise _RefusedError(413, too_large)
+    except TimeoutError as error:
+        raise _RefusedError(408, "The request was not sent to its end.") from error
+    return bytes(content)
+
+
 class EngineReplica:
     """One process with an engine, which refines one picture at a time."""
 
@@ -140,12 +181,11 @@ class EngineReplica:
         """POST refines a request of `refgc.serve.wire`; the answer is a stream with its progress and its result."""
         if request.method != "POST":
             return JSONResponse({"engine": self._name, "version": __version__})
-        content = bytearray()
-        async for piece in request.stream():
-            content += piece
-            if len(content) > REQUEST_BYTES:
-                return JSONResponse({"detail": TOO_LARGE}, 413)
-        return StreamingResponse(self._answer(bytes(content)), media_type=STREAM)
+        try:
+            content = await _body(request, REQUEST_BYTES, TOO_LARGE)
+        except _RefusedError as refused:
+            return refused.response
+        return StreamingResponse(self._answer(content), media_type=STREAM)
 
     async def check_health(self) -> None:
         """For Ray Serve.
@@ -238,7 +278,9 @@ class StateServer:
             engines = {name: await asyncio.to_thread(self._described, name) for name in self._turns}
             return JSONResponse({"version": __version__, "engines": engines})
         try:
-            asked = Asked.model_validate_json(await request.body())
+            asked = Asked.model_validate_json(await _body(request, QUESTION_BYTES, "This question is too long."))
+        except _RefusedError as refused:
+            return refused.response
         except ValidationError:
             return JSONResponse({"detail": "This question cannot be read."}, 400)
         return JSONResponse(await self._answer(asked))
@@ -303,11 +345,11 @@ class Asked(BaseModel):
     do: Literal["enter", "place", "leave", "count", "counted"]
     engine: EngineName = "correspondence"
     ticket: str = Field("", max_length=64)
-    seconds: float | None = Field(None, ge=0)
+    seconds: float | None = Field(None, ge=0, le=MOST_SECONDS)
     max_waiting: int | None = Field(None, ge=0)
-    wait: float = Field(0.0, ge=0)
+    wait: float = Field(0.0, ge=0, le=MOST_SECONDS)
     name: str = Field("", max_length=200)
-    window: int = Field(3600, ge=1)
+    window: int = Field(3600, ge=1, le=int(MOST_SECONDS))
 
 
 def engine(options: EngineOptions | dict[str, Any]) -> Application:

@@ -113,7 +113,7 @@ def start(options: ServeOptions, starting: Callable[[], None] = lambda: None) ->
         serve.run(state(asked), name=STATE, route_prefix="/state")
         for one in deployed:
             serve.run(engine(one), name=application_of(one.engine), route_prefix=f"/{one.engine}")
-        address = f"http://{'127.0.0.1' if options.host in EVERYWHERE else options.host}:{options.port}"
+        address = address_of(options.host, options.port)
         _wait_until_up(address)
     except (RuntimeError, ray.exceptions.RayError) as error:
         # What Ray Serve says of a replica that does not start is longer than a screen.
@@ -126,6 +126,12 @@ def start(options: ServeOptions, starting: Callable[[], None] = lambda: None) ->
         raise
     told = f"{options.replicas}" if most == options.replicas else f"{options.replicas} to {most}"
     return ServedEngines(address, engines, f"{told} {'replica' if most == 1 else 'replicas'}", close)
+
+
+def address_of(host: str, port: int) -> str:
+    """The address at which this machine reaches what listens there."""
+    host = "127.0.0.1" if host in EVERYWHERE else host
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def application_of(engine: EngineName) -> str:

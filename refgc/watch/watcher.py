@@ -158,7 +158,7 @@ class Watcher:
         """Looks at the folder, and refines what is there, complete, and new or changed.
 
         Returns:
-            The pictures that are not complete yet, or were not seen before; the next look will tell.
+            The pictures that are not complete yet, were not seen before, or changed meanwhile; the next look will tell.
 
         Raises:
             InputError: the folder, or a reference, can no longer be read.
@@ -170,12 +170,15 @@ class Watcher:
             if self._looked_at.get(picture) == state:
                 continue
             # Others were refined since the look, which takes a while.
-            if state_of(self._watched.folder / picture) == state:
-                self._deal_with(picture, state)
+            now = state_of(self._watched.folder / picture)
+            if now == state and self._deal_with(picture, state):
                 self._looked_at[picture] = state
+            elif now is not None:
+                waiting.append(picture)
         return waiting
 
-    def _deal_with(self, picture: Path, state: State) -> None:
+    def _deal_with(self, picture: Path, state: State) -> bool:
+        """Refines a picture where that is still to be done; no where it was gone or had changed before it was read."""
         row = self._record.find(picture)
         is_first_look = picture not in self._looked_at
         output = self._record.output_of(picture, self._watched.suffix)
@@ -183,15 +186,15 @@ class Watcher:
         if is_first_look and not self._overwrite:
             if row is not None and row.state == state:
                 self._count(pair, row.error)
-                return
+                return True
             # Made by an earlier run that ended before it could note it, or by `refine --pairs`.
             if row is None and self._watched.folders.destination(pair).is_finished():
                 self._record.add(picture, state, output)
                 self.outcome.skipped += 1
-                return
-        self._refine(picture, state, pair, output)
+                return True
+        return self._refine(picture, state, pair, output)
 
-    def _refine(self, picture: Path, state: State, pair: Pair, output: Path) -> None:
+    def _refine(self, picture: Path, state: State, pair: Pair, output: Path) -> bool:
         with self._begin() as progress:
             outcome = run_batch(
                 [Entry(str(pair.generated), pair)],
@@ -205,15 +208,17 @@ class Watcher:
         self.outcome.done += outcome.done
         self.outcome.bad = [(label, reason) for label, reason in self.outcome.bad if label != str(pair.generated)]
         for label, reason in outcome.bad:
-            if state_of(pair.generated) is None:
-                return
+            # It may come back as it was, such as with a network drive that was away for a while.
+            if state_of(pair.generated) != state:
+                return False
             # What is wrong with the references is not the picture's fault, and would stay.
             check_references(self._watched)
             self._refused(label, reason)
             self.outcome.bad.append((label, reason))
             self._record.add(picture, state, output, reason)
-            return
+            return True
         self._record.add(picture, state, output)
+        return True
 
     def _count(self, pair: Pair, error: str | None) -> None:
         if error is None:
@@ -240,7 +245,9 @@ def watch_once(watcher: Watcher, seconds: float) -> list[Path]:
     return watcher.look()
 
 
-def watch(watcher: Watcher, seconds: float, tell_of: Callable[[str], None]) -> None:
+def watch(
+    watcher: Watcher, seconds: float, tell_of: Callable[[str], None], tell: Callable[[str], None] = lambda _: None
+) -> None:
     """Watches until an exception ends it, such as that of a signal.
 
     A folder that cannot be read for a while, as happens with network drives, is waited for.
@@ -249,11 +256,13 @@ def watch(watcher: Watcher, seconds: float, tell_of: Callable[[str], None]) -> N
         watcher: of the folder.
         seconds: between two looks.
         tell_of: told a sentence when the folder cannot be read, and when it can be read again.
+        tell: told a sentence on pictures that were finished before. Without it a start with other options, after which
+            nothing is done, looks as if it hung.
 
     Raises:
         Exception: see `Watcher.look`.
     """
-    is_gone = False
+    is_gone, skipped = False, 0
     while True:
         try:
             watcher.look()
@@ -265,4 +274,7 @@ def watch(watcher: Watcher, seconds: float, tell_of: Callable[[str], None]) -> N
             if is_gone:
                 tell_of("The watched folder can be read again.")
             is_gone = False
+        if new := watcher.outcome.skipped - skipped:
+            skipped += new
+            tell(f"{new} {'was' if new == 1 else 'were'} finished before; --overwrite refines again.")
         time.sleep(seconds)

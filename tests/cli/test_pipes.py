@@ -113,6 +113,10 @@ def test_more_than_any_picture_holds_is_not_read_on(pair_files: PairFiles, monke
         (["--reference", "-", "--reference", "-", "--generated", "x.png", "--output", "x.png"], "Only one picture"),
         (["--reference", "x.png", "--generated", "x.png", "--output", "x.png", "--format", "png"], "--output -"),
         (["--pairs", "pairs.csv", "--output", "-"], "with --pairs give a folder"),
+        (["--pairs", "-", "--output", "x"], "--pairs takes no -"),
+        (["--reference", "x", "--generated", "y", "--output", "-", "--report", "-"], "--report takes no -"),
+        (["--reference", "x", "--generated", "y", "--output", "-", "--stages", "-"], "--stages takes no -"),
+        (["--reference", "x", "--generated", "y", "--output", "-", "--layers", "-"], "--layers takes no -"),
         (["--reference", "x", "--generated", "y", "--output", "-", "--quality", "50"], "no quality"),
         (["--reference", "x", "--generated", "y", "--output", "-", "--format", "jpeg", "--bits", "16"], "8 bits"),
     ],
@@ -143,6 +147,15 @@ def test_a_terminal_gets_no_picture_and_gives_none(pair_files: PairFiles) -> Non
     for done, part in ((to_terminal, "Standard output is a terminal"), (from_terminal, "Standard input is a terminal")):
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert part in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "part"), [('"$@" >&-', "Standard output is closed"), ('"$@" <&-', "Standard input is closed")]
+)
+def test_a_closed_stream_loses_no_picture(pair_files: PairFiles, script: str, part: str) -> None:
+    done = in_shell(script, "--reference", pair_files[0], "--generated", "-", "--output", "-", "--scale", "1")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert part in done.stderr
 
 
 def test_a_reader_that_goes_ends_it_as_the_shell_expects(pair_files: PairFiles) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+from refgc.serve.start import address_of
 from tests.support.command import assert_one_sentence, run_inside
 from tests.support.running import free_port
 
@@ -29,6 +31,14 @@ def test_a_port_that_is_taken_is_told_at_once() -> None:
     assert_one_sentence(done, 2, f"Port {port} of 127.0.0.1 is taken or not ours; give another --port or --host.")
 
 
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("0.0.0.0", "http://127.0.0.1:8000"), ("::1", "http://[::1]:8000"), ("10.0.0.5", "http://10.0.0.5:8000")],
+)
+def test_the_address_that_is_told_is_one(host: str, address: str) -> None:
+    assert address_of(host, 8000) == address
+
+
 def test_less_replicas_at_most_than_at_least_are_refused() -> None:
     done = run_inside("serve", "--replicas", "3", "--max-replicas", "2")
     assert_one_sentence(done, 2, "There may be 2 replicas at most and 3 at least")
@@ -40,6 +50,20 @@ def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
         "serve", "--engine", "correspondence", "--port", str(free_port()), RAY_ADDRESS=f"127.0.0.1:{free_port()}"
     )
     assert_one_sentence(done, 1, "Nobody listens at RAY_ADDRESS")
+
+
+def test_an_end_while_ray_starts_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray has a handler of its own meanwhile, which says nothing."""
+    ray = pytest.importorskip("ray")
+
+    def init(**_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    done = run_inside("serve", "--engine", "correspondence", "--port", str(free_port()))
+    assert (done.returncode, done.stderr) == (143, "Terminated; every file that was written is whole.\n")
 
 
 def test_a_page_whose_engines_are_nowhere_does_not_start(tmp_path: Path) -> None:

@@ -128,6 +128,18 @@ def test_something_else_at_the_address_is_told(answer: Response, sentence: str) 
         ServeClient(address).engines()
 
 
+def test_what_is_no_address_is_told() -> None:
+    with pytest.raises(InputError, match=r"REFGC_SERVE, 'http://::1:8000', is no address .*; give one such as"):
+        ServeClient("http://::1:8000")
+
+
+@pytest.mark.parametrize("answer", [JSONResponse({"detail": ""}, 413), Response("<html>", 413)])
+def test_pictures_that_are_too_large_are_told_by_whoever_refuses_them(asked: RefineRequest, answer: Response) -> None:
+    """A load balancer answers in HTML."""
+    with hosted(correspondence=Replica(answer)) as address, pytest.raises(EngineError, match="make them smaller"):
+        ServeClient(address).refine("correspondence", asked)
+
+
 def test_an_engine_that_is_not_served_is_told(asked: RefineRequest) -> None:
     served = {"fingerprint": "", "slots": 2, "waiting": 0, "running": []}
     state = Replica(JSONResponse({"version": __version__, "engines": {"correspondence": served}}))
@@ -196,6 +208,22 @@ def test_bytes_that_are_no_request_are_refused(replica: Any) -> None:
         answer = httpx.post(f"{address}/correspondence/", content=b"\x80\x04cos\nsystem\n(S'true'\ntR.")
     assert b"failed" in answer.content
     assert replica._engine.ended == []
+
+
+def test_a_page_that_vanishes_while_it_sends_does_not_hold_the_replica(
+    replica: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from refgc.serve import deployments
+
+    monkeypatch.setattr(deployments, "BODY_SILENCE_SECONDS", 0.2)
+    with hosted(correspondence=replica) as address, socket.create_connection(_host_and_port(address), 10) as page:
+        page.sendall(b"POST /correspondence/ HTTP/1.1\r\nHost: page\r\nContent-Length: 1000\r\n\r\nbegun")
+        assert page.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.removeprefix("http://").partition(":")
+    return host, int(port)
 
 
 class LeftError(Exception):

@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from pydantic import ValidationError
+
+from tests.support.serving import hosted
 
 deployments = pytest.importorskip("refgc.serve.deployments", exc_type=ImportError)
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
@@ -56,3 +59,21 @@ def test_the_deployment_file_of_the_documentation_is_one() -> None:
     (slots,) = [one.args["slots"] for one in schema.applications if one.name == "refgc-state"]
     # Two for each replica, as `refgc serve` reckons.
     assert slots == {one.name: one.max_queued_requests // 2 for one in built.values() if one.name != "state"}
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b'{"do":"enter"}', 200),
+        (b'{"do":"enter","seconds":1e999}', 400),
+        (b'{"do":"place","wait":1e999}', 400),
+        (b'{"do":"count","name":"a","window":100000000000000000000000}', 400),
+        (b'{"do":"count","name":"' + b"a" * 20_000 + b'"}', 413),
+    ],
+)
+def test_a_question_that_would_harm_the_others_is_refused(content: bytes, status: int) -> None:
+    """A run that takes for ever has no place in JSON, so that nobody behind it would hear how it stands."""
+    with hosted(state=deployments.StateServer({"slots": {"correspondence": 1}})) as address:
+        assert httpx.post(f"{address}/state/", content=content).status_code == status
+        behind = httpx.post(f"{address}/state/", json={"do": "enter"}).json()
+        assert httpx.post(f"{address}/state/", json={"do": "place", **behind}).status_code == 200

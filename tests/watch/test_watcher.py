@@ -220,6 +220,33 @@ def test_a_picture_that_is_taken_away_is_nobodys_fault(scene: Scene) -> None:
     assert (scene.results(), watcher.outcome.bad) == (["renamed.png"], [])
 
 
+def test_a_picture_that_was_away_when_its_turn_came_is_refined_when_it_is_back(scene: Scene) -> None:
+    """As with a network drive that is away for a moment: size and time are the same afterwards."""
+    picture, away = scene.put("a.png"), scene.folder.with_name("away.png")
+    scene.before_each = lambda: picture.rename(away)
+    watcher = scene.watcher()
+    look(watcher)
+    assert (scene.results(), scene.told, watcher.outcome.bad) == ([], [], [])
+    away.rename(picture)
+    scene.before_each = lambda: None
+    look(watcher)
+    assert (scene.results(), watcher.outcome.bad) == (["a.png"], [])
+
+
+def test_a_picture_that_is_written_anew_when_its_turn_comes_is_not_blamed(scene: Scene) -> None:
+    picture = scene.put("a.png")
+    whole = picture.read_bytes()
+    scene.before_each = lambda: picture.write_bytes(whole[:50])
+    watcher = scene.watcher()
+    watcher.look()
+    assert watcher.look() == [Path("a.png")], "it is told as one that is still being written"
+    assert (scene.results(), scene.told, watcher.outcome.bad) == ([], [], [])
+    scene.before_each = lambda: None
+    picture.write_bytes(whole)
+    look(watcher)
+    assert (scene.results(), watcher.outcome.bad) == (["a.png"], [])
+
+
 def test_a_reference_that_goes_ends_it_and_no_picture_is_blamed(scene: Scene) -> None:
     scene.put("a.png")
     watcher = scene.watcher()
@@ -252,6 +279,23 @@ def test_a_folder_that_goes_is_waited_for(scene: Scene, monkeypatch: pytest.Monk
     assert len(said) == 2
     assert "cannot be read" in said[0]
     assert "again" in said[1]
+
+
+def test_a_start_after_which_nothing_is_to_be_done_says_why(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with another scale: what is finished stays as it is, which is told once."""
+    scene.put("a.png")
+    look(scene.watcher())
+    times = iter(range(4))
+
+    def wait(_: float) -> None:
+        if next(times) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", wait)
+    news: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        watch(scene.watcher(), 1.0, news.append, news.append)
+    assert news == ["1 was finished before; --overwrite refines again."]
 
 
 @pytest.mark.parametrize(
