@@ -96,8 +96,9 @@ def test_all_ways_have_as_many_parameters() -> None:
 def test_the_table_has_gains_with_intervals() -> None:
     given = examples()
     truth = scores_of([one.hrgt for one in given], given)
-    grey = scores_of([np.full_like(one.hrgt, 128) for one in given], given)
+    grey, black = (scores_of([np.full_like(one.hrgt, level) for one in given], given) for level in (128, 0))
     rows: list[dict[str, Any]] = [
+        {"way": "enlargement", "seed": 0, "scores": black},
         {"way": "frozen base", "seed": 0, "scores": grey},
         *({"way": "FreqMoLE", "seed": seed, "scores": truth} for seed in (0, 1)),
     ]
@@ -106,6 +107,9 @@ def test_the_table_has_gains_with_intervals() -> None:
     mean, low, high = table["FreqMoLE"]["psnr_inside: gain on the base, with its interval"]
     assert 60 < low <= mean <= high
     assert table["frozen base"]["psnr_inside: gain on the base, with its interval"] == [0.0, 0.0, 0.0]
+    inside = "psnr_inside: gain on the enlargement, with its interval"
+    assert table["FreqMoLE"][inside][0] > mean > 60
+    assert table["enlargement"][inside] == [0.0, 0.0, 0.0]
 
 
 def test_a_window_lies_close_around_the_object_in_picture_and_mask() -> None:
