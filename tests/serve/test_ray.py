@@ -35,7 +35,7 @@ REPLICA = "ServeReplica:refgc-correspondence"
 VISITORS, REQUESTS = 50, 300
 # Fewer than the visitors, so that some are told to come again; each of these sends its pictures anew.
 MAX_WAITING = 32
-PATIENCE_SECONDS = 3600.0
+PATIENCE_SECONDS = 1500.0
 # Ray gives its workers the lowest priority but four, so that on a busy machine these tests would take very long.
 OF_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 
