@@ -88,7 +88,7 @@ class CorrespondenceEngine:
         with watch.stage("fusing", 0.8):
             fused, aligned = base.copy(), np.full_like(upscaled, 255)
             objects, sources = fuse_views(placed, fused, aligned)
-        stages = _stages(placed[0].request, objects, upscaled, aligned) | {"upscaled": _image(base, None)}
+        stages = _stages(placed[0].request, objects, _image(base, None), aligned)
         trust = np.maximum.reduce([one.trust for one in objects])
 
         def refined(request: RefineRequest, surroundings: Bytes | Words) -> RefineResult:
@@ -225,10 +225,10 @@ def _aligned_preview(view: View) -> Image:
 
 
 def _stages(
-    request: RefineRequest, objects: list[report.PlacedObject], upscaled: Bytes, aligned: Bytes
+    request: RefineRequest, objects: list[report.PlacedObject], upscaled: Image, aligned: Bytes
 ) -> dict[str, Image]:
     generated, reference, found = request.generated.pixels, request.reference.pixels, objects[0].found
-    outline, trust = np.zeros(generated.shape[:2], np.float32), np.zeros(upscaled.shape[:2], np.float32)
+    outline, trust = np.zeros(generated.shape[:2], np.float32), np.zeros(upscaled.pixels.shape[:2], np.float32)
     for one in objects:
         region = one.found.region
         part = region.of(outline)
@@ -237,12 +237,11 @@ def _stages(
     clearest = np.argsort(found.matches.ambiguity, kind="stable")[:MATCHES_SHOWN]
     reference_points, generated_points = found.matches.reference[clearest], found.matches.generated[clearest]
     stages = {
-        "upscaled": upscaled,
         "matches": draw_matches(reference, generated, reference_points, generated_points),
         "aligned reference": aligned,
-        "confidence": draw_field(trust, size_of(upscaled)),
+        "confidence": draw_field(trust, upscaled.size),
     }
     if found.object_mask is not None:
         stages["object in the reference"] = dim_outside(reference, found.object_mask)
-        stages["object in the picture"] = dim_outside(upscaled, outline)
-    return {name: Image(picture) for name, picture in stages.items()}
+        stages["object in the picture"] = dim_outside(upscaled.pixels, outline)
+    return {"upscaled": upscaled} | {name: Image(picture) for name, picture in stages.items()}
